@@ -1,0 +1,88 @@
+"""How far faster ways to DSS are from DSS itself.
+
+For random candidates of each space: the collapsed score and the reduced matmul precisions against
+the exact score (Kendall tau, relative offset and its spread, the worst candidate), and the exact
+score in float32 against float64 with full singular value decompositions.
+
+    python benchmarks/dss_fidelity.py --candidates 500 --float64 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+SPACES = ("autoformer-tiny", "autoformer-small", "autoformer-base")
+
+
+def compare(job: tuple[str, int, int, str]) -> dict[str, Any]:
+    """Compare on one space in this process, on one thread."""
+    name, candidates, float64, device = job
+    import numpy as np
+    import torch
+
+    from tftas_optuna import Scorer, get_space
+    from tftas_optuna.indicators import _engine
+    from tftas_optuna.study.rescore import kendall_tau
+
+    torch.set_num_threads(1)
+    space = get_space(name)
+    rng = np.random.default_rng(0)
+    archs = [space.sample(rng) for _ in range(candidates)]
+    exact = np.array(Scorer(space, device=device).batch(archs))
+
+    def against_exact(scores: list[float]) -> dict[str, float]:
+        offset = np.array(scores) / exact[: len(scores)] - 1
+        return {
+            "candidates": len(scores),
+            "kendall_tau": kendall_tau(scores, exact[: len(scores)]),
+            "offset_mean": float(offset.mean()),
+            "offset_sd": float(offset.std()),
+            "offset_worst": float(offset[np.abs(offset).argmax()]),
+        }
+
+    result: dict[str, Any] = {"space": name}
+    collapsed = Scorer(space, fidelity="collapsed", device=device)
+    result["collapsed"] = against_exact(collapsed.batch(archs))
+    # "high" is TF32, which only GPUs have.
+    for precision in ("medium",) if device == "cpu" else ("high", "medium"):
+        reduced = Scorer(space, device=device, matmul_precision=precision)
+        result[f"matmul {precision}"] = against_exact(reduced.batch(archs))
+    _engine._RANK = 1 << 20  # beyond every matrix: full decompositions
+    whole = Scorer(space, device=device, dtype=torch.float64).batch(archs[:float64])
+    result["float64, full SVD"] = against_exact(whole)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--spaces", nargs="+", default=list(SPACES))
+    parser.add_argument("--candidates", type=int, default=500)
+    parser.add_argument("--float64", type=int, default=20)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
+    args = parser.parse_args()
+
+    jobs = [(name, args.candidates, args.float64, args.device) for name in args.spaces]
+    with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
+        results = list(pool.map(compare, jobs))
+    if args.out:
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
+    print(f"{'space':18}{'against exact':20}{'candidates':>11}{'tau':>9}"
+          f"{'offset':>11}{'sd':>10}{'worst':>11}")  # fmt: skip
+    for result in results:
+        for way, r in result.items():
+            if way != "space":
+                print(
+                    f"{result['space']:18}{way:20}{r['candidates']:11}{r['kendall_tau']:9.5f}"
+                    f"{r['offset_mean']:11.2e}{r['offset_sd']:10.1e}{r['offset_worst']:11.2e}"
+                )
+
+
+if __name__ == "__main__":
+    main()

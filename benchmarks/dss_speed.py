@@ -1,0 +1,171 @@
+"""Milliseconds per DSS score, against the matrix products that it needs and against a textbook.
+
+``floor`` is the time of nothing but the matrix products of the definition: forward, gradients of
+the inputs, gradients of the MLP weights, in the same shapes and in the same run. ``textbook`` is
+the float64 version of the tests (autograd on the weights, full SVDs), ``model`` the route of
+``score_model``. Every space runs in a process of its own, so that its peak memory is its own.
+
+    python benchmarks/dss_speed.py                 # one thread, CPU
+    python benchmarks/dss_speed.py --device cuda
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+SPACES = ("autoformer-tiny", "autoformer-small", "autoformer-base")
+BATCHES = (1, 8, 64, 256, 1024)
+
+
+def measure(job: tuple[str, str, int, int]) -> dict[str, Any]:
+    """Measure one space in this process."""
+    name, device, threads, many = job
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    import numpy as np
+    import textbook
+    import torch
+
+    from tftas_optuna import Scorer, get_space, score_model
+
+    torch.set_num_threads(threads)
+    space = get_space(name)
+    rng = np.random.default_rng(0)
+    archs = [space.sample(rng) for _ in range(max(BATCHES))]
+    few = archs[: 8 if device == "cpu" else 256]
+    result: dict[str, Any] = {"space": name, "device": device, "threads": threads}
+    if device != "cpu":
+        result["device"] = torch.cuda.get_device_name()
+
+    def timed(run: Callable[[], object], repeats: int = 3) -> float:
+        """Best time of a few, in milliseconds."""
+        run()
+        best = float("inf")
+        for _ in range(repeats):
+            if device != "cpu":
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            run()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            best = min(best, time.perf_counter() - start)
+        return 1000 * best
+
+    collapsed = Scorer(space, fidelity="collapsed", device=device)
+    if many:
+        result["many"] = endurance(collapsed, space, many)
+    at_once = {n: timed(lambda n=n: collapsed.batch(archs[:n]), 5) / n for n in BATCHES}
+    result["collapsed_ms_by_batch"] = at_once
+    result["collapsed_ms"] = at_once[256]
+    scorer = Scorer(space, device=device)
+    result["exact_ms"] = timed(lambda: scorer.batch(few)) / len(few)
+    result["floor_ms"] = sum(timed(products(arch, device)) for arch in few[:8]) / 8
+    result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if device != "cpu":
+        result["peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
+    model = scorer.subnet(few[0])
+    result["model_ms"] = timed(lambda: score_model(model), 1)
+    start = time.perf_counter()
+    textbook.dss(few[0], scorer.supernet.state_dict, 224)
+    result["textbook_ms"] = 1000 * (time.perf_counter() - start)
+    return result
+
+
+def products(arch: Any, device: str) -> Callable[[], object]:
+    """Prepare the matrix products that one exact score needs, and nothing else."""
+    import torch
+
+    tokens, width, classes = 197, arch.embed_dim, 1000
+    embeddings = 2 * (2 * arch.max_relative_position + 2)
+    made: dict[tuple[int, ...], torch.Tensor] = {}
+
+    def some(*shape: int) -> torch.Tensor:
+        if shape not in made:
+            made[shape] = torch.randn(shape, device=device)
+        return made[shape]
+
+    pairs = []
+    for heads, hidden in zip(arch.num_heads, arch.hidden_dim, strict=True):
+        inner = heads * arch.head_dim
+        linears = ((3 * inner, width), (width, inner), (hidden, width), (width, hidden))
+        for out, into in linears:
+            pairs.append((some(tokens, into), some(out, into).T))
+            pairs.append((some(tokens, out), some(out, into)))
+        for out, into in linears[2:]:
+            pairs.append((some(tokens, out).T, some(tokens, into)))
+        q, pair = some(heads, tokens, arch.head_dim), some(heads, tokens, tokens)
+        relative, weights = some(embeddings, arch.head_dim), some(heads, tokens, embeddings)
+        pairs += [(q, q.transpose(1, 2)), (pair, q)]  # logits, values
+        pairs += [(q, q.transpose(1, 2)), (pair.transpose(1, 2), q)]  # their gradients
+        pairs += [(pair, q), (pair.transpose(1, 2), q)]
+        pairs += 2 * [(q, relative.T), (weights, relative)]  # relative positions, both ways
+    pairs.append((some(1, width), some(classes, width).T))
+    return lambda: [a @ b for a, b in pairs]
+
+
+def endurance(scorer: Any, space: Any, many: int) -> dict[str, Any]:
+    """Score many candidates in a row; time and memory of the first and the last tenth."""
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    times, memory = [], []
+    for _ in range(10):
+        archs = [space.sample(rng) for _ in range(many // 10)]
+        start = time.perf_counter()
+        scorer.batch(archs)
+        times.append(1000 * (time.perf_counter() - start) / len(archs))
+        memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    return {"ms_by_tenth": times, "peak_mb_by_tenth": memory}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--spaces", nargs="+", default=list(SPACES))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--many", type=int, default=10_000, help="candidates scored in a row")
+    parser.add_argument("--out", type=Path, help="write the results to this JSON file")
+    args = parser.parse_args()
+
+    results = []
+    for name in args.spaces:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            job = (name, args.device, args.threads, args.many)
+            results.append(pool.submit(measure, job).result())
+    if args.out:
+        args.out.write_text(json.dumps(results, indent=1) + "\n")
+
+    print(f"{results[0]['device']}, {args.threads} thread(s): milliseconds per candidate")
+    columns = ("floor", "exact", "collapsed", "model", "textbook")
+    print(f"{'space':18}" + "".join(f"{c:>11}" for c in columns)
+          + f"{'exact/floor':>13}{'exact/coll.':>12}{'textb./exact':>13}{'MB':>7}")  # fmt: skip
+    for r in results:
+        cells = "".join(f"{r[f'{c}_ms']:11.2f}" for c in columns)
+        ratios = (
+            f"{r['exact_ms'] / r['floor_ms']:13.2f}{r['exact_ms'] / r['collapsed_ms']:12.0f}"
+            f"{r['textbook_ms'] / r['exact_ms']:13.0f}"
+        )
+        print(f"{r['space']:18}{cells}{ratios}{r['peak_mb']:7.0f}")
+    print("\ncollapsed candidates per second by batch size")
+    print(f"{'space':18}" + "".join(f"{n:>9}" for n in BATCHES))
+    for r in results:
+        rates = (1000 / ms for ms in r["collapsed_ms_by_batch"].values())
+        print(f"{r['space']:18}" + "".join(f"{rate:9.0f}" for rate in rates))
+    for r in results if args.many else []:
+        ms, mb = r["many"]["ms_by_tenth"], r["many"]["peak_mb_by_tenth"]
+        print(
+            f"{r['space']}: {args.many} collapsed scores in a row, {ms[0]:.2f} ms each in the"
+            f" first tenth, {ms[-1]:.2f} in the last; memory {mb[0]:.0f} MB, then {mb[-1]:.0f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+from conftest_cli import SEARCH, Run
+
+from tftas_optuna import Architecture, pareto_front
+
+
+def test_run_ends_with_the_front_and_what_to_type_next(tftas: Run, folder: Path) -> None:
+    done = tftas(folder, *SEARCH, "--n-trials", "16", "--out", "found")
+    assert done.returncode == 0
+    assert "Pareto front of small:" in done.stdout and "of 16 trials" in done.stdout
+    assert "16/16 trials" in done.stderr and "scoring ms/trial" in done.stderr
+    assert "hypervolume" in done.stderr and "Pareto" not in done.stderr
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder}/tftas.db")
+    assert len(study.trials) == 16
+    assert len(list((folder / "found").iterdir())) == 3 * len(pareto_front(study))
+    for line in done.stderr.split("Next:")[1].strip().splitlines():
+        command = line.split("#")[0].split()
+        assert command[0] == "tftas-optuna"
+        if command[1] != "dashboard":
+            assert tftas(folder, *command[1:]).returncode == 0, line
+
+
+def test_twice_the_same_and_then_more(tftas: Run, folder: Path) -> None:
+    def trials(storage: str) -> list[object]:
+        study = optuna.load_study(study_name="small", storage=f"sqlite:///{folder}/{storage}")
+        return [(t.params, t.values) for t in study.trials]
+
+    for storage in ("a.db", "b.db"):
+        done = tftas(
+            folder,
+            *SEARCH,
+            "--n-trials",
+            "20",
+            "--seed",
+            "5",
+            "-q",
+            OPTUNA_STORAGE=f"sqlite:///{storage}",
+        )
+        assert done.returncode == 0 and done.stderr == ""
+    assert trials("a.db") == trials("b.db") and len(trials("a.db")) == 20
+    more = tftas(folder, *SEARCH, "--n-trials", "5", "--seed", "5", "--storage", "sqlite:///a.db")
+    assert more.returncode == 0 and "of 25 trials" in more.stdout
+    assert trials("a.db")[:20] == trials("b.db")
+
+
+def test_front_in_every_format(tftas: Run, searched: Path) -> None:
+    rows = json.loads(tftas(searched, "front", "-f", "json").stdout)
+    assert rows and all(row["n_params"] <= 150_000 for row in rows)
+    assert [row["dss"] for row in rows] == sorted(row["dss"] for row in rows)
+    assert all(Architecture.from_dict(row["architecture"]) for row in rows)
+    assert yaml.safe_load(tftas(searched, "front", "-f", "yaml").stdout) == rows
+    table = list(csv.DictReader(io.StringIO(tftas(searched, "front", "-f", "csv").stdout)))
+    assert [float(row["dss"]) for row in table] == [row["dss"] for row in rows]
+    assert table[0]["num_heads"] == " ".join(map(str, rows[0]["architecture"]["num_heads"]))
+    shown = tftas(searched, "front").stdout
+    assert f"{len(rows)} of 24 trials" in shown and str(rows[0]["trial"]) in shown
+
+
+def test_export_picks(tftas: Run, searched: Path, tmp_path: Path) -> None:
+    rows = json.loads(tftas(searched, "front", "-f", "json").stdout)
+    middle = rows[len(rows) // 2]
+
+    def exported(*args: str) -> list[str]:
+        done = tftas(searched, "export", "--out", str(tmp_path / "out"), "-f", "yaml", *args)
+        assert done.returncode == 0, done.stderr
+        return [Path(line).name for line in done.stdout.splitlines()]
+
+    def name(row: dict[str, object]) -> str:
+        return f"small-trial{row['trial']:05d}.yaml"
+
+    assert exported() == [name(row) for row in rows]
+    assert exported("--best") == [name(rows[-1])]
+    assert exported("--best", "--params-max", str(middle["n_params"])) == [name(middle)]
+    assert exported("--params-max", str(middle["n_params"])) == [
+        name(row) for row in rows[: rows.index(middle) + 1]
+    ]
+    assert exported("--trial", "3", "--trial", "0") == [f"small-trial0000{n}.yaml" for n in (3, 0)]
+    assert exported("--knee")[0] in [name(row) for row in rows]
+    assert exported("--knee", "--prefix", "pick") != exported("--knee")
+
+
+def test_an_exported_file_scores_as_its_trial_did(
+    tftas: Run, searched: Path, tmp_path: Path
+) -> None:
+    tftas(searched, "export", "--best", "--out", str(tmp_path))
+    (best,) = tmp_path.glob("*[0-9].yaml")
+    (retrain,) = tmp_path.glob("*.retrain.yaml")
+    done = tftas(
+        searched,
+        "score",
+        str(best),
+        str(retrain),
+        "tf-tas-tiny",
+        "vit_tiny_patch16_224",
+        "-f",
+        "json",
+    )
+    assert done.returncode == 0, done.stderr
+    ours, config, published, vit = json.loads(done.stdout)
+    scores = yaml.safe_load(best.read_text())["scores"]
+    assert ours["dss"] == scores["dss"] and ours["n_params"] == scores["n_params"]
+    assert config["dss"] > 0 and config["weights"] == "fresh, seed 0"
+    assert published["n_params"] == 6_200_776
+    assert vit["n_params"] == 5_717_416 and vit["macs"] == pytest.approx(1.26e9, rel=0.01)
+    table = tftas(searched, "score", str(best)).stdout
+    assert "small supernet, seed 0" in table
+
+
+def test_spaces(tftas: Run, folder: Path) -> None:
+    rows = json.loads(tftas(folder, "spaces", "-f", "json").stdout)
+    assert [row["name"] for row in rows] == [
+        "autoformer-tiny",
+        "autoformer-small",
+        "autoformer-base",
+    ]
+    assert rows[0]["cardinality"] == 1_056_964_608
+    assert rows[0]["n_params"] == [5_366_056, 10_517_272]
+    assert "small" in tftas(folder, "spaces", "small.yaml").stdout
+
+
+def test_what_needs_no_torch_does_not_load_it(searched: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from tftas_optuna.cli import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert 'torch' not in sys.modules and 'timm' not in sys.modules\n"
+    )
+    for command in (
+        ["--help"],
+        ["run", "--help"],
+        ["spaces"],
+        ["front"],
+        ["export", "--out", str(tmp_path)],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command], cwd=searched, capture_output=True, text=True
+        )
+        assert done.returncode == 0, (command, done.stderr)
+
+
+def test_interrupting_keeps_what_is_scored(folder: Path, tftas: Run) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tftas_optuna", *SEARCH, "--n-trials", "100000"],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while not (folder / "tftas.db").exists():
+        time.sleep(0.05)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors and "trials are kept. Go on with the same command" in errors
+    study = optuna.load_study(study_name="small", storage=f"sqlite:///{folder}/tftas.db")
+    assert f"{len(study.trials)} trials are kept" in errors and study.trials
+    again = tftas(folder, *SEARCH, "--n-trials", "1", "-q")
+    assert again.returncode == 0, again.stderr
+
+
+BAD = {
+    "unknown space": (2, "unknown space 'nope'", "run", "--space", "nope"),
+    "missing space file": (1, "none.yaml: cannot be read", "run", "--space", "none.yaml"),
+    "hostile space file": (1, "not plain YAML", "run", "--space", "evil.yaml"),
+    "hostile score file": (1, "not plain YAML", "score", "evil.yaml"),
+    "no such model": (2, "neither a file, a timm model", "score", "nope"),
+    "no attention": (2, "ResNet has no attention", "score", "resnet18"),
+    "no storage": (1, "does not exist; make it with", "front"),
+    "no trials": (2, "'--n-trials': 0 is not in the range", *SEARCH, "--n-trials", "0"),
+    "negative trials": (2, "-5 is not in the range", *SEARCH, "--n-trials", "-5"),
+    "impossible bound": (2, "excludes every architecture", *SEARCH, "--params-max", "10"),
+    "crossed bounds": (
+        2,
+        "lower bound is higher",
+        *SEARCH,
+        "--params-max",
+        "90k",
+        "--params-min",
+        "100k",
+    ),
+    "no amount": (2, "'6X' is no positive amount", *SEARCH, "--params-max", "6X"),
+    "no device": (2, "device 'cuda:99' is not there", *SEARCH, "--device", "cuda:99"),
+    "no server": (
+        1,
+        "cannot be opened",
+        *SEARCH,
+        "--storage",
+        "postgresql://postgres:secret@127.0.0.1:9/x",
+    ),
+    "no storage at all": (1, "neither a database URL", *SEARCH, "--storage", "nonsense"),
+    "out is a file": (1, "evil.yaml is in the way", *SEARCH, "--out", "evil.yaml"),
+    "unknown option": (2, "No such option '--frobnicate'", "run", "--frobnicate"),
+    "small image": (2, "smaller than one patch", "run", "--img-size", "8"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_creates_nothing(tftas: Run, folder: Path, name: str) -> None:
+    code, message, *args = BAD[name]
+    (folder / "evil.yaml").write_text("a: !!python/object/apply:os.system ['touch hacked']\n")
+    before = sorted(os.listdir(folder))
+    # The fixed options of SEARCH come first, so the last one wins.
+    done = tftas(folder, *args)
+    assert done.returncode == code
+    assert message in done.stderr
+    assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
+    assert "secret" not in done.stderr and done.stdout == ""
+    assert sorted(os.listdir(folder)) == before
+
+
+def test_bad_input_on_a_study(tftas: Run, searched: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    out = ("--out", str(tmp_path / "out"))
+    for code, message, *args in (
+        (1, "unknown study 'nope'", "front", "--study-name", "nope"),
+        (1, "unknown trial 999", "export", "--trial", "999", *out),
+        (1, "in the way: not a directory", "export", "--out", str(tmp_path / "file")),
+        (1, "begins at n_params", "export", "--params-max", "1", *out),
+        (2, "cannot start a file name", "export", "--prefix", "../up", *out),
+        (2, "exclude each other", "export", "--best", "--knee", *out),
+        (2, "do not apply", "export", "--trial", "1", "--macs-max", "1G", *out),
+        (1, "made with bounds", *SEARCH, "--n-trials", "1"),
+    ):
+        done = tftas(searched, *args)
+        assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
+        assert message in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_traceback_only_when_asked_for(tftas: Run, folder: Path) -> None:
+    assert "Traceback" not in tftas(folder, "front").stderr
+    assert "Traceback" in tftas(folder, "front", "-v").stderr

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest_cli import Run
+
+
+@pytest.fixture(scope="module")
+def address(searched: Path) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tftas_optuna", "dashboard", "--port", str(port)],
+        cwd=searched,
+        stderr=subprocess.PIPE,
+    )
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(200):
+        try:
+            urllib.request.urlopen(f"{url}/dashboard/", timeout=1)
+            break
+        except (urllib.error.URLError, ConnectionError):
+            assert process.poll() is None, process.stderr
+            time.sleep(0.1)
+    yield url
+    process.terminate()
+    process.wait(10)
+
+
+def get(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return json.load(response)
+
+
+def test_the_dashboard_shows_names_front_and_constraints(address: str) -> None:
+    (study,) = get(f"{address}/api/studies")["study_summaries"]
+    assert study["study_name"] == "small"
+    assert study["directions"] == ["maximize", "minimize"]
+    detail = get(f"{address}/api/studies/{study['study_id']}?after=0")
+    assert detail["objective_names"] == ["dss", "n_params"]
+    assert len(detail["trials"]) == 24
+    constraints = [trial["constraints"] for trial in detail["trials"]]
+    assert all(len(values) == 1 for values in constraints)
+    assert any(values[0] > 0 for values in constraints)
+    for trial in detail["trials"]:
+        assert trial["constraints"][0] == pytest.approx(trial["values"][1] / 150e3 - 1)
+    attributes = {item["key"]: item["value"] for item in study["user_attrs"]}
+    assert attributes["space"] == "small"
+
+
+def test_a_taken_port_is_refused(tftas: Run, searched: Path, address: str) -> None:
+    done = tftas(searched, "dashboard", "--port", address.rsplit(":", 1)[1])
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: cannot listen on 127.0.0.1:")

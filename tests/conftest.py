@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import optuna
+import pytest
+
+from tftas_optuna.architecture import AutoFormerArchitecture
+from tftas_optuna.spaces import AutoFormerSpace
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@pytest.fixture(scope="session")
+def small_space() -> AutoFormerSpace:
+    """A space whose candidates score in milliseconds, at 32x32 pixels."""
+    return AutoFormerSpace(
+        name="small",
+        embed_dim=(32, 48, 64),
+        depth=(2, 3, 4),
+        num_heads=(1, 2, 3),
+        mlp_ratio=(2.0, 3.5, 4.0),
+        supernet=AutoFormerArchitecture(
+            64, (4,) * 4, (4.0,) * 4, head_dim=16, patch_size=8, max_relative_position=3
+        ),
+    )

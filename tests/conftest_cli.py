@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tftas_optuna.spaces import AutoFormerSpace
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+SMALL = ("--space", "small.yaml", "--img-size", "32", "--num-classes", "10")
+SEARCH = ("run", *SMALL, "--population-size", "8", "--device", "cpu")
+
+
+@pytest.fixture(scope="session")
+def tftas() -> Run:
+    """Run the real command line in a directory."""
+
+    def run(cwd: Path, *args: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "tftas_optuna", *args],
+            cwd=cwd,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(cwd), **env},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path, small_space: AutoFormerSpace) -> Path:
+    """An empty working directory with the description of a small space."""
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small_space.to_dict()))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def searched(
+    tftas: Run, tmp_path_factory: pytest.TempPathFactory, small_space: AutoFormerSpace
+) -> Path:
+    """A working directory in which 24 trials were run; not to be changed."""
+    folder = tmp_path_factory.mktemp("searched")
+    (folder / "small.yaml").write_text(yaml.safe_dump(small_space.to_dict()))
+    done = tftas(folder, *SEARCH, "--n-trials", "24", "--params-max", "150k")
+    assert done.returncode == 0, done.stderr
+    return folder

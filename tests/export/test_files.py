@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+
+from tftas_optuna import Architecture, Scorer, TftasError, export_front, pareto_front, search
+from tftas_optuna.export import export_candidates
+from tftas_optuna.spaces import AutoFormerSpace, space_from_dict
+
+
+@pytest.fixture(scope="module")
+def study(small_space: AutoFormerSpace) -> optuna.Study:
+    return search(small_space, n_trials=16, population_size=8, img_size=32, num_classes=10, seed=2)
+
+
+def test_the_document_is_complete(
+    study: optuna.Study, small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    front = pareto_front(study)
+    paths = export_front(study, tmp_path / "made" / "here")
+    assert len(paths) == 3 * len(front) == len(list((tmp_path / "made" / "here").iterdir()))
+    for candidate, path in zip(front, paths[::3], strict=True):
+        assert path.name == f"small-trial{candidate.trial:05d}.yaml"
+        document = yaml.safe_load(path.read_text())
+        assert document == json.loads(path.with_suffix(".json").read_text())
+        assert document["format"] == "tftas-optuna/architecture"
+        assert document["format_version"] == 1
+        assert document["study"] == {"name": "small", "trial": candidate.trial}
+        arch = Architecture.from_dict(document)
+        assert arch == candidate.architecture
+        scorer = Scorer(
+            space_from_dict(document["search"]["space"]),
+            seed=document["search"]["seed"],
+            img_size=document["model"]["img_size"],
+            num_classes=document["model"]["num_classes"],
+        )
+        assert scorer(arch) == document["scores"]["dss"] == candidate.dss
+        assert document["scores"]["n_params"] == candidate.n_params
+
+
+def test_the_training_configuration(study: optuna.Study, tmp_path: Path) -> None:
+    candidate = pareto_front(study)[0]
+    (path,) = export_candidates(study, [candidate], tmp_path, formats=["retrain"])
+    config = yaml.safe_load(path.read_text())
+    assert config["SUPERNET"] == {"MLP_RATIO": 4.0, "NUM_HEADS": 4, "EMBED_DIM": 64, "DEPTH": 4}
+    arch = candidate.architecture
+    assert config["RETRAIN"] == {
+        "MLP_RATIO": list(arch.mlp_ratio),
+        "NUM_HEADS": list(arch.num_heads),
+        "DEPTH": arch.depth,
+        "EMBED_DIM": arch.embed_dim,
+    }
+    assert config["SEARCH_SPACE"]["EMBED_DIM"] == [32, 48, 64]
+
+
+def test_nothing_is_overwritten_and_nothing_half_written(
+    study: optuna.Study, tmp_path: Path
+) -> None:
+    front = pareto_front(study)
+    mine = tmp_path / f"small-trial{front[-1].trial:05d}.yaml"
+    mine.write_text("mine")
+    with pytest.raises(TftasError, match=f"{mine.name} in the way; use --force"):
+        export_front(study, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [mine.name]
+    assert mine.read_text() == "mine"
+    export_front(study, tmp_path, force=True)
+    assert mine.read_text() != "mine"
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    export_front(study, tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == times
+
+
+@pytest.mark.parametrize("prefix", ["../up", "/root", "a/b", "", ".hidden", "a\nb", "x" * 200])
+def test_a_name_that_leaves_the_directory_is_refused(
+    study: optuna.Study, tmp_path: Path, prefix: str
+) -> None:
+    with pytest.raises(TftasError, match="cannot start a file name"):
+        export_front(study, tmp_path / "out", prefix=prefix)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_space_named_by_an_attacker_stays_inside(
+    small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    study = search(small_space, n_trials=2, population_size=2, img_size=32)
+    study.set_user_attr(
+        "space_definition", {**study.user_attrs["space_definition"], "name": "../../evil"}
+    )
+    with pytest.raises(TftasError, match="cannot start a file name"):
+        export_front(study, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_in_the_way_is_named(study: optuna.Study, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(TftasError, match="file is in the way: not a directory"):
+            export_front(study, out)
+    with pytest.raises(TftasError, match="format 'xml' does not exist; known: yaml, json"):
+        export_front(study, tmp_path, formats=["xml"])
+    with pytest.raises(TftasError, match="nothing to export"):
+        export_candidates(study, [], tmp_path)
+    folder = tmp_path / f"small-trial{pareto_front(study)[0].trial:05d}.yaml"
+    folder.mkdir()
+    with pytest.raises(TftasError, match="in the way"):
+        export_front(study, tmp_path, force=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["file", folder.name])

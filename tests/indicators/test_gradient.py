@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tftas_optuna.indicators.gradient import DenseGradient, ProductGradients, nuclear_norms
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("decay", [1e-3, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("shape", [(197, 576, 192), (10, 64, 48), (197, 40, 300)])
+def test_the_norm_of_a_product_whatever_its_spectrum(
+    dtype: torch.dtype, decay: float, shape: tuple[int, int, int]
+) -> None:
+    tokens, out, into = shape
+    generator = torch.Generator().manual_seed(0)
+    delta = torch.randn(tokens, out, generator=generator, dtype=torch.float64)
+    x = torch.randn(tokens, into, generator=generator, dtype=torch.float64)
+    delta *= decay ** torch.arange(tokens, dtype=torch.float64)[:, None]
+    exact = float(torch.linalg.svdvals(delta.T @ x).sum())
+    pair = (delta.to(dtype)[None], x.to(dtype)[None])
+    for rank in (4, 12, 24, 200):
+        (norm,), (error,) = (
+            found.tolist() for found in ProductGradients(*pair, rank).nuclear_norms()
+        )
+        rounding = (1e-5 if dtype == torch.float32 else 1e-12) * exact
+        assert norm <= exact + rounding
+        assert exact - norm <= error + rounding
+        if decay < 0.5 and rank >= 24:
+            assert error <= 2e-5 * exact
+
+
+def test_saliency_needs_the_absolute_value_of_every_entry() -> None:
+    generator = torch.Generator().manual_seed(0)
+    delta, x = torch.randn(5, 7, generator=generator), torch.randn(5, 3, generator=generator)
+    weight = torch.rand(7, 3, generator=generator)
+    expected = sum(
+        abs(float(delta[:, i] @ x[:, j] * weight[i, j])) for i in range(7) for j in range(3)
+    )
+    product, dense = ProductGradients(delta[None], x[None], 1), DenseGradient(delta.T @ x)
+    assert float(product.saliencies(weight)) == pytest.approx(expected, rel=1e-5)
+    assert float(dense.saliencies(weight)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(60, 20), (20, 60), (40, 40)])
+def test_the_norm_of_weights(shape: tuple[int, int]) -> None:
+    weight = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).abs()
+    exact = float(torch.linalg.svdvals(weight.double()).sum())
+    assert float(nuclear_norms(weight)) == pytest.approx(exact, rel=1e-12)

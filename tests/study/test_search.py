@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial
+
+from tftas_optuna import DSSObjective, Scorer, TftasError, pareto_front, search
+from tftas_optuna.spaces import AutoFormerSpace
+from tftas_optuna.study.loop import SearchProgress
+from tftas_optuna.study.settings import StudySettings
+
+Search = Callable[..., optuna.Study]
+
+
+@pytest.fixture
+def run(small_space: AutoFormerSpace) -> Search:
+    def run(**kwargs: object) -> optuna.Study:
+        defaults = dict(n_trials=20, population_size=8, img_size=32, num_classes=10, device="cpu")
+        return search(small_space, **{**defaults, **kwargs})
+
+    return run
+
+
+def seen(study: optuna.Study) -> list[tuple[object, ...]]:
+    return [
+        (t.number, t.params, t.values, t.user_attrs, t.system_attrs, t.state) for t in study.trials
+    ]
+
+
+def test_same_seed_same_study(run: Search) -> None:
+    assert seen(run(seed=3)) == seen(run(seed=3))
+    assert seen(run(seed=3)) != seen(run(seed=4))
+
+
+@pytest.mark.parametrize("parts", [[8, 12], [5, 15], [1, 1, 18], [13, 6, 1]])
+def test_in_parts_or_at_once_is_the_same_study(
+    run: Search, tmp_path: Path, parts: list[int]
+) -> None:
+    whole = run(n_trials=20)
+    storage = f"sqlite:///{tmp_path}/parts.db"
+    for n_trials in parts:
+        study = run(n_trials=n_trials, storage=storage)
+    assert seen(study) == seen(whole)
+
+
+def test_spreads_over_seeds_survive_a_stop(small_space: AutoFormerSpace, tmp_path: Path) -> None:
+    # Three architectures only, so those scored before the stop come again after it.
+    few = dataclasses.replace(small_space, embed_dim=(32,), depth=(1,), mlp_ratio=(2.0,))
+    for n_trials in (3, 9):
+        study = search(
+            few,
+            n_trials=n_trials,
+            n_seeds=2,
+            population_size=4,
+            img_size=32,
+            storage=f"sqlite:///{tmp_path}/parts.db",
+        )
+    assert all(trial.user_attrs["dss_sd"] > 0 for trial in study.trials)
+
+
+def test_interrupted_anywhere_it_goes_on_to_the_same_study(run: Search, tmp_path: Path) -> None:
+    whole = run(n_trials=20)
+    storage = f"sqlite:///{tmp_path}/killed.db"
+    stops = iter([3, 9, 1])
+    while (
+        len(
+            optuna.load_study(study_name="small", storage=storage).trials
+            if Path(f"{tmp_path}/killed.db").exists()
+            else []
+        )
+        < 20
+    ):
+        stop = next(stops, 20)
+
+        def interrupt(progress: SearchProgress, stop: int = stop) -> None:
+            if progress.n_done == stop:
+                raise KeyboardInterrupt
+
+        try:
+            study = run(n_trials=20, storage=storage, callback=interrupt)
+        except KeyboardInterrupt:
+            study = optuna.load_study(study_name="small", storage=storage)
+    assert seen(study)[:20] == seen(whole)
+
+
+def test_values_are_the_scorers_and_the_closed_forms(
+    run: Search, small_space: AutoFormerSpace
+) -> None:
+    study = run(n_trials=10, seed=5)
+    scorer = Scorer(small_space, seed=5, img_size=32, num_classes=10)
+    for trial in study.trials:
+        arch = small_space.decode(trial.params)
+        costs = arch.costs(img_size=32, num_classes=10)
+        assert trial.values == [scorer(arch), costs.n_params]
+        assert trial.user_attrs == {"macs": costs.macs}
+        assert trial.datetime_start < trial.datetime_complete
+
+
+def test_later_generations_descend_from_the_best(run: Search) -> None:
+    study = run(n_trials=40)
+    generations = [t.system_attrs["NSGAIISampler:generation"] for t in study.trials]
+    assert generations == [i // 8 for i in range(40)]
+    assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+
+
+def test_bounds_become_constraints_that_optuna_and_the_dashboard_read(run: Search) -> None:
+    study = run(n_trials=40, constraints={"n_params": (30e3, 90e3), "macs": (None, 1.5e6)})
+    for trial in study.trials:
+        n_params, macs = trial.values[1], trial.user_attrs["macs"]
+        assert trial.constraints["n_params_max"] == pytest.approx(n_params / 90e3 - 1)
+        assert trial.constraints["n_params_min"] == pytest.approx(1 - n_params / 30e3)
+        assert trial.constraints["macs_max"] == pytest.approx(macs / 1.5e6 - 1)
+        named = [trial.constraints[k] for k in ("n_params_max", "n_params_min", "macs_max")]
+        assert trial.system_attrs["constraints"] == named
+    front = pareto_front(study)
+    assert front and all(30e3 <= c.n_params <= 90e3 and c.macs <= 1.5e6 for c in front)
+    assert {c.trial for c in front} <= {t.number for t in study.best_trials}
+
+
+def test_the_study_says_what_made_it(run: Search, small_space: AutoFormerSpace) -> None:
+    study = run(n_trials=2, seed=9, constraints={"n_params": (None, 9e4)})
+    assert study.metric_names == ["dss", "n_params"]
+    attributes = study.user_attrs
+    assert attributes["space"] == "small" and attributes["seed"] == 9
+    assert attributes["indicator"] == "dss" and attributes["fidelity"] == "exact"
+    assert attributes["img_size"] == 32 and attributes["num_classes"] == 10
+    assert set(attributes["versions"]) == {"tftas-optuna", "optuna", "torch", "timm"}
+    settings = StudySettings.read(study)
+    assert settings.space == small_space
+    assert settings.bounds == {"n_params": (None, 9e4)}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "made with seed 0, not 1"),
+        ({"img_size": 64}, "made with img size 32, not 64"),
+        ({"num_classes": 3}, "made with num classes 10, not 3"),
+        ({"population_size": 4}, "made with population size 8, not 4"),
+        ({"constraints": {"n_params": (None, 9e4)}}, "made with bounds {}"),
+        ({"metrics": ("dss", "macs")}, "optimises dss, n_params, not dss, macs"),
+    ],
+)
+def test_other_settings_do_not_continue_a_study(
+    run: Search, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    storage = f"sqlite:///{tmp_path}/study.db"
+    before = seen(run(n_trials=3, storage=storage))
+    with pytest.raises(TftasError, match=message):
+        run(n_trials=3, storage=storage, **change)
+    assert seen(optuna.load_study(study_name="small", storage=storage)) == before
+
+
+def test_a_plain_optuna_run_goes_on_with_the_study_and_back(
+    run: Search, small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    storage = f"sqlite:///{tmp_path}/study.db"
+    run(n_trials=8, storage=storage)
+    sampler = optuna.samplers.NSGAIISampler(population_size=8, seed=1)
+    study = optuna.load_study(study_name="small", storage=storage, sampler=sampler)
+    scorer = Scorer(small_space, img_size=32, num_classes=10)
+    study.optimize(DSSObjective(small_space, scorer=scorer), n_trials=4)
+    study.enqueue_trial(small_space.encode(small_space.largest()))
+    study.sampler = optuna.samplers.RandomSampler(seed=0)
+    study.optimize(DSSObjective(small_space, scorer=scorer), n_trials=2)
+    study = run(n_trials=10, storage=storage)
+    assert len(study.trials) == 24
+    assert [t.number for t in study.trials] == list(range(24))
+    generations = [t.system_attrs.get("NSGAIISampler:generation") for t in study.trials]
+    assert generations[:12] == [0] * 8 + [1] * 4 and generations[14:18] == [1] * 4
+    assert pareto_front(study)[-1].architecture == small_space.largest()
+
+
+def test_progress_and_timeout(run: Search) -> None:
+    reports: list[SearchProgress] = []
+    run(n_trials=20, callback=reports.append)
+    assert [p.n_done for p in reports if p.n_done][-1] == 20 and reports[0].n_done == 0
+    assert reports[-1].n_study == 20 and reports[-1].front_size > 0
+    assert 0 < reports[-1].scoring_seconds <= reports[-1].seconds
+    assert reports[-1].hypervolume > 0
+    assert len(run(n_trials=10_000, timeout=1e-9).trials) <= 1
+
+
+def test_cut_off_before_its_settings_were_written_it_starts_anew(run: Search) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    optuna.create_study(
+        storage=storage, study_name="small", directions=["maximize", "minimize"]
+    ).set_user_attr("space", "small")
+    assert seen(run(n_trials=3, storage=storage)) == seen(run(n_trials=3))
+
+
+def test_a_long_study_is_resumed_without_recursion(
+    run: Search, tmp_path: Path, small_space: AutoFormerSpace
+) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    study = run(n_trials=2, storage=storage, population_size=2)
+    trial: FrozenTrial = study.trials[0]
+    for generation in range(1, 1200):
+        for _ in range(2):
+            study.add_trial(
+                optuna.create_trial(
+                    params=trial.params,
+                    distributions=trial.distributions,
+                    values=trial.values,
+                    system_attrs={"NSGAIISampler:generation": generation},
+                )
+            )
+    study = run(n_trials=2, storage=storage, population_size=2)
+    assert study.trials[-1].system_attrs["NSGAIISampler:generation"] == 1200
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_trials": 0}, "n_trials is 0, allowed is 1 or more"),
+        ({"population_size": 1}, "population_size is 1, allowed is 2 or more"),
+        ({"metrics": ("dss", "beauty")}, "metrics are .* allowed: each of"),
+        ({"metrics": ()}, "metrics are"),
+        ({"constraints": {"n_params": (None, 1e3)}}, "at most 1.00k excludes every architecture"),
+        ({"constraints": {"n_params": (1e9, None)}}, "at least 1.00G excludes every architecture"),
+        ({"constraints": {"n_params": (2e5, 1e5)}}, "the lower bound is higher"),
+        ({"constraints": {"n_params": (-1, None)}}, "is -1, allowed is above 0"),
+        ({"constraints": {"latency": (None, 1)}}, "cannot bound 'latency'"),
+        ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
+        ({"img_size": 4}, "img_size 4 is smaller than one patch"),
+    ],
+)
+def test_bad_arguments_create_nothing(
+    run: Search, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(TftasError, match=message):
+        run(storage=f"sqlite:///{tmp_path}/study.db", **change)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import databases
+import optuna
+import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from tftas_optuna import TftasError, search
+from tftas_optuna.spaces import AutoFormerSpace
+from tftas_optuna.study.storage import load_study, open_storage
+
+
+@pytest.fixture(params=["postgresql", "mysql"])
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    yield from databases.fresh_database(request.param)
+
+
+def run(space: AutoFormerSpace, storage: str, n_trials: int = 6) -> optuna.Study:
+    return search(
+        space, n_trials=n_trials, storage=storage, population_size=4, img_size=32, num_classes=10
+    )
+
+
+def test_a_database_server_holds_the_same_study(
+    small_space: AutoFormerSpace, database: str
+) -> None:
+    with pytest.raises(TftasError, match="holds no studies"):
+        load_study(database)
+    run(small_space, database)
+    run(small_space, database)
+    expected = search(small_space, n_trials=12, population_size=4, img_size=32, num_classes=10)
+    study = load_study(database)
+    assert [t.params for t in study.trials] == [t.params for t in expected.trials]
+    for ours, theirs in zip(study.trials, expected.trials, strict=True):
+        assert ours.values == pytest.approx(theirs.values, rel=1e-12)
+
+
+def test_a_journal_file_holds_the_same_study(small_space: AutoFormerSpace, tmp_path: Path) -> None:
+    path = tmp_path / "study.journal"
+    optuna.create_study(storage=JournalStorage(JournalFileBackend(str(path))), study_name="other")
+    run(small_space, str(path))
+    assert len(load_study(str(path), "small").trials) == 6
+    with pytest.raises(TftasError, match="holds 'other', 'small'; give one as --study-name"):
+        load_study(str(path))
+
+
+def test_reading_makes_no_file(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/none.db"
+    for ask in (lambda: load_study(url), lambda: open_storage(url, create=False)):
+        with pytest.raises(TftasError, match="none.db does not exist"):
+            ask()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_studies_list_the_known(small_space: AutoFormerSpace, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/study.db"
+    run(small_space, url)
+    with pytest.raises(TftasError, match="unknown study 'nope' in sqlite:.*; known: 'small'"):
+        load_study(url, "nope")
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("nonsense", "'nonsense' is neither a database URL"),
+        ("sqlite://", "keeps nothing; give a file"),
+        ("sqlite:///{tmp}", "is a directory"),
+        ("sqlite:///{tmp}/no/study.db", "directory {tmp}/no does not exist"),
+        ("postgresql://me:secret@127.0.0.1:9/x", "postgresql.*me:\\*\\*\\*@.*cannot be opened"),
+        ("mysql://me:secret@127.0.0.1:9/x", "mysql.*me:\\*\\*\\*@.*cannot be opened"),
+        ("oracle://me:secret@127.0.0.1:9/x", "its driver is not installed"),
+        ("nosuch://me:secret@127.0.0.1:9/x", "its driver is not installed"),
+    ],
+)
+def test_what_cannot_be_opened_says_why_and_no_password(
+    tmp_path: Path, storage: str, message: str
+) -> None:
+    with pytest.raises(TftasError, match=message.replace("{tmp}", str(tmp_path))) as caught:
+        open_storage(storage.replace("{tmp}", str(tmp_path)), create=True)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, but quite long enough to be looked at closely\n" * 100)
+    with pytest.raises(TftasError, match="cannot be opened"):
+        open_storage(f"sqlite:///{path}", create=True)
+    assert path.read_text().startswith("not a database")

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from tftas_optuna import get_space
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(cwd: Path, name: str, *args: str) -> str:
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / name, *args], cwd=cwd, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_search_from_python(tmp_path: Path) -> None:
+    out = run(tmp_path, "search_from_python.py", "--n-trials", "6", "--budget", "8e6")
+    assert "6/6 trials" in out and "built trial" in out
+
+
+@pytest.mark.slow
+def test_existing_study(tmp_path: Path) -> None:
+    out = run(tmp_path, "existing_study.py", "--n-trials", "4")
+    assert "on the front" in out and "own objective" in out
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "arch.yaml"
+    arch = get_space("autoformer-tiny").smallest().to_dict()
+    path.write_text(yaml.safe_dump({"architecture": arch, "model": {"img_size": 64}}))
+    return path
+
+
+def losses(out: str) -> list[float]:
+    return [float(line.split()[-1]) for line in out.splitlines() if line.startswith("step")]
+
+
+@pytest.mark.slow
+def test_fine_tune_learns(tmp_path: Path, config: Path) -> None:
+    fallen = losses(run(tmp_path, "fine_tune.py", str(config), "--steps", "25"))
+    assert sum(fallen[-5:]) < 0.7 * sum(fallen[:5])
+    assert (tmp_path / "fine_tuned.pt").exists()
+
+
+@pytest.mark.slow
+def test_fine_tune_on_a_folder(tmp_path: Path, config: Path) -> None:
+    for colour in ("red", "green", "blue"):
+        folder = tmp_path / "images" / colour
+        folder.mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (80, 80), colour).save(folder / f"{i}.png")
+    arguments = ("--data-dir", "images", "--steps", "2", "--batch-size", "4")
+    assert len(losses(run(tmp_path, "fine_tune.py", str(config), *arguments))) == 2

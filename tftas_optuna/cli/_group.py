@@ -1,0 +1,66 @@
+"""The top of the command line: one line for every error, and the right exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tftas_optuna.errors import TftasError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Group(click.Group):
+    """Runs commands in the order they were given, and turns our errors into exit codes."""
+
+    def __init__(self, name: str, *, help: str, commands: Sequence[click.Command]) -> None:
+        super().__init__(
+            name,
+            help=help,
+            commands=commands,
+            context_settings={"help_option_names": ["-h", "--help"]},
+        )
+        self._order = [command.name or "" for command in commands]
+        click.version_option(metadata.version("tftas-optuna"), prog_name=name)(self)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Keep the order of a first session."""
+        return self._order
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command; print what went wrong on one line, and exit."""
+        kwargs["standalone_mode"] = False
+        try:
+            sys.exit(super().main(*args, **kwargs) or 0)
+        except click.exceptions.Abort:
+            sys.exit(130)
+        except click.UsageError as error:
+            command = error.ctx.command_path if error.ctx else self.name
+            _complain(f"{error.format_message()} (see `{command} --help`)")
+            sys.exit(error.exit_code)
+        except click.ClickException as error:
+            _complain(error.format_message())
+            sys.exit(error.exit_code)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, turning our errors into click's."""
+        try:
+            return super().invoke(ctx)
+        except TftasError as error:
+            if ctx.meta.get("verbose"):
+                traceback.print_exc()
+            kind = click.ClickException if isinstance(error, UnavailableError) else _BadInput
+            raise kind(str(error)) from error
+
+
+class _BadInput(click.ClickException):
+    exit_code = 2
+
+
+def _complain(message: str) -> None:
+    click.echo(f"Error: {' '.join(message.split())}", err=True)

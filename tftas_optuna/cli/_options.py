@@ -1,0 +1,90 @@
+"""Options that several commands share, and the units people write."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
+_AMOUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([kmgb]?)", re.IGNORECASE)
+
+
+class Amount(click.ParamType):  # type: ignore[type-arg]
+    """A positive count in human units: ``6M``, ``1.3G``, ``600k``, ``5_867_944``."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        if isinstance(value, float):
+            return value
+        match = _AMOUNT.fullmatch(str(value).strip())
+        amount = float(match[1].replace("_", "")) * _UNITS[match[2].lower()] if match else 0.0
+        if amount <= 0:
+            self.fail(
+                f"{value!r} is no positive amount; write it like 6M, 1.3G or 5867944", param, ctx
+            )
+        return amount
+
+
+def storage_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--storage`` and ``--study-name``."""
+    command = click.option(
+        "--study-name", metavar="NAME", help="Study to use; needed where there are several."
+    )(command)
+    return click.option(
+        "--storage",
+        metavar="URL",
+        envvar="OPTUNA_STORAGE",
+        show_envvar=True,
+        default="sqlite:///tftas.db",
+        show_default=True,
+        help="Database URL, or path of a journal file.",
+    )(command)
+
+
+def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--params-max`` and ``--macs-max``."""
+    command = click.option(
+        "--macs-max", type=Amount(), help="Most multiply-accumulates, such as 1.3G."
+    )(command)
+    return click.option("--params-max", type=Amount(), help="Most parameters, such as 6M.")(
+        command
+    )
+
+
+def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``-f``, the form of what is printed."""
+    return click.option(
+        "-f",
+        "--format",
+        "output",
+        type=click.Choice(["table", "json", "yaml", "csv"]),
+        default="table",
+        show_default=True,
+        help="How to print it.",
+    )(command)
+
+
+def verbosity_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``-v``; without it no traceback is shown."""
+
+    def set_verbose(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+        ctx.meta["verbose"] = value
+        import optuna
+
+        optuna.logging.set_verbosity(logging.INFO if value else logging.WARNING)
+
+    return click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=set_verbose,
+        help="Show logs, and tracebacks of errors.",
+    )(command)

@@ -1,0 +1,121 @@
+"""The live display of a search, and its plain lines where stderr is no terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from tftas_optuna.study.loop import SearchProgress
+
+_PLAIN_SECONDS = 10.0
+
+
+class ProgressDisplay:
+    """Shows a search on stderr; use as a context manager.
+
+    Args:
+        title: What is searched.
+        n_trials: Trials of this run.
+        quiet: Whether to show nothing.
+    """
+
+    def __init__(self, title: str, n_trials: int, *, quiet: bool) -> None:
+        self._title = title
+        self._quiet = quiet
+        self._console = Console(stderr=True)
+        self._last: SearchProgress | None = None
+        self._printed = -float("inf")
+        self._bar = Progress(
+            TextColumn(f"[bold]{title}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("trials"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._task = self._bar.add_task("search", total=n_trials)
+        self._live: Live | None = None
+        if self._console.is_terminal and not quiet:
+            self._live = Live(self._layout(), console=self._console, refresh_per_second=8)
+
+    @property
+    def n_study(self) -> int:
+        """Trials that are safe in the study, as far as known."""
+        return self._last.n_study if self._last else 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the last state on the screen and give the terminal back."""
+        if self._live is not None:
+            if self._live.is_started:
+                self._live.update(self._layout())
+                self._live.stop()
+            self._live = None
+        elif self._last is not None and not self._quiet:
+            self._print_plain(self._last)
+        self._quiet = True
+
+    def update(self, progress: SearchProgress) -> None:
+        """Show where a search stands."""
+        self._last = progress
+        self._bar.update(self._task, completed=progress.n_done)
+        if self._live is not None:
+            self._live.start()
+            self._live.update(self._layout())
+        elif not self._quiet and time.monotonic() - self._printed > _PLAIN_SECONDS:
+            self._print_plain(progress)
+
+    def _print_plain(self, progress: SearchProgress) -> None:
+        self._printed = time.monotonic()
+        facts = ", ".join(f"{name} {value}" for name, value in _facts(progress))
+        done = f"{progress.n_done}/{progress.n_trials} trials"
+        self._console.print(
+            f"{done}, {facts}" if progress.n_done else f"{self._title}: {done}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _layout(self) -> Table:
+        layout = Table.grid()
+        layout.add_row(self._bar)
+        facts = Table.grid(padding=(0, 3))
+        if self._last is not None:
+            cells = [f"[dim]{name}[/] {value}" for name, value in _facts(self._last)]
+            for start in range(0, len(cells), 3):
+                facts.add_row(*cells[start : start + 3])
+        layout.add_row(facts)
+        return layout
+
+
+def _facts(progress: SearchProgress) -> list[tuple[str, str]]:
+    done = max(progress.n_done, 1)
+    seconds = max(progress.seconds, 1e-9)
+    scoring = 1000 * progress.scoring_seconds / done
+    return [
+        ("trials/s", f"{progress.n_done / seconds:.1f}"),
+        ("scoring ms/trial", f"{scoring:.1f}"),
+        ("other ms/trial", f"{max(1000 * seconds / done - scoring, 0):.1f}"),
+        ("generation", str(progress.generation)),
+        ("front", str(progress.front_size)),
+        ("hypervolume", f"{progress.hypervolume:.6g}"),
+    ]

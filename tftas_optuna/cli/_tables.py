@@ -1,0 +1,95 @@
+"""Candidates as a terminal table, JSON, YAML or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from tftas_optuna.study.metrics import short
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tftas_optuna.study.front import Candidate
+
+
+def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
+    """Give plain data, one mapping per candidate."""
+    return [
+        {
+            "trial": candidate.trial,
+            **candidate.scores(),
+            "n_params": candidate.n_params,
+            "macs": candidate.macs,
+            "architecture": candidate.architecture.to_dict(),
+        }
+        for candidate in candidates
+    ]
+
+
+def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
+    """Print plain data to stdout as JSON, YAML or CSV."""
+    if output == "json":
+        text = json.dumps(list(rows), indent=2) + "\n"
+    elif output == "yaml":
+        text = yaml.safe_dump(list(rows), sort_keys=False, default_flow_style=None, width=99)
+    else:
+        flat = [_flatten(row) for row in rows]
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, list(flat[0]) if flat else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(flat)
+        text = buffer.getvalue()
+    print(text, end="")
+
+
+def candidate_table(candidates: Sequence[Candidate], title: str) -> Table:
+    """Lay candidates out for the terminal."""
+    table = Table(title=title, title_justify="left")
+    fidelities = {candidate.fidelity for candidate in candidates}
+    rescored = bool(fidelities - {"exact"})
+    scores = (f"{fidelities.pop()} DSS", "exact DSS") if rescored else ("DSS",)
+    for heading in ("trial", *scores, "params", "MACs"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("width x depth, block means", overflow="fold")
+    for candidate in candidates:
+        table.add_row(
+            str(candidate.trial),
+            score_text(candidate.dss),
+            *([_optional(candidate.dss_exact)] if rescored else []),
+            short(candidate.n_params),
+            short(candidate.macs),
+            candidate.architecture.summary(),
+        )
+    return table
+
+
+def _optional(dss: float | None) -> str:
+    return "-" if dss is None else score_text(dss)
+
+
+def stdout() -> Console:
+    """Console for results; as wide as it needs where stdout is no terminal."""
+    console = Console()
+    return console if console.is_terminal else Console(width=120)
+
+
+def score_text(dss: float) -> str:
+    """Write a score with at least five digits."""
+    return f"{dss:,.0f}" if dss >= 1e4 else f"{dss:.5g}"
+
+
+def _flatten(row: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value))
+        else:
+            flat[name] = " ".join(map(str, value)) if isinstance(value, list) else value
+    return flat

@@ -1,0 +1,27 @@
+"""``tftas-optuna front``: the Pareto front of a study."""
+
+from __future__ import annotations
+
+import click
+
+from tftas_optuna.cli._options import format_option, storage_options, verbosity_options
+
+
+@click.command()
+@storage_options
+@format_option
+@verbosity_options
+def front(storage: str, study_name: str | None, output: str) -> None:
+    """Print the Pareto front of a study, cheapest first."""
+    from tftas_optuna.cli import _tables
+    from tftas_optuna.study.front import pareto_front
+    from tftas_optuna.study.storage import load_study
+
+    study = load_study(storage, study_name)
+    candidates = pareto_front(study)
+    if output != "table":
+        _tables.print_rows(_tables.candidate_rows(candidates), output)
+        return
+    n_trials = len(study.get_trials(deepcopy=False))
+    title = f"Pareto front of {study.study_name}: {len(candidates)} of {n_trials} trials"
+    _tables.stdout().print(_tables.candidate_table(candidates, title))

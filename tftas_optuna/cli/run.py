@@ -1,0 +1,202 @@
+"""``tftas-optuna run``: searches a space, live, and ends with the front."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tftas_optuna.cli._options import (
+    Amount,
+    budget_options,
+    storage_options,
+    verbosity_options,
+)
+
+if TYPE_CHECKING:
+    from tftas_optuna.study.metrics import CostName
+
+_SHOWN = 20
+
+
+@click.command()
+@click.option(
+    "--space",
+    "space_name",
+    metavar="NAME|FILE",
+    default="autoformer-tiny",
+    show_default=True,
+    help="Search space; `tftas-optuna spaces` lists them.",
+)
+@storage_options
+@click.option(
+    "--n-trials",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Trials to add.",
+)
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to search.")
+@click.option(
+    "--population-size",
+    type=click.IntRange(min=2),
+    default=50,
+    show_default=True,
+    help="Trials of one generation of NSGA-II.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the sampler and of the supernet's weights.",
+)
+@click.option(
+    "--fidelity",
+    type=click.Choice(["exact", "collapsed"]),
+    default="exact",
+    show_default=True,
+    help="DSS itself, or its approximation with one patch token, some 90 times faster; the "
+    "front is then re-scored exactly.",
+)
+@click.option(
+    "--n-seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Supernets to average DSS over.",
+)
+@budget_options
+@click.option("--params-min", type=Amount(), help="Least parameters, such as 5M.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option(
+    "--img-size", type=click.IntRange(1, 4096), default=224, show_default=True, help="Input size."
+)
+@click.option(
+    "--num-classes",
+    type=click.IntRange(1, 1_000_000),
+    default=1000,
+    show_default=True,
+    help="Outputs of the classifier.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Export the front to this directory at the end.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@verbosity_options
+def run(
+    space_name: str,
+    storage: str,
+    study_name: str | None,
+    n_trials: int,
+    timeout: float | None,
+    population_size: int,
+    seed: int,
+    fidelity: str,
+    n_seeds: int,
+    params_max: float | None,
+    params_min: float | None,
+    macs_max: float | None,
+    device: str,
+    img_size: int,
+    num_classes: int,
+    out: Path | None,
+    quiet: bool,
+) -> None:
+    """Search a space for the best DSS at every parameter count.
+
+    A study that exists is continued. Ctrl-C stops and keeps what is scored.
+    """
+    from tftas_optuna.cli._progress import ProgressDisplay
+    from tftas_optuna.export.files import check_directory
+    from tftas_optuna.spaces import get_space
+
+    space = get_space(space_name)
+    if out is not None:
+        check_directory(out)
+    bounds: dict[CostName, tuple[float | None, float | None]] = {
+        "n_params": (params_min, params_max),
+        "macs": (None, macs_max),
+    }
+    from tftas_optuna.study.loop import search
+
+    name = study_name or space.name
+    title = f"{space.name}, seed {seed}" + (f", {fidelity}" if fidelity != "exact" else "")
+    with ProgressDisplay(title, n_trials, quiet=quiet) as display:
+        try:
+            search(
+                space,
+                n_trials=n_trials,
+                storage=storage,
+                study_name=name,
+                constraints=bounds,
+                population_size=population_size,
+                seed=seed,
+                n_seeds=n_seeds,
+                fidelity=fidelity,
+                device=device,
+                img_size=img_size,
+                num_classes=num_classes,
+                timeout=timeout,
+                callback=display.update,
+            )
+        except KeyboardInterrupt:
+            display.close()
+            click.echo(
+                f"Interrupted; {display.n_study} trials are kept. Go on with the same command.",
+                err=True,
+            )
+            raise
+    _finish(storage, name, out, quiet)
+
+
+def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> None:
+    from tftas_optuna.cli import _tables
+    from tftas_optuna.export import export_front
+    from tftas_optuna.study.front import pareto_front
+    from tftas_optuna.study.storage import load_study
+
+    study = load_study(storage, study_name)
+    front = pareto_front(study)
+    n_trials = len(study.get_trials(deepcopy=False))
+    shown = front if len(front) <= _SHOWN else _thin(front, _SHOWN)
+    title = f"Pareto front of {study_name}: {len(front)} of {n_trials} trials"
+    if len(shown) < len(front):
+        title += f" ({len(shown)} shown)"
+    _tables.stdout().print(_tables.candidate_table(shown, title))
+    if not front:
+        click.echo("No trial met the bounds yet; go on with more --n-trials.", err=True)
+        return
+    agreement = study.user_attrs.get("exact_agreement")
+    if agreement is not None:
+        click.echo(
+            f"The front re-scored exactly: Kendall tau {agreement['kendall_tau']:.4f}, collapsed"
+            f" DSS {agreement['relative_offset']:+.2%} on average.",
+            err=True,
+        )
+    if out is not None:
+        paths = export_front(study, out)
+        click.echo(f"Exported {len(front)} architectures to {out} ({len(paths)} files).", err=True)
+    if quiet:
+        return
+    where = "" if storage == "sqlite:///tftas.db" else f" --storage {shlex.quote(storage)}"
+    where += f" --study-name {shlex.quote(study_name)}"
+    budget = math.ceil(shown[len(shown) // 2].n_params / 1e4) / 100
+    click.echo("Next:", err=True)
+    for command, purpose in (
+        (f"front{where} -f csv", "the whole front"),
+        (f"export{where} --best --params-max {budget:.2f}M", "one to retrain"),
+        (f"dashboard{where}", "the study in a browser"),
+    ):
+        click.echo(f"  tftas-optuna {command}    # {purpose}", err=True)
+
+
+def _thin(front: list, count: int) -> list:  # type: ignore[type-arg]
+    """Keep evenly spaced members, both ends among them."""
+    last = len(front) - 1
+    return [front[round(i * last / (count - 1))] for i in range(count)]

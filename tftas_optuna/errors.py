@@ -1,0 +1,18 @@
+"""Errors whose message is meant for the person at the terminal."""
+
+from __future__ import annotations
+
+
+class TftasError(ValueError):
+    """Bad input, told in one line: what was given, what is allowed, what to do.
+
+    A subclass of :class:`ValueError`, so callers from Python need not know it. The command line
+    exits with 2.
+    """
+
+
+class UnavailableError(TftasError):
+    """A storage, a study or a file is missing, unreadable or in the way.
+
+    The command line exits with 1.
+    """

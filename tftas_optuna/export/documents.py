@@ -1,0 +1,120 @@
+"""The text of an exported architecture, one function per format."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tftas_optuna.architecture import FORMAT, FORMAT_VERSION, AutoFormerArchitecture
+from tftas_optuna.errors import TftasError
+
+if TYPE_CHECKING:
+    from tftas_optuna.study.front import Candidate
+    from tftas_optuna.study.settings import StudySettings
+
+
+_SEARCH = ("indicator", "fidelity", "seed", "n_seeds", "head_weight", "bounds")
+
+
+def as_yaml(candidate: Candidate, settings: StudySettings, study_name: str) -> str:
+    """Write our own document, which ``timm.create_model`` and ``score`` read."""
+    header = (
+        "# A Vision Transformer found by tftas-optuna. To build it:\n"
+        "#   import timm, tftas_optuna.models\n"
+        f"#   model = timm.create_model({_timm_name(candidate)!r}, arch='THIS_FILE')\n"
+    )
+    return header + _dump(_document(candidate, settings, study_name))
+
+
+def as_json(candidate: Candidate, settings: StudySettings, study_name: str) -> str:
+    """Write the same document as JSON."""
+    return json.dumps(_document(candidate, settings, study_name), indent=2) + "\n"
+
+
+def as_retrain(candidate: Candidate, settings: StudySettings, study_name: str) -> str:
+    """Write what the AutoFormer family of training scripts takes as ``--cfg``.
+
+    Raises:
+        TftasError: Those scripts cannot train this kind of architecture.
+    """
+    arch, space = candidate.architecture, settings.space
+    if not isinstance(arch, AutoFormerArchitecture):
+        raise TftasError(f"the retrain format describes autoformer, not {arch.family} networks")
+    supernet = space.supernet
+    scores = ", ".join(f"{name} {value:.6g}" for name, value in candidate.scores().items())
+    header = (
+        f"# Trial {candidate.trial} of study {json.dumps(study_name)}:"
+        f" {scores}, {candidate.n_params} parameters.\n"
+    )
+    return header + _dump(
+        {
+            "SUPERNET": {
+                "MLP_RATIO": supernet.mlp_ratio[0],
+                "NUM_HEADS": supernet.num_heads[0],
+                "EMBED_DIM": supernet.embed_dim,
+                "DEPTH": supernet.depth,
+            },
+            "SEARCH_SPACE": {
+                key.upper(): list(values) for key, values in sorted(space.choices().items())
+            },
+            "RETRAIN": {
+                "MLP_RATIO": list(arch.mlp_ratio),
+                "NUM_HEADS": list(arch.num_heads),
+                "DEPTH": arch.depth,
+                "EMBED_DIM": arch.embed_dim,
+            },
+        }
+    )
+
+
+def _document(candidate: Candidate, settings: StudySettings, study_name: str) -> dict[str, Any]:
+    recorded = settings.attributes()
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "architecture": candidate.architecture.to_dict(),
+        "model": {
+            "name": _timm_name(candidate),
+            "img_size": settings.img_size,
+            "num_classes": settings.num_classes,
+            "in_chans": 3,
+        },
+        "scores": {
+            **candidate.scores(),
+            "n_params": candidate.n_params,
+            "macs": candidate.macs,
+        },
+        "study": {"name": study_name, "trial": candidate.trial},
+        "search": {
+            "metrics": list(settings.metrics),
+            **{name: recorded[name] for name in _SEARCH},
+            "space": recorded["space_definition"],
+        },
+    }
+
+
+def _timm_name(candidate: Candidate) -> str:
+    return f"tftas_{candidate.architecture.family}"
+
+
+def _dump(data: dict[str, Any]) -> str:
+    text: str = yaml.dump(
+        data, Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=99
+    )
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes lists of plain values on one line, mappings one key a line."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _one_line(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.Node:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
+
+
+_Dumper.add_representer(list, _one_line)

@@ -1,0 +1,153 @@
+"""Writes exported architectures: all of them or none, and never over somebody's file."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.export.documents import as_json, as_retrain, as_yaml
+from tftas_optuna.study.front import pareto_front
+from tftas_optuna.study.settings import StudySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna import Study
+
+    from tftas_optuna.study.front import Candidate
+
+_WRITERS = {
+    "yaml": (".yaml", as_yaml),
+    "json": (".json", as_json),
+    "retrain": (".retrain.yaml", as_retrain),
+}
+FORMATS = tuple(_WRITERS)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def export_front(
+    study: Study,
+    directory: str | Path,
+    *,
+    formats: Sequence[str] = FORMATS,
+    prefix: str | None = None,
+    force: bool = False,
+) -> list[Path]:
+    """Write every architecture of a study's Pareto front; see :func:`export_candidates`."""
+    return export_candidates(
+        study, pareto_front(study), directory, formats=formats, prefix=prefix, force=force
+    )
+
+
+def export_candidates(
+    study: Study,
+    candidates: Sequence[Candidate],
+    directory: str | Path,
+    *,
+    formats: Sequence[str] = FORMATS,
+    prefix: str | None = None,
+    force: bool = False,
+) -> list[Path]:
+    """Write architectures as files named ``PREFIX-trialNNNNN`` with an ending by format.
+
+    Nothing is written unless everything can be. A file that already holds the same text is left
+    alone.
+
+    Args:
+        study: The study they come from.
+        candidates: What to write.
+        directory: Where to; made if it is missing.
+        formats: Out of ``"yaml"`` (our document), ``"json"`` (the same) and ``"retrain"``
+            (AutoFormer's training configuration).
+        prefix: First part of the names; by default the name of the space.
+        force: Whether to replace files that hold something else.
+
+    Returns:
+        The paths, in the order of the candidates.
+
+    Raises:
+        TftasError: A format does not exist, or the prefix is no plain name.
+        UnavailableError: There is nothing to write, a file is in the way, or writing fails.
+    """
+    unknown = [name for name in formats if name not in _WRITERS]
+    if unknown:
+        raise TftasError(f"format {unknown[0]!r} does not exist; known: {', '.join(FORMATS)}")
+    settings = StudySettings.read(study)
+    prefix = check_prefix(settings.space.name if prefix is None else prefix)
+    if not candidates:
+        raise UnavailableError(
+            f"study {study.study_name!r} has nothing to export: no feasible trial"
+        )
+    directory = Path(directory)
+    texts = {
+        directory / f"{prefix}-trial{candidate.trial:05d}{_WRITERS[name][0]}": _WRITERS[name][1](
+            candidate, settings, study.study_name
+        )
+        for candidate in candidates
+        for name in formats
+    }
+    try:
+        check_directory(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        changed = {path: text for path, text in texts.items() if not _holds(path, text)}
+        in_the_way = [path for path in changed if path.exists()]
+        if in_the_way and not force:
+            more = f" and {len(in_the_way) - 1} more" if len(in_the_way) > 1 else ""
+            raise UnavailableError(
+                f"{in_the_way[0]}{more} in the way; use --force or another directory"
+            )
+        _write_all(directory, changed)
+    except OSError as error:
+        raise UnavailableError(
+            f"{error.filename or directory}: cannot be written ({error.strerror})"
+        ) from error
+    return list(texts)
+
+
+def check_prefix(prefix: str) -> str:
+    """Make sure that a prefix is a plain file name.
+
+    Raises:
+        TftasError: It has other characters than letters, digits, ``.``, ``_`` and ``-``, or
+            starts with one of the last three.
+    """
+    if not _NAME.fullmatch(prefix):
+        raise TftasError(
+            f"{prefix!r} cannot start a file name: up to 100 letters, digits, '.', '_' and '-'"
+            " are allowed, beginning with a letter or a digit; give --prefix"
+        )
+    return prefix
+
+
+def check_directory(directory: str | Path) -> None:
+    """Make sure that a directory can hold files, without making it.
+
+    Raises:
+        UnavailableError: It or one of its parents is a file, or is not writable.
+    """
+    path = Path(directory)
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    if not path.is_dir():
+        raise UnavailableError(f"{path} is in the way: not a directory; give another --out")
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UnavailableError(f"{path} is not writable; give another --out")
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_bytes() == text.encode()
+
+
+def _write_all(directory: Path, texts: dict[Path, str]) -> None:
+    """Write to temporary names first, then rename, so that no file is ever half there."""
+    with tempfile.TemporaryDirectory(prefix=".tftas-", dir=directory) as scratch:
+        for path, text in texts.items():
+            if path.is_dir():
+                raise UnavailableError(f"{path} is in the way: a directory")
+            (Path(scratch) / path.name).write_text(text, encoding="utf-8")
+        for path in texts:
+            os.replace(Path(scratch) / path.name, path)

@@ -1,0 +1,156 @@
+"""Scores candidates on one supernet, batch by batch."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from tftas_optuna.errors import TftasError
+from tftas_optuna.indicators.dss import layer_score
+from tftas_optuna.indicators.gradient import CollapsedGradients, Gradients, ProductGradients
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.indicators.dss import DSS, LayerScore, LayerTerms
+    from tftas_optuna.supernet import AutoFormerSupernet, LinearTrace
+
+MatmulPrecision = Literal["highest", "high", "medium"]
+
+_LOG = logging.getLogger("tftas_optuna")
+_RANK = 24
+
+
+def _exact(delta: Tensor, x: Tensor, rank: int) -> Gradients:
+    return ProductGradients(delta, x, rank)
+
+
+def _collapsed(delta: Tensor, x: Tensor, rank: int) -> Gradients:
+    # The classifier sees one token, whose gradient has rank one.
+    return CollapsedGradients(delta, x) if x.shape[1] == 2 else ProductGradients(delta, x, rank)
+
+
+FIDELITIES: dict[str, Callable[[Tensor, Tensor, int], Gradients]] = {
+    "exact": _exact,
+    "collapsed": _collapsed,
+}
+
+
+class Engine:
+    """Scores candidates on one supernet.
+
+    Args:
+        supernet: The weights.
+        indicator: What to score; keeps norms of these weights.
+        fidelity: A key of :data:`FIDELITIES`.
+        batch_size: Most candidates in one pass; halved for good when memory runs out.
+        precision: torch's precision of float32 matrix products.
+    """
+
+    def __init__(
+        self,
+        supernet: AutoFormerSupernet,
+        indicator: DSS,
+        *,
+        fidelity: str,
+        batch_size: int,
+        precision: MatmulPrecision,
+    ) -> None:
+        self.supernet = supernet
+        self.batch_size = batch_size
+        self._indicator = indicator
+        self._fidelity = fidelity
+        self._precision = precision
+        self._rank = _RANK
+        # Relative error of a score that the range finders together may leave.
+        self._tolerance = 1e-10 if supernet.dtype == torch.float64 else 2e-5
+        if precision != "highest":
+            self._tolerance = 1e-2
+
+    def batch(self, archs: Sequence[Architecture]) -> list[float]:
+        """Score candidates, in their order."""
+        scores = [0.0] * len(archs)
+        for members in self.supernet.groups(archs):  # type: ignore[arg-type]
+            while members:
+                chunk = members[: self.batch_size]
+                try:
+                    values = self._score([archs[i] for i in chunk])
+                except torch.OutOfMemoryError:
+                    if len(chunk) == 1:
+                        raise
+                    self.batch_size = len(chunk) // 2
+                    _LOG.warning(
+                        "out of memory with %d candidates at once; going on with %d",
+                        len(chunk),
+                        self.batch_size,
+                    )
+                    continue
+                for i, value in zip(chunk, values, strict=True):
+                    scores[i] = value
+                members = members[len(chunk) :]
+        return scores
+
+    def explain(self, arch: Architecture) -> list[LayerScore]:
+        """Score one candidate layer by layer, in forward order."""
+        self._score([arch])  # Finds the rank that is enough.
+        with self._mode():
+            rows = [
+                layer_score(trace.name, trace.role, trace.shapes[0], terms)
+                for trace, terms in self._terms([arch])
+            ]
+        return rows[::-1]
+
+    def _score(self, archs: Sequence[Architecture]) -> list[float]:
+        """Score candidates that the supernet runs together."""
+        while True:
+            with self._mode(), self._finite():
+                totals = torch.zeros(len(archs), dtype=torch.float64, device=self.supernet.device)
+                errors = torch.zeros_like(totals)
+                for _, terms in self._terms(archs):
+                    totals[: len(terms.values)] += terms.values
+                    errors[: len(terms.values)] += terms.errors
+                # The only wait for the device.
+                found, lacking = torch.stack((totals, errors)).tolist()
+            if not all(math.isfinite(score) for score in found):
+                raise self._overflow()
+            if all(e <= self._tolerance * s for s, e in zip(found, lacking, strict=True)):
+                return list(found)
+            self._rank *= 2
+
+    def _terms(self, archs: Sequence[Architecture]) -> Iterator[tuple[LinearTrace, LayerTerms]]:
+        gradients_of = FIDELITIES[self._fidelity]
+        for trace in self.supernet.traces(archs, fidelity=self._fidelity):  # type: ignore[arg-type]
+            gradients = gradients_of(trace.delta, trace.x, self._rank)
+            yield (
+                trace,
+                self._indicator.layer(
+                    trace.name, trace.role, trace.shapes, trace.weight, gradients
+                ),
+            )
+
+    def _overflow(self) -> TftasError:
+        return TftasError(f"a score is not finite in {self.supernet.dtype}; use torch.float64")
+
+    @contextlib.contextmanager
+    def _finite(self) -> Iterator[None]:
+        try:
+            yield
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            raise self._overflow() from error
+
+    @contextlib.contextmanager
+    def _mode(self) -> Iterator[None]:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(self._precision)
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            torch.set_float32_matmul_precision(before)

@@ -1,0 +1,163 @@
+"""Norms of the gradients of weight matrices, whole or as the products they come from."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+_PROBES = 4
+
+
+class Norms(NamedTuple):
+    """Nuclear norms of several gradients.
+
+    Attributes:
+        values: The norms, shape (candidates,).
+        errors: Bounds on how much each may lack, shape (candidates,).
+    """
+
+    values: Tensor
+    errors: Tensor
+
+
+class Gradients(Protocol):
+    """Gradients of a loss with respect to one weight matrix of several candidates."""
+
+    def nuclear_norms(self) -> Norms:
+        """Sums of their singular values."""
+
+    def saliencies(self, weight: Tensor) -> Tensor:
+        """Sums of the absolute values of their products with the weights, (candidates,)."""
+
+
+class DenseGradient:
+    """One gradient held as a matrix; its norm by full singular value decomposition.
+
+    Args:
+        matrix: Shape (out, in).
+    """
+
+    def __init__(self, matrix: Tensor) -> None:
+        self._matrix = matrix
+
+    def nuclear_norms(self) -> Norms:
+        norm = torch.linalg.svdvals(self._matrix.double()).sum().reshape(1)
+        return Norms(norm, torch.zeros_like(norm))
+
+    def saliencies(self, weight: Tensor) -> Tensor:
+        rows = torch.linalg.vector_norm(self._matrix * weight, 1, dim=1)
+        return rows.sum(dtype=torch.float64).reshape(1)
+
+
+class ProductGradients:
+    """The gradients ``delta.T @ x`` of a linear layer.
+
+    Args:
+        delta: Gradients with respect to the layer's output, shape (candidates, tokens, out).
+        x: Inputs of the layer, shape (candidates, tokens, in).
+        rank: Rank of the range finder.
+    """
+
+    def __init__(self, delta: Tensor, x: Tensor, rank: int) -> None:
+        self._delta = delta
+        self._x = x
+        self._rank = rank
+
+    def nuclear_norms(self) -> Norms:
+        """Nuclear norms from a randomised range finder, without forming the gradients.
+
+        Halko, Martinsson and Tropp 2011, algorithm 4.1. Probe vectors that the range has not
+        seen estimate the Frobenius norm of what it misses (section 4.3), and the nuclear norm of
+        that is at most the square root of its rank times as large.
+        """
+        delta, x, rank = self._delta, self._x, self._rank
+        full_rank = min(*delta.shape[1:], x.shape[2])
+        if rank + _PROBES >= full_rank:
+            whole = delta.double().transpose(1, 2) @ x.double()
+            norms = torch.linalg.svdvals(whole).sum(-1)
+            return Norms(norms, torch.zeros_like(norms))
+        test = _test_matrix(x.shape[2], rank + _PROBES, x.dtype, x.device)
+        sketch = delta.transpose(1, 2) @ (x @ test)
+        basis = torch.linalg.qr(sketch[:, :, :rank]).Q
+        core = (delta @ basis).transpose(1, 2) @ x
+        missed = sketch[:, :, rank:] - basis @ (core @ test[:, rank:])
+        frobenius = torch.linalg.vector_norm(missed, dim=(1, 2)) / _PROBES**0.5
+        errors = frobenius.double() * (full_rank - rank) ** 0.5
+        return Norms(nuclear_norms(core), errors)
+
+    def saliencies(self, weight: Tensor) -> Tensor:
+        if self._delta.shape[1] == 1:
+            # One token: every entry is a product of two numbers, and the sum falls apart.
+            through = self._x[:, 0].abs() @ weight.T
+            return (through * self._delta[:, 0].abs()).sum(1)
+        whole = self._delta.transpose(1, 2) @ self._x
+        # Row by row: one sum over millions of entries would lose two digits in float32.
+        rows = torch.linalg.vector_norm(whole.mul_(weight), 1, dim=2)
+        return rows.sum(1, dtype=torch.float64)
+
+
+class CollapsedGradients:
+    """The gradients ``delta.T @ x`` of a linear layer that sees two tokens, in closed form.
+
+    Args:
+        delta: Gradients with respect to the layer's output, shape (candidates, 2, out).
+        x: Inputs of the layer, shape (candidates, 2, in).
+    """
+
+    def __init__(self, delta: Tensor, x: Tensor) -> None:
+        self._delta = delta
+        self._x = x
+
+    def nuclear_norms(self) -> Norms:
+        """Nuclear norms of rank-two matrices, from the Gram matrices of their factors.
+
+        With K = x x' and M = delta delta', the squared singular values add up to the sum of the
+        entries of K * M and multiply to det K det M.
+        """
+        gram_x, det_x = _gram(self._x)
+        gram_delta, det_delta = _gram(self._delta)
+        squares = (gram_x * gram_delta).sum((1, 2))
+        norms = (squares + 2 * (det_x * det_delta).sqrt()).sqrt()
+        return Norms(norms.double(), torch.zeros_like(norms, dtype=torch.float64))
+
+    def saliencies(self, weight: Tensor) -> Tensor:
+        """Sums whose signs are those of the patches' part, by far the larger one.
+
+        To first order in the class token's part the sum is then a sum of two products of
+        vectors with the weights.
+        """
+        first_delta, delta = self._delta.unbind(1)
+        first_x, x = self._x.unbind(1)
+        through = torch.cat((x.abs(), x.sign() * first_x)) @ weight.T
+        patches, first = through.chunk(2)
+        return (delta.abs() * patches + delta.sign() * first_delta * first).sum(1)
+
+
+def nuclear_norms(matrices: Tensor) -> Tensor:
+    """Nuclear norms of matrices, shape (..., m, n), from their Gram matrices in float64.
+
+    Squaring costs half of the digits of the smallest singular values; of float64's, that leaves
+    eight, and the norm of a random matrix is exact to 1e-14.
+    """
+    matrices = matrices.double()
+    turned = matrices.transpose(-2, -1)
+    gram = turned @ matrices if matrices.shape[-2] > matrices.shape[-1] else matrices @ turned
+    return torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().sum(-1)
+
+
+def _gram(pair: Tensor) -> tuple[Tensor, Tensor]:
+    """Gram matrix of two vectors, and its determinant without cancellation."""
+    first, second = pair.unbind(1)
+    gram = pair @ pair.transpose(1, 2)
+    length = gram[:, 1, 1].clamp_min(torch.finfo(pair.dtype).tiny)
+    rest = first - (gram[:, 0, 1] / length)[:, None] * second
+    return gram, length * rest.square().sum(1)
+
+
+@lru_cache(maxsize=64)
+def _test_matrix(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(rows, columns, generator=generator, dtype=torch.float64).to(device, dtype)

@@ -1,0 +1,200 @@
+"""The stand-alone AutoFormer network on timm's Vision Transformer."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from timm.layers import DropPath, LayerNorm, Mlp, trunc_normal_
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from tftas_optuna.architecture import AutoFormerArchitecture
+from tftas_optuna.models.relative_position import RelativePosition2d, key_bias, value_sum
+
+LAYER_NORM_EPS = 1e-5
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with heads of fixed width and relative positions.
+
+    Args:
+        dim: Width of the tokens.
+        num_heads: Number of heads.
+        head_dim: Width of a head; ``num_heads * head_dim`` need not equal ``dim``.
+        max_distance: Largest relative offset with an embedding of its own; None for attention
+            without relative positions.
+        grid: Rows and columns of the patch grid.
+        attn_drop: Dropout rate of the attention.
+        proj_drop: Dropout rate of the output.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        head_dim: int,
+        max_distance: int | None,
+        grid: tuple[int, int],
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.head_dim = head_dim
+        self.scale = head_dim**-0.5
+        inner = num_heads * head_dim
+        self.qkv = nn.Linear(dim, 3 * inner)
+        self.relative_key = self.relative_value = None
+        if max_distance is not None:
+            self.relative_key = RelativePosition2d(head_dim, max_distance, grid)
+            self.relative_value = RelativePosition2d(head_dim, max_distance, grid)
+        self.attn_drop = nn.Dropout(attn_drop)
+        self.proj = nn.Linear(inner, dim)
+        self.proj_drop = nn.Dropout(proj_drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend, shape (batch, tokens, dim) in and out."""
+        batch, tokens, _ = x.shape
+        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        q = q * self.scale
+        logits = q @ k.transpose(-2, -1)
+        if self.relative_key is not None:
+            logits = logits + key_bias(q, *self.relative_key())
+        attention = self.attn_drop(logits.softmax(dim=-1))
+        out = attention @ v
+        if self.relative_value is not None:
+            out = out + value_sum(attention, *self.relative_value())
+        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with stochastic depth."""
+
+    def __init__(
+        self,
+        dim: int,
+        hidden_dim: int,
+        attention: Attention,
+        proj_drop: float = 0.0,
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.attn = attention
+        self.drop_path1 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.norm2 = LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(dim, hidden_dim, drop=proj_drop)
+        self.drop_path2 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path1(self.attn(self.norm1(x)))
+        return x + self.drop_path2(self.mlp(self.norm2(x)))
+
+
+class AutoFormer(VisionTransformer):
+    """Vision Transformer with per-block heads and MLP ratios.
+
+    A timm ``VisionTransformer`` in all but its blocks, so timm's feature extraction, classifier
+    handling, layer decay and input resizing work on it.
+
+    Args:
+        architecture: What to build.
+        img_size: Height and width of the input, in pixels.
+        in_chans: Channels of the input.
+        num_classes: Outputs of the classifier; 0 for none.
+        drop_rate: Dropout rate before the classifier.
+        pos_drop_rate: Dropout rate after the position embedding.
+        proj_drop_rate: Dropout rate of attention outputs and MLPs.
+        attn_drop_rate: Dropout rate of the attention.
+        drop_path_rate: Stochastic depth rate of the last block, rising linearly from 0.
+        device: Where the parameters live.
+        dtype: Type of the parameters.
+        **kwargs: Passed on to timm's ``VisionTransformer``.
+    """
+
+    def __init__(
+        self,
+        architecture: AutoFormerArchitecture,
+        *,
+        img_size: int | tuple[int, int] = 224,
+        in_chans: int = 3,
+        num_classes: int = 1000,
+        drop_rate: float = 0.0,
+        pos_drop_rate: float = 0.0,
+        proj_drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        device: Any = None,
+        dtype: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("global_pool", architecture.global_pool)
+        super().__init__(
+            img_size=img_size,
+            patch_size=architecture.patch_size,
+            in_chans=in_chans,
+            num_classes=num_classes,
+            embed_dim=architecture.embed_dim,
+            depth=0,
+            pos_embed="learn" if architecture.abs_pos else "none",
+            fc_norm=False,
+            norm_layer=partial(LayerNorm, eps=LAYER_NORM_EPS),
+            drop_rate=drop_rate,
+            pos_drop_rate=pos_drop_rate,
+            weight_init="skip",
+            **kwargs,
+        )
+        self.architecture = architecture
+        dim, max_distance = architecture.embed_dim, architecture.max_relative_position
+        rates = torch.linspace(0, drop_path_rate, architecture.depth, device="cpu").tolist()
+        self.blocks = nn.Sequential(
+            *(
+                Block(
+                    dim,
+                    hidden_dim,
+                    Attention(
+                        dim,
+                        num_heads,
+                        architecture.head_dim,
+                        max_distance if architecture.relative_position else None,
+                        self.patch_embed.grid_size,
+                        attn_drop=attn_drop_rate,
+                        proj_drop=proj_drop_rate,
+                    ),
+                    proj_drop=proj_drop_rate,
+                    drop_path=rate,
+                )
+                for num_heads, hidden_dim, rate in zip(
+                    architecture.num_heads, architecture.hidden_dim, rates, strict=True
+                )
+            )
+        )
+        self.feature_info = [
+            dict(module=f"blocks.{i}", num_chs=dim, reduction=architecture.patch_size)
+            for i in range(architecture.depth)
+        ]
+        self.init_weights(needs_reset=False)
+        self.to(device=device, dtype=dtype)
+
+    def init_weights(self, mode: str = "", needs_reset: bool = True) -> None:
+        """Draw weights as AutoFormer does: truncated normal(0.02), also for the class token."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif needs_reset and callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+        trunc_normal_(self.cls_token, std=0.02)
+        if self.pos_embed is not None:
+            trunc_normal_(self.pos_embed, std=0.02)
+
+    def set_input_size(self, img_size: Any = None, patch_size: Any = None) -> None:
+        """Change the input resolution, keeping the relative tables."""
+        super().set_input_size(img_size=img_size, patch_size=patch_size)
+        for module in self.modules():
+            if isinstance(module, RelativePosition2d):
+                module.set_grid(self.patch_embed.grid_size)

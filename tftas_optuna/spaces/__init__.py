@@ -1,0 +1,87 @@
+"""The search spaces: presets as data files beside this module, and files of your own."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from tftas_optuna.architecture import Architecture, read_yaml
+from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.spaces._base import SearchSpace
+from tftas_optuna.spaces.autoformer import AutoFormerSpace
+
+SPACES: dict[str, Any] = {"autoformer": AutoFormerSpace}
+
+__all__ = [
+    "AutoFormerSpace",
+    "SearchSpace",
+    "get_space",
+    "published_architectures",
+    "space_from_dict",
+    "space_names",
+]
+
+
+def space_names() -> tuple[str, ...]:
+    """Names of the presets, smallest first."""
+    return tuple(_presets())
+
+
+def get_space(name_or_path: str | Path) -> SearchSpace:
+    """Get a preset by name, or read a space from a YAML file.
+
+    Raises:
+        TftasError: There is no such preset.
+        UnavailableError: The file cannot be read or describes no space.
+    """
+    presets = _presets()
+    if str(name_or_path) in presets:
+        return space_from_dict(presets[str(name_or_path)])
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml") and not path.is_file():
+        raise TftasError(
+            f"unknown space {str(name_or_path)!r}; known: {', '.join(presets)}, or the path of a"
+            " YAML file"
+        )
+    data = read_yaml(path)
+    try:
+        return space_from_dict(data)
+    except TftasError as error:
+        raise UnavailableError(f"{path}: {error}") from error
+
+
+def space_from_dict(data: Any) -> SearchSpace:
+    """Read a space from plain data, telling its kind by its ``family``.
+
+    Raises:
+        TftasError: The data describes no space; says what is wrong.
+    """
+    if not isinstance(data, dict):
+        raise TftasError("a space is a mapping with family, name and choices")
+    family = data.get("family")
+    if not isinstance(family, str) or family not in SPACES:
+        shown = family if isinstance(family, str) else type(family).__name__
+        raise TftasError(f"unknown family {shown!r} of a space; known: {', '.join(SPACES)}")
+    if not isinstance(data.get("name"), str) or not 1 <= len(data["name"]) <= 100:
+        raise TftasError("a space needs a name, text of 1 to 100 characters")
+    space: SearchSpace = SPACES[family].from_dict(data)
+    return space
+
+
+def published_architectures() -> dict[str, Architecture]:
+    """Architectures found by others, by name, such as ``"tf-tas-tiny"``."""
+    return {
+        name: Architecture.from_dict(entry["architecture"])
+        for name, entry in _data("published.yaml").items()
+    }
+
+
+def _presets() -> dict[str, dict[str, Any]]:
+    return {name: {"name": name, **fields} for name, fields in _data("presets.yaml").items()}
+
+
+def _data(name: str) -> dict[str, Any]:
+    with resources.as_file(resources.files("tftas_optuna.spaces") / "data" / name) as path:
+        data: dict[str, Any] = read_yaml(path)
+    return data

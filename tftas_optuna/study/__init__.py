@@ -1,0 +1,1 @@
+"""How Optuna is driven: the objective, the loop, the storage and the front."""

@@ -1,0 +1,152 @@
+"""The objective: suggests an architecture, scores it, counts its costs, checks its bounds."""
+
+from __future__ import annotations
+
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, NamedTuple
+
+from optuna.trial import Trial
+
+from tftas_optuna.indicators import Scorer
+from tftas_optuna.study.metrics import COSTS, check_bounds, check_metrics, violations
+from tftas_optuna.study.settings import StudySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from optuna import Study
+    from optuna.trial import BaseTrial
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.spaces import SearchSpace
+    from tftas_optuna.study.metrics import CostName, Direction
+
+
+class Evaluation(NamedTuple):
+    """What is known of one architecture.
+
+    Attributes:
+        values: The objectives, in the order of the metrics.
+        attributes: Measures that are no objective; the standard deviation of DSS over the
+            supernets among them, where there are several.
+        violations: Relative excess over each bound; zero or less is feasible.
+    """
+
+    values: tuple[float, ...]
+    attributes: dict[str, float]
+    violations: dict[str, float]
+
+
+class DSSObjective:
+    """An Optuna objective over a space of Vision Transformers.
+
+    Works with any sampler and any storage; create the study with :attr:`directions`.
+
+    Args:
+        space: The search space.
+        metrics: Objectives out of ``"dss"``, ``"n_params"`` and ``"macs"``, in order. With one
+            metric the objective returns a number, with several a tuple.
+        constraints: Lowest and highest allowed value by cost name, such as
+            ``{"n_params": (None, 6e6)}``; they become Optuna constraints.
+        scorer: The scorer; by default ``Scorer(space)``.
+
+    Raises:
+        TftasError: A metric does not exist, or the constraints exclude the whole space.
+
+    Example:
+        >>> import optuna
+        >>> from tftas_optuna import DSSObjective, get_space
+        >>> objective = DSSObjective(get_space("autoformer-tiny"))
+        >>> sampler = optuna.samplers.NSGAIISampler(seed=0)
+        >>> study = optuna.create_study(directions=objective.directions, sampler=sampler)
+        >>> study.optimize(objective, n_trials=2)
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        metrics: Sequence[str] = ("dss", "n_params"),
+        constraints: Mapping[CostName, tuple[float | None, float | None]] | None = None,
+        scorer: Scorer | None = None,
+    ) -> None:
+        checked = check_metrics(metrics)
+        sizes = {"img_size": 224, "num_classes": 1000}
+        if scorer is not None:
+            sizes = {"img_size": scorer.img_size, "num_classes": scorer.num_classes}
+        bounds = check_bounds(constraints, space, **sizes)
+        self.scorer = scorer if scorer is not None else Scorer(space)
+        self.settings = StudySettings(
+            space=space,
+            metrics=checked,
+            indicator=self.scorer.indicator,
+            fidelity=self.scorer.fidelity,
+            seed=self.scorer.seed,
+            n_seeds=self.scorer.n_seeds,
+            img_size=self.scorer.img_size,
+            num_classes=self.scorer.num_classes,
+            head_weight=self.scorer.head_weight,
+            bounds=bounds,
+        )
+        self._scores: dict[Architecture, float] = {}
+        self._spreads: dict[Architecture, float] = {}
+
+    @property
+    def directions(self) -> list[Direction]:
+        """Optuna directions of the metrics, for ``create_study(directions=...)``."""
+        return self.settings.directions
+
+    def __call__(self, trial: BaseTrial) -> float | tuple[float, ...]:
+        """Suggest and evaluate one architecture."""
+        (evaluation,) = self.evaluate([self.settings.space.suggest(trial)])
+        record(trial, evaluation)
+        return evaluation.values if len(evaluation.values) > 1 else evaluation.values[0]
+
+    def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
+        """Evaluate architectures in one batch; the score of each is computed once."""
+        new = [arch for arch in dict.fromkeys(archs) if arch not in self._scores]
+        for arch, scores in zip(new, self.scorer.by_seed(new), strict=True):
+            self._scores[arch] = mean(scores)
+            if len(scores) > 1:
+                self._spreads[arch] = stdev(scores)
+        return [self._evaluation(arch) for arch in archs]
+
+    def _evaluation(self, arch: Architecture) -> Evaluation:
+        settings = self.settings
+        sizes = {"img_size": settings.img_size, "num_classes": settings.num_classes}
+        costs = arch.costs(**sizes)
+        measured: dict[str, float] = {"dss": self._scores[arch]}
+        if arch in self._spreads:
+            measured["dss_sd"] = self._spreads[arch]
+        measured.update({name: getattr(costs, name) for name in COSTS})
+        return Evaluation(
+            values=tuple(float(measured.pop(name)) for name in settings.metrics),
+            attributes=measured,
+            violations=violations(arch, settings.bounds, **sizes),
+        )
+
+    def remember(self, arch: Architecture, score: float, spread: float | None = None) -> None:
+        """Take a score that is known already, and its standard deviation over the supernets."""
+        self._scores[arch] = score
+        if spread is not None:
+            self._spreads[arch] = spread
+
+    def annotate(self, study: Study) -> None:
+        """Write metric names and settings into a study, so that ``front`` and ``export`` know it.
+
+        Call it once, before or after the optimisation.
+        """
+        self.settings.write(study)
+
+
+def record(trial: BaseTrial, evaluation: Evaluation) -> None:
+    """Attach an evaluation's attributes and constraints to a running trial."""
+    for name, value in evaluation.attributes.items():
+        trial.set_user_attr(name, value)
+    for name, value in evaluation.violations.items():
+        trial.set_constraint(name, value)
+    if evaluation.violations and isinstance(trial, Trial):
+        # optuna-dashboard reads the form that Optuna 4 wrote; Optuna 5 understands both.
+        trial.storage.set_trial_system_attr(
+            trial._trial_id, "constraints", list(evaluation.violations.values())
+        )

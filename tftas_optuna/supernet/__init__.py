@@ -1,0 +1,12 @@
+"""Shared weights of a study, and the slices that a candidate sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tftas_optuna.supernet.autoformer import AutoFormerSupernet
+from tftas_optuna.supernet.trace import LinearTrace
+
+SUPERNETS: dict[str, Any] = {"autoformer": AutoFormerSupernet}
+
+__all__ = ["SUPERNETS", "AutoFormerSupernet", "LinearTrace"]

@@ -1,0 +1,322 @@
+"""The AutoFormer supernet: shared weights, and what a candidate sees of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tftas_optuna.errors import TftasError
+from tftas_optuna.models import build_model
+from tftas_optuna.supernet.autoformer_pass import AutoFormerPass, BlockWeights
+from tftas_optuna.supernet.linear import AbsoluteLinear
+from tftas_optuna.supernet.positions import CollapsedPositions, GridPositions, Positions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from tftas_optuna.architecture import AutoFormerArchitecture
+    from tftas_optuna.supernet.trace import LinearTrace
+
+
+POSITIONS: dict[str, Callable[[int, int, torch.device], Positions]] = {
+    "exact": GridPositions,
+    "collapsed": CollapsedPositions,
+}
+
+
+class AutoFormerSupernet:
+    """One set of weights that every candidate of a study is cut from.
+
+    Weights are kept by the names and in the layout of AutoFormer's published supernets, so those
+    load as they are. The layout of ``qkv`` is interleaved: its rows 0, 3, 6, ... are queries,
+    1, 4, 7, ... keys and 2, 5, 8, ... values, each cut to ``64 * num_heads``; its bias is not
+    (queries, keys, values in this order, cut as one vector).
+
+    Args:
+        largest: The supernet itself; candidates are at most as wide, deep and many-headed.
+        seed: Seed of the weights. Every tensor has a generator of its own, derived from the seed
+            and the tensor's name, so the class count does not change the blocks.
+        img_size: Height and width of the input, in pixels.
+        num_classes: Outputs of the classifier.
+        in_chans: Channels of the input.
+        state_dict: Weights to use instead of drawing them from the seed.
+        device: Where scoring runs.
+        dtype: Floating-point type of the scoring.
+    """
+
+    def __init__(
+        self,
+        largest: AutoFormerArchitecture,
+        *,
+        seed: int = 0,
+        img_size: int = 224,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        state_dict: Mapping[str, Tensor] | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.largest = largest
+        self.img_size = img_size
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.device = torch.device(device)
+        self.dtype = dtype
+        shapes = self._shapes()
+        if state_dict is None:
+            patch_inputs = in_chans * largest.patch_size**2
+            state_dict = {
+                name: _draw(name, shape, seed, patch_inputs) for name, shape in shapes.items()
+            }
+        for name, shape in shapes.items():
+            if name not in state_dict or tuple(state_dict[name].shape) != shape:
+                found = tuple(state_dict[name].shape) if name in state_dict else "missing"
+                raise TftasError(f"supernet weight {name} is {found}, expected shape {shape}")
+        self.state_dict = {name: state_dict[name] for name in shapes}
+        self._absolute = {
+            name: weight.to(device=self.device, dtype=dtype).abs()
+            for name, weight in self.state_dict.items()
+        }
+        self._prepared: dict[str, tuple[Positions, list[BlockWeights], Tensor]] = {}
+
+    def check(self, arch: AutoFormerArchitecture) -> None:
+        """Make sure a candidate can be cut from this supernet.
+
+        Raises:
+            TftasError: It is of another kind, wider, deeper, or has more heads; says which.
+        """
+        largest = self.largest
+        for name in ("family", "head_dim", "patch_size", "relative_position", "abs_pos"):
+            if getattr(arch, name) != getattr(largest, name):
+                raise TftasError(
+                    f"{name} is {getattr(arch, name)}, the supernet has {getattr(largest, name)}"
+                )
+        if arch.relative_position and arch.max_relative_position != largest.max_relative_position:
+            raise TftasError(
+                f"max_relative_position is {arch.max_relative_position}, the supernet has"
+                f" {largest.max_relative_position}"
+            )
+        limits = {
+            "embed_dim": (arch.embed_dim, largest.embed_dim),
+            "depth": (arch.depth, largest.depth),
+            "num_heads": (max(arch.num_heads), min(largest.num_heads)),
+            "hidden width": (max(arch.hidden_dim), min(largest.hidden_dim)),
+        }
+        for name, (value, limit) in limits.items():
+            if value > limit:
+                raise TftasError(f"{name} is {value}, the supernet holds at most {limit}")
+
+    def subnet(self, arch: AutoFormerArchitecture) -> nn.Module:
+        """Build the stand-alone network that holds this candidate's slices, signs kept."""
+        self.check(arch)
+        model = build_model(
+            arch, num_classes=self.num_classes, img_size=self.img_size, in_chans=self.in_chans
+        )
+        first = next(iter(self.state_dict.values()))
+        model.to(dtype=first.dtype).load_state_dict(self._slices(arch))
+        return model.to(device=self.device, dtype=self.dtype).eval()
+
+    def groups(self, archs: Sequence[AutoFormerArchitecture]) -> list[list[int]]:
+        """Sort candidates, by index, into lists that run together: one width, deepest first."""
+        groups: dict[int, list[int]] = {}
+        for i in sorted(range(len(archs)), key=lambda i: -archs[i].depth):
+            groups.setdefault(archs[i].embed_dim, []).append(i)
+        return list(groups.values())
+
+    def traces(
+        self, archs: Sequence[AutoFormerArchitecture], *, fidelity: str = "exact"
+    ) -> Iterator[LinearTrace]:
+        """Feed the all-ones image through the absolute slices and back-propagate the logits.
+
+        Args:
+            archs: Candidates of one of the :meth:`groups`.
+            fidelity: Which tokens there are; a key of :data:`POSITIONS`.
+
+        Returns:
+            The counted layers, from the last to the first; each covers those first candidates
+            that are deep enough to have it.
+        """
+        for arch in archs:
+            self.check(arch)
+        positions, blocks, tokens = self._prepare(fidelity)
+        weights = self._absolute
+        norm = (weights["norm.weight"], weights["norm.bias"])
+        head = (weights["head.weight"], weights["head.bias"])
+        width = archs[0].embed_dim
+        return AutoFormerPass(blocks, norm, head, archs, positions).run(tokens[:, :width])
+
+    def pass_bytes(self, fidelity: str) -> int:
+        """Estimate the memory that one candidate takes in :meth:`traces`, in bytes."""
+        largest = self.largest
+        tokens = 2 if fidelity == "collapsed" else largest.grid(self.img_size) ** 2 + 1
+        kept = 0
+        for heads, hidden in zip(largest.num_heads, largest.hidden_dim, strict=True):
+            inner = heads * largest.head_dim
+            kept += tokens * (4 * largest.embed_dim + 4 * inner + 2 * hidden + heads * tokens)
+        # Besides what is kept for the way back, one gradient of the largest matrix.
+        passing = 2 * largest.embed_dim * max(largest.hidden_dim) if tokens > 2 else 0
+        return (kept + passing) * self.dtype.itemsize
+
+    def _prepare(self, fidelity: str) -> tuple[Positions, list[BlockWeights], Tensor]:
+        """Arrange the weights for a fidelity, once."""
+        if fidelity not in self._prepared:
+            largest = self.largest
+            positions = POSITIONS[fidelity](
+                largest.grid(self.img_size), largest.max_relative_position, self.device
+            )
+            blocks = [self._block_weights(i, positions) for i in range(largest.depth)]
+            tokens = positions.embed(self._embed_ones())
+            self._prepared[fidelity] = (positions, blocks, tokens)
+        return self._prepared[fidelity]
+
+    def _block_weights(self, i: int, positions: Positions) -> BlockWeights:
+        def get(name: str) -> Tensor:
+            return self._absolute[f"blocks.{i}.{name}"]
+
+        def embeddings(kind: str) -> Tensor | None:
+            if not self.largest.relative_position:
+                return None
+            table = f"attn.rel_pos_embed_{kind}.embeddings_table_"
+            return positions.embeddings(get(f"{table}v"), get(f"{table}h"))
+
+        def linear(name: str, norm: str | None, *, keep_whole: bool) -> AbsoluteLinear:
+            weight = get(f"{name}.weight")
+            if name == "attn.qkv":
+                weight = _by_head(weight, self.largest.head_dim)
+            return AbsoluteLinear(
+                weight,
+                get(f"{name}.bias"),
+                mean_matters=norm is not None and not self._is_plain(f"blocks.{i}.{norm}"),
+                keep_whole=keep_whole,
+            )
+
+        return BlockWeights(
+            norm1=(get("attn_layer_norm.weight"), get("attn_layer_norm.bias")),
+            qkv=linear("attn.qkv", "attn_layer_norm", keep_whole=False),
+            proj=linear("attn.proj", None, keep_whole=False),
+            norm2=(get("ffn_layer_norm.weight"), get("ffn_layer_norm.bias")),
+            fc1=linear("fc1", "ffn_layer_norm", keep_whole=True),
+            fc2=linear("fc2", None, keep_whole=True),
+            key_embeddings=embeddings("k"),
+            value_embeddings=embeddings("v"),
+        )
+
+    def _is_plain(self, norm: str) -> bool:
+        """Tell whether a normalisation has unit weights and no bias."""
+        weight, bias = self._absolute[f"{norm}.weight"], self._absolute[f"{norm}.bias"]
+        return bool((weight == 1).all() and (bias == 0).all())
+
+    def _embed_ones(self) -> Tensor:
+        """Tokens of the all-ones image at full width, shape (1 + patches, embed_dim)."""
+        weights = self._absolute
+        # Every patch of an all-ones image embeds to the same vector: the sums of the filters.
+        patch = weights["patch_embed_super.proj.weight"].sum((1, 2, 3))
+        patch = patch + weights["patch_embed_super.proj.bias"]
+        patches = self.largest.grid(self.img_size) ** 2
+        tokens = torch.cat((weights["cls_token"][0], patch.expand(patches, -1)))
+        return tokens + weights["pos_embed"][0] if self.largest.abs_pos else tokens
+
+    def _slices(self, arch: AutoFormerArchitecture) -> dict[str, Tensor]:
+        """Signed weights of a candidate, by the names of the stand-alone network."""
+        source, width = self.state_dict, arch.embed_dim
+        slices = {
+            "cls_token": source["cls_token"][..., :width],
+            "patch_embed.proj.weight": source["patch_embed_super.proj.weight"][:width],
+            "patch_embed.proj.bias": source["patch_embed_super.proj.bias"][:width],
+            "norm.weight": source["norm.weight"][:width],
+            "norm.bias": source["norm.bias"][:width],
+            "head.weight": source["head.weight"][:, :width],
+            "head.bias": source["head.bias"],
+        }
+        if arch.abs_pos:
+            slices["pos_embed"] = source["pos_embed"][..., :width]
+        for i, (heads, hidden) in enumerate(zip(arch.num_heads, arch.hidden_dim, strict=True)):
+            inner, block = heads * arch.head_dim, f"blocks.{i}"
+            qkv = source[f"{block}.attn.qkv.weight"][: 3 * inner, :width]
+            rows = {
+                "attn.qkv.weight": torch.cat([qkv[part::3] for part in range(3)]),
+                "attn.qkv.bias": source[f"{block}.attn.qkv.bias"][: 3 * inner],
+                "attn.proj.weight": source[f"{block}.attn.proj.weight"][:width, :inner],
+                "attn.proj.bias": source[f"{block}.attn.proj.bias"][:width],
+                "mlp.fc1.weight": source[f"{block}.fc1.weight"][:hidden, :width],
+                "mlp.fc1.bias": source[f"{block}.fc1.bias"][:hidden],
+                "mlp.fc2.weight": source[f"{block}.fc2.weight"][:width, :hidden],
+                "mlp.fc2.bias": source[f"{block}.fc2.bias"][:width],
+            }
+            for ours, theirs in (("norm1", "attn_layer_norm"), ("norm2", "ffn_layer_norm")):
+                rows[f"{ours}.weight"] = source[f"{block}.{theirs}.weight"][:width]
+                rows[f"{ours}.bias"] = source[f"{block}.{theirs}.bias"][:width]
+            if arch.relative_position:
+                for ours, theirs in (("relative_key", "k"), ("relative_value", "v")):
+                    table = f"{block}.attn.rel_pos_embed_{theirs}.embeddings_table_"
+                    rows[f"attn.{ours}.vertical"] = source[table + "v"]
+                    rows[f"attn.{ours}.horizontal"] = source[table + "h"]
+            slices.update({f"{block}.{name}": weight for name, weight in rows.items()})
+        return slices
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        largest, width = self.largest, self.largest.embed_dim
+        patch = largest.patch_size
+        shapes: dict[str, tuple[int, ...]] = {
+            "cls_token": (1, 1, width),
+            "patch_embed_super.proj.weight": (width, self.in_chans, patch, patch),
+            "patch_embed_super.proj.bias": (width,),
+            "norm.weight": (width,),
+            "norm.bias": (width,),
+            "head.weight": (self.num_classes, width),
+            "head.bias": (self.num_classes,),
+        }
+        if largest.abs_pos:
+            shapes["pos_embed"] = (1, largest.grid(self.img_size) ** 2 + 1, width)
+        for i, (heads, hidden) in enumerate(
+            zip(largest.num_heads, largest.hidden_dim, strict=True)
+        ):
+            inner, block = heads * largest.head_dim, f"blocks.{i}"
+            for name, out, into in (
+                ("attn.qkv", 3 * inner, width),
+                ("attn.proj", width, inner),
+                ("fc1", hidden, width),
+                ("fc2", width, hidden),
+            ):
+                shapes[f"{block}.{name}.weight"] = (out, into)
+                shapes[f"{block}.{name}.bias"] = (out,)
+            for name in ("attn_layer_norm", "ffn_layer_norm"):
+                shapes[f"{block}.{name}.weight"] = shapes[f"{block}.{name}.bias"] = (width,)
+            if largest.relative_position:
+                rows = 2 * largest.max_relative_position + 2
+                for table in (
+                    "k.embeddings_table_v",
+                    "k.embeddings_table_h",
+                    "v.embeddings_table_v",
+                    "v.embeddings_table_h",
+                ):
+                    shapes[f"{block}.attn.rel_pos_embed_{table}"] = (rows, largest.head_dim)
+        return shapes
+
+
+def _by_head(qkv: Tensor, head_dim: int) -> Tensor:
+    """Reorder interleaved rows to (head, q/k/v, head_dim), so that fewer heads are a prefix."""
+    return qkv.view(-1, head_dim, 3, qkv.shape[1]).transpose(1, 2).reshape(qkv.shape).contiguous()
+
+
+def _draw(name: str, shape: tuple[int, ...], seed: int, patch_inputs: int) -> Tensor:
+    """Initial weights of one tensor, by AutoFormer's rules, on the CPU in float32."""
+    weight = torch.empty(shape)
+    if name.startswith("patch_embed_super"):
+        # PyTorch's default for convolutions: uniform within 1 / sqrt(fan-in).
+        bound = patch_inputs**-0.5
+        return weight.uniform_(-bound, bound, generator=_generator(seed, name))
+    if name.endswith("bias"):
+        return weight.zero_()
+    if "norm" in name:
+        return weight.fill_(1.0)
+    return nn.init.trunc_normal_(weight, std=0.02, generator=_generator(seed, name))
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
