@@ -7,7 +7,7 @@ run: .venv/.ready
 	$(BIN)/tftas-optuna run --n-trials 200 --out front
 
 test: .venv/.ready
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
