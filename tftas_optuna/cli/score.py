@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from tftas_optuna.cli._options import format_option, verbosity_options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from tftas_optuna.cli._scoring import Scored
 
 
 @click.command()
@@ -13,6 +20,7 @@ from tftas_optuna.cli._options import format_option, verbosity_options
 @click.option("--img-size", type=click.IntRange(1, 4096), help="Input size; the model's own.")
 @click.option("--num-classes", type=click.IntRange(1, 1_000_000), help="Outputs; the model's own.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--explain", is_flag=True, help="Show what was counted as what, layer by layer.")
 @format_option
 @verbosity_options
 def score(
@@ -21,6 +29,7 @@ def score(
     img_size: int | None,
     num_classes: int | None,
     device: str,
+    explain: bool,
     output: str,
 ) -> None:
     """Score exported files, published architectures and timm models.
@@ -31,21 +40,31 @@ def score(
     from rich.table import Table
 
     from tftas_optuna.cli import _tables
-    from tftas_optuna.cli._scoring import score_by_name
+    from tftas_optuna.cli._scoring import check_names, score_by_name
     from tftas_optuna.indicators.device import resolve_device
     from tftas_optuna.study.metrics import short
 
     resolved = resolve_device(device)
-    rows = [score_by_name(name, seed, img_size, num_classes, resolved) for name in names]
+    check_names(names)
+    scored = [
+        score_by_name(name, seed, img_size, num_classes, resolved, explain=explain)
+        for name in names
+    ]
     if output != "table":
-        _tables.print_rows(rows, output)
+        rows = [row for each in scored for row in _layer_rows(each)] if explain else None
+        _tables.print_rows([each.row for each in scored] if rows is None else rows, output)
         return
+    if explain:
+        for each in scored:
+            _tables.stdout().print(_layer_table(each))
+            for reason, weights in _by_reason(each.left_out).items():
+                click.echo(f"left out, {reason}: {_shown(weights)}")
     table = Table(title="DSS of untrained networks", title_justify="left")
     table.add_column("name", overflow="fold")
     for heading in ("DSS", "params", "MACs", "input"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("weights")
-    for row in rows:
+    for row in (each.row for each in scored):
         table.add_row(
             row["name"],
             _tables.score_text(row["dss"]),
@@ -55,3 +74,55 @@ def score(
             row["weights"],
         )
     _tables.stdout().print(table)
+
+
+def _layer_rows(scored: Scored) -> list[dict[str, Any]]:
+    """Give plain data: one mapping per layer, then one per weight that does not count."""
+    name = scored.row["name"]
+    rows: list[dict[str, Any]] = []
+    for layer in scored.layers:
+        fields = layer._asdict()
+        rows.append(
+            {"name": name, "layer": fields.pop("name"), **fields, "shape": list(layer.shape)}
+        )
+    empty = dict.fromkeys(rows[0]) if rows else {}
+    return rows + [
+        {**empty, "name": name, "layer": weight, "role": f"left out: {reason}"}
+        for weight, reason in scored.left_out.items()
+    ]
+
+
+def _layer_table(scored: Scored) -> Table:
+    from rich.table import Table
+
+    from tftas_optuna.cli import _tables
+
+    table = Table(title=f"{scored.row['name']}, layer by layer", title_justify="left")
+    table.add_column("layer", overflow="fold")
+    table.add_column("counted as", no_wrap=True)
+    for heading in ("out x in", "|W|*", "|dL/dW|*", "adds", "share"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    total = scored.row["dss"]
+    for layer in scored.layers:
+        norms = (layer.weight_norm, layer.grad_norm)
+        table.add_row(
+            layer.name,
+            layer.role,
+            "{} x {}".format(*layer.shape),
+            *("" if norm is None else f"{norm:.5g}" for norm in norms),
+            _tables.score_text(layer.value),
+            f"{layer.value / total:.1%}",
+        )
+    return table
+
+
+def _by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = {}
+    for weight, reason in left_out.items():
+        reasons.setdefault(reason, []).append(weight)
+    return reasons
+
+
+def _shown(weights: list[str]) -> str:
+    more = f" and {len(weights) - 3} more" if len(weights) > 4 else ""
+    return ", ".join(weights[:3] if more else weights) + more

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _PROBES = 4
+_DENSE_RANK = 32
 
 
 class Norms(NamedTuple):
@@ -34,7 +38,7 @@ class Gradients(Protocol):
 
 
 class DenseGradient:
-    """One gradient held as a matrix; its norm by full singular value decomposition.
+    """One gradient held as a matrix.
 
     Args:
         matrix: Shape (out, in).
@@ -44,7 +48,18 @@ class DenseGradient:
         self._matrix = matrix
 
     def nuclear_norms(self) -> Norms:
-        norm = torch.linalg.svdvals(self._matrix.double()).sum().reshape(1)
+        """Nuclear norm by a range finder where that is certain to 1e-6, otherwise by full SVD."""
+        matrix = self._matrix.double()
+        full_rank = min(matrix.shape)
+        if full_rank > 4 * _DENSE_RANK:
+            test = _test_matrix(
+                matrix.shape[1], _DENSE_RANK + _PROBES, matrix.dtype, matrix.device
+            )
+            sketch = (matrix @ test)[None]
+            norms = _sketched(sketch, lambda basis: basis[0].T @ matrix, test, full_rank)
+            if float(norms.errors) <= 1e-6 * float(norms.values):
+                return norms
+        norm = torch.linalg.svdvals(matrix).sum().reshape(1)
         return Norms(norm, torch.zeros_like(norm))
 
     def saliencies(self, weight: Tensor) -> Tensor:
@@ -81,12 +96,9 @@ class ProductGradients:
             return Norms(norms, torch.zeros_like(norms))
         test = _test_matrix(x.shape[2], rank + _PROBES, x.dtype, x.device)
         sketch = delta.transpose(1, 2) @ (x @ test)
-        basis = torch.linalg.qr(sketch[:, :, :rank]).Q
-        core = (delta @ basis).transpose(1, 2) @ x
-        missed = sketch[:, :, rank:] - basis @ (core @ test[:, rank:])
-        frobenius = torch.linalg.vector_norm(missed, dim=(1, 2)) / _PROBES**0.5
-        errors = frobenius.double() * (full_rank - rank) ** 0.5
-        return Norms(nuclear_norms(core), errors)
+        return _sketched(
+            sketch, lambda basis: (delta @ basis).transpose(1, 2) @ x, test, full_rank
+        )
 
     def saliencies(self, weight: Tensor) -> Tensor:
         if self._delta.shape[1] == 1:
@@ -146,6 +158,26 @@ def nuclear_norms(matrices: Tensor) -> Tensor:
     turned = matrices.transpose(-2, -1)
     gram = turned @ matrices if matrices.shape[-2] > matrices.shape[-1] else matrices @ turned
     return torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().sum(-1)
+
+
+def _sketched(
+    sketch: Tensor, project: Callable[[Tensor], Tensor], test: Tensor, full_rank: int
+) -> Norms:
+    """Nuclear norms of matrices whose products with a test matrix are known.
+
+    Args:
+        sketch: The products, shape (candidates, out, rank and probes).
+        project: Gives the matrices' components along a basis, shape (candidates, rank, in).
+        test: The test matrix, shape (in, rank and probes).
+        full_rank: The rank that the matrices may have.
+    """
+    rank = sketch.shape[2] - _PROBES
+    basis = torch.linalg.qr(sketch[:, :, :rank]).Q
+    core = project(basis)
+    missed = sketch[:, :, rank:] - basis @ (core @ test[:, rank:])
+    frobenius = torch.linalg.vector_norm(missed, dim=(1, 2)) / _PROBES**0.5
+    errors = frobenius.double() * (full_rank - rank) ** 0.5
+    return Norms(nuclear_norms(core), errors)
 
 
 def _gram(pair: Tensor) -> tuple[Tensor, Tensor]:

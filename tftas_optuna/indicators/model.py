@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -14,10 +15,12 @@ from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators._registry import make_indicator
 from tftas_optuna.indicators.dss import layer_score
 from tftas_optuna.indicators.gradient import DenseGradient
+from tftas_optuna.indicators.structure import Structure, read_structure
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from tftas_optuna.indicators.dss import LayerScore
-    from tftas_optuna.supernet.trace import Role
 
 
 def score_model(
@@ -29,18 +32,20 @@ def score_model(
 ) -> float:
     """Score a stand-alone network with the weights it has.
 
-    The network is not changed: absolute weights are lent to it for one pass, in eval mode.
+    The network is not changed: absolute weights are lent to it for one pass, in eval mode. What
+    of it counts, and as what, is told by its structure: see
+    :mod:`tftas_optuna.indicators.structure`.
 
     Args:
-        model: A timm Vision Transformer, or a module built like one: attention modules hold
-            linear layers ``qkv`` and ``proj``; other linear layers outside the patch embedding
-            count as MLP; ``get_classifier()`` or ``head`` is the classifier.
+        model: A timm Vision Transformer of any make, or a module built like one, with
+            ``get_classifier()`` or ``head`` for its classifier.
         indicator: Name of the indicator.
         img_size: Height and width of the all-ones input, in pixels; by default the model's own.
         head_weight: Factor of the classifier; see :class:`tftas_optuna.indicators.dss.DSS`.
 
     Raises:
-        TftasError: The indicator does not exist, or the model has no attention to score.
+        TftasError: The indicator does not exist, or the model cannot be scored: it has no
+            attention, no classifier, or its gradients vanish or overflow.
     """
     rows = explain_model(model, indicator=indicator, img_size=img_size, head_weight=head_weight)
     return math.fsum(row.value for row in rows)
@@ -55,58 +60,161 @@ def explain_model(
 ) -> list[LayerScore]:
     """Score a network layer by layer; see :func:`score_model`."""
     scored = make_indicator(indicator, head_weight=head_weight)
-    roles = _counted_layers(model)
-    absolute = {
-        name: parameter.detach().abs().requires_grad_(name in roles)
-        for name, parameter in model.named_parameters()
-    }
-    counted = {name: absolute[name] for name in roles}
-    like = next(iter(absolute.values()))
-    ones = torch.ones(1, *input_shape(model, img_size), dtype=like.dtype, device=like.device)
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.enable_grad():
-            logits = torch.func.functional_call(model, absolute, (ones,))
-            gradients = torch.autograd.grad(logits.sum(), list(counted.values()))
-    finally:
-        model.train(was_training)
+    counted = inspect_model(model, img_size=img_size).counted
+    names = {piece.parameter for matrix in counted for piece in matrix.pieces}
+    with _evaluating(model):
+        weights, gradients = _gradients(model, names, input_shape(model, img_size))
     rows = []
-    for (name, weight), gradient in zip(counted.items(), gradients, strict=True):
-        shape = (weight.shape[0], weight.shape[1])
-        layer, role = name.removesuffix(".weight"), roles[name]
-        whole = weight.detach()
+    for matrix in counted:
+        whole, gradient = matrix.of(weights), matrix.of(gradients)
+        shape = (whole.shape[0], whole.shape[1])
         terms = scored.layer(
-            layer, role, [shape], lambda *_, whole=whole: whole, DenseGradient(gradient)
+            matrix.name,
+            matrix.role,
+            [shape],
+            lambda *_, whole=whole: whole,
+            DenseGradient(gradient),
         )
-        rows.append(layer_score(layer, role, shape, terms))
+        rows.append(layer_score(matrix.name, matrix.role, shape, terms))
+    if not any(row.value for row in rows if row.role == "attention"):
+        raise TftasError(
+            f"no gradient reaches the attention of {type(model).__name__}: it has no classifier"
+            " (build it with num_classes), or zeros in its classifier or its normalisation"
+        )
     return rows
 
 
-def _counted_layers(model: nn.Module) -> dict[str, Role]:
-    """Weights that count and what they do, by parameter name, in the order of the modules."""
-    attention: set[nn.Module] = set()
-    for module in model.modules():
-        children = dict(module.named_children())
-        if all(isinstance(children.get(name), nn.Linear) for name in ("qkv", "proj")):
-            attention.update((children["qkv"], children["proj"]))
-    if not attention:
+def inspect_model(model: nn.Module, *, img_size: int | tuple[int, int] | None = None) -> Structure:
+    """Tell which weights of a network count, by its structure and by one pass through it.
+
+    Raises:
+        TftasError: It has no attention that is recognised, or does not take such images.
+    """
+    structure = read_structure(model)
+    layers = {
+        piece.parameter.removesuffix(".weight"): piece.parameter
+        for matrix in structure.counted
+        if matrix.role == "mlp"
+        for piece in matrix.pieces
+    }
+    blind: dict[str, str] = {}
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def see(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if inputs and not inputs[0].requires_grad:
+                blind[name] = "never sees the image"
+
+        return see
+
+    modules = dict(model.named_modules())
+    hooks = [
+        modules[layer].register_forward_pre_hook(watch(name)) for layer, name in layers.items()
+    ]
+    fixed = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    shape = input_shape(model, img_size)
+    try:
+        with _evaluating(model), torch.enable_grad():
+            _run(model, fixed, _ones(model, shape).requires_grad_() * 1)
+    except (torch.OutOfMemoryError, TftasError):
+        raise
+    except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise TftasError(
-            f"{type(model).__name__} has no attention with linear layers qkv and proj: nothing"
-            " to score"
+            f"{type(model).__name__} does not take an image of {' x '.join(map(str, shape))}:"
+            f" {reason}"
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    kept = [matrix for matrix in structure.counted if matrix.pieces[0].parameter not in blind]
+    return Structure(kept, {**structure.left_out, **blind})
+
+
+def _gradients(
+    model: nn.Module, names: set[str], shape: tuple[int, int, int]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Absolute weights and their gradients, by name.
+
+    Batch normalisation with the statistics of an untrained network normalises nothing, and with
+    positive weights activations grow from layer to layer. Such networks are computed in float64,
+    and only where a change of the image by 1e-9 does not show.
+    """
+    name_of = type(model).__name__
+    batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    own = next(model.parameters()).dtype
+    images = _ones(model, shape)
+    for dtype in dict.fromkeys((torch.float64,) if batch_norm else (own, torch.float64)):
+        weights = {n: p.detach().to(dtype).abs() for n, p in model.named_parameters()}
+        gradients = _backward(model, weights, names, images.to(dtype))
+        if all(bool(gradient.isfinite().all()) for gradient in gradients.values()):
+            break
+    else:
+        raise TftasError(
+            f"the gradients of {name_of} are not finite, even in float64: it has no"
+            " normalisation that works untrained, and grows without bound"
         )
-    get_classifier = getattr(model, "get_classifier", None)
-    head = get_classifier() if callable(get_classifier) else getattr(model, "head", None)
-    stem = getattr(model, "patch_embed", None)
-    skipped = set(stem.modules()) if isinstance(stem, nn.Module) else set()
-    roles: dict[str, Role] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module not in skipped:
-            if module in attention:
-                roles[f"{name}.weight"] = "attention"
-            else:
-                roles[f"{name}.weight"] = "head" if module is head else "mlp"
-    return roles
+    if batch_norm:
+        noise = torch.Generator().manual_seed(0)
+        moved = 1 + 1e-9 * torch.randn(images.shape, generator=noise, dtype=torch.float64)
+        others = _backward(model, weights, names, moved.to(images.device))
+        one, other = (
+            math.fsum(float((g[name] * weights[name]).abs().sum()) for name in names)
+            for g in (gradients, others)
+        )
+        if not abs(one - other) <= 1e-4 * abs(one):
+            raise TftasError(
+                f"rounding decides the gradients of {name_of}: it has no normalisation that"
+                " works untrained, and grows without bound"
+            )
+    return weights, gradients
+
+
+def _backward(
+    model: nn.Module, weights: dict[str, Tensor], names: set[str], images: Tensor
+) -> dict[str, Tensor]:
+    """Gradients of the summed outputs with respect to some weights; zero where there is none."""
+    lent = {n: w.detach().requires_grad_() if n in names else w for n, w in weights.items()}
+    with torch.enable_grad():
+        total = _run(model, lent, images).sum()
+    found: tuple[Tensor | None, ...] = (None,) * len(names)
+    if total.requires_grad:
+        found = torch.autograd.grad(total, [lent[name] for name in names], allow_unused=True)
+    return {
+        name: torch.zeros_like(weights[name]) if gradient is None else gradient
+        for name, gradient in zip(names, found, strict=True)
+    }
+
+
+def _run(model: nn.Module, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    buffers = {
+        name: buffer.to(images.dtype) if buffer.is_floating_point() else buffer
+        for name, buffer in model.named_buffers()
+    }
+    outputs = torch.func.functional_call(model, {**parameters, **buffers}, (images,))
+    if not isinstance(outputs, Tensor):
+        raise TftasError(
+            f"{type(model).__name__} gives a {type(outputs).__name__}, not one tensor of logits"
+        )
+    return outputs
+
+
+def _ones(model: nn.Module, shape: tuple[int, int, int]) -> Tensor:
+    like = next(model.parameters())
+    return torch.ones(1, *shape, dtype=like.dtype, device=like.device)
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode for a while. Networks drop what they keep of their weights when they train."""
+    modes = {module: module.training for module in model.modules()}
+    model.train()
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+        for module, mode in modes.items():
+            module.training = mode
 
 
 def count_macs(model: nn.Module, *, img_size: int | tuple[int, int] | None = None) -> int:
@@ -116,17 +224,12 @@ def count_macs(model: nn.Module, *, img_size: int | tuple[int, int] | None = Non
         model: Any module that takes images.
         img_size: Height and width of the input, in pixels; by default the model's own.
     """
-    like = next(model.parameters())
-    image = torch.zeros(1, *input_shape(model, img_size), dtype=like.dtype, device=like.device)
-    was_training = model.training
-    model.eval()
-    try:
-        # Only the plain form of attention is made of products that the counter knows everywhere.
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as c:
-            model(image)
-    finally:
-        model.train(was_training)
-    return int(c.get_total_flops()) // 2
+    images = torch.zeros_like(_ones(model, input_shape(model, img_size)))
+    # Only the plain form of attention is made of products that the counter knows everywhere.
+    counter = FlopCounterMode(display=False)
+    with _evaluating(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        model(images)
+    return int(counter.get_total_flops()) // 2
 
 
 def input_shape(
