@@ -1,0 +1,199 @@
+"""Measured latency of inference, in milliseconds per batch.
+
+The median time of one forward pass in float32, without gradients, of ``batch_size`` images that
+are on the device already, after a warm-up. Where a family falls into blocks, a table is measured
+once: the time of every kind of block, from the difference between a deep and a shallow network
+of blocks of that kind alone (so that caches see what they see in a whole network), and the time
+of everything around the blocks. The latency of an architecture is then a sum, and costs nothing.
+Elsewhere every architecture is measured by itself, once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+import time
+from functools import lru_cache
+from pathlib import Path
+from statistics import mean, median
+from typing import TYPE_CHECKING, Any
+
+from tftas_optuna.costs._blocks import BLOCKS, Kind
+from tftas_optuna.costs._network import empty_model
+from tftas_optuna.costs._registry import Cost
+from tftas_optuna.errors import TftasError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.costs._blocks import Blocks
+    from tftas_optuna.costs._registry import Meter, Target
+    from tftas_optuna.spaces import SearchSpace
+
+_LOG = logging.getLogger("tftas_optuna")
+_DEPTHS = (4, 12)
+_ROUNDS = 3
+_WARM_UPS = 3
+_LEAST_RUNS = 5
+_SECONDS = 0.25
+
+
+def measure_latency(arch: Architecture, target: Target, *, seconds: float = _SECONDS) -> float:
+    """Measure one architecture directly.
+
+    Args:
+        arch: What to measure.
+        target: Input, device, batch size and threads.
+        seconds: How long to repeat the forward pass; at least five times.
+
+    Returns:
+        Median milliseconds of one batch.
+    """
+    import torch
+
+    from tftas_optuna.indicators.device import resolve_device
+
+    device = resolve_device(target.device)
+    model = empty_model(arch, target, device)
+    images = torch.zeros(target.batch_size, 3, target.img_size, target.img_size, device=device)
+    times: list[float] = []
+    with _threads(target.threads), torch.inference_mode():
+        start = 0.0
+        while len(times) < _WARM_UPS + _LEAST_RUNS or time.perf_counter() - start < seconds:
+            before = time.perf_counter()
+            model(images)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            times.append(time.perf_counter() - before)
+            start = before if len(times) == _WARM_UPS else start
+    return 1000 * median(times[_WARM_UPS:])
+
+
+class TableMeter:
+    """Latency as a sum over blocks, from a table for one space.
+
+    Args:
+        space: The space whose blocks to measure.
+        target: Input, device, batch size and threads.
+        blocks: How the space's family falls into blocks.
+        record: The table of an earlier meter; None to measure.
+
+    Raises:
+        UnavailableError: The record is damaged.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        target: Target,
+        blocks: Blocks,
+        record: Mapping[str, Any] | None,
+    ) -> None:
+        self._blocks = blocks
+        if record is None:
+            self._measure(space, target)
+            return
+        try:
+            self._block = {
+                Kind(int(width), int(heads), float(ratio)): float(ms)
+                for width, heads, ratio, ms in record["blocks"]
+            }
+            self._rest = {int(width): float(ms) for width, ms in record["rest"]}
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnavailableError(f"the latency table is damaged ({error})") from error
+
+    def _measure(self, space: SearchSpace, target: Target) -> None:
+        kinds = self._blocks.every_kind(space)
+        _LOG.info("measuring the latency of %d kinds of blocks", len(kinds))
+        times: dict[tuple[Kind, int], list[float]] = {}
+        for _ in range(_ROUNDS):
+            for kind in kinds:
+                for depth in _DEPTHS:
+                    arch = self._blocks.uniform(space.supernet, kind, depth)
+                    times.setdefault((kind, depth), []).append(measure_latency(arch, target))
+        shallow, deep = _DEPTHS
+        self._block = {
+            kind: (median(times[kind, deep]) - median(times[kind, shallow])) / (deep - shallow)
+            for kind in kinds
+        }
+        rest: dict[int, list[float]] = {}
+        for kind in kinds:
+            around = median(times[kind, shallow]) - shallow * self._block[kind]
+            rest.setdefault(kind.width, []).append(around)
+        self._rest = {width: mean(values) for width, values in rest.items()}
+
+    def __call__(self, arch: Architecture) -> float:
+        kinds = self._blocks.kinds(arch)
+        try:
+            return self._rest[kinds[0].width] + sum(self._block[kind] for kind in kinds)
+        except KeyError as error:
+            raise TftasError(f"the latency table has no entry for {error}") from error
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The table: milliseconds by kind of block, and around the blocks by width."""
+        return {
+            "blocks": [[*kind, ms] for kind, ms in self._block.items()],
+            "rest": [[width, ms] for width, ms in self._rest.items()],
+        }
+
+
+class DirectMeter:
+    """Latency of every architecture by itself, measured once each."""
+
+    record: dict[str, Any] = {}
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._known: dict[Architecture, float] = {}
+
+    def __call__(self, arch: Architecture) -> float:
+        if arch not in self._known:
+            self._known[arch] = measure_latency(arch, self._target)
+        return self._known[arch]
+
+
+def _open(space: SearchSpace, target: Target, record: Mapping[str, Any] | None) -> Meter:
+    blocks = BLOCKS.get(space.family)
+    return DirectMeter(target) if blocks is None else TableMeter(space, target, blocks, record)
+
+
+COST = Cost("latency", _open, unit="ms", measured=True)
+
+
+@lru_cache(maxsize=8)
+def device_name(device: str) -> str:
+    """Name the hardware behind a device, such as the processor's model."""
+    import torch
+
+    from tftas_optuna.indicators.device import resolve_device
+
+    resolved = resolve_device(device)
+    if resolved.type == "cuda":
+        return torch.cuda.get_device_name(resolved)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def default_threads() -> int:
+    """Threads that torch uses unless told otherwise."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+@contextlib.contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
