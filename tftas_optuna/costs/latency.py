@@ -15,6 +15,7 @@ import logging
 import platform
 import time
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
@@ -34,19 +35,20 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("tftas_optuna")
 _DEPTHS = (4, 12)
-_ROUNDS = 3
-_WARM_UPS = 3
-_LEAST_RUNS = 5
-_SECONDS = 0.25
+_WARM_UPS = 2
+_RUNS = 3
+# A machine's speed drifts for seconds at a time: many short visits see more of it than one long.
+_ROUNDS = (3, 7)
+_SECONDS = 60.0
 
 
-def measure_latency(arch: Architecture, target: Target, *, seconds: float = _SECONDS) -> float:
+def measure_latency(arch: Architecture, target: Target, *, runs: int = 7) -> float:
     """Measure one architecture directly.
 
     Args:
         arch: What to measure.
         target: Input, device, batch size and threads.
-        seconds: How long to repeat the forward pass; at least five times.
+        runs: Forward passes to take the median of, after two to warm up.
 
     Returns:
         Median milliseconds of one batch.
@@ -60,14 +62,14 @@ def measure_latency(arch: Architecture, target: Target, *, seconds: float = _SEC
     images = torch.zeros(target.batch_size, 3, target.img_size, target.img_size, device=device)
     times: list[float] = []
     with _threads(target.threads), torch.inference_mode():
-        start = 0.0
-        while len(times) < _WARM_UPS + _LEAST_RUNS or time.perf_counter() - start < seconds:
+        for _ in range(_WARM_UPS + runs):
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
             before = time.perf_counter()
             model(images)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             times.append(time.perf_counter() - before)
-            start = before if len(times) == _WARM_UPS else start
     return 1000 * median(times[_WARM_UPS:])
 
 
@@ -108,11 +110,15 @@ class TableMeter:
         kinds = self._blocks.every_kind(space)
         _LOG.info("measuring the latency of %d kinds of blocks", len(kinds))
         times: dict[tuple[Kind, int], list[float]] = {}
-        for _ in range(_ROUNDS):
-            for kind in kinds:
-                for depth in _DEPTHS:
-                    arch = self._blocks.uniform(space.supernet, kind, depth)
-                    times.setdefault((kind, depth), []).append(measure_latency(arch, target))
+        least, most = _ROUNDS
+        start = time.monotonic()
+        for done in range(most):
+            if done >= least and time.monotonic() - start > _SECONDS:
+                break
+            for kind, depth in product(kinds, _DEPTHS):
+                arch = self._blocks.uniform(space.supernet, kind, depth)
+                found = measure_latency(arch, target, runs=_RUNS)
+                times.setdefault((kind, depth), []).append(found)
         shallow, deep = _DEPTHS
         self._block = {
             kind: (median(times[kind, deep]) - median(times[kind, shallow])) / (deep - shallow)
