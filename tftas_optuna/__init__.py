@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture, AutoFormerArchitecture
+    from tftas_optuna.costs import register_cost
     from tftas_optuna.errors import TftasError
     from tftas_optuna.export import export_front
     from tftas_optuna.indicators import Scorer, score_model
     from tftas_optuna.models import build_model
+    from tftas_optuna.plugins import register_indicator
     from tftas_optuna.spaces import SearchSpace, get_space
     from tftas_optuna.study.front import pareto_front
     from tftas_optuna.study.loop import search
@@ -27,6 +29,8 @@ __all__ = [
     "export_front",
     "get_space",
     "pareto_front",
+    "register_cost",
+    "register_indicator",
     "score_model",
     "search",
 ]
@@ -43,6 +47,8 @@ _HOMES = {
     "export_front": "export",
     "get_space": "spaces",
     "pareto_front": "study.front",
+    "register_cost": "costs",
+    "register_indicator": "plugins",
     "score_model": "indicators",
     "search": "study.loop",
 }

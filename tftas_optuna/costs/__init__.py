@@ -3,9 +3,9 @@
 from tftas_optuna.costs._registry import (
     COSTS_GROUP,
     Cost,
-    Direction,
     Meter,
     Target,
+    builtin_cost_names,
     cost_names,
     get_cost,
     register_cost,
@@ -14,9 +14,9 @@ from tftas_optuna.costs._registry import (
 __all__ = [
     "COSTS_GROUP",
     "Cost",
-    "Direction",
     "Meter",
     "Target",
+    "builtin_cost_names",
     "cost_names",
     "get_cost",
     "register_cost",

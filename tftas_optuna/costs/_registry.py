@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from importlib import metadata
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.plugins import (
+    Direction,
+    check_name,
+    entry_point_names,
+    indicator_names,
+    load_entry_point,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,10 +21,6 @@ if TYPE_CHECKING:
     from tftas_optuna.spaces import SearchSpace
 
 COSTS_GROUP = "tftas_optuna.costs"
-
-Direction = Literal["maximize", "minimize"]
-
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,11 +143,11 @@ def register_cost(
         >>> from tftas_optuna import register_cost
         >>> register_cost("n_heads", lambda arch, **sizes: sum(arch.num_heads))
     """
-    _check(name)
+    check_name(name)
     if direction not in ("minimize", "maximize"):
         raise TftasError(f"direction is {direction!r}, allowed: minimize, maximize")
-    if name in _builtin() or name == "dss":
-        raise TftasError(f"cost {name!r} exists already; give another name")
+    if name == "dss" or name in _builtin() or name in indicator_names():
+        raise TftasError(f"{name!r} exists already; give another name")
     _REGISTERED[name] = _of_function(name, count, direction, unit)
 
 
@@ -160,16 +161,24 @@ def get_cost(name: str) -> Cost:
     known = {**_builtin(), **_REGISTERED}
     if name in known:
         return known[name]
-    for entry in metadata.entry_points(group=COSTS_GROUP):
-        if entry.name == name:
-            return _loaded(entry)
-    raise TftasError(f"cost {name!r} does not exist; known: {', '.join(cost_names())}")
+    found = load_entry_point(COSTS_GROUP, name)
+    if found is None:
+        raise TftasError(f"cost {name!r} does not exist; known: {', '.join(cost_names())}")
+    if isinstance(found, Cost):
+        return dataclasses.replace(found, name=name)
+    if not callable(found):
+        raise UnavailableError(f"cost {name!r}: its entry point is no function and no Cost")
+    return _of_function(name, found, "minimize", "")
 
 
 def cost_names() -> list[str]:
     """Names of all costs: built-in ones first, then registered and installed ones."""
-    installed = sorted(entry.name for entry in metadata.entry_points(group=COSTS_GROUP))
-    return list(dict.fromkeys([*_builtin(), *_REGISTERED, *installed]))
+    return list(dict.fromkeys([*_builtin(), *_REGISTERED, *entry_point_names(COSTS_GROUP)]))
+
+
+def builtin_cost_names() -> list[str]:
+    """Names of the costs that come with the package."""
+    return list(_builtin())
 
 
 _REGISTERED: dict[str, Cost] = {}
@@ -182,31 +191,8 @@ def _builtin() -> dict[str, Cost]:
     return {cost.name: cost for cost in costs}
 
 
-def _loaded(entry: metadata.EntryPoint) -> Cost:
-    _check(entry.name)
-    try:
-        found = entry.load()
-    except Exception as error:
-        raise UnavailableError(
-            f"cost {entry.name!r} cannot be loaded from {entry.value}:"
-            f" {type(error).__name__}: {error}"
-        ) from error
-    if isinstance(found, Cost):
-        return dataclasses.replace(found, name=entry.name)
-    if not callable(found):
-        raise UnavailableError(f"cost {entry.name!r}: {entry.value} is no function and no Cost")
-    return _of_function(entry.name, found, "minimize", "")
-
-
 def _of_function(name: str, count: Callable[..., float], direction: Direction, unit: str) -> Cost:
     def value(arch: Architecture, target: Target) -> float:
         return float(count(arch, img_size=target.img_size, num_classes=target.num_classes))
 
     return counted(name, value, direction=direction, unit=unit)
-
-
-def _check(name: str) -> None:
-    if not _NAME.fullmatch(name):
-        raise TftasError(
-            f"{name!r} cannot name a cost; lower-case letters, digits and underscores are allowed"
-        )

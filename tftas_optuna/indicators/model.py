@@ -12,10 +12,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators._registry import make_indicator
+from tftas_optuna.indicators._own import score_network
+from tftas_optuna.indicators._registry import INDICATORS, make_indicator
 from tftas_optuna.indicators.dss import layer_score
 from tftas_optuna.indicators.gradient import DenseGradient
 from tftas_optuna.indicators.structure import Structure, read_structure
+from tftas_optuna.plugins import get_indicator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +41,7 @@ def score_model(
     Args:
         model: A timm Vision Transformer of any make, or a module built like one, with
             ``get_classifier()`` or ``head`` for its classifier.
-        indicator: Name of the indicator.
+        indicator: Name of the indicator: ``"dss"``, or one of your own.
         img_size: Height and width of the all-ones input, in pixels; by default the model's own.
         head_weight: Factor of the classifier; see :class:`tftas_optuna.indicators.dss.DSS`.
 
@@ -47,6 +49,10 @@ def score_model(
         TftasError: The indicator does not exist, or the model cannot be scored: it has no
             attention, no classifier, or its gradients vanish or overflow.
     """
+    if indicator not in INDICATORS:
+        own = get_indicator(indicator)
+        with _evaluating(model):
+            return score_network(indicator, own, model, input_shape(model, img_size))
     rows = explain_model(model, indicator=indicator, img_size=img_size, head_weight=head_weight)
     return math.fsum(row.value for row in rows)
 
@@ -60,6 +66,11 @@ def explain_model(
 ) -> list[LayerScore]:
     """Score a network layer by layer; see :func:`score_model`."""
     scored = make_indicator(indicator, head_weight=head_weight)
+    if getattr(model, "num_classes", None) == 0:
+        raise TftasError(
+            f"{type(model).__name__} has no classifier, so there are no logits to add up; build it"
+            " with num_classes"
+        )
     counted = inspect_model(model, img_size=img_size).counted
     names = {piece.parameter for matrix in counted for piece in matrix.pieces}
     with _evaluating(model):
@@ -78,8 +89,8 @@ def explain_model(
         rows.append(layer_score(matrix.name, matrix.role, shape, terms))
     if not any(row.value for row in rows if row.role == "attention"):
         raise TftasError(
-            f"no gradient reaches the attention of {type(model).__name__}: it has no classifier"
-            " (build it with num_classes), or zeros in its classifier or its normalisation"
+            f"no gradient reaches the attention of {type(model).__name__}: fresh weights of its"
+            " classifier or of its normalisation are zeros"
         )
     return rows
 

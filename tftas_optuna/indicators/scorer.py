@@ -9,8 +9,10 @@ import torch
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators._engine import FIDELITIES, Engine, MatmulPrecision
-from tftas_optuna.indicators._registry import make_indicator
+from tftas_optuna.indicators._own import OwnEngine
+from tftas_optuna.indicators._registry import INDICATORS, make_indicator
 from tftas_optuna.indicators.device import resolve_device
+from tftas_optuna.plugins import get_indicator
 from tftas_optuna.supernet import SUPERNETS
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ class Scorer:
 
     Args:
         space: The search space; its supernet bounds the candidates that can be scored.
-        indicator: Name of the indicator.
+        indicator: Name of the indicator: ``"dss"``, or one of your own; see
+            :func:`tftas_optuna.register_indicator`. Fidelities are those of DSS.
         fidelity: ``"exact"``, or ``"collapsed"``: all patches as one token, an approximation
             that ranks candidates alike and is some 90 times faster.
         seed: Seed of the supernet's weights.
@@ -90,7 +93,8 @@ class Scorer:
         self.img_size = img_size
         self.num_classes = num_classes
         self.head_weight = head_weight
-        self._engines = []
+        own = None if indicator in INDICATORS else get_indicator(indicator)
+        self._engines: list[Engine | OwnEngine] = []
         for offset in range(n_seeds):
             supernet = SUPERNETS[space.family](
                 space.supernet,
@@ -100,6 +104,9 @@ class Scorer:
                 device=self.device,
                 dtype=dtype,
             )
+            if own is not None:
+                self._engines.append(OwnEngine(supernet, indicator, own, img_size))
+                continue
             self._engines.append(
                 Engine(
                     supernet,

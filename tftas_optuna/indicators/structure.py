@@ -230,13 +230,15 @@ def _rest_of(name: str, layer: str, modules: Mapping[str, nn.Module]) -> list[Ma
 
 
 def _block_of(name: str, modules: Mapping[str, nn.Module], dense: set[str]) -> nn.Module:
-    """The nearest module around an attention that holds other dense layers too."""
+    """The module around an attention, or around that until it holds other dense layers too."""
     own = f"{name}."
-    while name:
-        parent = name.rpartition(".")[0]
-        if not parent or isinstance(modules[parent], nn.Sequential | nn.ModuleList):
+    containers = nn.Sequential | nn.ModuleList
+    first = True
+    while parent := name.rpartition(".")[0]:
+        is_stage = any(isinstance(child, containers) for child in modules[parent].children())
+        if isinstance(modules[parent], containers) or (is_stage and not first):
             break
-        name = parent
+        name, first = parent, False
         if any(
             layer.startswith(f"{name}.") and not f"{layer}.".startswith(own) for layer in dense
         ):

@@ -1,0 +1,69 @@
+"""Indicators of the user: functions of a network, one candidate after the other."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from tftas_optuna.errors import TftasError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.indicators.dss import LayerScore
+    from tftas_optuna.plugins import Indicator
+    from tftas_optuna.supernet import AutoFormerSupernet
+
+
+class OwnEngine:
+    """Scores candidates of one supernet by a function of their stand-alone networks.
+
+    Args:
+        supernet: The weights.
+        name: Name of the indicator.
+        indicator: The function.
+        img_size: Height and width of the all-ones input, in pixels.
+    """
+
+    batch_size = 1
+
+    def __init__(
+        self, supernet: AutoFormerSupernet, name: str, indicator: Indicator, img_size: int
+    ) -> None:
+        self.supernet = supernet
+        self._name = name
+        self._indicator = indicator
+        self._img_size = img_size
+
+    def batch(self, archs: Sequence[Architecture]) -> list[float]:
+        """Score candidates, in their order."""
+        shape = (3, self._img_size, self._img_size)
+        return [
+            score_network(self._name, self._indicator, self.supernet.subnet(arch), shape)  # type: ignore[arg-type]
+            for arch in archs
+        ]
+
+    def explain(self, arch: Architecture) -> list[LayerScore]:
+        """Refuse: only the layers of DSS add up."""
+        raise TftasError(f"indicator {self._name!r} is one number, not a sum over layers")
+
+
+def score_network(
+    name: str, indicator: Indicator, model: nn.Module, shape: tuple[int, int, int]
+) -> float:
+    """Score one network in eval mode on an image of ones.
+
+    Raises:
+        TftasError: The score is no finite number.
+    """
+    like = next(model.parameters())
+    images = torch.ones(1, *shape, dtype=like.dtype, device=like.device)
+    score = float(indicator.score(model, images))
+    if not math.isfinite(score):
+        raise TftasError(f"indicator {name!r} gives {score}, which is no finite number")
+    return score
