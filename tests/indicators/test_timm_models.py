@@ -13,7 +13,7 @@ from torch import nn
 
 from tftas_optuna import TftasError, score_model
 from tftas_optuna.indicators import explain_model
-from tftas_optuna.indicators.model import inspect_model
+from tftas_optuna.indicators.model import count_macs, inspect_model
 
 # Small, and each of another make: fused and separate projections, class attention, cross
 # attention, latent queries, convolutions as linear layers, windows, pooling, parallel blocks.
@@ -139,6 +139,14 @@ def test_torchs_own_attention_counts() -> None:
         ("block.linear2", "mlp", (16, 32)),
         ("head", "head", (4, 16)),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    [("vit_tiny_patch16_224", 1.26e9), ("cait_xxs24_224", 2.53e9), ("pit_ti_224", 0.71e9)],
+)
+def test_macs_are_those_of_timms_tables(name: str, macs: float) -> None:
+    assert count_macs(timm.create_model(name)) == pytest.approx(macs, rel=0.01)
 
 
 @pytest.mark.parametrize(

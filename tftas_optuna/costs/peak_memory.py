@@ -1,4 +1,4 @@
-"""Peak memory of inference, in bytes, exactly.
+"""Peak memory of inference, in bytes.
 
 The bytes of all parameters and buffers in float32, plus the most bytes of all other tensors that
 are alive at one time during an eager forward pass without gradients, the batch of images among

@@ -236,10 +236,12 @@ def count_macs(model: nn.Module, *, img_size: int | tuple[int, int] | None = Non
         img_size: Height and width of the input, in pixels; by default the model's own.
     """
     images = torch.zeros_like(_ones(model, input_shape(model, img_size)))
+    # The counter stumbles over parameters that modules hand to each other.
+    fixed = {name: parameter.detach() for name, parameter in model.named_parameters()}
     # Only the plain form of attention is made of products that the counter knows everywhere.
     counter = FlopCounterMode(display=False)
     with _evaluating(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        model(images)
+        _run(model, fixed, images)
     return int(counter.get_total_flops()) // 2
 
 

@@ -1,0 +1,100 @@
+"""The latency table: a sum over blocks that a record brings back."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tftas_optuna import Architecture, TftasError
+from tftas_optuna.costs import Target, get_cost, latency
+from tftas_optuna.costs.latency import measure_latency
+from tftas_optuna.spaces import AutoFormerSpace
+
+
+def true_latency(arch: Architecture) -> float:
+    """A machine whose blocks take their time whatever is around them."""
+    blocks = zip(arch.num_heads, arch.mlp_ratio, strict=True)
+    return arch.embed_dim / 50 + sum(0.1 * heads + 0.3 * ratio for heads, ratio in blocks)
+
+
+@pytest.fixture
+def visits(monkeypatch: pytest.MonkeyPatch) -> list[Architecture]:
+    """Replace the clock by an ideal machine; collect what was measured."""
+    measured: list[Architecture] = []
+
+    def measure(arch: Architecture, target: Target, *, runs: int) -> float:
+        measured.append(arch)
+        return true_latency(arch)
+
+    monkeypatch.setattr(latency, "measure_latency", measure)
+    return measured
+
+
+def test_the_table_adds_up_to_every_architecture(
+    small_space: AutoFormerSpace, visits: list[Architecture]
+) -> None:
+    meter = get_cost("latency").open(small_space, Target(img_size=32), None)
+    kinds = {(a.embed_dim, a.num_heads[0], a.mlp_ratio[0]) for a in visits}
+    assert len(kinds) == 3 * 3 * 3
+    n_measured = len(visits)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        arch = small_space.sample(rng)
+        assert meter(arch) == pytest.approx(true_latency(arch))
+    assert len(visits) == n_measured
+
+
+def test_one_slow_visit_does_not_show(
+    small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = iter(range(10**6))
+
+    def measure(arch: Architecture, target: Target, *, runs: int) -> float:
+        # Every fifth visit, another program is in the way.
+        return true_latency(arch) * (3 if next(count) % 5 == 0 else 1)
+
+    monkeypatch.setattr(latency, "measure_latency", measure)
+    meter = get_cost("latency").open(small_space, Target(img_size=32), None)
+    arch = small_space.largest()
+    assert meter(arch) == pytest.approx(true_latency(arch))
+
+
+def test_a_record_brings_the_same_table_back_without_measuring(
+    small_space: AutoFormerSpace, visits: list[Architecture]
+) -> None:
+    meter = get_cost("latency").open(small_space, Target(img_size=32), None)
+    n_measured = len(visits)
+    record = json.loads(json.dumps(meter.record))
+    again = get_cost("latency").open(small_space, Target(img_size=32), record)
+    arch = small_space.sample(np.random.default_rng(3))
+    assert again(arch) == meter(arch) and len(visits) == n_measured
+
+
+@pytest.mark.parametrize("record", [{}, {"blocks": [[1, 2]], "rest": []}, {"blocks": 3}])
+def test_a_damaged_record_is_refused(small_space: AutoFormerSpace, record: object) -> None:
+    with pytest.raises(TftasError, match="the latency table is damaged"):
+        get_cost("latency").open(small_space, Target(), record)  # type: ignore[arg-type]
+
+
+def test_an_architecture_outside_the_table_is_refused(
+    small_space: AutoFormerSpace, visits: list[Architecture]
+) -> None:
+    meter = get_cost("latency").open(small_space, Target(img_size=32), None)
+    with pytest.raises(TftasError, match="the latency table has no entry for"):
+        meter(small_space.supernet)
+
+
+def test_measuring_leaves_the_threads_alone(small_space: AutoFormerSpace) -> None:
+    before = torch.get_num_threads()
+    target = Target(img_size=32, batch_size=2, threads=1)
+    assert measure_latency(small_space.largest(), target, runs=2) > 0
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("field", ["batch_size", "threads", "img_size"])
+def test_settings_out_of_range_are_refused(field: str) -> None:
+    with pytest.raises(TftasError, match=f"{field} is 0, allowed is 1 or more"):
+        Target(**{field: 0})
