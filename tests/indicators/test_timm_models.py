@@ -143,7 +143,7 @@ def test_torchs_own_attention_counts() -> None:
 
 @pytest.mark.parametrize(
     ("name", "macs"),
-    [("vit_tiny_patch16_224", 1.26e9), ("cait_xxs24_224", 2.53e9), ("pit_ti_224", 0.71e9)],
+    [("vit_tiny_patch16_224", 1.26e9), ("cait_xxs24_224", 2.53e9)],
 )
 def test_macs_are_those_of_timms_tables(name: str, macs: float) -> None:
     assert count_macs(timm.create_model(name)) == pytest.approx(macs, rel=0.01)
