@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -60,7 +61,7 @@ def register_indicator(
     check_name(name)
     if direction not in ("minimize", "maximize"):
         raise TftasError(f"direction is {direction!r}, allowed: minimize, maximize")
-    if name == "dss" or name in builtin_cost_names():
+    if name in builtin_cost_names():
         raise TftasError(f"{name!r} exists already; give another name")
     _REGISTERED[name] = Indicator(score, direction)
 
@@ -93,9 +94,10 @@ def indicator_names() -> list[str]:
 _REGISTERED: dict[str, Indicator] = {}
 
 
-def entry_point_names(group: str) -> list[str]:
+@lru_cache(maxsize=8)
+def entry_point_names(group: str) -> tuple[str, ...]:
     """Names that installed packages give in a group."""
-    return sorted({entry.name for entry in metadata.entry_points(group=group)})
+    return tuple(sorted({entry.name for entry in metadata.entry_points(group=group)}))
 
 
 def load_entry_point(group: str, name: str) -> Any:
@@ -122,6 +124,8 @@ def check_name(name: str) -> None:
     Raises:
         TftasError: It has other characters than lower-case letters, digits and underscores.
     """
+    if name == "dss" or name.startswith("dss_"):
+        raise TftasError(f"{name!r} is kept for DSS; give another name")
     if not _NAME.fullmatch(name):
         raise TftasError(
             f"{name!r} cannot be a name; up to 64 lower-case letters, digits and underscores are"

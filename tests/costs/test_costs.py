@@ -87,7 +87,7 @@ def test_a_cost_of_ones_own(small_space: AutoFormerSpace, monkeypatch: pytest.Mo
     assert "n_heads" in cost_names() and get_cost("n_heads").direction == "minimize"
     for name, message in (
         ("macs", "'macs' exists already"),
-        ("dss", "'dss' exists already"),
+        ("dss", "'dss' is kept for DSS"),
         ("N heads", "cannot be a name; up to 64 lower-case letters"),
     ):
         with pytest.raises(TftasError, match=message):

@@ -224,7 +224,7 @@ def test_a_long_study_is_resumed_without_recursion(
         ({"constraints": {"n_params": (1e9, None)}}, "at least 1.00G excludes every architecture"),
         ({"constraints": {"n_params": (2e5, 1e5)}}, "the lower bound is higher"),
         ({"constraints": {"n_params": (-1, None)}}, "is -1, allowed is above 0"),
-        ({"constraints": {"latency": (None, 1)}}, "cannot bound 'latency'"),
+        ({"constraints": {"energy": (None, 1)}}, "cannot bound 'energy'"),
         ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
         ({"img_size": 4}, "img_size 4 is smaller than one patch"),
     ],

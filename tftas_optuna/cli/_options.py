@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
 _AMOUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([kmgb]?)", re.IGNORECASE)
@@ -32,6 +32,34 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
         return amount
 
 
+class Bound(click.ParamType):  # type: ignore[type-arg]
+    """A bound on a cost by name: ``activations<=8M``, ``n_params>=5M``."""
+
+    name = "bound"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, str, float]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"\s*([a-z][a-z0-9_]*)\s*(<=|>=)\s*(.+)", str(value))
+        if match is None:
+            self.fail(f"{value!r} is no bound; write it like 'activations<=8M'", param, ctx)
+        return match[1], match[2], Amount().convert(match[3], param, ctx)
+
+
+def merge_bounds(
+    given: Mapping[str, tuple[float | None, float | None]],
+    more: Sequence[tuple[str, str, float]],
+) -> dict[str, tuple[float | None, float | None]]:
+    """Add bounds of ``--bound`` to those of options of their own."""
+    bounds = dict(given)
+    for name, side, value in more:
+        low, high = bounds.get(name, (None, None))
+        if (high if side == "<=" else low) is not None:
+            raise click.UsageError(f"{name} has two bounds of the kind {side}; give one of them")
+        bounds[name] = (low, value) if side == "<=" else (value, high)
+    return bounds
+
+
 def storage_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--storage`` and ``--study-name``."""
     command = click.option(
@@ -49,7 +77,18 @@ def storage_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--params-max`` and ``--macs-max``."""
+    """Add ``--params-max``, ``--macs-max``, ``--latency-max`` and ``--bound``."""
+    command = click.option(
+        "--bound",
+        "more_bounds",
+        type=Bound(),
+        metavar="COST<=AMOUNT",
+        multiple=True,
+        help="A bound on any cost, also with >=, such as 'activations<=8M'. Repeatable.",
+    )(command)
+    command = click.option(
+        "--latency-max", type=Amount(), help="Most milliseconds of a batch, such as 25."
+    )(command)
     command = click.option(
         "--macs-max", type=Amount(), help="Most multiply-accumulates, such as 1.3G."
     )(command)

@@ -11,6 +11,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from tftas_optuna.costs import cost_names, get_cost
 from tftas_optuna.study.metrics import short
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
             **candidate.scores(),
             "n_params": candidate.n_params,
             "macs": candidate.macs,
+            **candidate.others,
             "architecture": candidate.architecture.to_dict(),
         }
         for candidate in candidates
@@ -55,7 +57,8 @@ def candidate_table(candidates: Sequence[Candidate], title: str) -> Table:
     fidelities = {candidate.fidelity for candidate in candidates}
     rescored = bool(fidelities - {"exact"})
     scores = (f"{fidelities.pop()} DSS", "exact DSS") if rescored else ("DSS",)
-    for heading in ("trial", *scores, "params", "MACs"):
+    others = list(candidates[0].others) if candidates else []
+    for heading in ("trial", *scores, "params", "MACs", *map(_heading, others)):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("width x depth, block means", overflow="fold")
     for candidate in candidates:
@@ -65,9 +68,15 @@ def candidate_table(candidates: Sequence[Candidate], title: str) -> Table:
             *([_optional(candidate.dss_exact)] if rescored else []),
             short(candidate.n_params),
             short(candidate.macs),
+            *(short(candidate.others[name]) for name in others),
             candidate.architecture.summary(),
         )
     return table
+
+
+def _heading(name: str) -> str:
+    unit = get_cost(name).unit if name in cost_names() else ""
+    return name.replace("_", " ") + (f" [{unit}]" if unit else "")
 
 
 def _optional(dss: float | None) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from tftas_optuna.cli._options import budget_options, storage_options, verbosity_options
-
-if TYPE_CHECKING:
-    from tftas_optuna.study.metrics import CostName
+from tftas_optuna.cli._options import (
+    budget_options,
+    merge_bounds,
+    storage_options,
+    verbosity_options,
+)
 
 
 @click.command()
@@ -46,6 +47,8 @@ def export(
     knee: bool,
     params_max: float | None,
     macs_max: float | None,
+    latency_max: float | None,
+    more_bounds: tuple[tuple[str, str, float], ...],
     out: Path,
     prefix: str | None,
     formats: tuple[str, ...],
@@ -65,14 +68,15 @@ def export(
 
     if sum((bool(trials), best, knee)) > 1:
         raise click.UsageError("--trial, --best and --knee exclude each other; give one of them")
-    if trials and (params_max or macs_max):
-        raise click.UsageError(
-            "--trial names its trials; --params-max and --macs-max do not apply"
-        )
+    limits = {"n_params": params_max, "macs": macs_max, "latency": latency_max}
+    bounds = merge_bounds({name: (None, limit) for name, limit in limits.items()}, more_bounds)
+    if any(low is not None for low, _ in bounds.values()):
+        raise click.UsageError("a budget is an upper limit; write --bound 'COST<=AMOUNT'")
+    budgets = {name: high for name, (_, high) in bounds.items() if high is not None}
+    if trials and budgets:
+        raise click.UsageError("--trial names its trials; budgets do not apply")
     if prefix is not None:
         check_prefix(prefix)
-    limits: dict[CostName, float | None] = {"n_params": params_max, "macs": macs_max}
-    budgets = {name: limit for name, limit in limits.items() if limit is not None}
     study = load_study(storage, study_name)
     if trials:
         chosen = [front.get_candidate(study, number) for number in trials]

@@ -12,13 +12,13 @@ import click
 from tftas_optuna.cli._options import (
     Amount,
     budget_options,
+    merge_bounds,
     storage_options,
     verbosity_options,
 )
 from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from tftas_optuna.study.metrics import CostName
     from tftas_optuna.study.progress import SearchProgress
 
 _SHOWN = 20
@@ -50,9 +50,7 @@ _SHOWN = 20
 @click.option(
     "--sampler",
     type=click.Choice(["nsgaii", "nsgaiii", "tpe", "random"]),
-    default="nsgaii",
-    show_default=True,
-    help="How candidates are proposed.",
+    help="How trials are drawn; nsgaii for up to two objectives, nsgaiii for three.",
 )
 @click.option(
     "--population-size",
@@ -83,6 +81,15 @@ _SHOWN = 20
     show_default=True,
     help="Supernets to average DSS over.",
 )
+@click.option(
+    "--objectives",
+    metavar="NAMES",
+    default="dss,n_params",
+    show_default=True,
+    callback=lambda ctx, param, value: tuple(name.strip() for name in value.split(",")),
+    help="One to three of dss, n_params, macs, reference_macs, activations, peak_memory, latency, "
+    "and costs and indicators of your own.",
+)
 @budget_options
 @click.option("--params-min", type=Amount(), help="Least parameters, such as 5M.")
 @click.option(
@@ -100,6 +107,16 @@ _SHOWN = 20
     help="Processes to score in: one for each GPU, or with one CPU thread each.",
 )
 @click.option("--cluster", metavar="URL", help="Dask scheduler to score on, tcp://host:8786.")
+@click.option(
+    "--latency-batch-size",
+    type=click.IntRange(1, 65536),
+    default=1,
+    show_default=True,
+    help="Images at once for latency and peak memory.",
+)
+@click.option(
+    "--latency-threads", type=click.IntRange(1, 4096), help="CPU threads for latency; torch's own."
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option(
     "--img-size", type=click.IntRange(1, 4096), default=224, show_default=True, help="Input size."
@@ -125,24 +142,31 @@ def run(
     n_trials: int,
     timeout: float | None,
     patience: int | None,
-    sampler: str,
+    sampler: str | None,
     population_size: int,
     seed: int,
     fidelity: str,
     n_seeds: int,
+    objectives: tuple[str, ...],
     params_max: float | None,
     params_min: float | None,
     macs_max: float | None,
+    latency_max: float | None,
+    more_bounds: tuple[tuple[str, str, float], ...],
     seed_archs: tuple[str, ...],
     workers: int,
     cluster: str | None,
+    latency_batch_size: int,
+    latency_threads: int | None,
     device: str,
     img_size: int,
     num_classes: int,
     out: Path | None,
     quiet: bool,
 ) -> None:
-    """Search a space for the best DSS at every parameter count.
+    """Search a space for the best DSS at every parameter count, or for other trade-offs.
+
+    Latency is measured once before the first trial, block by block, on the device of the search.
 
     A study that exists is continued. Ctrl-C stops and keeps what is scored.
     """
@@ -155,10 +179,16 @@ def run(
     start = [find_architecture(name) for name in seed_archs]
     if out is not None:
         check_directory(out)
-    bounds: dict[CostName, tuple[float | None, float | None]] = {
-        "n_params": (params_min, params_max),
-        "macs": (None, macs_max),
-    }
+    if len(objectives) > 3:
+        raise click.UsageError(f"--objectives names {len(objectives)}; allowed are one to three")
+    bounds = merge_bounds(
+        {
+            "n_params": (params_min, params_max),
+            "macs": (None, macs_max),
+            "latency": (None, latency_max),
+        },
+        more_bounds,
+    )
     from tftas_optuna.study.loop import search
 
     name = study_name or space.name
@@ -175,6 +205,7 @@ def run(
                 n_trials=n_trials,
                 storage=storage,
                 study_name=name,
+                metrics=objectives,
                 constraints=bounds,
                 sampler=sampler,
                 population_size=population_size,
@@ -187,6 +218,8 @@ def run(
                 num_classes=num_classes,
                 workers=workers,
                 cluster=cluster,
+                latency_batch_size=latency_batch_size,
+                latency_threads=latency_threads,
                 timeout=timeout,
                 patience=patience,
                 callback=update,

@@ -88,6 +88,7 @@ class Cost:
         unit: Unit of its values, empty for counts.
         measured: Whether it is measured on a device, and so differs from one time to the next.
         grows: Whether the smallest and the largest architecture of a space bound it.
+        deployed: Whether it depends on the device, the batch size or the threads.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Cost:
     unit: str = ""
     measured: bool = False
     grows: bool = False
+    deployed: bool = False
 
 
 def counted(
@@ -105,6 +107,7 @@ def counted(
     direction: Direction = "minimize",
     unit: str = "",
     grows: bool = False,
+    deployed: bool = False,
 ) -> Cost:
     """Make a cost of a plain function of an architecture and a target."""
     return Cost(
@@ -113,6 +116,7 @@ def counted(
         direction=direction,
         unit=unit,
         grows=grows,
+        deployed=deployed,
     )
 
 
@@ -146,7 +150,7 @@ def register_cost(
     check_name(name)
     if direction not in ("minimize", "maximize"):
         raise TftasError(f"direction is {direction!r}, allowed: minimize, maximize")
-    if name == "dss" or name in _builtin() or name in indicator_names():
+    if name in _builtin() or name in indicator_names():
         raise TftasError(f"{name!r} exists already; give another name")
     _REGISTERED[name] = _of_function(name, count, direction, unit)
 

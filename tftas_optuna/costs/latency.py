@@ -166,7 +166,7 @@ def _open(space: SearchSpace, target: Target, record: Mapping[str, Any] | None) 
     return DirectMeter(target) if blocks is None else TableMeter(space, target, blocks, record)
 
 
-COST = Cost("latency", _open, unit="ms", measured=True)
+COST = Cost("latency", _open, unit="ms", measured=True, deployed=True)
 
 
 @lru_cache(maxsize=8)

@@ -44,4 +44,4 @@ def peak_memory(arch: Architecture, target: Target) -> int:
     return weights + peak
 
 
-COST = counted("peak_memory", peak_memory, unit="bytes", grows=True)
+COST = counted("peak_memory", peak_memory, unit="bytes", grows=True, deployed=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tftas_optuna.study.settings import StudySettings
 
 
-_SEARCH = ("indicator", "fidelity", "seed", "n_seeds", "head_weight", "bounds")
+_SEARCH = ("indicator", "fidelity", "seed", "n_seeds", "head_weight", "bounds", "deployment")
 
 
 def as_yaml(candidate: Candidate, settings: StudySettings, study_name: str) -> str:
@@ -85,6 +85,7 @@ def _document(candidate: Candidate, settings: StudySettings, study_name: str) ->
             **candidate.scores(),
             "n_params": candidate.n_params,
             "macs": candidate.macs,
+            **candidate.others,
         },
         "study": {"name": study_name, "trial": candidate.trial},
         "search": {

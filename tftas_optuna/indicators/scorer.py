@@ -152,6 +152,12 @@ class Scorer:
         """Score several candidates; give each one's score of every seed."""
         return list(zip(*(engine.batch(archs) for engine in self._engines), strict=True))
 
+    def own_by_seed(self, name: str, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
+        """Score candidates by an indicator of the user, on the same supernets."""
+        own = get_indicator(name)
+        engines = [OwnEngine(each.supernet, name, own, self.img_size) for each in self._engines]
+        return list(zip(*(engine.batch(archs) for engine in engines), strict=True))
+
     def explain(self, arch: Architecture) -> list[LayerScore]:
         """Score one candidate layer by layer, in forward order, on the first seed."""
         return self._engines[0].explain(arch)

@@ -40,6 +40,7 @@ class ScoringTask(NamedTuple):
         num_classes: Outputs of the classifier.
         head_weight: Factor of the classifier.
         device: Where it is computed, as the process that computes it sees its devices.
+        own: Indicators of the user to compute beside it, on the same supernets.
     """
 
     space: str
@@ -51,6 +52,7 @@ class ScoringTask(NamedTuple):
     num_classes: int
     head_weight: float
     device: str
+    own: tuple[str, ...] = ()
 
 
 class Site(NamedTuple):
@@ -90,19 +92,25 @@ def divide(
 
 
 def score(task: ScoringTask, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
-    """Score candidates that run together; give each one's score of every seed.
+    """Score candidates that run together.
+
+    Returns:
+        Each one's score of every seed, then its scores by every other indicator of every seed.
 
     Raises:
         TftasError: One does not fit the supernet, or its score is not finite.
     """
     scorer, lock = _scorer(task)
     with lock, _one_thread(scorer.device):
-        return scorer.by_seed(archs)
+        tables = [scorer.by_seed(archs)]
+        tables += [scorer.own_by_seed(name, archs) for name in task.own]
+    return [sum(scores, ()) for scores in zip(*tables, strict=True)]
 
 
 @lru_cache(maxsize=1)
 def _scorer(task: ScoringTask) -> tuple[Scorer, threading.Lock]:
     arguments = task._asdict()
+    del arguments["own"]
     space = space_from_dict(json.loads(arguments.pop("space")))
     return Scorer(space, **arguments), threading.Lock()
 

@@ -166,7 +166,7 @@ class ScoringPool:
             TftasError: A candidate cannot be scored.
             UnavailableError: Processes are lost time and again.
         """
-        task = self._task if fidelity is None else self._task._replace(fidelity=fidelity)
+        task = self._task if fidelity is None else self._task._replace(fidelity=fidelity, own=())
         parts = deque(
             part for part in divide(task, self._site, archs) if not wanted.isdisjoint(part)
         )

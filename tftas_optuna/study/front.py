@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from optuna._hypervolume import compute_hypervolume
 from optuna.study import StudyDirection
 
+from tftas_optuna.costs import cost_names
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.study.metrics import COSTS, CostName, short
+from tftas_optuna.study.metrics import COSTS, CostName, direction_of, short
 from tftas_optuna.study.settings import StudySettings, architecture_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from optuna import Study
     from optuna.trial import FrozenTrial
@@ -33,6 +36,7 @@ class Candidate(NamedTuple):
         fidelity: How the search computed scores.
         dss_exact: Its exact score, where the search used an approximation and the trial was on
             its final front.
+        others: The other objectives and bounded costs, by name.
     """
 
     trial: int
@@ -42,6 +46,20 @@ class Candidate(NamedTuple):
     macs: int
     fidelity: str = "exact"
     dss_exact: float | None = None
+    others: Mapping[str, float] = MappingProxyType({})
+
+    def cost(self, name: CostName) -> float:
+        """Give a cost that the study knows.
+
+        Raises:
+            UnavailableError: It does not know it.
+        """
+        if name in COSTS:
+            return float(getattr(self, name))
+        if name not in self.others:
+            known = ", ".join((*COSTS, *self.others))
+            raise UnavailableError(f"the study knows no {name} of its candidates; known: {known}")
+        return self.others[name]
 
     def scores(self) -> dict[str, float]:
         """Give the scores by names that say how they were computed: ``dss`` is the exact one."""
@@ -76,7 +94,21 @@ def as_candidate(trial: FrozenTrial, settings: StudySettings) -> Candidate:
     dss = measured.get("dss", trial.user_attrs.get("dss"))
     if dss is None:
         raise UnavailableError(f"trial {trial.number} has no value yet; pick a finished one")
-    return Candidate(trial.number, arch, float(dss), costs.n_params, costs.macs, settings.fidelity)
+    known = {**trial.user_attrs, **measured}
+    others = {
+        name: float(known[name])
+        for name in dict.fromkeys((*settings.metrics, *settings.bounds))
+        if name not in ("dss", *COSTS) and name in known
+    }
+    return Candidate(
+        trial.number,
+        arch,
+        float(dss),
+        costs.n_params,
+        costs.macs,
+        settings.fidelity,
+        others=others,
+    )
 
 
 def _with_exact(candidate: Candidate, study: Study) -> Candidate:
@@ -102,18 +134,17 @@ def within(front: Sequence[Candidate], budgets: Mapping[CostName, float]) -> lis
     """Give the part of a front within budgets, by cost name.
 
     Raises:
-        UnavailableError: Nothing of the front is within them.
+        UnavailableError: Nothing of the front is within them, or the study does not know a cost.
     """
     kept = [
         candidate
         for candidate in front
-        if all(getattr(candidate, name) <= limit for name, limit in budgets.items())
+        if all(candidate.cost(name) <= limit for name, limit in budgets.items())
     ]
     if front and not kept:
         limits = " and ".join(f"{name} <= {short(limit)}" for name, limit in budgets.items())
         least = ", ".join(
-            f"{name} {short(min(getattr(candidate, name) for candidate in front))}"
-            for name in budgets
+            f"{name} {short(min(candidate.cost(name) for candidate in front))}" for name in budgets
         )
         raise UnavailableError(f"nothing on the front has {limits}; it begins at {least}")
     return kept
@@ -135,8 +166,10 @@ def knee(front: Sequence[Candidate]) -> Candidate:
 def hypervolume(values: Iterable[Sequence[float]], settings: StudySettings) -> float:
     """Measure what a set of objective values dominates.
 
-    DSS counts from zero; costs count as fractions of the space's range, so a front that reached
-    a score of ``s`` at every cost would have a hypervolume of ``s``.
+    DSS and other indicators count from zero (those to be minimised, from their highest value in
+    the front). Costs count as fractions of the range between the space's smallest and largest
+    architecture, so a front that reached a score of ``s`` at every cost would have a hypervolume
+    of ``s``.
 
     Args:
         values: Feasible objective values, in the order of the settings' metrics.
@@ -145,18 +178,23 @@ def hypervolume(values: Iterable[Sequence[float]], settings: StudySettings) -> f
     points = np.array([list(point) for point in values], dtype=float)
     if not points.size:
         return 0.0
-    sizes = {"img_size": settings.img_size, "num_classes": settings.num_classes}
-    least = settings.space.smallest().costs(**sizes)
-    most = settings.space.largest().costs(**sizes)
     reference = np.zeros(len(settings.metrics))
     for i, name in enumerate(settings.metrics):
-        if name in COSTS:
-            low, high = getattr(least, name), getattr(most, name)
-            points[:, i] = (points[:, i] - low) / max(high - low, 1)
-            reference[i] = 1.0
-        else:
-            points[:, i] = -points[:, i]
+        sign = -1 if direction_of(name) == "maximize" else 1
+        if name in cost_names():
+            ends = [settings.cost(name, arch) for arch in _corners(settings)]
+            low, high = min(ends), max(ends)
+            points[:, i] = (points[:, i] - low) / ((high - low) or 1)
+            reference[i] = 1.0 if sign > 0 else 0.0
+        elif sign > 0:
+            reference[i] = points[:, i].max()
+        points[:, i] *= sign
+    points = np.minimum(points, reference)
     return float(compute_hypervolume(points, reference))
+
+
+def _corners(settings: StudySettings) -> tuple[Architecture, Architecture]:
+    return settings.space.smallest(), settings.space.largest()
 
 
 def _normalised(values: Sequence[float]) -> np.ndarray:

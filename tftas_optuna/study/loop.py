@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import time
@@ -13,6 +14,7 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.trial import TrialState
 
 from tftas_optuna.errors import TftasError
+from tftas_optuna.indicators.device import resolve_device
 from tftas_optuna.indicators.scorer import check_fidelity
 from tftas_optuna.indicators.task import ScoringTask
 from tftas_optuna.study.evaluations import Evaluations
@@ -33,7 +35,7 @@ from tftas_optuna.study.proposals import Proposal, Proposer
 from tftas_optuna.study.rescore import rescore_front
 from tftas_optuna.study.rescue import merge_rescued
 from tftas_optuna.study.samplers import make_sampler, own_population_size, sampler_name
-from tftas_optuna.study.settings import StudySettings
+from tftas_optuna.study.settings import StudySettings, deployment_for
 from tftas_optuna.study.storage import open_storage, storage_file
 from tftas_optuna.study.writer import TrialWriter
 
@@ -64,7 +66,7 @@ def search(
     study_name: str | None = None,
     metrics: Sequence[str] = ("dss", "n_params"),
     constraints: Mapping[CostName, tuple[float | None, float | None]] | None = None,
-    sampler: str | BaseSampler = "nsgaii",
+    sampler: str | BaseSampler | None = None,
     population_size: int = 50,
     seed: int = 0,
     n_seeds: int = 1,
@@ -75,6 +77,8 @@ def search(
     num_classes: int = 1000,
     workers: int = 1,
     cluster: str | None = None,
+    latency_batch_size: int = 1,
+    latency_threads: int | None = None,
     timeout: float | None = None,
     patience: int | None = None,
     callback: Callable[[SearchProgress], None] | None = None,
@@ -96,10 +100,12 @@ def search(
         storage: An Optuna storage, or one as :func:`tftas_optuna.study.storage.open_storage`
             takes it; None for memory.
         study_name: Name of the study; by default the space's.
-        metrics: Objectives out of ``"dss"``, ``"n_params"`` and ``"macs"``.
+        metrics: Objectives: ``"dss"``, names of costs (see :mod:`tftas_optuna.costs`) and of
+            indicators of your own.
         constraints: Lowest and highest allowed value by cost name; see :class:`DSSObjective`.
         sampler: ``"nsgaii"``, ``"nsgaiii"``, ``"tpe"``, ``"random"``, or an Optuna sampler. The
-            randomness of such an object is its own, so a continued run differs.
+            randomness of such an object is its own, so a continued run differs. By default
+            NSGA-II for up to two objectives, NSGA-III for more.
         population_size: Trials of one generation.
         seed: Seed of the sampler and of the supernet.
         n_seeds: Supernets to average over.
@@ -112,6 +118,9 @@ def search(
         workers: Processes of this machine to score in. With more than one, a script needs the
             usual ``if __name__ == "__main__"``.
         cluster: Address of a Dask scheduler to score on instead.
+        latency_batch_size: Images at once, where latency or peak memory is asked for. Latency
+            is measured on ``device`` before the first trial, and kept with the study.
+        latency_threads: Threads of the CPU for latency; None for torch's own number.
         timeout: Seconds after which no further score is begun; None for no limit.
         patience: Generations after which to stop when they have added less than 0.1 % to the
             front's hypervolume; None never stops for that.
@@ -127,6 +136,8 @@ def search(
     """
     if n_trials < 1:
         raise TftasError(f"n_trials is {n_trials}, allowed is 1 or more")
+    if sampler is None:
+        sampler = "nsgaii" if len(metrics) <= 2 else "nsgaiii"
     population_size = own_population_size(sampler) or population_size
     if population_size < 2:
         raise TftasError(f"population_size is {population_size}, allowed is 2 or more")
@@ -148,12 +159,24 @@ def search(
         sampler=sampler_name(sampler),
         **sizes,
     )
+    settings = dataclasses.replace(
+        settings,
+        deployment=deployment_for(
+            settings,
+            str(resolve_device(device)),
+            batch_size=latency_batch_size,
+            threads=latency_threads,
+        ),
+    )
     for arch in start:
         space.encode(arch)
     pool = ScoringPool(_task(settings, device), _workplace(workers, cluster, device))
     try:
         opened = open_storage(storage, create=True) if storage is not None else None
-        study, opened = _open_study(opened, study_name or space.name, settings)
+        name = study_name or space.name
+        settings = settings.measured(_stored(opened, name))
+        study, opened = _open_study(opened, name, settings)
+        settings = settings.keep_records(study)
         claim = claim_island(opened, study.study_name, storage_file(storage))
         try:
             merge_rescued(study, settings, make_flush(study, opened))
@@ -180,6 +203,7 @@ def _task(settings: StudySettings, device: str) -> ScoringTask:
         num_classes=settings.num_classes,
         head_weight=settings.head_weight,
         device=device,
+        own=settings.own_indicators,
     )
 
 
@@ -189,6 +213,12 @@ def _workplace(workers: int, cluster: str | None, device: str) -> Workplace:
             raise TftasError(f"workers is {workers} and there is a cluster too; give one of them")
         return dask_cluster(cluster)
     return this_process() if workers == 1 else worker_processes(workers, device)
+
+
+def _stored(storage: BaseStorage | None, name: str) -> Study | None:
+    if storage is None or name not in optuna.get_all_study_names(storage):
+        return None
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 def _open_study(
@@ -320,7 +350,8 @@ class _Run:
 
     def _remember(self, trial: FrozenTrial) -> None:
         found = as_candidate(trial, self._settings)
-        self._evaluations.remember(found.architecture, found.dss, trial.user_attrs.get("dss_sd"))
+        spread = trial.user_attrs.get("dss_sd")
+        self._evaluations.remember(found.architecture, found.dss, spread, found.others)
 
     def _learn(self, trials: Sequence[FrozenTrial]) -> None:
         self._proposer.learn(trials)

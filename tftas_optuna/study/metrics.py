@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
+from tftas_optuna.costs import Target, cost_names, get_cost
 from tftas_optuna.errors import TftasError
+from tftas_optuna.plugins import Direction, get_indicator, indicator_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.spaces import SearchSpace
 
-CostName = Literal["n_params", "macs"]
-Direction = Literal["maximize", "minimize"]
+CostName = str
 Bounds = dict[CostName, tuple[float | None, float | None]]
 
-COSTS: tuple[CostName, ...] = get_args(CostName)
-DIRECTIONS: dict[str, Direction] = {"dss": "maximize", "n_params": "minimize", "macs": "minimize"}
+# Counted for every candidate, whatever is optimised.
+COSTS: tuple[CostName, ...] = ("n_params", "macs")
+
+
+def direction_of(name: str) -> Direction:
+    """Tell what is better of a metric.
+
+    Raises:
+        TftasError: There is no such metric.
+    """
+    if name == "dss":
+        return "maximize"
+    return get_cost(name).direction if name in cost_names() else get_indicator(name).direction
 
 
 def check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
@@ -27,9 +39,10 @@ def check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
         TftasError: One does not exist or is given twice, or none is given.
     """
     metrics = tuple(metrics)
-    unknown = [name for name in metrics if name not in DIRECTIONS]
+    known = ["dss", *indicator_names(), *cost_names()]
+    unknown = [name for name in metrics if name not in known]
     if unknown or not metrics or len(set(metrics)) != len(metrics):
-        raise TftasError(f"metrics are {list(metrics)}, allowed: each of {list(DIRECTIONS)} once")
+        raise TftasError(f"metrics are {list(metrics)}, allowed: each of {known} once")
     return metrics
 
 
@@ -53,11 +66,9 @@ def check_bounds(
             one, or no architecture of the space can meet them.
     """
     checked: Bounds = {}
-    smallest = space.smallest().costs(img_size=img_size, num_classes=num_classes)
-    largest = space.largest().costs(img_size=img_size, num_classes=num_classes)
     for name, (low, high) in (bounds or {}).items():
-        if name not in COSTS:
-            raise TftasError(f"cannot bound {name!r}; allowed: {', '.join(COSTS)}")
+        if name not in cost_names():
+            raise TftasError(f"cannot bound {name!r}; allowed: {', '.join(cost_names())}")
         if low is None and high is None:
             continue
         for value in (low, high):
@@ -67,28 +78,43 @@ def check_bounds(
             raise TftasError(
                 f"{name} from {short(low)} to {short(high)}: the lower bound is higher"
             )
-        least, most = getattr(smallest, name), getattr(largest, name)
-        held = f"{space.name} holds {short(least)} to {short(most)}"
-        if high is not None and high < least:
-            raise TftasError(
-                f"{name} of at most {short(high)} excludes every architecture: {held}"
-            )
-        if low is not None and low > most:
-            raise TftasError(
-                f"{name} of at least {short(low)} excludes every architecture: {held}"
-            )
+        if get_cost(name).grows:
+            target = Target(img_size=img_size, num_classes=num_classes)
+            check_reachable(name, (low, high), space, get_cost(name).open(space, target, None))
         checked[name] = (low, high)
     return checked
 
 
-def violations(
-    arch: Architecture, bounds: Bounds, *, img_size: int, num_classes: int
-) -> dict[str, float]:
-    """Give the relative excess over each bound; zero or less is feasible."""
-    costs = arch.costs(img_size=img_size, num_classes=num_classes)
+def check_reachable(
+    name: CostName,
+    bound: tuple[float | None, float | None],
+    space: SearchSpace,
+    cost: Callable[[Architecture], float],
+) -> None:
+    """Make sure that a space, from its smallest to its largest architecture, meets a bound.
+
+    Raises:
+        TftasError: It does not.
+    """
+    low, high = bound
+    least, most = cost(space.smallest()), cost(space.largest())
+    held = f"{space.name} holds {short(least)} to {short(most)}"
+    if high is not None and high < least:
+        raise TftasError(f"{name} of at most {short(high)} excludes every architecture: {held}")
+    if low is not None and low > most:
+        raise TftasError(f"{name} of at least {short(low)} excludes every architecture: {held}")
+
+
+def violations(cost: Callable[[CostName], float], bounds: Bounds) -> dict[str, float]:
+    """Give the relative excess over each bound, zero or less is feasible.
+
+    Args:
+        cost: Gives a cost of the architecture in question.
+        bounds: The bounds.
+    """
     excess = {}
     for name, (low, high) in bounds.items():
-        value = getattr(costs, name)
+        value = cost(name)
         if high is not None:
             excess[f"{name}_max"] = value / high - 1
         if low is not None:
@@ -101,4 +127,4 @@ def short(value: float) -> str:
     for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
             return f"{value / factor:.2f}{unit}"
-    return f"{value:g}"
+    return f"{value:.4g}"

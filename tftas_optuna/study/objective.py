@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from optuna.trial import Trial
@@ -9,7 +10,7 @@ from optuna.trial import Trial
 from tftas_optuna.indicators import Scorer
 from tftas_optuna.study.evaluations import Evaluation, Evaluations
 from tftas_optuna.study.metrics import check_bounds, check_metrics
-from tftas_optuna.study.settings import StudySettings
+from tftas_optuna.study.settings import StudySettings, deployment_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.plugins import Direction
     from tftas_optuna.spaces import SearchSpace
-    from tftas_optuna.study.metrics import CostName, Direction
+    from tftas_optuna.study.metrics import CostName
 
 
 class DSSObjective:
@@ -29,8 +31,9 @@ class DSSObjective:
 
     Args:
         space: The search space.
-        metrics: Objectives out of ``"dss"``, ``"n_params"`` and ``"macs"``, in order. With one
-            metric the objective returns a number, with several a tuple.
+        metrics: Objectives, in order: ``"dss"``, names of costs (see :mod:`tftas_optuna.costs`)
+            and of indicators of your own. With one metric the objective returns a number, with
+            several a tuple.
         constraints: Lowest and highest allowed value by cost name, such as
             ``{"n_params": (None, 6e6)}``; they become Optuna constraints.
         scorer: The scorer; by default ``Scorer(space)``.
@@ -73,6 +76,9 @@ class DSSObjective:
             head_weight=self.scorer.head_weight,
             bounds=bounds,
         )
+        self.settings = dataclasses.replace(
+            self.settings, deployment=deployment_for(self.settings, str(self.scorer.device))
+        )
         self._known = Evaluations(self.settings)
 
     @property
@@ -89,16 +95,22 @@ class DSSObjective:
     def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
         """Evaluate architectures in one batch; the score of each is computed once."""
         new = [arch for arch in dict.fromkeys(archs) if arch not in self._known]
-        for arch, scores in zip(new, self.scorer.by_seed(new), strict=True):
-            self._known.add(arch, scores)
+        tables = [self.scorer.by_seed(new)]
+        tables += [self.scorer.own_by_seed(name, new) for name in self.settings.own_indicators]
+        for arch, scores in zip(new, zip(*tables, strict=True), strict=True):
+            self._known.add(arch, sum(scores, ()))
         return [self._known[arch] for arch in archs]
 
     def annotate(self, study: Study) -> None:
         """Write metric names and settings into a study, so that ``front`` and ``export`` know it.
 
-        Call it once, before or after the optimisation.
+        Call it once, before or after the optimisation; before it where a study goes on whose
+        costs were measured, so that the same measurements are used.
         """
-        self.settings.write(study)
+        if not StudySettings.recorded(study):
+            self.settings.write(study)
+        self.settings = self.settings.measured(study).keep_records(study)
+        self._known.settings = self.settings
 
 
 def record(trial: BaseTrial, evaluation: Evaluation) -> None:

@@ -9,7 +9,6 @@ import optuna
 from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.trial import TrialState
 
-from tftas_optuna.study.metrics import violations
 from tftas_optuna.study.samplers import generation_seeds, make_sampler
 
 if TYPE_CHECKING:
@@ -125,11 +124,7 @@ class Proposer:
 
     def _excess(self, arch: Architecture) -> float:
         """Sum of what an architecture exceeds the bounds by."""
-        settings = self._settings
-        excess = violations(
-            arch, settings.bounds, img_size=settings.img_size, num_classes=settings.num_classes
-        )
-        return sum(max(value, 0.0) for value in excess.values())
+        return sum(max(value, 0.0) for value in self._settings.violations(arch).values())
 
     def _mutate(
         self, params: dict[str, Any], tried: set[Architecture]

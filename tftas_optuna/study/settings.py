@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from functools import cached_property, partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from optuna.exceptions import ExperimentalWarning
 
+from tftas_optuna.costs import Target, cost_names, get_cost
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.spaces import SearchSpace, space_from_dict
-from tftas_optuna.study.metrics import DIRECTIONS, Bounds, Direction, check_metrics
+from tftas_optuna.study.metrics import (
+    COSTS,
+    Bounds,
+    CostName,
+    check_reachable,
+    direction_of,
+    violations,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from optuna import Study
     from optuna.trial import FrozenTrial
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.costs import Meter
+    from tftas_optuna.plugins import Direction
 
 _MARK = "space_definition"
+_RECORDS = "cost_records"
 _RECORDED = ("tftas-optuna", "optuna", "torch", "timm")
 
 
@@ -40,6 +54,9 @@ class StudySettings:
         bounds: Bounds on the costs.
         population_size: Trials of one generation; None outside :func:`tftas_optuna.search`.
         sampler: Name of the sampler; None outside :func:`tftas_optuna.search`.
+        deployment: Device, hardware, batch size and threads of the costs that depend on them;
+            None where none does.
+        records: What was measured for costs, by name, such as the latency table.
     """
 
     space: SearchSpace
@@ -54,11 +71,66 @@ class StudySettings:
     bounds: Bounds = dataclasses.field(default_factory=dict)
     population_size: int | None = None
     sampler: str | None = None
+    deployment: dict[str, Any] | None = None
+    records: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def directions(self) -> list[Direction]:
         """Optuna directions of the objectives."""
-        return [DIRECTIONS[name] for name in self.metrics]
+        return [direction_of(name) for name in self.metrics]
+
+    @cached_property
+    def costs(self) -> tuple[CostName, ...]:
+        """Costs that are known of every candidate."""
+        used = [name for name in (*self.metrics, *self.bounds) if name in cost_names()]
+        return tuple(dict.fromkeys((*COSTS, *used)))
+
+    @cached_property
+    def own_indicators(self) -> tuple[str, ...]:
+        """Objectives that are indicators of the user."""
+        return tuple(name for name in self.metrics if name not in ("dss", *self.costs))
+
+    def cost(self, name: CostName, arch: Architecture) -> float:
+        """Give a cost of an architecture."""
+        if name not in self._meters:
+            deployment = {
+                key: value for key, value in (self.deployment or {}).items() if key != "hardware"
+            }
+            target = Target(self.img_size, self.num_classes, **deployment)
+            self._meters[name] = get_cost(name).open(self.space, target, self.records.get(name))
+        return self._meters[name](arch)
+
+    @cached_property
+    def _meters(self) -> dict[CostName, Meter]:
+        return {}
+
+    def violations(self, arch: Architecture) -> dict[str, float]:
+        """Give the relative excess of an architecture over each bound."""
+        return violations(lambda name: self.cost(name, arch), self.bounds)
+
+    def measured(self, study: Study | None) -> StudySettings:
+        """Measure what costs need before the first candidate, unless a study has it already.
+
+        Raises:
+            TftasError: No architecture of the space can meet a bound on what was measured.
+        """
+        known = study.user_attrs.get(_RECORDS, {}) if study is not None else {}
+        settings = dataclasses.replace(self, records=known)
+        for name in settings.costs:
+            if get_cost(name).measured:
+                if name in self.bounds:
+                    cost = partial(settings.cost, name)
+                    check_reachable(name, self.bounds[name], self.space, cost)
+                else:
+                    settings.cost(name, self.space.smallest())
+        records = {name: meter.record for name, meter in settings._meters.items() if meter.record}
+        return dataclasses.replace(self, records={**known, **records})
+
+    def keep_records(self, study: Study) -> StudySettings:
+        """Write what was measured into a study, unless another search has done so meanwhile."""
+        if self.records and not study.user_attrs.get(_RECORDS):
+            study.set_user_attr(_RECORDS, dict(self.records))
+        return dataclasses.replace(self, records=study.user_attrs.get(_RECORDS, {}))
 
     def attributes(self) -> dict[str, Any]:
         """Give the user attributes of a study made with these settings."""
@@ -75,6 +147,7 @@ class StudySettings:
             "bounds": {name: list(bound) for name, bound in self.bounds.items()},
             "population_size": self.population_size,
             "sampler": self.sampler,
+            "deployment": self.deployment,
         }
 
     def _label(self, metric: str) -> str:
@@ -115,9 +188,7 @@ class StudySettings:
         try:
             return cls(
                 space=space_from_dict(attributes["space_definition"]),
-                metrics=check_metrics(
-                    "dss" if name.startswith("dss_") else name for name in metrics
-                ),
+                metrics=tuple("dss" if name.startswith("dss_") else name for name in metrics),
                 indicator=str(attributes["indicator"]),
                 fidelity=str(attributes["fidelity"]),
                 seed=int(attributes["seed"]),
@@ -128,6 +199,8 @@ class StudySettings:
                 bounds={name: (low, high) for name, (low, high) in attributes["bounds"].items()},
                 population_size=attributes["population_size"],
                 sampler=attributes["sampler"],
+                deployment=attributes.get("deployment"),
+                records=attributes.get(_RECORDS, {}),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UnavailableError(f"{foreign}, or its record is damaged ({error})") from error
@@ -154,6 +227,30 @@ class StudySettings:
                     f" {_brief(new[name])}; use the same to continue it, or give another"
                     " --study-name"
                 )
+
+
+def deployment_for(
+    settings: StudySettings, device: str, *, batch_size: int = 1, threads: int | None = None
+) -> dict[str, Any] | None:
+    """Describe what costs are measured on, where one of a study's costs depends on it.
+
+    Args:
+        settings: The study.
+        device: A resolved device, such as ``"cuda:0"``.
+        batch_size: Images at once.
+        threads: Threads of the CPU; None for torch's own number.
+    """
+    if not any(get_cost(name).deployed for name in settings.costs):
+        return None
+    from tftas_optuna.costs.latency import default_threads, device_name
+
+    target = Target(device=device, batch_size=batch_size, threads=threads)
+    return {
+        "device": target.device,
+        "hardware": device_name(target.device),
+        "batch_size": target.batch_size,
+        "threads": target.threads or default_threads(),
+    }
 
 
 def architecture_of(trial: FrozenTrial, settings: StudySettings) -> Architecture:
