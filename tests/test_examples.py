@@ -61,3 +61,9 @@ def test_fine_tune_on_a_folder(tmp_path: Path, config: Path) -> None:
             Image.new("RGB", (80, 80), colour).save(folder / f"{i}.png")
     arguments = ("--data-dir", "images", "--steps", "2", "--batch-size", "4")
     assert len(losses(run(tmp_path, "fine_tune.py", str(config), *arguments))) == 2
+
+
+@pytest.mark.slow
+def test_own_objectives(tmp_path: Path) -> None:
+    out = run(tmp_path, "own_objectives.py", "--n-trials", "4", "--img-size", "64")
+    assert "spread" in out and "mJ" in out

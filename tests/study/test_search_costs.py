@@ -1,0 +1,150 @@
+"""Searches whose objectives and bounds are costs, a measured one among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from tftas_optuna import Architecture, DSSObjective, Scorer, TftasError, pareto_front, search
+from tftas_optuna.costs import Target, latency
+from tftas_optuna.spaces import AutoFormerSpace
+from tftas_optuna.study.settings import StudySettings
+
+SIZES = {"img_size": 32, "num_classes": 10}
+Search = Callable[..., optuna.Study]
+
+
+@pytest.fixture
+def visits(monkeypatch: pytest.MonkeyPatch) -> list[Architecture]:
+    """A machine whose speed is never twice the same; collects what it measured."""
+    measured: list[Architecture] = []
+
+    def measure(arch: Architecture, target: Target, *, runs: int) -> float:
+        measured.append(arch)
+        work = sum(arch.num_heads) + arch.embed_dim * sum(arch.mlp_ratio) / 50
+        return work * target.batch_size * (1 + 0.001 * len(measured))
+
+    monkeypatch.setattr(latency, "measure_latency", measure)
+    return measured
+
+
+@pytest.fixture
+def run(small_space: AutoFormerSpace, tmp_path: Path) -> Search:
+    def run(**changes: object) -> optuna.Study:
+        arguments = dict(
+            n_trials=12,
+            metrics=("dss", "n_params", "latency"),
+            storage=f"sqlite:///{tmp_path}/study.db",
+            population_size=8,
+            latency_threads=1,
+            **SIZES,
+        )
+        return search(small_space, **{**arguments, **changes})
+
+    return run
+
+
+def test_a_measurement_is_kept_with_the_study_and_used_again(
+    run: Search, visits: list[Architecture], small_space: AutoFormerSpace
+) -> None:
+    study = run()
+    n_measured = len(visits)
+    assert n_measured and study.metric_names == ["dss", "n_params", "latency"]
+    settings = StudySettings.read(study)
+    assert settings.deployment == {
+        "device": "cpu",
+        "hardware": latency.device_name("cpu"),
+        "batch_size": 1,
+        "threads": 1,
+    }
+    more = run(n_trials=8)
+    assert len(visits) == n_measured
+    for trial in more.trials:
+        arch = small_space.decode(trial.params)
+        assert trial.values[2] == settings.cost("latency", arch)
+    assert len(more.trials) == 20
+    front = pareto_front(more)
+    assert front and all(candidate.cost("latency") > 0 for candidate in front)
+
+
+def test_cut_off_and_continued_is_the_same_study(
+    run: Search, visits: list[Architecture], tmp_path: Path
+) -> None:
+    """With a table that a first study brings along, two ways of running agree trial by trial."""
+    first = run(n_trials=20)
+    other = f"sqlite:///{tmp_path}/other.db"
+    settings = StudySettings.read(first)
+    study = optuna.create_study(storage=other, study_name="small", directions=settings.directions)
+    settings.write(study)
+    settings.keep_records(study)
+    run(storage=other, n_trials=5)
+    second = run(storage=other, n_trials=15)
+    assert [t.values for t in second.trials] == [t.values for t in first.trials]
+    assert [t.params for t in second.trials] == [t.params for t in first.trials]
+
+
+def test_three_objectives_call_for_nsga_iii(run: Search, visits: list[Architecture]) -> None:
+    assert run(n_trials=2).user_attrs["sampler"] == "nsgaiii"
+    two = run(n_trials=2, metrics=("dss", "latency"), study_name="two")
+    assert two.user_attrs["sampler"] == "nsgaii"
+
+
+def test_another_deployment_does_not_continue(run: Search, visits: list[Architecture]) -> None:
+    run(n_trials=2)
+    with pytest.raises(TftasError, match="made with deployment .*'threads': 1.*, not .*: 2"):
+        run(latency_threads=2)
+    with pytest.raises(TftasError, match="made with deployment"):
+        run(latency_batch_size=4)
+
+
+def test_a_latency_that_no_architecture_has_creates_nothing(
+    run: Search, visits: list[Architecture], tmp_path: Path
+) -> None:
+    with pytest.raises(TftasError, match="latency of at most 0.001 excludes every architecture"):
+        run(constraints={"latency": (None, 0.001)})
+    assert optuna.get_all_study_names(f"sqlite:///{tmp_path}/study.db") == []
+
+
+def test_every_cost_bounds_a_search(run: Search, visits: list[Architecture]) -> None:
+    study = run(
+        n_trials=40,
+        storage=None,
+        metrics=("dss", "activations"),
+        constraints={
+            "latency": (None, 30.0),
+            "reference_macs": (None, 2.5e6),
+            "peak_memory": (1e5, 7e5),
+        },
+    )
+    for trial in study.trials:
+        attributes = trial.user_attrs
+        assert trial.constraints["latency_max"] == pytest.approx(attributes["latency"] / 30 - 1)
+        excess = attributes["reference_macs"] / 2.5e6 - 1
+        assert trial.constraints["reference_macs_max"] == pytest.approx(excess)
+        assert trial.constraints["peak_memory_min"] == pytest.approx(
+            1 - attributes["peak_memory"] / 1e5
+        )
+    front = pareto_front(study)
+    assert front and all(c.cost("latency") <= 30 for c in front)
+    assert all(c.cost("reference_macs") <= 2.5e6 for c in front)
+
+
+def test_ones_own_study_keeps_the_measurement_too(
+    small_space: AutoFormerSpace, visits: list[Architecture]
+) -> None:
+    def objective() -> DSSObjective:
+        scorer = Scorer(small_space, device="cpu", **SIZES)
+        return DSSObjective(small_space, metrics=("dss", "latency"), scorer=scorer)
+
+    first = objective()
+    study = optuna.create_study(directions=first.directions)
+    first.annotate(study)
+    study.optimize(first, n_trials=2)
+    n_measured = len(visits)
+    again = objective()
+    again.annotate(study)
+    study.optimize(again, n_trials=2)
+    assert len(visits) == n_measured and len(study.trials) == 4
