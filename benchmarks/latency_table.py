@@ -1,13 +1,11 @@
-"""Error of the latency table against direct measurement, and a front that has to hold.
+"""Error of the latency table against direct measurement, and whether a front holds under it.
 
-Measures the table of a space, then random candidates directly, in rounds (a machine's speed
-drifts, and one long visit would see only a part of it). With ``--search`` it also searches DSS,
-parameters and latency, and measures every network of the front directly: the front holds where
-the order by latency does.
+Searches DSS, parameters and latency, which measures the table of the space first. Then random
+candidates, and the members of the front, are measured directly, in rounds (a machine's speed
+drifts, and one long visit would see only a part of it).
 
-    python benchmarks/latency_table.py                                # one thread, CPU
+    python benchmarks/latency_table.py --out benchmarks/results/latency_table.json
     python benchmarks/latency_table.py --device cuda --batch-size 64
-    python benchmarks/latency_table.py --search 1000 --out benchmarks/results/latency_table.json
 """
 
 from __future__ import annotations
@@ -21,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from tftas_optuna import get_space
+from tftas_optuna import get_space, pareto_front, search
 from tftas_optuna.architecture import Architecture
-from tftas_optuna.costs import Target, get_cost
+from tftas_optuna.costs import Target
 from tftas_optuna.costs.latency import device_name, measure_latency
+from tftas_optuna.study.front import Candidate
 from tftas_optuna.study.rescore import kendall_tau
+from tftas_optuna.study.settings import StudySettings
 
 
 def directly(archs: list[Architecture], target: Target, rounds: int) -> list[float]:
@@ -49,11 +49,37 @@ def compare(table: list[float], direct: list[float]) -> dict[str, Any]:
     }
 
 
+def holding(front: list[Candidate], direct: list[float]) -> dict[str, Any]:
+    """Count who stays undominated when measured latencies stand in for the table's.
+
+    Two measurements of one network differ too: latencies this close are taken as equal.
+    """
+    noise = 0.1
+
+    def undominated(slack: float) -> int:
+        return sum(
+            not any(
+                other.dss >= one.dss and other.n_params <= one.n_params and b * (1 + slack) < a
+                for other, b in zip(front, direct, strict=True)
+                if other is not one
+            )
+            for one, a in zip(front, direct, strict=True)
+        )
+
+    return {
+        "undominated": undominated(0.0),
+        "undominated_within_noise": undominated(noise),
+        "noise": noise,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--space", default="autoformer-tiny")
     parser.add_argument("--candidates", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--front", type=int, default=30, help="members of the front to measure")
+    parser.add_argument("--trials", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=1)
@@ -63,28 +89,54 @@ def main() -> None:
     space = get_space(args.space)
     target = Target(device=args.device, threads=args.threads, batch_size=args.batch_size)
     start = time.perf_counter()
-    meter = get_cost("latency").open(space, target, None)
+    study = search(
+        space,
+        n_trials=args.trials,
+        metrics=("dss", "n_params", "latency"),
+        fidelity="collapsed",
+        device=args.device,
+        latency_batch_size=args.batch_size,
+        latency_threads=args.threads,
+    )
     seconds = time.perf_counter() - start
+    settings = StudySettings.read(study)
     rng = np.random.default_rng(0)
     archs = [space.sample(rng) for _ in range(args.candidates)]
     start = time.perf_counter()
-    table = [meter(arch) for arch in archs]
+    table = [settings.cost("latency", arch) for arch in archs]
     lookup = 1e6 * (time.perf_counter() - start) / len(archs)
+    front = pareto_front(study)
+    some = [front[i] for i in np.unique(np.linspace(0, len(front) - 1, args.front).astype(int))]
+    direct = directly(archs + [found.architecture for found in some], target, args.rounds)
     result = {
         "space": space.name,
         "device": device_name(args.device),
         "threads": args.threads,
         "batch_size": args.batch_size,
-        "table_seconds": seconds,
+        "search_seconds": seconds,
         "lookup_us": lookup,
-        **compare(table, directly(archs, target, args.rounds)),
+        "candidates": compare(table, direct[: len(archs)]),
+        "front": {
+            "size": len(front),
+            **compare([found.cost("latency") for found in some], direct[len(archs) :]),
+            **holding(some, direct[len(archs) :]),
+        },
     }
     print(
         f"{space.name} on {result['device']}, {args.threads} thread(s), batch of"
-        f" {args.batch_size}: table in {seconds:.0f} s, lookup {lookup:.0f} us;"
-        f" {len(archs)} candidates: median error {result['median_error']:.1%}, worst"
-        f" {result['worst_error']:.1%}, offset {result['median_offset']:+.1%}, Kendall tau"
-        f" {result['kendall_tau']:.3f}"
+        f" {args.batch_size}: search with its table {seconds:.0f} s, lookup {lookup:.0f} us"
+    )
+    for name in ("candidates", "front"):
+        found = result[name]
+        print(
+            f"{name}: {len(found['direct_ms'])} measured, median error"
+            f" {found['median_error']:.1%}, worst {found['worst_error']:.1%}, offset"
+            f" {found['median_offset']:+.1%}, Kendall tau {found['kendall_tau']:.3f}"
+        )
+    print(
+        f"with measured latencies {result['front']['undominated']} of {len(some)} stay"
+        f" undominated, {result['front']['undominated_within_noise']} where"
+        f" {result['front']['noise']:.0%} of latency is no difference"
     )
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n")

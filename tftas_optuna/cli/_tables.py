@@ -76,7 +76,7 @@ def candidate_table(candidates: Sequence[Candidate], title: str) -> Table:
 
 def _heading(name: str) -> str:
     unit = get_cost(name).unit if name in cost_names() else ""
-    return name.replace("_", " ") + (f" [{unit}]" if unit else "")
+    return name.replace("_", " ") + (f" ({unit})" if unit else "")
 
 
 def _optional(dss: float | None) -> str:
