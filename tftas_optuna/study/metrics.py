@@ -63,8 +63,10 @@ def check_bounds(
 
     Raises:
         TftasError: A name is unknown, a bound is not positive, the lower one is above the upper
-            one, or no architecture of the space can meet them.
+            one, no architecture of the space can meet them, or the image is too small.
     """
+    # The image has to fit, whatever is bounded.
+    space.smallest().costs(img_size=img_size, num_classes=num_classes)
     checked: Bounds = {}
     for name, (low, high) in (bounds or {}).items():
         if name not in cost_names():
