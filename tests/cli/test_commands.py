@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -153,25 +152,27 @@ def test_what_needs_no_torch_does_not_load_it(searched: Path, tmp_path: Path) ->
         assert done.returncode == 0, (command, done.stderr)
 
 
-def test_interrupting_keeps_what_is_scored(folder: Path, tftas: Run) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupting_keeps_what_is_scored(
+    folder: Path, tftas: Run, number: signal.Signals, code: int
+) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "tftas_optuna", *SEARCH, "--n-trials", "100000"],
         cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    while not (folder / "tftas.db").exists():
-        time.sleep(0.05)
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    while " trials/s " not in (line := process.stderr.readline()):
+        assert line and process.poll() is None
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "Traceback" not in errors and "trials are kept. Go on with the same command" in errors
     study = optuna.load_study(study_name="small", storage=f"sqlite:///{folder}/tftas.db")
-    assert f"{len(study.trials)} trials are kept" in errors and study.trials
-    again = tftas(folder, *SEARCH, "--n-trials", "1", "-q")
-    assert again.returncode == 0, again.stderr
+    assert f"; {len(study.trials)} trials are kept" in errors and study.trials
 
 
 BAD = {
@@ -203,6 +204,8 @@ BAD = {
         "--storage",
         "postgresql://postgres:secret@127.0.0.1:9/x",
     ),
+    "no such start": (2, "unknown architecture 'nope'", *SEARCH, "--seed-arch", "nope"),
+    "no cluster": (1, "no Dask scheduler answers", *SEARCH, "--cluster", "tcp://127.0.0.1:9"),
     "no storage at all": (1, "neither a database URL", *SEARCH, "--storage", "nonsense"),
     "out is a file": (1, "evil.yaml is in the way", *SEARCH, "--out", "evil.yaml"),
     "unknown option": (2, "No such option '--frobnicate'", "run", "--frobnicate"),
