@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.models import build_model
+from tftas_optuna.supernet._base import generator_of
 from tftas_optuna.supernet.autoformer_pass import AutoFormerPass, BlockWeights
 from tftas_optuna.supernet.linear import AbsoluteLinear
 from tftas_optuna.supernet.positions import CollapsedPositions, GridPositions, Positions
@@ -309,14 +309,9 @@ def _draw(name: str, shape: tuple[int, ...], seed: int, patch_inputs: int) -> Te
     if name.startswith("patch_embed_super"):
         # PyTorch's default for convolutions: uniform within 1 / sqrt(fan-in).
         bound = patch_inputs**-0.5
-        return weight.uniform_(-bound, bound, generator=_generator(seed, name))
+        return weight.uniform_(-bound, bound, generator=generator_of(seed, name))
     if name.endswith("bias"):
         return weight.zero_()
     if "norm" in name:
         return weight.fill_(1.0)
-    return nn.init.trunc_normal_(weight, std=0.02, generator=_generator(seed, name))
-
-
-def _generator(seed: int, name: str) -> torch.Generator:
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return nn.init.trunc_normal_(weight, std=0.02, generator=generator_of(seed, name))
