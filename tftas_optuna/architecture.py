@@ -230,7 +230,8 @@ class AutoFormerArchitecture(Architecture):
         """Patches along one side of a square image."""
         if img_size < self.patch_size:
             raise TftasError(
-                f"img_size {img_size} is smaller than one patch of {self.patch_size} pixels"
+                f"img_size {img_size} is smaller than one patch of {self.patch_size} pixels",
+                key=("img_size",),
             )
         return img_size // self.patch_size
 

@@ -98,7 +98,8 @@ class PiTArchitecture(Architecture):
         """Patches along one side of a square image, in each stage."""
         if img_size < self.patch_size:
             raise TftasError(
-                f"img_size {img_size} is smaller than one patch of {self.patch_size} pixels"
+                f"img_size {img_size} is smaller than one patch of {self.patch_size} pixels",
+                key=("img_size",),
             )
         sides = [(img_size - self.patch_size) // self.stride + 1]
         while len(sides) < len(self.depth):
@@ -130,7 +131,7 @@ class PiTArchitecture(Architecture):
         return Costs(n_params, macs)
 
     def reference_macs(self, *, img_size: int = 224, num_classes: int = 1000) -> float:
-        """Count as the PiT authors do: 0.7, 1.4 and 2.9 G of PiT-Ti, -XS and -S are true counts."""
+        """Give the true count: the PiT paper's 0.7, 1.4 and 2.9 G (Ti, XS, S) are just that."""
         return float(self.costs(img_size=img_size, num_classes=num_classes).macs)
 
     def to_dict(self) -> dict[str, Any]:
@@ -181,4 +182,6 @@ class PiTArchitecture(Architecture):
 
 def can_follow(num_heads: tuple[int, ...]) -> bool:
     """Tell whether every stage has a multiple of the heads of the stage before it."""
-    return all(after % before == 0 for before, after in zip(num_heads, num_heads[1:], strict=False))
+    return all(
+        after % before == 0 for before, after in zip(num_heads, num_heads[1:], strict=False)
+    )

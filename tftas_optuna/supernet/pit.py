@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tftas_optuna.errors import TftasError
 from tftas_optuna.models import PiT, build_model
 from tftas_optuna.supernet._base import generator_of
-from tftas_optuna.supernet.patches import PatchClasses, PatchGrid, Patches
+from tftas_optuna.supernet.patches import PatchClasses, Patches, PatchGrid
 from tftas_optuna.supernet.pit_pass import CentredLinear, PiTPass
 
 if TYPE_CHECKING:
@@ -162,9 +162,7 @@ class PiTSupernet:
                 if _is_linear(name)
             }
             patches = self._patches[fidelity]
-            return PiTPass(
-                arch, linears, weights, patches, plain_norms=self._plain_norms
-            ).run()
+            return PiTPass(arch, linears, weights, patches, plain_norms=self._plain_norms).run()
 
     def pass_bytes(self, fidelity: str) -> int:
         """Estimate the memory that one candidate takes in :meth:`traces`, in bytes."""
@@ -179,9 +177,7 @@ class PiTSupernet:
             self.dtype.itemsize
         )
 
-    def _slices(
-        self, arch: PiTArchitecture, source: Mapping[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def _slices(self, arch: PiTArchitecture, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Cut a candidate's weights, by the names of the stand-alone network."""
         slices = {}
         for name, shape in self._shapes(arch).items():
