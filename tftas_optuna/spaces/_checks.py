@@ -54,7 +54,7 @@ def as_choices(
         )
     if not values:
         raise TftasError(f"{name} is [], expected a list of at least one choice", key=key)
-    kinds: tuple[type, ...] = (int,) if whole else (int, float)
+    kinds = (int,) if whole else (int, float)
     for i, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < 1e6:
             what = "positive whole numbers" if whole else "positive numbers"

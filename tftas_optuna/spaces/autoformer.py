@@ -167,11 +167,12 @@ class AutoFormerSpace(SearchSpace):
         chosen = {name: (params[name],) * depth for name in self.shared}
         blocks = self._blocks()
         if self._of_block:
-            labels = [params.get(_slot(i)) for i in range(depth)]
+            labels = [str(params.get(_slot(i))) for i in range(depth)]
             for i, label in enumerate(labels):
                 if label not in blocks:
                     raise TftasError(
-                        f"parameter {_slot(i)} is {label!r}, space {self.name} has {list(blocks)}"
+                        f"parameter {_slot(i)} is {params.get(_slot(i))!r}, space {self.name} has"
+                        f" {list(blocks)}"
                     )
             columns = zip(*(blocks[label] for label in labels), strict=True)
             chosen.update(zip(self._of_block, columns, strict=True))

@@ -86,7 +86,7 @@ class PiTSpace(SearchSpace):
             corner.grids(self.img_size)
 
     @property
-    def supernet(self) -> PiTArchitecture:  # type: ignore[override]
+    def supernet(self) -> PiTArchitecture:
         """The largest architecture."""
         return self._corner(-1)
 

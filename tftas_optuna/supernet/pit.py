@@ -183,8 +183,8 @@ class PiTSupernet:
         for name, shape in self._shapes(arch).items():
             parts = 3 if ".qkv." in name else 1
             whole = source[name].unflatten(0, (parts, -1))
-            corner = [slice(shape[0] // parts), *(slice(size) for size in shape[1:])]
-            cut = whole[(slice(None), *corner)].flatten(0, 1)
+            sizes = (parts, shape[0] // parts, *shape[1:])
+            cut = whole[tuple(slice(size) for size in sizes)].flatten(0, 1)
             scale = self._scale(name, arch)
             slices[name] = cut * scale if scale != 1 else cut
         return slices
