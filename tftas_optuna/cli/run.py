@@ -73,14 +73,12 @@ _SHOWN = 20
 @click.option("--params-min", type=Amount(), help="Least parameters, such as 5M.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option(
-    "--img-size", type=click.IntRange(1, 4096), default=224, show_default=True, help="Input size."
+    "--img-size", type=click.IntRange(1, 4096), help="Input size; the space's own, or 224."
 )
 @click.option(
     "--num-classes",
     type=click.IntRange(1, 1_000_000),
-    default=1000,
-    show_default=True,
-    help="Outputs of the classifier.",
+    help="Outputs of the classifier; the space's own, or 1000.",
 )
 @click.option(
     "--out",
@@ -103,8 +101,8 @@ def run(
     params_min: float | None,
     macs_max: float | None,
     device: str,
-    img_size: int,
-    num_classes: int,
+    img_size: int | None,
+    num_classes: int | None,
     out: Path | None,
     quiet: bool,
 ) -> None:

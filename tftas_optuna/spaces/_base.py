@@ -80,6 +80,10 @@ class SearchSpace(ABC):
     def to_dict(self) -> dict[str, Any]:
         """Give a description that :func:`tftas_optuna.spaces.space_from_dict` reads back."""
 
+    @abstractmethod
+    def to_retrain(self) -> dict[str, Any]:
+        """Give the space's own sections of the family's published training configurations."""
+
     def costs(self, arch: Architecture) -> Costs:
         """Count parameters and MACs of an architecture on the space's own images."""
         return arch.costs(

@@ -141,6 +141,21 @@ class AutoFormerSpace(SearchSpace):
             **input_fields(self),
         }
 
+    def to_retrain(self) -> dict[str, Any]:
+        """Give the ``SUPERNET`` and ``SEARCH_SPACE`` sections."""
+        supernet = self.supernet
+        return {
+            "SUPERNET": {
+                "MLP_RATIO": supernet.mlp_ratio[0],
+                "NUM_HEADS": supernet.num_heads[0],
+                "EMBED_DIM": supernet.embed_dim,
+                "DEPTH": supernet.depth,
+            },
+            "SEARCH_SPACE": {
+                key.upper(): list(values) for key, values in sorted(self.choices().items())
+            },
+        }
+
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """Give the choices of each dimension."""
         return {dimension: getattr(self, dimension) for dimension in _CHOICES}

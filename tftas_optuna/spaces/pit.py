@@ -109,6 +109,18 @@ class PiTSpace(SearchSpace):
             **input_fields(self),
         }
 
+    def to_retrain(self) -> dict[str, Any]:
+        """Give the ``SEARCH_SPACE`` section."""
+        return {
+            "SEARCH_SPACE": {
+                "PATCH_SIZE": [self.patch_size],
+                "MLP_RATIO": list(self.mlp_ratio),
+                "NUM_HEADS": list(self.num_heads),
+                "DEPTH": [",".join(map(str, values)) for values in self.depth],
+                "BASE_DIM": list(self.base_dim),
+            }
+        }
+
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """Give the choices of each dimension; depths in the form ``1/2/3-4/6/8-2/4/6``."""
         depth = "-".join("/".join(map(str, values)) for values in self.depth)

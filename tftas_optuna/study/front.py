@@ -71,7 +71,7 @@ def pareto_front(study: Study) -> list[Candidate]:
 def as_candidate(trial: FrozenTrial, settings: StudySettings) -> Candidate:
     """Decode a finished trial."""
     arch = architecture_of(trial, settings)
-    costs = arch.costs(img_size=settings.img_size, num_classes=settings.num_classes)
+    costs = arch.costs(**settings.input)
     measured = dict(zip(settings.metrics, trial.values or (), strict=False))
     dss = measured.get("dss", trial.user_attrs.get("dss"))
     if dss is None:

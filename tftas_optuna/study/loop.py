@@ -75,8 +75,8 @@ def search(
     n_seeds: int = 1,
     fidelity: str = "exact",
     device: str = "auto",
-    img_size: int = 224,
-    num_classes: int = 1000,
+    img_size: int | None = None,
+    num_classes: int | None = None,
     timeout: float | None = None,
     callback: Callable[[SearchProgress], None] | None = None,
 ) -> Study:
@@ -101,8 +101,8 @@ def search(
         fidelity: How the indicator is computed; see :class:`tftas_optuna.Scorer`. A collapsed
             search re-scores its final front exactly, see :mod:`tftas_optuna.study.rescore`.
         device: Where it is computed.
-        img_size: Height and width of the input, in pixels.
-        num_classes: Outputs of the classifier.
+        img_size: Height and width of the input, in pixels; the space's own by default.
+        num_classes: Outputs of the classifier; the space's own by default.
         timeout: Seconds after which no further trial is started; None for no limit.
         callback: Called before the first and after every trial.
 
@@ -117,7 +117,10 @@ def search(
         raise TftasError(f"n_trials is {n_trials}, allowed is 1 or more")
     if population_size < 2:
         raise TftasError(f"population_size is {population_size}, allowed is 2 or more")
-    sizes: dict[str, Any] = {"img_size": img_size, "num_classes": num_classes}
+    sizes: dict[str, Any] = {
+        "img_size": space.img_size if img_size is None else img_size,
+        "num_classes": space.num_classes if num_classes is None else num_classes,
+    }
     settings = StudySettings(
         space=space,
         metrics=check_metrics(metrics),

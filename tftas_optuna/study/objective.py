@@ -113,8 +113,7 @@ class DSSObjective:
 
     def _evaluation(self, arch: Architecture) -> Evaluation:
         settings = self.settings
-        sizes = {"img_size": settings.img_size, "num_classes": settings.num_classes}
-        costs = arch.costs(**sizes)
+        costs = arch.costs(**settings.input)
         measured: dict[str, float] = {"dss": self._scores[arch]}
         if arch in self._spreads:
             measured["dss_sd"] = self._spreads[arch]
@@ -122,7 +121,7 @@ class DSSObjective:
         return Evaluation(
             values=tuple(float(measured.pop(name)) for name in settings.metrics),
             attributes=measured,
-            violations=violations(arch, settings.bounds, **sizes),
+            violations=violations(costs, settings.bounds),
         )
 
     def remember(self, arch: Architecture, score: float, spread: float | None = None) -> None:
