@@ -77,6 +77,10 @@ class SearchSpace(ABC):
         """Give the choices of each dimension, in the field's words."""
 
     @abstractmethod
+    def traits(self) -> dict[str, Any]:
+        """Give what all architectures of the space have in common, in the field's words."""
+
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Give a description that :func:`tftas_optuna.spaces.space_from_dict` reads back."""
 

@@ -160,6 +160,12 @@ class AutoFormerSpace(SearchSpace):
         """Give the choices of each dimension."""
         return {dimension: getattr(self, dimension) for dimension in _CHOICES}
 
+    def traits(self) -> dict[str, Any]:
+        """Give head width, patches, positions, pooling, and what blocks share."""
+        traits = {name: getattr(self.supernet, name) for name in _TRAITS}
+        traits["head_dim"] = traits["head_dim"] or "embed_dim / num_heads"
+        return {**traits, "shared": ", ".join(self.shared) or "nothing, each block its own"}
+
     def distributions(self) -> dict[str, CategoricalDistribution]:
         """Give ``embed_dim``, ``depth``, what blocks share, and one parameter per block slot."""
         once = ("embed_dim", "depth", *self.shared)

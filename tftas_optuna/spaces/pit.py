@@ -100,12 +100,11 @@ class PiTSpace(SearchSpace):
         """Give plain data that :meth:`from_dict` reads back."""
         choices: dict[str, Any] = {name: list(getattr(self, name)) for name in _CHOICES}
         choices["depth"] = [list(values) for values in self.depth]
-        patches = {name: getattr(self, name) for name in _PATCHES}
         return {
             "name": self.name,
             "family": self.family,
             **choices,
-            **patches,
+            **self.traits(),
             **input_fields(self),
         }
 
@@ -122,9 +121,17 @@ class PiTSpace(SearchSpace):
         }
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
-        """Give the choices of each dimension; depths in the form ``1/2/3-4/6/8-2/4/6``."""
-        depth = "-".join("/".join(map(str, values)) for values in self.depth)
-        return {**{name: getattr(self, name) for name in _CHOICES}, "depth": (depth,)}
+        """Give the choices of each dimension, of the depth stage by stage."""
+        return {
+            "base_dim": self.base_dim,
+            **{_depth(i): values for i, values in enumerate(self.depth)},
+            "num_heads": self.num_heads,
+            "mlp_ratio": self.mlp_ratio,
+        }
+
+    def traits(self) -> dict[str, Any]:
+        """Give the patches."""
+        return {name: getattr(self, name) for name in _PATCHES}
 
     def distributions(self) -> dict[str, CategoricalDistribution]:
         """Give ``base_dim``, one depth per stage, the heads of all stages, and ``mlp_ratio``."""
