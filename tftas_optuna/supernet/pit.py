@@ -125,9 +125,8 @@ class PiTSupernet:
         model = build_model(
             arch, num_classes=self.num_classes, img_size=self.img_size, in_chans=self.in_chans
         )
-        first = next(iter(self.state_dict.values()))
-        model.to(dtype=first.dtype).load_state_dict(self._slices(arch, self.state_dict))
-        return model.to(device=self.device, dtype=self.dtype).eval()
+        model.to(dtype=self.dtype).load_state_dict(self._slices(arch, self.state_dict))
+        return model.to(device=self.device).eval()
 
     def groups(self, archs: Sequence[PiTArchitecture]) -> list[list[int]]:
         """Sort candidates, by index, into lists that run together: each runs alone."""
@@ -184,7 +183,7 @@ class PiTSupernet:
             parts = 3 if ".qkv." in name else 1
             whole = source[name].unflatten(0, (parts, -1))
             sizes = (parts, shape[0] // parts, *shape[1:])
-            cut = whole[tuple(slice(size) for size in sizes)].flatten(0, 1)
+            cut = whole[tuple(slice(size) for size in sizes)].flatten(0, 1).to(self.dtype)
             scale = self._scale(name, arch)
             slices[name] = cut * scale if scale != 1 else cut
         return slices
