@@ -145,9 +145,8 @@ def hypervolume(values: Iterable[Sequence[float]], settings: StudySettings) -> f
     points = np.array([list(point) for point in values], dtype=float)
     if not points.size:
         return 0.0
-    sizes = {"img_size": settings.img_size, "num_classes": settings.num_classes}
-    least = settings.space.smallest().costs(**sizes)
-    most = settings.space.largest().costs(**sizes)
+    least = settings.space.smallest().costs(**settings.input)
+    most = settings.space.largest().costs(**settings.input)
     reference = np.zeros(len(settings.metrics))
     for i, name in enumerate(settings.metrics):
         if name in COSTS:

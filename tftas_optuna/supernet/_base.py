@@ -28,7 +28,8 @@ class Supernet(Protocol):
     def subnet(self, arch: Any) -> nn.Module:
         """Build the stand-alone network that holds a candidate's slices, signs kept."""
 
-    def groups(self, archs: Sequence[Any]) -> list[list[int]]:
+    @staticmethod
+    def groups(archs: Sequence[Any]) -> list[list[int]]:
         """Sort candidates, by index, into lists that run together."""
 
     def traces(self, archs: Sequence[Any], *, fidelity: str = "exact") -> Iterable[LinearTrace]:

@@ -128,7 +128,8 @@ class PiTSupernet:
         model.to(dtype=self.dtype).load_state_dict(self._slices(arch, self.state_dict))
         return model.to(device=self.device).eval()
 
-    def groups(self, archs: Sequence[PiTArchitecture]) -> list[list[int]]:
+    @staticmethod
+    def groups(archs: Sequence[PiTArchitecture]) -> list[list[int]]:
         """Sort candidates, by index, into lists that run together: each runs alone."""
         return [[i] for i in range(len(archs))]
 
