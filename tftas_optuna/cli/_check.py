@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tftas_optuna.spaces import SearchSpace
 
 _PASSES = 5
-_PASS_SECONDS = 1.0
+_PASS_SECONDS = 0.3
+_PROBES = 4
 
 
 def seconds_per_score(space: SearchSpace) -> dict[str, float]:
@@ -33,9 +34,10 @@ def seconds_per_score(space: SearchSpace) -> dict[str, float]:
     found = {}
     for fidelity in FIDELITIES:
         scorer = Scorer(space, fidelity=fidelity)
-        arch = [space.sample(rng)]
-        scorer.batch(arch)
-        count = max(1, min(scorer.batch_size, int(_PASS_SECONDS / _seconds(scorer, arch))))
+        probes = [space.sample(rng) for _ in range(min(_PROBES, scorer.batch_size))]
+        scorer.batch(probes)
+        each = _seconds(scorer, probes) / len(probes)
+        count = max(1, min(scorer.batch_size, int(_PASS_SECONDS / each)))
         times = []
         for _ in range(_PASSES):
             archs = [space.sample(rng) for _ in range(count)]
