@@ -47,7 +47,9 @@ class Alone(PiTSupernet):
 
     def traces(self, archs: list[PiTArchitecture], *, fidelity: str = "exact") -> Any:
         seed = zlib.crc32(f"{self._own_seed}/{archs[0]!r}".encode())
-        return PiTSupernet(archs[0], seed=seed, **self._kwargs).traces(archs, fidelity=fidelity)
+        with torch.inference_mode(False):
+            own = PiTSupernet(archs[0], seed=seed, **self._kwargs)
+        return own.traces(archs, fidelity=fidelity)
 
 
 KINDS: dict[str, Any] = {"scaled": PiTSupernet, "slices": Unscaled, "alone": Alone}
