@@ -6,6 +6,7 @@ to a file storage, so it is free again the moment its process is gone, however i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
 from pathlib import Path
@@ -118,8 +119,7 @@ class _ServerClaim:
         try:
             self._connection.execute(sqlalchemy.text("SELECT 1"))
         except SQLAlchemyError:
-            self._connection.invalidate()
-            self._connection.close()
+            self.release()
             try:
                 self._connection = self._lock()
             except _TakenError:
@@ -129,10 +129,9 @@ class _ServerClaim:
                 ) from None
 
     def release(self) -> None:
-        try:
+        # A connection that is lost already cannot be closed properly.
+        with contextlib.suppress(SQLAlchemyError):
             self._connection.close()
-        except SQLAlchemyError:
-            self._connection.invalidate()
 
 
 class _TakenError(Exception):

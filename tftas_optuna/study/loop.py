@@ -12,7 +12,7 @@ import optuna
 from optuna.exceptions import DuplicatedStudyError
 from optuna.trial import TrialState
 
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.indicators.scorer import check_fidelity
 from tftas_optuna.indicators.task import ScoringTask
 from tftas_optuna.study.evaluations import Evaluations
@@ -34,7 +34,7 @@ from tftas_optuna.study.rescore import rescore_front
 from tftas_optuna.study.rescue import merge_rescued
 from tftas_optuna.study.samplers import make_sampler, own_population_size, sampler_name
 from tftas_optuna.study.settings import StudySettings
-from tftas_optuna.study.storage import open_storage, storage_file
+from tftas_optuna.study.storage import open_storage, storage_file, storage_name
 from tftas_optuna.study.writer import TrialWriter
 
 if TYPE_CHECKING:
@@ -159,9 +159,11 @@ def search(
         study, opened = _open_study(opened, study_name or space.name, settings)
         claim = claim_island(opened, study.study_name, storage_file(storage))
         try:
-            merge_rescued(study, settings, make_flush(study, opened))
+            where = storage_name(storage)
+            if storage is not None:
+                merge_rescued(study, where, settings, make_flush(study, opened))
             proposer = Proposer(settings, sampler, population_size, claim.island, start)
-            run = _Run(study, opened, settings, proposer, pool, claim, n_trials, callback)
+            run = _Run(study, opened, where, settings, proposer, pool, claim, n_trials, callback)
             run.go(time.monotonic() + timeout if timeout is not None else None, patience)
             if fidelity != "exact":
                 rescore_front(study, pool)
@@ -218,6 +220,7 @@ class _Run:
         self,
         study: Study,
         storage: BaseStorage,
+        storage_name: str,
         settings: StudySettings,
         proposer: Proposer,
         pool: ScoringPool,
@@ -228,6 +231,7 @@ class _Run:
         assert settings.population_size is not None
         self._study = study
         self._storage = storage
+        self._storage_name = storage_name
         self._settings = settings
         self._population_size = settings.population_size
         self._distributions: dict[str, BaseDistribution] = dict(settings.space.distributions())
@@ -256,6 +260,7 @@ class _Run:
             self._storage,
             self._settings,
             self._claim,
+            storage_name=self._storage_name,
             last_number=last_number,
             patience=_STORAGE_PATIENCE,
             meanwhile=self._report,
@@ -289,6 +294,11 @@ class _Run:
         partial: list[FrozenTrial] = []
         if generations and len(generations[-1]) < self._population_size:
             partial = generations.pop()
+        if not all(generations):
+            raise UnavailableError(
+                f"study {self._study.study_name!r} lacks generation {generations.index([])} of"
+                f" {len(generations)}; give another --study-name"
+            )
         ends = [own[-1].number for own in generations]
         began = generations[0][0].number if generations else len(trials)
         before = [trial for trial in others if trial.number < began]

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.study.settings import StudySettings
 
-# Asking again costs half a millisecond, a step of mutation a tenth of that.
 _ASKS = 4
-_MUTATIONS = 200
+_WALKS = 12
+_STEPS = 25
 
 Origin = Literal["start", "offspring", "replaced", "repeat"]
 
@@ -107,12 +107,12 @@ class Proposer:
         for params, arch in self._start:
             if arch not in tried:
                 return Proposal(params, arch, labels, "start")
-        first = params = self._breeder.ask(self._distributions).params
+        first = params = self._breeder.ask(self._distributions)
         for attempt in range(_ASKS):
             arch = self._space.decode(params)
             if arch not in tried and not self._excess(arch):
                 return Proposal(params, arch, labels, "replaced" if attempt else "offspring")
-            params = self._breeder.ask(self._distributions).params
+            params = self._breeder.ask(self._distributions)
         mutated = self._mutate(first, tried)
         if mutated is not None:
             return Proposal(*mutated, labels, "replaced")
@@ -130,23 +130,31 @@ class Proposer:
         return sum(max(value, 0.0) for value in excess.values())
 
     def _mutate(
-        self, params: dict[str, Any], tried: set[Architecture]
+        self, rejected: dict[str, Any], tried: set[Architecture]
     ) -> tuple[dict[str, Any], Architecture] | None:
-        """Walk from a rejected proposal, never further out of bounds, to the next new one."""
-        names = list(params)
-        excess = self._excess(self._space.decode(params))
-        for _ in range(_MUTATIONS):
-            name = names[self._rng.integers(len(names))]
-            other = self._space.encode(self._space.sample(self._rng))[name]
-            mutated = {**params, name: other}
-            arch = self._space.decode(mutated)
-            found = self._excess(arch)
-            if found > excess:
-                continue
-            params, excess = mutated, found
-            if not found and arch not in tried:
-                return params, arch
+        """Walk from a rejected proposal, downhill into the bounds, to something new.
+
+        A walk that ends at something known, or nowhere, is followed by another that starts with
+        some random steps more.
+        """
+        for walk in range(_WALKS):
+            params, excess = rejected, float("inf")
+            for step in range(_STEPS):
+                changed = self._change(params)
+                arch = self._space.decode(changed)
+                found = self._excess(arch)
+                if found > excess and step >= walk % _STEPS:
+                    continue
+                params, excess = changed, found
+                if not found and arch not in tried:
+                    return params, arch
         return None
+
+    def _change(self, params: dict[str, Any]) -> dict[str, Any]:
+        """Draw one parameter anew."""
+        names = list(params)
+        name = names[self._rng.integers(len(names))]
+        return {**params, name: self._space.encode(self._space.sample(self._rng))[name]}
 
 
 class _Breeder(Protocol):
@@ -162,7 +170,7 @@ class _Breeder(Protocol):
 
     def begin(self, generation: int, seed: int) -> None: ...
 
-    def ask(self, distributions: dict[str, Any]) -> Trial: ...
+    def ask(self, distributions: dict[str, Any]) -> dict[str, Any]: ...
 
     def close(self) -> None: ...
 
@@ -199,16 +207,30 @@ class _Generations:
     def begin(self, generation: int, seed: int) -> None:
         sampler = make_sampler(self._name, self._population_size, seed)
         assert isinstance(sampler, BaseGASampler)
-        self._study = optuna.create_study(directions=self._directions, sampler=sampler)
+        study = optuna.create_study(directions=self._directions, sampler=sampler)
         pool = self._parents + self._newcomers
-        self._study.add_trials(self._first_generation(trial) for trial in pool)
+        study.add_trials(self._first_generation(trial) for trial in pool)
         if pool:
-            chosen = {trial.number for trial in sampler.get_parent_population(self._study, 1)}
+            chosen = {trial.number for trial in sampler.get_parent_population(study, 1)}
             self._parents = [trial for i, trial in enumerate(pool) if i in chosen]
             self._newcomers = []
+        # One trial stands for all that are asked: the sampler needs its generation, and a trial
+        # of their own for each would be written down parameter by parameter.
+        study.ask()
+        sampler.get_trial_generation(study, study.get_trials(deepcopy=False)[-1])
+        self._carrier = study.get_trials(deepcopy=False)[-1]
+        self._shared = sampler.infer_relative_search_space(study, self._carrier)
+        self._study, self._sampler = study, sampler
 
-    def ask(self, distributions: dict[str, Any]) -> Trial:
-        return self._study.ask(fixed_distributions=dict(distributions))
+    def ask(self, distributions: dict[str, Any]) -> dict[str, Any]:
+        sampler, study, trial = self._sampler, self._study, self._carrier
+        bred = sampler.sample_relative(study, trial, self._shared)
+        return {
+            name: bred[name]
+            if name in bred
+            else sampler.sample_independent(study, trial, name, distribution)
+            for name, distribution in distributions.items()
+        }
 
     def close(self) -> None:
         pass
@@ -244,9 +266,9 @@ class _History:
             sampler = make_sampler(sampler, self._population_size, seed)
         self._study.sampler = sampler
 
-    def ask(self, distributions: dict[str, Any]) -> Trial:
+    def ask(self, distributions: dict[str, Any]) -> dict[str, Any]:
         self._asked.append(self._study.ask(fixed_distributions=dict(distributions)))
-        return self._asked[-1]
+        return self._asked[-1].params
 
     def close(self) -> None:
         """Forget what was asked; the trials come back through :meth:`learn`."""

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("tftas_optuna")
 
 
-def rescue(trials: Sequence[FrozenTrial], study_name: str, settings: StudySettings) -> Path:
+def rescue(
+    trials: Sequence[FrozenTrial], study_name: str, storage_name: str, settings: StudySettings
+) -> Path:
     """Save trials in a journal file, in the working directory or else the temporary one.
 
     The file is an ordinary Optuna journal that holds one study of the same name.
@@ -41,7 +43,7 @@ def rescue(trials: Sequence[FrozenTrial], study_name: str, settings: StudySettin
     failure: OSError | None = None
     for folder in _folders():
         try:
-            return _save(trials, study_name, settings, folder)
+            return _save(trials, study_name, folder / _stem(study_name, storage_name), settings)
         except OSError as error:
             failure = error
     raise UnavailableError(
@@ -49,12 +51,12 @@ def rescue(trials: Sequence[FrozenTrial], study_name: str, settings: StudySettin
     ) from failure
 
 
-def merge_rescued(study: Study, settings: StudySettings, flush: Flush) -> None:
+def merge_rescued(study: Study, storage_name: str, settings: StudySettings, flush: Flush) -> None:
     """Move trials of this study from the journal files of :func:`rescue` into its storage.
 
     A file of a study with other settings is left alone, with a warning.
     """
-    stem = _stem(study.study_name)
+    stem = _stem(study.study_name, storage_name)
     for path in [path for folder in _folders() for path in sorted(folder.glob(f"{stem}*"))]:
         journal = JournalStorage(JournalFileBackend(str(path)))
         try:
@@ -75,17 +77,17 @@ def _folders() -> list[Path]:
     return [Path.cwd(), Path(tempfile.gettempdir())]
 
 
-def _stem(study_name: str) -> str:
+def _stem(study_name: str, storage_name: str) -> str:
     readable = re.sub(r"[^A-Za-z0-9.-]+", "_", study_name)[:40]
-    return f"tftas-rescued-{readable}-{hashlib.sha256(study_name.encode()).hexdigest()[:8]}"
+    digest = hashlib.sha256(f"{storage_name}\n{study_name}".encode()).hexdigest()[:8]
+    return f"tftas-rescued-{readable}-{digest}"
 
 
 def _save(
-    trials: Sequence[FrozenTrial], study_name: str, settings: StudySettings, folder: Path
+    trials: Sequence[FrozenTrial], study_name: str, stem: Path, settings: StudySettings
 ) -> Path:
-    stem = _stem(study_name)
-    path = folder / f"{stem}-{os.getpid()}.journal"
-    partial = folder / f".{path.name}.part"
+    path = stem.with_name(f"{stem.name}-{os.getpid()}.journal")
+    partial = path.with_name(f".{path.name}.part")
     try:
         journal = JournalStorage(JournalFileBackend(str(partial)))
         study = optuna.create_study(

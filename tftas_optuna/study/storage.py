@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
+import time
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,7 @@ _GRPC = "grpc://"
 # A lock file older than this was left by a process that was killed; an append takes milliseconds.
 _LOCK_SECONDS = 10
 _LONGEST_LINE = 1 << 20
+_RACES = 10
 _PROXY_SECONDS = 10
 _EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
@@ -59,9 +62,7 @@ def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
     if url.get_backend_name() == "sqlite":
         _check_sqlite(url, shown, create=create)
     try:
-        opened = RDBStorage(
-            url.render_as_string(hide_password=False), skip_table_creation=not create
-        )
+        opened = _open_database(url, create=create)
         if create and url.get_backend_name() == "sqlite":
             _tune_sqlite(opened.engine)
         return opened
@@ -81,6 +82,19 @@ def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
         ) from error
 
 
+def _open_database(url: URL, *, create: bool) -> RDBStorage:
+    text = url.render_as_string(hide_password=False)
+    for _ in range(_RACES if create else 0):
+        try:
+            return RDBStorage(text)
+        except (SQLAlchemyError, StorageInternalError) as error:
+            if not any(sign in str(error).lower() for sign in ("exist", "unique", "duplicate")):
+                raise
+            # Somebody else creates the tables at this moment.
+            time.sleep(random.uniform(0.1, 0.5))
+    return RDBStorage(text, skip_table_creation=not create)
+
+
 def storage_file(storage: str | BaseStorage | None) -> Path | None:
     """Give the file of a SQLite or journal storage; None for any other."""
     if isinstance(storage, RDBStorage):
@@ -92,6 +106,16 @@ def storage_file(storage: str | BaseStorage | None) -> Path | None:
     url = _parse(storage)
     on_file = url.get_backend_name() == "sqlite" and url.database is not None
     return Path(url.database) if on_file and url.database else None
+
+
+def storage_name(storage: str | BaseStorage | None) -> str:
+    """Name a storage, the same in every run and without its password."""
+    path = storage_file(storage)
+    if path is not None:
+        return str(path.resolve())
+    if isinstance(storage, RDBStorage):
+        return storage.engine.url.render_as_string(hide_password=True)
+    return _shown(storage) if storage is not None else "memory"
 
 
 def journal_file(storage: str) -> Path | None:

@@ -43,6 +43,7 @@ class TrialWriter:
         storage: Its storage.
         settings: Its settings.
         claim: The number of this search in the study.
+        storage_name: How the storage is known to the next run.
         last_number: Number of the last trial of the generations before.
         patience: Seconds for which a storage may be away.
         meanwhile: Called a few times a second while the search waits for the storage.
@@ -55,6 +56,7 @@ class TrialWriter:
         settings: StudySettings,
         claim: Claim,
         *,
+        storage_name: str,
         last_number: int,
         patience: float,
         meanwhile: Callable[[], None],
@@ -63,6 +65,7 @@ class TrialWriter:
         self._study = study
         self._settings = settings
         self._claim = claim
+        self._storage_name = storage_name
         self._flush = make_flush(study, storage)
         self._last_number = last_number
         self._patience = patience
@@ -121,7 +124,7 @@ class TrialWriter:
         if isinstance(failure, TftasError) or not isinstance(failure, Exception):
             raise failure
         unsaved = [*self._unsaved, *unsubmitted]
-        path = rescue(unsaved, self._study.study_name, self._settings)
+        path = rescue(unsaved, self._study.study_name, self._storage_name, self._settings)
         raise UnavailableError(
             f"the storage went away ({reason(failure)}); {len(unsaved)} scored trials are safe in"
             f" {path}: run the same command there once it is back, and they are merged"

@@ -1,0 +1,111 @@
+"""What a trial costs besides its score: asking, building, storing; against plain Optuna.
+
+    python benchmarks/search_overhead.py [--postgresql URL] [--out FILE]
+
+Scores are replaced by a number that costs nothing; everything else is the real search on
+AutoFormer-Tiny. The cost at n trials is the mean over the 500 trials before the n-th.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import platform
+import pstats
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import optuna
+import sqlalchemy
+from rich.console import Console
+from rich.table import Table
+
+from tftas_optuna import DSSObjective, get_space, search
+from tftas_optuna.study import executors
+from tftas_optuna.study.progress import SearchProgress
+
+AT = (500, 1000, 5000, 10_000)
+WINDOW = 500
+PLAIN = 100
+
+
+def free_score(task: object, archs: list) -> list[tuple[float]]:
+    """Grow with size and scatter, as DSS does."""
+    return [(arch.n_params / 1e3 + hash(arch) % 97 * 10.0,) for arch in archs]
+
+
+def overhead(storage: str | None, n_trials: int) -> dict[int, float]:
+    """Milliseconds per trial by number of trials."""
+    marks = {0: time.perf_counter()}
+
+    def mark(progress: SearchProgress) -> None:
+        marks[progress.n_done] = time.perf_counter()
+
+    with mock.patch.object(executors, "score", free_score):
+        search(
+            get_space("autoformer-tiny"),
+            n_trials=n_trials,
+            storage=storage,
+            device="cpu",
+            callback=mark,
+        )
+    return {at: 1000 * (marks[at] - marks[at - WINDOW]) / WINDOW for at in AT if at <= n_trials}
+
+
+def plain_optuna(storage: str | None) -> float:
+    """Milliseconds per trial of ``study.optimize`` on the same objective, over 100 trials."""
+    objective = DSSObjective(get_space("autoformer-tiny"))
+    objective.scorer.by_seed = lambda archs: free_score(None, archs)  # type: ignore[method-assign]
+    study = optuna.create_study(
+        storage=storage,
+        directions=objective.directions,
+        sampler=optuna.samplers.NSGAIISampler(seed=0),
+    )
+    start = time.perf_counter()
+    study.optimize(objective, n_trials=PLAIN)
+    return 1000 * (time.perf_counter() - start) / PLAIN
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--postgresql", metavar="URL", help="an empty database to use as well")
+    parser.add_argument("--n-trials", type=int, default=10_000)
+    parser.add_argument("--profile", action="store_true", help="profile 2000 trials on SQLite")
+    parser.add_argument("--out", type=Path, help="write the figures as JSON")
+    args = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        if args.profile:
+            with cProfile.Profile() as profile:
+                overhead(f"sqlite:///{folder}/profile.db", 2000)
+            pstats.Stats(profile).sort_stats("cumtime").print_stats(40)
+            return
+        storages: dict[str, str | None] = {
+            "memory": None,
+            "SQLite": f"sqlite:///{folder}/a.db",
+            "journal": f"journal:///{folder}/a.journal",
+        }
+        if args.postgresql:
+            storages["PostgreSQL"] = args.postgresql
+        rows = {name: overhead(storage, args.n_trials) for name, storage in storages.items()}
+        plain = {"memory": plain_optuna(None), "SQLite": plain_optuna(f"sqlite:///{folder}/b.db")}
+    table = Table("storage", *(f"at {at}" for at in AT), "Optuna alone", title="ms per trial")
+    for name, costs in rows.items():
+        alone = f"{plain[name]:.1f}" if name in plain else "-"
+        table.add_row(name, *(f"{costs[at]:.2f}" if at in costs else "-" for at in AT), alone)
+    Console().print(table)
+    if args.out:
+        record = {
+            "machine": platform.processor() or platform.machine(),
+            "versions": {"optuna": optuna.__version__, "sqlalchemy": sqlalchemy.__version__},
+            "ms_per_trial": rows,
+            "ms_per_trial_optuna_alone": plain,
+        }
+        args.out.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Searches in processes of their own, to be killed; they start in milliseconds."""
+
+from __future__ import annotations
+
+import multiprocessing
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import optuna
+
+from tftas_optuna import search, spaces
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["processes", "tftas_optuna.study.loop"])
+
+SIZES: dict[str, Any] = dict(img_size=32, num_classes=10, population_size=8, device="cpu")
+
+
+def seen(study: optuna.Study) -> list[tuple[object, ...]]:
+    """Everything of a study that must not depend on how it was run."""
+    return [
+        (t.number, t.params, t.values, t.user_attrs, t.system_attrs, t.state) for t in study.trials
+    ]
+
+
+def start(space: dict[str, Any], n_trials: int, storage: str, **kwargs: Any) -> BaseProcess:
+    """Start a search of the small space."""
+    process = CONTEXT.Process(target=_search, args=(space, n_trials, storage, kwargs))
+    process.start()
+    return process
+
+
+def _search(space: dict[str, Any], n_trials: int, storage: str, kwargs: dict[str, Any]) -> None:
+    import torch
+
+    from tftas_optuna.study import storage as storages
+
+    torch.set_num_threads(1)
+    # A killed search leaves its journal's lock; nobody here is slow enough to wait ten seconds.
+    storages._LOCK_SECONDS = 1
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    search(
+        spaces.space_from_dict(space), n_trials=n_trials, storage=storage, **{**SIZES, **kwargs}
+    )

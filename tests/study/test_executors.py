@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import sys
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from processes import seen
+
+from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.study import executors
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_study(run: Any) -> None:
+    """To the last digit; the front, which is scored exactly, as well."""
+    two, one = run(workers=2, fidelity="collapsed"), run(fidelity="collapsed")
+    assert seen(two) == seen(one)
+    assert two.user_attrs["exact_dss"] == one.user_attrs["exact_dss"]
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_same_study(run: Any) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        study = run(cluster=cluster.scheduler_address, fidelity="collapsed")
+    assert seen(study) == seen(run(fidelity="collapsed"))
+
+
+def test_a_cut_generation_scores_to_the_same_digits(run: Any, tmp_path: Any) -> None:
+    whole = run(n_trials=20, fidelity="collapsed")
+    for n_trials in (3, 9, 8):
+        study = run(
+            n_trials=n_trials, fidelity="collapsed", storage=f"sqlite:///{tmp_path}/parts.db"
+        )
+    assert seen(study) == seen(whole)
+
+
+def test_processes_that_are_lost_again_and_again_are_an_error(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Doomed(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            if fn is executors.score:
+                raise BrokenExecutor("killed")
+            return super().submit(fn, *args, **kwargs)
+
+    made: list[Doomed] = []
+
+    def make() -> Doomed:
+        made.append(Doomed(1))
+        return made[-1]
+
+    place = executors.Workplace("2 workers", make, 4)
+    monkeypatch.setattr("tftas_optuna.study.loop.worker_processes", lambda *_: place)
+    with pytest.raises(UnavailableError, match="2 workers: processes were lost 3 times in a row"):
+        run(workers=2)
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"workers": 0}, "workers is 0, allowed is 1 or more"),
+        ({"workers": 2, "cluster": "tcp://127.0.0.1:9"}, "give one of them"),
+    ],
+)
+def test_bad_places_to_score(run: Any, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(TftasError, match=message):
+        run(**change)
+
+
+def test_a_cluster_without_dask_names_the_extra(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UnavailableError, match=r"pip install 'tftas-optuna\[cluster\]'"):
+        run(cluster="tcp://127.0.0.1:9")
+
+
+def test_another_version_on_the_cluster_is_refused(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = executors.visit
+    monkeypatch.setattr(executors, "visit", lambda task: other(task)._replace(version="9.9"))
+    with pytest.raises(UnavailableError, match=r"has tftas-optuna 9\.9, this is .*; install"):
+        run()

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import optuna
+import pytest
+import sqlalchemy
+from processes import seen
+
+from tftas_optuna.spaces import AutoFormerSpace
+from tftas_optuna.study import flush
+from tftas_optuna.study.storage import open_storage
+
+
+def trials(space: AutoFormerSpace, run: object) -> list[optuna.trial.FrozenTrial]:
+    return run(n_trials=12, constraints={"n_params": (None, 1e5)}).trials
+
+
+def fill(url: str, name: str, written: list[optuna.trial.FrozenTrial], bulk: bool) -> object:
+    storage = open_storage(url, create=True)
+    study = optuna.create_study(
+        storage=storage, study_name=name, directions=["maximize", "minimize"]
+    )
+    write = flush.make_flush(study, storage) if bulk else flush._OptunaFlush(study)
+    assert isinstance(write, flush._BulkFlush) == bulk
+    assert write(written[:5]) == 4
+    assert write(written[5:]) == 11
+    return optuna.load_study(study_name=name, storage=open_storage(url, create=False))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "database"])
+def test_a_bulk_insert_is_what_optuna_would_have_stored(
+    kind: str,
+    small_space: AutoFormerSpace,
+    run: object,
+    tmp_path: object,
+    request: pytest.FixtureRequest,
+) -> None:
+    urls = [f"sqlite:///{tmp_path}/study.db"]
+    if kind == "database":
+        urls = [
+            request.getfixturevalue("postgresql"),
+        ]
+    written = trials(small_space, run)
+    for url in urls:
+        ours, theirs = fill(url, "ours", written, True), fill(url, "theirs", written, False)
+        assert seen(ours) == seen(theirs)
+        for one, other in zip(ours.trials, theirs.trials, strict=True):
+            assert one.distributions == other.distributions
+            assert one.datetime_start == other.datetime_start
+            assert one.datetime_complete == other.datetime_complete
+            assert one.constraints == other.constraints
+        assert [t.number for t in ours.best_trials] == [t.number for t in theirs.best_trials]
+
+
+def test_a_generation_is_stored_as_a_whole_or_not_at_all(
+    small_space: AutoFormerSpace, run: object, tmp_path: object
+) -> None:
+    written = trials(small_space, run)
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db", create=True)
+    study = optuna.create_study(storage=storage, directions=["maximize", "minimize"])
+    with storage.engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.text(
+                "CREATE TRIGGER fail BEFORE INSERT ON trial_system_attributes"
+                " BEGIN SELECT RAISE(ABORT, 'no more'); END"
+            )
+        )
+    with pytest.raises(sqlalchemy.exc.SQLAlchemyError, match="no more"):
+        flush.make_flush(study, storage)(written)
+    assert study.trials == []
+
+
+def test_tables_of_another_make_are_left_to_optuna(
+    small_space: AutoFormerSpace, run: object, tmp_path: object
+) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/study.db", create=True)
+    with storage.engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.text("ALTER TABLE trials ADD COLUMN owner TEXT NOT NULL DEFAULT ''")
+        )
+    study = optuna.create_study(storage=storage, directions=["maximize", "minimize"])
+    assert not isinstance(flush.make_flush(study, storage), flush._BulkFlush)
