@@ -39,14 +39,15 @@ def score_by_name(
         "img_size": img_size or model.get("img_size", 224),
         "num_classes": num_classes or model.get("num_classes", 1000),
     }
+    in_chans = model.get("in_chans", 3)
     if search is None:
         random_seed(seed or 0)
-        dss = score_model(build_model(arch, **sizes).to(device))
+        dss = score_model(build_model(arch, **sizes, in_chans=in_chans).to(device))
         weights = f"fresh, seed {seed or 0}"
     else:
         scorer = _scorer_of(name, search, seed, device, sizes)
         dss, weights = scorer(arch), f"{scorer.space.name} supernet, seed {scorer.seed}"
-    costs = arch.costs(**sizes)
+    costs = arch.costs(**sizes, in_chans=in_chans)
     return _row(name, dss, costs.n_params, costs.macs, sizes["img_size"], weights)
 
 

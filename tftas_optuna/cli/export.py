@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     "formats",
     type=click.Choice(["yaml", "json", "retrain"]),
     multiple=True,
-    help="What to write; repeatable. Default: all. 'retrain' is AutoFormer's training "
-    "configuration.",
+    help="What to write; repeatable. Default: all. 'retrain' is the training configuration of "
+    "AutoFormer and TF-TAS.",
 )
 @click.option("--force", is_flag=True, help="Replace files that hold something else.")
 @verbosity_options
@@ -58,7 +58,7 @@ def export(
       import timm, tftas_optuna.models
       model = timm.create_model("tftas_autoformer", arch="front/...yaml")
     """
-    from tftas_optuna.export import FORMATS, export_candidates
+    from tftas_optuna.export import export_candidates
     from tftas_optuna.export.files import check_prefix
     from tftas_optuna.study import front
     from tftas_optuna.study.storage import load_study
@@ -83,7 +83,7 @@ def export(
         elif knee:
             chosen = [front.knee(chosen)]
     paths = export_candidates(
-        study, chosen, out, formats=formats or FORMATS, prefix=prefix, force=force
+        study, chosen, out, formats=formats or None, prefix=prefix, force=force
     )
     for path in paths:
         click.echo(path)

@@ -102,14 +102,12 @@ _SHOWN = 20
 @click.option("--cluster", metavar="URL", help="Dask scheduler to score on, tcp://host:8786.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option(
-    "--img-size", type=click.IntRange(1, 4096), default=224, show_default=True, help="Input size."
+    "--img-size", type=click.IntRange(1, 4096), help="Input size; the space's own, or 224."
 )
 @click.option(
     "--num-classes",
     type=click.IntRange(1, 1_000_000),
-    default=1000,
-    show_default=True,
-    help="Outputs of the classifier.",
+    help="Outputs of the classifier; the space's own, or 1000.",
 )
 @click.option(
     "--out",
@@ -137,8 +135,8 @@ def run(
     workers: int,
     cluster: str | None,
     device: str,
-    img_size: int,
-    num_classes: int,
+    img_size: int | None,
+    num_classes: int | None,
     out: Path | None,
     quiet: bool,
 ) -> None:

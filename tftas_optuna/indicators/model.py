@@ -118,12 +118,14 @@ def count_macs(model: nn.Module, *, img_size: int | tuple[int, int] | None = Non
     """
     like = next(model.parameters())
     image = torch.zeros(1, *input_shape(model, img_size), dtype=like.dtype, device=like.device)
+    # The counter trips over views of parameters that require gradients.
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
     was_training = model.training
     model.eval()
     try:
         # Only the plain form of attention is made of products that the counter knows everywhere.
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as c:
-            model(image)
+            torch.func.functional_call(model, weights, (image,))
     finally:
         model.train(was_training)
     return int(c.get_total_flops()) // 2

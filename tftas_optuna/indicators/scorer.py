@@ -45,8 +45,8 @@ class Scorer:
         seed: Seed of the supernet's weights.
         n_seeds: Supernets to average over, with the seeds ``seed``, ``seed + 1``, ...
         device: ``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
-        img_size: Height and width of the all-ones input, in pixels.
-        num_classes: Outputs of the classifier.
+        img_size: Height and width of the all-ones input, in pixels; the space's own by default.
+        num_classes: Outputs of the classifier; the space's own by default.
         head_weight: Factor of the classifier; see :class:`tftas_optuna.indicators.dss.DSS`.
         dtype: Floating-point type of the passes.
         matmul_precision: Precision of float32 matrix products, as in
@@ -72,8 +72,8 @@ class Scorer:
         seed: int = 0,
         n_seeds: int = 1,
         device: str | torch.device = "auto",
-        img_size: int = 224,
-        num_classes: int = 1000,
+        img_size: int | None = None,
+        num_classes: int | None = None,
         head_weight: float = 1.0,
         dtype: torch.dtype = torch.float32,
         matmul_precision: MatmulPrecision = "highest",
@@ -91,16 +91,17 @@ class Scorer:
         self.seed = seed
         self.n_seeds = n_seeds
         self.device = resolve_device(device)
-        self.img_size = img_size
-        self.num_classes = num_classes
+        self.img_size = space.img_size if img_size is None else img_size
+        self.num_classes = space.num_classes if num_classes is None else num_classes
         self.head_weight = head_weight
         self._engines = []
         for offset in range(n_seeds):
             supernet = SUPERNETS[space.family](
                 space.supernet,
                 seed=seed + offset,
-                img_size=img_size,
-                num_classes=num_classes,
+                img_size=self.img_size,
+                num_classes=self.num_classes,
+                in_chans=space.in_chans,
                 device=self.device,
                 dtype=dtype,
             )

@@ -57,8 +57,7 @@ class Evaluations:
 
     def __getitem__(self, arch: Architecture) -> Evaluation:
         settings = self._settings
-        sizes = {"img_size": settings.img_size, "num_classes": settings.num_classes}
-        costs = arch.costs(**sizes)
+        costs = arch.costs(**settings.input)
         measured: dict[str, float] = {"dss": self._scores[arch]}
         if arch in self._spreads:
             measured["dss_sd"] = self._spreads[arch]
@@ -66,5 +65,5 @@ class Evaluations:
         return Evaluation(
             values=tuple(float(measured.pop(name)) for name in settings.metrics),
             attributes=measured,
-            violations=violations(arch, settings.bounds, **sizes),
+            violations=violations(costs, settings.bounds),
         )

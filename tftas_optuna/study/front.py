@@ -71,7 +71,7 @@ def pareto_front(study: Study) -> list[Candidate]:
 def as_candidate(trial: FrozenTrial, settings: StudySettings) -> Candidate:
     """Decode a finished trial."""
     arch = architecture_of(trial, settings)
-    costs = arch.costs(img_size=settings.img_size, num_classes=settings.num_classes)
+    costs = arch.costs(**settings.input)
     measured = dict(zip(settings.metrics, trial.values or (), strict=False))
     dss = measured.get("dss", trial.user_attrs.get("dss"))
     if dss is None:
@@ -145,9 +145,8 @@ def hypervolume(values: Iterable[Sequence[float]], settings: StudySettings) -> f
     points = np.array([list(point) for point in values], dtype=float)
     if not points.size:
         return 0.0
-    sizes = {"img_size": settings.img_size, "num_classes": settings.num_classes}
-    least = settings.space.smallest().costs(**sizes)
-    most = settings.space.largest().costs(**sizes)
+    least = settings.space.smallest().costs(**settings.input)
+    most = settings.space.largest().costs(**settings.input)
     reference = np.zeros(len(settings.metrics))
     for i, name in enumerate(settings.metrics):
         if name in COSTS:

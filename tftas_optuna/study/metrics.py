@@ -9,7 +9,7 @@ from tftas_optuna.errors import TftasError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.architecture import Costs
     from tftas_optuna.spaces import SearchSpace
 
 CostName = Literal["n_params", "macs"]
@@ -53,8 +53,8 @@ def check_bounds(
             one, or no architecture of the space can meet them.
     """
     checked: Bounds = {}
-    smallest = space.smallest().costs(img_size=img_size, num_classes=num_classes)
-    largest = space.largest().costs(img_size=img_size, num_classes=num_classes)
+    sizes = {"img_size": img_size, "num_classes": num_classes, "in_chans": space.in_chans}
+    smallest, largest = space.smallest().costs(**sizes), space.largest().costs(**sizes)
     for name, (low, high) in (bounds or {}).items():
         if name not in COSTS:
             raise TftasError(f"cannot bound {name!r}; allowed: {', '.join(COSTS)}")
@@ -81,11 +81,8 @@ def check_bounds(
     return checked
 
 
-def violations(
-    arch: Architecture, bounds: Bounds, *, img_size: int, num_classes: int
-) -> dict[str, float]:
+def violations(costs: Costs, bounds: Bounds) -> dict[str, float]:
     """Give the relative excess over each bound; zero or less is feasible."""
-    costs = arch.costs(img_size=img_size, num_classes=num_classes)
     excess = {}
     for name, (low, high) in bounds.items():
         value = getattr(costs, name)

@@ -126,9 +126,7 @@ class Proposer:
     def _excess(self, arch: Architecture) -> float:
         """Sum of what an architecture exceeds the bounds by."""
         settings = self._settings
-        excess = violations(
-            arch, settings.bounds, img_size=settings.img_size, num_classes=settings.num_classes
-        )
+        excess = violations(arch.costs(**settings.input), settings.bounds)
         return sum(max(value, 0.0) for value in excess.values())
 
     def _mutate(

@@ -60,6 +60,15 @@ class StudySettings:
         """Optuna directions of the objectives."""
         return [DIRECTIONS[name] for name in self.metrics]
 
+    @property
+    def input(self) -> dict[str, int]:
+        """Sizes that costs depend on, as arguments of :meth:`Architecture.costs`."""
+        return {
+            "img_size": self.img_size,
+            "num_classes": self.num_classes,
+            "in_chans": self.space.in_chans,
+        }
+
     def attributes(self) -> dict[str, Any]:
         """Give the user attributes of a study made with these settings."""
         return {
