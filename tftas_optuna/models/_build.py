@@ -73,15 +73,18 @@ def tftas_autoformer(
     """Build an AutoFormer through ``timm.create_model("tftas_autoformer", arch=...)``.
 
     Args:
-        pretrained: Must be False; pass ``checkpoint_path`` to load weights.
+        pretrained: Whether to load weights: those of a directory or hub repository that names
+            this model (``timm.create_model("local-dir:...", pretrained=True)``). There are none
+            by its mere name; pass ``checkpoint_path`` to load a file.
         arch: An architecture, its dictionary, or the path of an exported file. The image size
             and class count of an exported file are the defaults of this model.
         **kwargs: timm's model arguments, such as ``num_classes`` and ``img_size``.
 
     Raises:
-        TftasError: ``arch`` is missing or describes no AutoFormer, or ``pretrained`` is set.
+        TftasError: ``arch`` is missing or describes no AutoFormer, or ``pretrained`` is set and
+            there are no weights.
     """
-    if pretrained:
+    if pretrained and not kwargs.get("pretrained_cfg"):
         raise TftasError("tftas_autoformer has no pretrained weights; pass checkpoint_path=...")
     if arch is None:
         raise TftasError("tftas_autoformer needs arch=, an exported file or its dictionary")
@@ -99,7 +102,7 @@ def tftas_autoformer(
     model: AutoFormer = build_model_with_cfg(
         AutoFormer,
         "tftas_autoformer",
-        False,
+        pretrained,
         pretrained_cfg_overlay={**overlay, **kwargs.pop("pretrained_cfg_overlay", {})},
         feature_cfg=dict(out_indices=3, feature_cls="getter"),
         architecture=arch,
