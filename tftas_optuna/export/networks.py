@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import timm
 import torch
@@ -58,7 +59,7 @@ def export_network(
     if target.exists() and not force:
         raise UnavailableError(f"{target} in the way; use --force or another directory")
     model = copy.deepcopy(model).cpu().float().eval()
-    shape = model.pretrained_cfg["input_size"]  # type: ignore[index]
+    shape = cast("Any", model).pretrained_cfg["input_size"]
     images = torch.randn(_TRACED, *shape, generator=torch.Generator().manual_seed(0))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,7 @@ def save_timm(model: nn.Module, folder: Path) -> None:
     Raises:
         UnavailableError: They cannot be written.
     """
-    names = model.pretrained_cfg.get("label_names")  # type: ignore[union-attr]
+    names = cast("Any", model).pretrained_cfg.get("label_names")
     try:
         with tempfile.TemporaryDirectory(prefix=".tftas-", dir=folder) as scratch:
             save_for_hf(
@@ -99,6 +100,8 @@ def save_timm(model: nn.Module, folder: Path) -> None:
                 model_config={"label_names": list(names)} if names else None,
                 safe_serialization=True,
             )
+            # safetensors writes for the owner alone.
+            shutil.copymode(Path(scratch) / "config.json", Path(scratch) / "model.safetensors")
             _move_files(Path(scratch), folder)
     except (OSError, SafetensorError) as error:
         raise UnavailableError(f"{folder}: the model cannot be written ({error})") from error

@@ -87,7 +87,14 @@ def read_last(folder: Path) -> dict[str, Any] | None:
         missing = [name for name in _EXPECTED if name not in state]
         if missing:
             raise ValueError(f"it has no {missing[0]}")
-    except (OSError, EOFError, RuntimeError, ValueError, TypeError, pickle.UnpicklingError) as error:
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        pickle.UnpicklingError,
+    ) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UnavailableError(
             f"{path} is damaged ({reason}); delete it to start again, or copy another checkpoint"

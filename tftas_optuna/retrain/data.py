@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from timm.data import create_dataset, create_loader, resolve_data_config
@@ -132,7 +132,7 @@ def data_config(
         if (value := getattr(recipe, name)) is not None
     }
     config: dict[str, Any] = resolve_data_config(wanted, model=model)
-    model.pretrained_cfg.update(  # type: ignore[union-attr, operator]
+    cast("Any", model).pretrained_cfg.update(
         {name: config[name] for name in ("mean", "std", "interpolation", "crop_pct")},
         label_names=class_names,
     )
@@ -156,6 +156,11 @@ def make_loaders(
         # training could not catch up with it.
         persistent_workers=False,
     )
+    augmentation: dict[str, Any] = dict(
+        scale=recipe.scale,
+        ratio=recipe.ratio,
+        color_jitter=recipe.color_jitter,
+    )
     train = create_loader(
         images.train,
         is_training=True,
@@ -163,14 +168,12 @@ def make_loaders(
         re_prob=recipe.reprob,
         re_mode=recipe.remode,
         re_count=recipe.recount,
-        scale=recipe.scale,
-        ratio=recipe.ratio,
         hflip=recipe.hflip,
         vflip=recipe.vflip,
-        color_jitter=recipe.color_jitter,
         auto_augment=recipe.aa,
         num_aug_repeats=recipe.aug_repeats,
         interpolation=recipe.train_interpolation,
+        **augmentation,
         **shared,
     )
     val = create_loader(

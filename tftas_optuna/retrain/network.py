@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import timm
 import torch
@@ -147,6 +147,23 @@ def build_network(
     return model
 
 
+def read_model(folder: Path) -> nn.Module:
+    """Load a directory with ``config.json`` and ``model.safetensors``, as timm does.
+
+    Raises:
+        UnavailableError: It holds no model, or a damaged one.
+    """
+    if not (folder / "config.json").is_file():
+        raise UnavailableError(
+            f"{folder} holds no config.json; give a directory that `tftas-optuna retrain` finished"
+        )
+    try:
+        model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UnavailableError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+    return model
+
+
 def load_weights(model: nn.Module, source: str | Path) -> None:
     """Load a checkpoint; a classifier of another size is left out.
 
@@ -162,7 +179,7 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
     path = path / "model.safetensors" if path.is_dir() else path
     state = read_state(path)
     own = model.state_dict()
-    head = model.pretrained_cfg.get("classifier") or "head"  # type: ignore[union-attr]
+    head = cast("Any", model).pretrained_cfg.get("classifier") or "head"
     heads = (head,) if isinstance(head, str) else tuple(head)
     for name in list(state):
         if name.startswith(heads) and name in own and own[name].shape != state[name].shape:
@@ -184,17 +201,27 @@ def read_state(path: Path) -> dict[str, Tensor]:
         UnavailableError: It is missing, damaged or holds no tensors.
     """
     if not path.is_file():
-        raise UnavailableError(f"weights {path} do not exist; give a checkpoint, or one of"
-                               f" {', '.join(WEIGHTS)}")
+        raise UnavailableError(
+            f"weights {path} do not exist; give a checkpoint, or one of {', '.join(WEIGHTS)}"
+        )
     try:
         state: dict[str, Tensor] = load_state_dict(str(path), weights_only=True)
         if not state or not all(torch.is_tensor(value) for value in state.values()):
             raise ValueError("it holds no tensors by name")
     except (
-        OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, AttributeError,
-        pickle.UnpicklingError, SafetensorError,
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        pickle.UnpicklingError,
+        SafetensorError,
     ) as error:
-        raise UnavailableError(f"{path} is no readable checkpoint: {_first_line(error)}") from error
+        raise UnavailableError(
+            f"{path} is no readable checkpoint: {_first_line(error)}"
+        ) from error
     return state
 
 
@@ -232,9 +259,7 @@ def _of_architecture(
     search: dict[str, Any] | None = None,
 ) -> Network:
     arch.costs(img_size=img_size)  # says so where the image is too small
-    return Network(
-        label, f"tftas_{arch.family}", arch, img_size, in_chans, num_classes, search
-    )
+    return Network(label, f"tftas_{arch.family}", arch, img_size, in_chans, num_classes, search)
 
 
 def _stem(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import timm
 import torch
@@ -145,9 +145,7 @@ class Training:
             total += loss
             shown = update % recipe.log_interval == 0
             lr = max(group["lr"] for group in self.optimizer.param_groups)
-            callback(
-                Step(epoch, step, self.steps, self.world.mean(loss) if shown else None, lr)
-            )
+            callback(Step(epoch, step, self.steps, self.world.mean(loss) if shown else None, lr))
         mean = self.world.mean(total / self.steps)
         if not math.isfinite(mean):
             raise UnavailableError(
@@ -170,7 +168,7 @@ class Training:
         return {name: metrics[name] for name in ("loss", "top1", "top5")}
 
     def _update(self, batches: Iterator[Batch]) -> Tensor:
-        recipe, parts = self.recipe, self.recipe.grad_accum_steps
+        parts = self.recipe.grad_accum_steps
         total = torch.zeros((), device=self.world.device)
         for part in range(parts):
             images, targets = next(batches)
@@ -244,7 +242,7 @@ def _make_teacher(
             " give a teacher trained on these classes"
         )
     teacher.to(device).eval().requires_grad_(False)
-    shape = (1, *student.pretrained_cfg["input_size"])  # type: ignore[index]
+    shape = (1, *cast("Any", student).pretrained_cfg["input_size"])
     try:
         with torch.no_grad():
             teacher(torch.zeros(shape, device=device))
@@ -256,7 +254,7 @@ def _make_teacher(
 
 
 def _make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    extra = {"eps": recipe.opt_eps, "betas": recipe.opt_betas}
+    extra: dict[str, Any] = {"eps": recipe.opt_eps, "betas": recipe.opt_betas}
     try:
         return create_optimizer_v2(
             model,
