@@ -13,18 +13,25 @@ PRESETS = ("autoformer-tiny", "autoformer-small", "autoformer-base")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PRESETS)
-def test_two_routes_and_the_textbook_agree_at_full_size(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "count"), [("autoformer-tiny", 5), ("autoformer-small", 2), ("autoformer-base", 1)]
+)
+def test_two_routes_agree_at_full_size(name: str, count: int) -> None:
     space = get_space(name)
     scorer = Scorer(space)
     rng = np.random.default_rng(0)
-    for i in range(20):
+    for _ in range(count):
         arch = space.sample(rng)
-        score = scorer(arch)
-        assert score_model(scorer.subnet(arch)) == pytest.approx(score, rel=1e-4)
-        if i == 0:
-            slow = textbook.dss(arch, scorer.supernet.state_dict, 224)
-            assert score == pytest.approx(slow, rel=2e-5)
+        assert score_model(scorer.subnet(arch)) == pytest.approx(scorer(arch), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_the_textbook_agrees_at_full_size() -> None:
+    space = get_space("autoformer-tiny")
+    scorer = Scorer(space)
+    arch = space.sample(np.random.default_rng(0))
+    slow = textbook.dss(arch, scorer.supernet.state_dict, 224)
+    assert scorer(arch) == pytest.approx(slow, rel=2e-5)
 
 
 def test_the_textbook_agrees_to_the_last_digits_in_float64(small_space: AutoFormerSpace) -> None:

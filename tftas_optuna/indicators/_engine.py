@@ -68,7 +68,6 @@ class Engine:
         self._indicator = indicator
         self._fidelity = fidelity
         self._precision = precision
-        self._rank = _RANK
         # Relative error of a score that the range finders together may leave.
         self._tolerance = 1e-10 if supernet.dtype == torch.float64 else 2e-5
         if precision != "highest":
@@ -81,7 +80,7 @@ class Engine:
             while members:
                 chunk = members[: self.batch_size]
                 try:
-                    values = self._score([archs[i] for i in chunk])
+                    values, _ = self._settle([archs[i] for i in chunk])
                 except torch.OutOfMemoryError:
                     if len(chunk) == 1:
                         raise
@@ -99,21 +98,25 @@ class Engine:
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
         """Score one candidate layer by layer, in forward order."""
-        self._score([arch])  # Finds the rank that is enough.
+        _, rank = self._settle([arch])
         with self._mode():
             rows = [
                 layer_score(trace.name, trace.role, trace.shapes[0], terms)
-                for trace, terms in self._terms([arch])
+                for trace, terms in self._terms([arch], rank)
             ]
         return rows[::-1]
 
-    def _score(self, archs: Sequence[Architecture]) -> list[float]:
-        """Score candidates that the supernet runs together."""
+    def _settle(self, archs: Sequence[Architecture]) -> tuple[list[float], int]:
+        """Score candidates that the supernet runs together, at the lowest rank that is enough.
+
+        Every call starts from the same rank, so that a score depends on nothing scored before.
+        """
+        rank = _RANK
         while True:
             with self._mode(), self._finite():
                 totals = torch.zeros(len(archs), dtype=torch.float64, device=self.supernet.device)
                 errors = torch.zeros_like(totals)
-                for _, terms in self._terms(archs):
+                for _, terms in self._terms(archs, rank):
                     totals[: len(terms.values)] += terms.values
                     errors[: len(terms.values)] += terms.errors
                 # The only wait for the device.
@@ -121,13 +124,15 @@ class Engine:
             if not all(math.isfinite(score) for score in found):
                 raise self._overflow()
             if all(e <= self._tolerance * s for s, e in zip(found, lacking, strict=True)):
-                return list(found)
-            self._rank *= 2
+                return list(found), rank
+            rank *= 2
 
-    def _terms(self, archs: Sequence[Architecture]) -> Iterator[tuple[LinearTrace, LayerTerms]]:
+    def _terms(
+        self, archs: Sequence[Architecture], rank: int
+    ) -> Iterator[tuple[LinearTrace, LayerTerms]]:
         gradients_of = FIDELITIES[self._fidelity]
         for trace in self.supernet.traces(archs, fidelity=self._fidelity):  # type: ignore[arg-type]
-            gradients = gradients_of(trace.delta, trace.x, self._rank)
+            gradients = gradients_of(trace.delta, trace.x, rank)
             yield (
                 trace,
                 self._indicator.layer(
