@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import resource
 import shutil
@@ -11,10 +12,18 @@ import pytest
 import torch
 from images import draw_images
 
-from tftas_optuna import TftasError
+from tftas_optuna import TftasError, pareto_front, search
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.retrain import folder
-from tftas_optuna.retrain.network import Network, build_network, read_model, resolve_network
+from tftas_optuna.retrain.network import (
+    Network,
+    build_network,
+    candidate_network,
+    read_model,
+    resolve_network,
+)
+from tftas_optuna.spaces import AutoFormerSpace
+from tftas_optuna.study.settings import StudySettings
 
 Train = Callable[..., dict[str, Any]]
 
@@ -132,6 +141,16 @@ def test_networks_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architecture": "nonesuch", "pretrained_cfg": {}}')
     with pytest.raises(UnavailableError, match="cannot be loaded"):
         read_model(tmp_path)
+
+
+def test_a_space_named_by_an_attacker_stays_inside(small_space: AutoFormerSpace) -> None:
+    study = search(small_space, n_trials=2, population_size=2, img_size=32, device="cpu")
+    (candidate, *_) = pareto_front(study)
+    settings = dataclasses.replace(
+        StudySettings.read(study), space=dataclasses.replace(small_space, name="../../evil")
+    )
+    with pytest.raises(TftasError, match="cannot start a file name"):
+        candidate_network(candidate, settings)
 
 
 def test_too_little_disk(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,10 @@ import yaml
 from tftas_optuna import Scorer
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.retrain import load_recipe
+from tftas_optuna.retrain.data import DataSource
+from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.network import Network, build_network, candidate_network
-from tftas_optuna.retrain.run import Epoch
+from tftas_optuna.retrain.run import Epoch, retrain
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.front import pareto_front
 from tftas_optuna.study.loop import search
@@ -216,6 +218,24 @@ def test_a_timm_model_for_comparison(train: Any, tmp_path: Path) -> None:
     result = train(tmp_path / "out", network=Network("t", "test_vit", img_size=32), epochs=1)
     assert result["n_params"] > 300_000
     assert timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).num_classes == 3
+
+
+def test_grey_images(train: Any, tiny: Network, tmp_path: Path) -> None:
+    grey = dataclasses.replace(tiny, in_chans=1)
+    assert (
+        train(tmp_path / "out", network=grey, epochs=1)["n_params"]
+        == -16 * 16 * 2 + (train(tmp_path / "rgb", epochs=1)["n_params"])
+    )
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True)
+    assert model(torch.zeros(1, 1, 8, 8)).shape == (1, 3)
+
+
+def test_a_data_set_of_torchvision(images: Path, tiny: Network, tmp_path: Path) -> None:
+    source = DataSource(images, dataset="torch/image_folder", val_split="val")
+    recipe = load_recipe("quick", {"epochs": 1, "warmup_epochs": 0, "batch_size": 8})
+    world = World(torch.device("cpu"))
+    result = retrain(tiny, recipe, source, tmp_path / "out", world=world)
+    assert (result["n_train"], result["n_val"]) == (72, 21)
 
 
 def test_tensorboard_sees_the_same(train: Any, tmp_path: Path) -> None:

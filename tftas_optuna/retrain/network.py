@@ -16,6 +16,7 @@ from timm.utils import random_seed
 import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.export.files import check_prefix
 from tftas_optuna.spaces import published_architectures, space_from_dict
 from tftas_optuna.supernet import SUPERNETS
 
@@ -90,9 +91,13 @@ def resolve_network(name: str, *, img_size: int | None = None) -> Network:
 
 
 def candidate_network(candidate: Candidate, settings: StudySettings) -> Network:
-    """Give the network of one trial of a study."""
+    """Give the network of one trial of a study.
+
+    Raises:
+        TftasError: The name of the study's space is no plain file name.
+    """
     return _of_architecture(
-        f"{settings.space.name}-trial{candidate.trial:05d}",
+        f"{check_prefix(settings.space.name)}-trial{candidate.trial:05d}",
         candidate.architecture,
         img_size=settings.img_size,
         num_classes=settings.num_classes,
