@@ -77,21 +77,17 @@ def candidate_table(candidates: Sequence[Candidate], title: str) -> Table:
 def training_table(rows: Sequence[dict[str, Any]], title: str) -> Table:
     """Lay results of trainings out for the terminal."""
     table = Table(title=title, title_justify="left")
-    table.add_column("network", overflow="fold")
-    for heading in ("top-1 %", "top-5 %", "loss", "best top-1 %", "params", "epochs", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("directory", overflow="fold")
+    for heading in ("top-1 %", "top-5 %", "loss", "params", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            row["name"],
+            row["out"],
             _percent(row["top1"]),
             _percent(row["top5"]),
             f"{row['loss']:.4f}",
-            _percent(row["best_top1"]),
             short(row["n_params"]),
-            str(row["epochs"]),
             f"{row['seconds']:,.0f} s",
-            row["out"],
         )
     return table
 
