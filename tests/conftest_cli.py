@@ -24,7 +24,8 @@ def tftas() -> Run:
         return subprocess.run(
             [sys.executable, "-m", "tftas_optuna", *args],
             cwd=cwd,
-            env={"PATH": "/usr/bin:/bin", "HOME": str(cwd), **env},
+            # Threads of several processes on the same cores wait for each other.
+            env={"PATH": "/usr/bin:/bin", "HOME": str(cwd), "OMP_NUM_THREADS": "1", **env},
             capture_output=True,
             text=True,
             timeout=120,

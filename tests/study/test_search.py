@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from tftas_optuna import DSSObjective, Scorer, TftasError, pareto_front, search
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.study.loop import SearchProgress
+from tftas_optuna.study.progress import SearchProgress
 from tftas_optuna.study.settings import StudySettings
 
 Search = Callable[..., optuna.Study]
@@ -200,13 +200,13 @@ def test_a_long_study_is_resumed_without_recursion(
     study = run(n_trials=2, storage=storage, population_size=2)
     trial: FrozenTrial = study.trials[0]
     for generation in range(1, 1200):
-        for _ in range(2):
+        for i in range(2):
             study.add_trial(
                 optuna.create_trial(
                     params=trial.params,
                     distributions=trial.distributions,
                     values=trial.values,
-                    system_attrs={"NSGAIISampler:generation": generation},
+                    system_attrs={"tftas_optuna:place": [0, generation, i]},
                 )
             )
     study = run(n_trials=2, storage=storage, population_size=2)

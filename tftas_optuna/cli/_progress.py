@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from tftas_optuna.study.loop import SearchProgress
+    from tftas_optuna.study.progress import SearchProgress
 
 _PLAIN_SECONDS = 10.0
 

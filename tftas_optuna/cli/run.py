@@ -15,9 +15,11 @@ from tftas_optuna.cli._options import (
     storage_options,
     verbosity_options,
 )
+from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
     from tftas_optuna.study.metrics import CostName
+    from tftas_optuna.study.progress import SearchProgress
 
 _SHOWN = 20
 
@@ -41,11 +43,23 @@ _SHOWN = 20
 )
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to search.")
 @click.option(
+    "--patience",
+    type=click.IntRange(min=1),
+    help="Stop when this many generations have added less than 0.1 % to the hypervolume.",
+)
+@click.option(
+    "--sampler",
+    type=click.Choice(["nsgaii", "nsgaiii", "tpe", "random"]),
+    default="nsgaii",
+    show_default=True,
+    help="How candidates are proposed.",
+)
+@click.option(
     "--population-size",
     type=click.IntRange(min=2),
     default=50,
     show_default=True,
-    help="Trials of one generation of NSGA-II.",
+    help="Trials of one generation.",
 )
 @click.option(
     "--seed",
@@ -71,6 +85,21 @@ _SHOWN = 20
 )
 @budget_options
 @click.option("--params-min", type=Amount(), help="Least parameters, such as 5M.")
+@click.option(
+    "--seed-arch",
+    "seed_archs",
+    metavar="NAME|FILE",
+    multiple=True,
+    help="Architecture to start from: an exported file, or a published one by name. Repeatable.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes to score in: one for each GPU, or with one CPU thread each.",
+)
+@click.option("--cluster", metavar="URL", help="Dask scheduler to score on, tcp://host:8786.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option(
     "--img-size", type=click.IntRange(1, 4096), default=224, show_default=True, help="Input size."
@@ -95,6 +124,8 @@ def run(
     study_name: str | None,
     n_trials: int,
     timeout: float | None,
+    patience: int | None,
+    sampler: str,
     population_size: int,
     seed: int,
     fidelity: str,
@@ -102,6 +133,9 @@ def run(
     params_max: float | None,
     params_min: float | None,
     macs_max: float | None,
+    seed_archs: tuple[str, ...],
+    workers: int,
+    cluster: str | None,
     device: str,
     img_size: int,
     num_classes: int,
@@ -112,11 +146,13 @@ def run(
 
     A study that exists is continued. Ctrl-C stops and keeps what is scored.
     """
+    from tftas_optuna.cli._interrupts import Interrupts
     from tftas_optuna.cli._progress import ProgressDisplay
     from tftas_optuna.export.files import check_directory
-    from tftas_optuna.spaces import get_space
+    from tftas_optuna.spaces import find_architecture, get_space
 
     space = get_space(space_name)
+    start = [find_architecture(name) for name in seed_archs]
     if out is not None:
         check_directory(out)
     bounds: dict[CostName, tuple[float | None, float | None]] = {
@@ -127,7 +163,12 @@ def run(
 
     name = study_name or space.name
     title = f"{space.name}, seed {seed}" + (f", {fidelity}" if fidelity != "exact" else "")
-    with ProgressDisplay(title, n_trials, quiet=quiet) as display:
+    with ProgressDisplay(title, n_trials, quiet=quiet) as display, Interrupts() as interrupts:
+
+        def update(progress: SearchProgress) -> None:
+            display.update(progress)
+            interrupts.check()
+
         try:
             search(
                 space,
@@ -135,24 +176,36 @@ def run(
                 storage=storage,
                 study_name=name,
                 constraints=bounds,
+                sampler=sampler,
                 population_size=population_size,
                 seed=seed,
                 n_seeds=n_seeds,
+                start=start,
                 fidelity=fidelity,
                 device=device,
                 img_size=img_size,
                 num_classes=num_classes,
+                workers=workers,
+                cluster=cluster,
                 timeout=timeout,
-                callback=display.update,
+                patience=patience,
+                callback=update,
             )
         except KeyboardInterrupt:
             display.close()
-            click.echo(
-                f"Interrupted; {display.n_study} trials are kept. Go on with the same command.",
-                err=True,
-            )
-            raise
+            _say_what_is_kept(storage, name)
+            raise SystemExit(interrupts.exit_code) from None
     _finish(storage, name, out, quiet)
+
+
+def _say_what_is_kept(storage: str, study_name: str) -> None:
+    from tftas_optuna.study.storage import load_study
+
+    try:
+        kept = len(load_study(storage, study_name).get_trials(deepcopy=False))
+    except UnavailableError:
+        kept = 0
+    click.echo(f"Interrupted; {kept} trials are kept. Go on with the same command.", err=True)
 
 
 def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> None:

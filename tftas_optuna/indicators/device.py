@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from tftas_optuna.errors import TftasError
@@ -29,3 +31,11 @@ def resolve_device(device: str | torch.device) -> torch.device:
             f"device {str(resolved)!r} is not there: {count} CUDA devices found; use auto or cpu"
         )
     return resolved
+
+
+def gpu_names() -> list[str]:
+    """Give the GPUs of this process as ``CUDA_VISIBLE_DEVICES`` names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not torch.cuda.is_available():
+        return []
+    return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]

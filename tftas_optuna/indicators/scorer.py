@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from tftas_optuna.indicators.dss import LayerScore
     from tftas_optuna.spaces import SearchSpace
 
-_MOST_AT_ONCE = {"exact": 64, "collapsed": 1024}
-_CPU_AT_ONCE = {"exact": 1, "collapsed": 256}
+_AT_ONCE = {
+    ("exact", "cpu"): 1,
+    ("collapsed", "cpu"): 256,
+    ("exact", "cuda"): 64,
+    ("collapsed", "cuda"): 1024,
+}
 
 
 class Scorer:
@@ -163,9 +167,15 @@ def check_fidelity(fidelity: str) -> str:
     return fidelity
 
 
+def most_at_once(fidelity: str, device_type: str) -> int:
+    """Give the candidates of one pass beyond which more gain nothing, memory permitting."""
+    return _AT_ONCE[fidelity, device_type]
+
+
 def _fitting(pass_bytes: int, fidelity: str, device: torch.device) -> int:
     """Candidates that fit into half of the free memory; on a CPU, what its caches like."""
+    most = most_at_once(fidelity, device.type)
     if device.type != "cuda":
-        return _CPU_AT_ONCE[fidelity]
+        return most
     free, _ = torch.cuda.mem_get_info(device)
-    return max(1, min(_MOST_AT_ONCE[fidelity], free // 2 // pass_bytes))
+    return max(1, min(most, free // 2 // pass_bytes))

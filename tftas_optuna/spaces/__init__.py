@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tftas_optuna.architecture import Architecture, read_yaml
+from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.spaces._base import SearchSpace
 from tftas_optuna.spaces.autoformer import AutoFormerSpace
@@ -16,6 +16,7 @@ SPACES: dict[str, Any] = {"autoformer": AutoFormerSpace}
 __all__ = [
     "AutoFormerSpace",
     "SearchSpace",
+    "find_architecture",
     "get_space",
     "published_architectures",
     "space_from_dict",
@@ -75,6 +76,25 @@ def published_architectures() -> dict[str, Architecture]:
         name: Architecture.from_dict(entry["architecture"])
         for name, entry in _data("published.yaml").items()
     }
+
+
+def find_architecture(name_or_path: str | Path) -> Architecture:
+    """Get a published architecture by name, or read one from an exported file.
+
+    Raises:
+        TftasError: There is no such name.
+        UnavailableError: The file cannot be read or holds no architecture.
+    """
+    published = published_architectures()
+    if str(name_or_path) in published:
+        return published[str(name_or_path)]
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml", ".json") and not path.is_file():
+        raise TftasError(
+            f"unknown architecture {str(name_or_path)!r}; known: {', '.join(published)}, or the"
+            " path of an exported file"
+        )
+    return read_architecture(path)[0]
 
 
 def _presets() -> dict[str, dict[str, Any]]:

@@ -1,65 +1,59 @@
-"""The search loop: NSGA-II in memory, generation by generation, into the user's storage."""
+"""The search loop: generation by generation, scored at once, stored as a whole."""
 
 from __future__ import annotations
 
+import datetime
+import json
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import optuna
-from optuna.samplers import NSGAIISampler
+from optuna.exceptions import DuplicatedStudyError
 from optuna.trial import TrialState
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators import Scorer
-from tftas_optuna.indicators.device import resolve_device
 from tftas_optuna.indicators.scorer import check_fidelity
-from tftas_optuna.study.front import as_candidate, hypervolume
+from tftas_optuna.indicators.task import ScoringTask
+from tftas_optuna.study.evaluations import Evaluations
+from tftas_optuna.study.executors import (
+    ScoringPool,
+    Workplace,
+    dask_cluster,
+    this_process,
+    worker_processes,
+)
+from tftas_optuna.study.flush import make_flush
+from tftas_optuna.study.front import as_candidate
+from tftas_optuna.study.islands import claim_island
 from tftas_optuna.study.metrics import check_bounds, check_metrics
-from tftas_optuna.study.objective import DSSObjective, record
+from tftas_optuna.study.place import PLACE_KEY, Place, place_of
+from tftas_optuna.study.progress import RunningFront, SearchProgress
+from tftas_optuna.study.proposals import Proposal, Proposer
 from tftas_optuna.study.rescore import rescore_front
+from tftas_optuna.study.rescue import merge_rescued
+from tftas_optuna.study.samplers import make_sampler, own_population_size, sampler_name
 from tftas_optuna.study.settings import StudySettings
-from tftas_optuna.study.storage import open_storage
+from tftas_optuna.study.storage import open_storage, storage_file
+from tftas_optuna.study.writer import TrialWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import FrozenTrial
 
+    from tftas_optuna.architecture import Architecture
     from tftas_optuna.spaces import SearchSpace
+    from tftas_optuna.study.islands import Claim
     from tftas_optuna.study.metrics import CostName
-    from tftas_optuna.study.objective import Evaluation
 
-# The front is measured at most this often while a generation is scored.
-_FRONT_SECONDS = 1.0
-_GENERATION = NSGAIISampler._get_generation_key()
-
-
-class SearchProgress(NamedTuple):
-    """Where a search stands; given to the callback before the first and after every trial.
-
-    Attributes:
-        n_done: Trials of this run so far.
-        n_trials: Trials this run was asked for.
-        n_study: Trials of the whole study that are safe in its storage.
-        generation: The generation in hand, from 0.
-        seconds: Time since the first trial of this run.
-        scoring_seconds: Time of it spent on scores.
-        front_size: Trials on the front of the study, as of a moment ago.
-        hypervolume: Hypervolume of that front; see :func:`tftas_optuna.study.front.hypervolume`.
-    """
-
-    n_done: int
-    n_trials: int
-    n_study: int
-    generation: int
-    seconds: float
-    scoring_seconds: float
-    front_size: int
-    hypervolume: float
+# A front whose hypervolume grows by less than this has stalled.
+_STALLED = 1e-3
+_STORAGE_PATIENCE = 60.0
 
 
 def search(
@@ -70,53 +64,76 @@ def search(
     study_name: str | None = None,
     metrics: Sequence[str] = ("dss", "n_params"),
     constraints: Mapping[CostName, tuple[float | None, float | None]] | None = None,
+    sampler: str | BaseSampler = "nsgaii",
     population_size: int = 50,
     seed: int = 0,
     n_seeds: int = 1,
+    start: Sequence[Architecture] = (),
     fidelity: str = "exact",
     device: str = "auto",
     img_size: int = 224,
     num_classes: int = 1000,
+    workers: int = 1,
+    cluster: str | None = None,
     timeout: float | None = None,
+    patience: int | None = None,
     callback: Callable[[SearchProgress], None] | None = None,
 ) -> Study:
-    """Search a space with NSGA-II and keep every trial in an ordinary Optuna study.
+    """Search a space and keep every trial in an ordinary Optuna study.
 
     A study of the same name in the storage is continued. The randomness of a generation derives
-    from the seed and the generation's number alone, so a run that was cut off and continued
-    leaves the same trials as one that was not. When interrupted (``KeyboardInterrupt``), what is
+    from the seed and the generation's number alone, and scores do not depend on where they are
+    computed: a run that was cut off and continued leaves the same trials as one that was not,
+    with one worker or many. No architecture is tried twice as long as there are others, and none
+    out of bounds as long as others are near. When interrupted (``KeyboardInterrupt``), what is
     scored is stored before the exception goes on.
+
+    Several searches may work on one study at the same time: each takes in what the others found.
 
     Args:
         space: The search space.
         n_trials: Trials to add.
-        storage: An Optuna storage, a database URL or the path of a journal file; None for
-            memory.
+        storage: An Optuna storage, or one as :func:`tftas_optuna.study.storage.open_storage`
+            takes it; None for memory.
         study_name: Name of the study; by default the space's.
         metrics: Objectives out of ``"dss"``, ``"n_params"`` and ``"macs"``.
         constraints: Lowest and highest allowed value by cost name; see :class:`DSSObjective`.
+        sampler: ``"nsgaii"``, ``"nsgaiii"``, ``"tpe"``, ``"random"``, or an Optuna sampler. The
+            randomness of such an object is its own, so a continued run differs.
         population_size: Trials of one generation.
         seed: Seed of the sampler and of the supernet.
         n_seeds: Supernets to average over.
+        start: Architectures to try first; they join the population.
         fidelity: How the indicator is computed; see :class:`tftas_optuna.Scorer`. A collapsed
             search re-scores its final front exactly, see :mod:`tftas_optuna.study.rescore`.
         device: Where it is computed.
         img_size: Height and width of the input, in pixels.
         num_classes: Outputs of the classifier.
-        timeout: Seconds after which no further trial is started; None for no limit.
-        callback: Called before the first and after every trial.
+        workers: Processes of this machine to score in. With more than one, a script needs the
+            usual ``if __name__ == "__main__"``.
+        cluster: Address of a Dask scheduler to score on instead.
+        timeout: Seconds after which no further score is begun; None for no limit.
+        patience: Generations after which to stop when they have added less than 0.1 % to the
+            front's hypervolume; None never stops for that.
+        callback: Called before the first and after every trial. What it raises ends the search.
 
     Returns:
         The study, with metric names and with user attributes that say what made it.
 
     Raises:
-        TftasError: An argument is out of range, the constraints exclude the whole space, the
-            storage cannot be reached, or the study was made with other settings.
+        TftasError: An argument is out of range, the constraints exclude the whole space, an
+            architecture to start from is not in it, the storage or the cluster cannot be reached,
+            or the study was made with other settings.
     """
     if n_trials < 1:
         raise TftasError(f"n_trials is {n_trials}, allowed is 1 or more")
+    population_size = own_population_size(sampler) or population_size
     if population_size < 2:
         raise TftasError(f"population_size is {population_size}, allowed is 2 or more")
+    if patience is not None and patience < 1:
+        raise TftasError(f"patience is {patience}, allowed is 1 or more")
+    if isinstance(sampler, str):
+        make_sampler(sampler, population_size, seed)
     sizes: dict[str, Any] = {"img_size": img_size, "num_classes": num_classes}
     settings = StudySettings(
         space=space,
@@ -128,172 +145,303 @@ def search(
         head_weight=1.0,
         bounds=check_bounds(constraints, space, **sizes),
         population_size=population_size,
+        sampler=sampler_name(sampler),
         **sizes,
     )
-    found = resolve_device(device)
-    opened = open_storage(storage, create=True) if storage is not None else None
-    study = _open_study(opened, study_name or space.name, settings)
-    scorer = Scorer(space, fidelity=fidelity, seed=seed, n_seeds=n_seeds, device=found, **sizes)
-    objective = DSSObjective(space, metrics=metrics, constraints=constraints, scorer=scorer)
-    run = _Run(study, objective, settings, n_trials, callback)
-    run.go(time.monotonic() + timeout if timeout is not None else None)
-    if fidelity != "exact":
-        rescore_front(study, device=found)
+    for arch in start:
+        space.encode(arch)
+    pool = ScoringPool(_task(settings, device), _workplace(workers, cluster, device))
+    try:
+        opened = open_storage(storage, create=True) if storage is not None else None
+        study, opened = _open_study(opened, study_name or space.name, settings)
+        claim = claim_island(opened, study.study_name, storage_file(storage))
+        try:
+            merge_rescued(study, settings, make_flush(study, opened))
+            proposer = Proposer(settings, sampler, population_size, claim.island, start)
+            run = _Run(study, opened, settings, proposer, pool, claim, n_trials, callback)
+            run.go(time.monotonic() + timeout if timeout is not None else None, patience)
+            if fidelity != "exact":
+                rescore_front(study, pool)
+        finally:
+            claim.release()
+    finally:
+        pool.close()
     return study
 
 
-def _open_study(storage: BaseStorage | None, name: str, settings: StudySettings) -> Study:
-    if storage is None or name not in optuna.get_all_study_names(storage):
+def _task(settings: StudySettings, device: str) -> ScoringTask:
+    return ScoringTask(
+        space=json.dumps(settings.space.to_dict()),
+        indicator=settings.indicator,
+        fidelity=settings.fidelity,
+        seed=settings.seed,
+        n_seeds=settings.n_seeds,
+        img_size=settings.img_size,
+        num_classes=settings.num_classes,
+        head_weight=settings.head_weight,
+        device=device,
+    )
+
+
+def _workplace(workers: int, cluster: str | None, device: str) -> Workplace:
+    if cluster is not None:
+        if workers != 1:
+            raise TftasError(f"workers is {workers} and there is a cluster too; give one of them")
+        return dask_cluster(cluster)
+    return this_process() if workers == 1 else worker_processes(workers, device)
+
+
+def _open_study(
+    storage: BaseStorage | None, name: str, settings: StudySettings
+) -> tuple[Study, BaseStorage]:
+    storage = storage if storage is not None else optuna.storages.InMemoryStorage()
+    try:
         study = optuna.create_study(
             storage=storage, study_name=name, directions=settings.directions
         )
-        settings.write(study)
-        return study
-    study = optuna.load_study(study_name=name, storage=storage)
+    except DuplicatedStudyError:
+        study = optuna.load_study(study_name=name, storage=storage)
     if not study.get_trials(deepcopy=False) and not StudySettings.recorded(study):
-        # Cut off between its creation and the record of its settings.
+        # New, or cut off between its creation and the record of its settings.
         settings.write(study)
     settings.check_continues(study)
-    return study
+    return study, storage
 
 
 class _Run:
-    """One call of :func:`search`: a study in memory that runs ahead of the stored one."""
+    """One call of :func:`search`."""
 
     def __init__(
         self,
         study: Study,
-        objective: DSSObjective,
+        storage: BaseStorage,
         settings: StudySettings,
+        proposer: Proposer,
+        pool: ScoringPool,
+        claim: Claim,
         n_trials: int,
         callback: Callable[[SearchProgress], None] | None,
     ) -> None:
         assert settings.population_size is not None
         self._study = study
-        self._objective = objective
+        self._storage = storage
         self._settings = settings
         self._population_size = settings.population_size
-        self._distributions = settings.space.distributions()
+        self._distributions: dict[str, BaseDistribution] = dict(settings.space.distributions())
+        self._proposer = proposer
+        self._pool = pool
+        self._claim = claim
         self._n_trials = n_trials
         self._callback = callback
-        self._memory = optuna.create_study(directions=settings.directions)
-        self._at_once = objective.scorer.batch_size
+        self._evaluations = Evaluations(settings)
+        self._known: set[Architecture] = set()
+        self._front = RunningFront(settings)
+        self._origins: Counter[str] = Counter()
+        self._arrived: list[FrozenTrial] = []
+        self._volumes: list[float] = []
         self._done = 0
-        self._stored = 0
+        self._n_before = 0
         self._scoring_seconds = 0.0
-        self._front: tuple[int, float] = (0, 0.0)
-        self._start = self._measured = time.monotonic()
-
-    def go(self, deadline: float | None) -> None:
-        """Run generations until the trials are done or the deadline has passed."""
-        generation, partial = self._resume()
-        self._measure_front()
+        self._generation = 0
         self._start = time.monotonic()
-        self._report(generation)
-        while self._done < self._n_trials and not _passed(deadline):
-            self._generation(generation, partial, deadline)
-            self._measure_front()
-            self._report(generation)
-            generation, partial = generation + 1, []
 
-    def _resume(self) -> tuple[int, list[FrozenTrial]]:
-        """Load the stored trials; give the generation to go on with and its trials so far.
+    def go(self, deadline: float | None, patience: int | None) -> None:
+        """Run generations until the trials are done, time is up, or the front stalls."""
+        partial, last_number = self._resume()
+        self._writer = TrialWriter(
+            self._study,
+            self._storage,
+            self._settings,
+            self._claim,
+            last_number=last_number,
+            patience=_STORAGE_PATIENCE,
+            meanwhile=self._report,
+        )
+        self._start = time.monotonic()
+        try:
+            self._report()
+            while self._done < self._n_trials and not self._over(deadline, patience):
+                self._one_generation(partial, deadline)
+                partial = []
+                self._report()
+        except BaseException:
+            self._writer.hurry()
+            self._writer.close()
+            raise
+        self._writer.close()
+        self._report()
 
-        The trials of a generation that is not full stay out of memory: the generation is asked
-        for again as a whole, and these are its first trials.
+    def _resume(self) -> tuple[list[FrozenTrial], int]:
+        """Learn the stored trials as if they had just been run.
+
+        Returns:
+            The trials so far of the generation to go on with, and the number of the last trial
+            of the generations before.
         """
-        stored = [
-            trial
-            for trial in self._study.get_trials(deepcopy=False)
-            if trial.state == TrialState.COMPLETE
-        ]
-        self._stored = len(stored)
-        for trial in stored:
-            known = as_candidate(trial, self._settings)
-            spread = trial.user_attrs.get("dss_sd")
-            self._objective.remember(known.architecture, known.dss, spread)
-        sizes = Counter(trial.system_attrs.get(_GENERATION, -1) for trial in stored)
-        generation = max(sizes, default=-1)
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        self._n_before = len(trials)
+        for trial in trials:
+            self._remember(trial)
+        generations, others = self._sort(trials)
         partial: list[FrozenTrial] = []
-        if generation >= 0 and sizes[generation] < self._population_size:
-            partial = [t for t in stored if t.system_attrs.get(_GENERATION) == generation]
-        else:
-            generation += 1
-        kept = {trial.number for trial in partial}
-        self._memory.add_trials([trial for trial in stored if trial.number not in kept])
-        # One generation after the other: without this, Optuna rebuilds parents recursively. The
-        # generation in hand is left to its first trial, which sees parents in another order.
-        sampler = NSGAIISampler(population_size=self._population_size)
-        for past in range(1, generation):
-            sampler.get_parent_population(self._memory, past)
-        return generation, partial
+        if generations and len(generations[-1]) < self._population_size:
+            partial = generations.pop()
+        ends = [own[-1].number for own in generations]
+        began = generations[0][0].number if generations else len(trials)
+        before = [trial for trial in others if trial.number < began]
+        self._learn(before)
+        for generation, own in enumerate(generations):
+            self._proposer.begin(generation)
+            self._end_generation(own)
+            # What others published along a generation is known one generation later.
+            self._arrived = [
+                trial
+                for trial in others
+                if generation and ends[generation - 1] < trial.number < ends[generation]
+            ]
+        self._front.add(partial)
+        return partial, ends[-1] if ends else -1
 
-    def _generation(
-        self, generation: int, partial: list[FrozenTrial], deadline: float | None
-    ) -> None:
-        seed = np.random.SeedSequence((self._settings.seed, generation)).generate_state(1)[0]
-        self._memory.sampler = NSGAIISampler(population_size=self._population_size, seed=int(seed))
-        asked = [
-            self._memory.ask(fixed_distributions=dict(self._distributions))
-            for _ in range(self._population_size)
-        ]
-        if [t.params for t in partial] == [t.params for t in asked[: len(partial)]]:
-            again = asked[: len(partial)]
-            for trial, evaluation in zip(again, self._evaluate(again), strict=True):
-                record(trial, evaluation)
-                self._memory.tell(trial, evaluation.values)
+    def _sort(
+        self, trials: Sequence[FrozenTrial]
+    ) -> tuple[list[list[FrozenTrial]], list[FrozenTrial]]:
+        """Tell the generations of this search from what came from elsewhere."""
+        generations: list[list[FrozenTrial]] = []
+        others = []
+        for trial in trials:
+            place = place_of(trial)
+            if place is None or place.island != self._claim.island:
+                others.append(trial)
+                continue
+            while len(generations) <= place.generation:
+                generations.append([])
+            generations[place.generation].append(trial)
+        return generations, others
+
+    def _remember(self, trial: FrozenTrial) -> None:
+        found = as_candidate(trial, self._settings)
+        self._evaluations.remember(found.architecture, found.dss, trial.user_attrs.get("dss_sd"))
+
+    def _learn(self, trials: Sequence[FrozenTrial]) -> None:
+        self._proposer.learn(trials)
+        self._front.add(trials)
+        self._known.update(self._settings.space.decode(trial.params) for trial in trials)
+
+    def _end_generation(self, own: Sequence[FrozenTrial]) -> None:
+        self._learn([*own, *self._arrived])
+        self._arrived = []
+        self._generation += 1
+        self._volumes.append(self._front.hypervolume)
+
+    def _one_generation(self, partial: list[FrozenTrial], deadline: float | None) -> None:
+        """Propose, score and hand over a generation, of which some may be stored already."""
+        self._proposer.begin(self._generation)
+        proposals = self._proposer.propose(self._generation, self._known)
+        new = [p.architecture for p in proposals if p.architecture not in self._known]
+        if [trial.params for trial in partial] == [p.params for p in proposals[: len(partial)]]:
+            todo = proposals[len(partial) :]
         else:
-            # Another version drew them, or another tool: keep them as they are.
-            self._memory.add_trials(partial)
-        fresh = asked[len(partial) :][: self._n_trials - self._done]
+            # Another version drew the first ones, or others were given to start from.
+            stored = {self._settings.space.decode(trial.params) for trial in partial}
+            todo = [p for p in proposals if p.architecture not in stored]
+            todo = todo[: self._population_size - len(partial)]
+        todo = todo[: self._n_trials - self._done]
         scored: list[FrozenTrial] = []
         try:
-            while fresh and not _passed(deadline):
-                chunk, fresh = fresh[: self._at_once], fresh[self._at_once :]
-                for trial, evaluation in zip(chunk, self._evaluate(chunk), strict=True):
-                    record(trial, evaluation)
-                    scored.append(self._memory.tell(trial, evaluation.values))
-                self._done += len(chunk)
-                self._report(generation)
-        finally:
-            self._study.add_trials(scored)
-            self._stored += len(scored)
-            self._report(generation)
+            self._score(new, todo, len(partial), scored, deadline)
+        except BaseException:
+            self._writer.hurry()
+            if scored:
+                self._writer.submit(scored, own=len(partial) + len(scored))
+            raise
+        if scored:
+            own = [*partial, *scored]
+            arrived = self._writer.submit(scored, own=len(own))
+            for trial in arrived:
+                self._remember(trial)
+            self._arrived.extend(arrived)
+            self._end_generation(own)
 
-    def _evaluate(self, trials: list[Trial]) -> list[Evaluation]:
-        start = time.monotonic()
-        archs = [self._settings.space.decode(trial.params) for trial in trials]
-        evaluations = self._objective.evaluate(archs)
-        self._scoring_seconds += time.monotonic() - start
-        return evaluations
+    def _score(
+        self,
+        new: Sequence[Architecture],
+        todo: Sequence[Proposal],
+        n_stored: int,
+        scored: list[FrozenTrial],
+        deadline: float | None,
+    ) -> None:
+        """Score proposals; append their trials, in order, as far as they are done.
 
-    def _measure_front(self) -> None:
-        self._measured = time.monotonic()
-        finished = self._memory.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        feasible = [t for t in finished if all(v <= 0 for v in t.constraints.values())]
-        if not feasible:
-            return
-        values = (
-            {tuple(trial.values) for trial in self._memory.best_trials}
-            if len(self._settings.metrics) > 1
-            else {max(tuple(trial.values) for trial in feasible)}
+        Args:
+            new: New architectures of the whole generation.
+            todo: The proposals.
+            n_stored: Trials of the generation before them.
+            scored: Where to append the trials.
+            deadline: When to stop.
+        """
+        wanted = {p.architecture for p in todo if p.architecture not in self._evaluations}
+        began, start = datetime.datetime.now(), time.monotonic()
+        for part in self._pool.scores(new, wanted) if wanted else [{}]:
+            for arch, scores in part.items():
+                self._evaluations.add(arch, scores)
+            seconds = time.monotonic() - start
+            # A clock that is set meanwhile must not give a trial a negative duration.
+            ended = began + datetime.timedelta(seconds=seconds)
+            while len(scored) < len(todo) and todo[len(scored)].architecture in self._evaluations:
+                place = Place(self._claim.island, self._generation, n_stored + len(scored))
+                scored.append(self._trial(todo[len(scored)], place, began, ended))
+                self._done += 1
+            self._scoring_seconds += seconds
+            began, start = ended, time.monotonic()
+            self._report()
+            if _passed(deadline):
+                return
+
+    def _trial(
+        self,
+        proposal: Proposal,
+        place: Place,
+        began: datetime.datetime,
+        ended: datetime.datetime,
+    ) -> FrozenTrial:
+        evaluation = self._evaluations[proposal.architecture]
+        attributes: dict[str, Any] = {**proposal.labels, PLACE_KEY: list(place)}
+        if evaluation.violations:
+            # optuna-dashboard reads the form that Optuna 4 wrote; Optuna 5 understands both.
+            attributes["constraints"] = list(evaluation.violations.values())
+        trial = optuna.create_trial(
+            params=proposal.params,
+            distributions=self._distributions,
+            values=evaluation.values,
+            user_attrs=evaluation.attributes,
+            system_attrs=attributes,
+            constraints=evaluation.violations,
         )
-        self._front = (len(values), hypervolume(values, self._settings))
+        trial.datetime_start, trial.datetime_complete = began, ended
+        self._origins[proposal.origin] += 1
+        return trial
 
-    def _report(self, generation: int) -> None:
+    def _over(self, deadline: float | None, patience: int | None) -> bool:
+        if patience is not None and len(self._volumes) > patience:
+            before, now = self._volumes[-1 - patience], self._volumes[-1]
+            if now - before < _STALLED * now:
+                return True
+        return _passed(deadline)
+
+    def _report(self) -> None:
         if self._callback is not None:
-            if time.monotonic() - self._measured > _FRONT_SECONDS:
-                self._measure_front()
             self._callback(
                 SearchProgress(
                     n_done=self._done,
                     n_trials=self._n_trials,
-                    n_study=self._stored,
-                    generation=generation,
+                    n_study=self._n_before + self._writer.n_stored,
+                    generation=self._generation,
                     seconds=time.monotonic() - self._start,
                     scoring_seconds=self._scoring_seconds,
-                    front_size=self._front[0],
-                    hypervolume=self._front[1],
+                    front_size=len(self._front),
+                    hypervolume=self._front.hypervolume,
+                    n_replaced=self._origins["replaced"],
+                    n_repeated=self._origins["repeat"],
                 )
             )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from statistics import mean, stdev
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from optuna.trial import Trial
 
 from tftas_optuna.indicators import Scorer
-from tftas_optuna.study.metrics import COSTS, check_bounds, check_metrics, violations
+from tftas_optuna.study.evaluations import Evaluation, Evaluations
+from tftas_optuna.study.metrics import check_bounds, check_metrics
 from tftas_optuna.study.settings import StudySettings
 
 if TYPE_CHECKING:
@@ -20,21 +20,6 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.study.metrics import CostName, Direction
-
-
-class Evaluation(NamedTuple):
-    """What is known of one architecture.
-
-    Attributes:
-        values: The objectives, in the order of the metrics.
-        attributes: Measures that are no objective; the standard deviation of DSS over the
-            supernets among them, where there are several.
-        violations: Relative excess over each bound; zero or less is feasible.
-    """
-
-    values: tuple[float, ...]
-    attributes: dict[str, float]
-    violations: dict[str, float]
 
 
 class DSSObjective:
@@ -88,8 +73,7 @@ class DSSObjective:
             head_weight=self.scorer.head_weight,
             bounds=bounds,
         )
-        self._scores: dict[Architecture, float] = {}
-        self._spreads: dict[Architecture, float] = {}
+        self._known = Evaluations(self.settings)
 
     @property
     def directions(self) -> list[Direction]:
@@ -104,32 +88,10 @@ class DSSObjective:
 
     def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
         """Evaluate architectures in one batch; the score of each is computed once."""
-        new = [arch for arch in dict.fromkeys(archs) if arch not in self._scores]
+        new = [arch for arch in dict.fromkeys(archs) if arch not in self._known]
         for arch, scores in zip(new, self.scorer.by_seed(new), strict=True):
-            self._scores[arch] = mean(scores)
-            if len(scores) > 1:
-                self._spreads[arch] = stdev(scores)
-        return [self._evaluation(arch) for arch in archs]
-
-    def _evaluation(self, arch: Architecture) -> Evaluation:
-        settings = self.settings
-        sizes = {"img_size": settings.img_size, "num_classes": settings.num_classes}
-        costs = arch.costs(**sizes)
-        measured: dict[str, float] = {"dss": self._scores[arch]}
-        if arch in self._spreads:
-            measured["dss_sd"] = self._spreads[arch]
-        measured.update({name: getattr(costs, name) for name in COSTS})
-        return Evaluation(
-            values=tuple(float(measured.pop(name)) for name in settings.metrics),
-            attributes=measured,
-            violations=violations(arch, settings.bounds, **sizes),
-        )
-
-    def remember(self, arch: Architecture, score: float, spread: float | None = None) -> None:
-        """Take a score that is known already, and its standard deviation over the supernets."""
-        self._scores[arch] = score
-        if spread is not None:
-            self._spreads[arch] = spread
+            self._known.add(arch, scores)
+        return [self._known[arch] for arch in archs]
 
     def annotate(self, study: Study) -> None:
         """Write metric names and settings into a study, so that ``front`` and ``export`` know it.

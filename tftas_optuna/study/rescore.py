@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from statistics import mean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tftas_optuna.indicators import Scorer
 from tftas_optuna.study.front import pareto_front
-from tftas_optuna.study.settings import StudySettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
     from optuna import Study
 
+    from tftas_optuna.study.executors import ScoringPool
 
-def rescore_front(study: Study, *, device: torch.device) -> None:
+
+def rescore_front(study: Study, pool: ScoringPool) -> None:
     """Score the front of a study exactly, and keep the scores beside the approximate ones.
 
     Writes two user attributes of the study: ``exact_dss``, the exact scores by trial number, and
@@ -26,27 +26,15 @@ def rescore_front(study: Study, *, device: torch.device) -> None:
 
     Args:
         study: A study of :func:`tftas_optuna.search`.
-        device: Where to score.
+        pool: Where to score.
     """
     front = pareto_front(study)
     if not front:
         return
-    settings = StudySettings.read(study)
     known: dict[str, float] = dict(study.user_attrs.get("exact_dss", {}))
-    missing = [candidate for candidate in front if str(candidate.trial) not in known]
-    if missing:
-        scorer = Scorer(
-            settings.space,
-            indicator=settings.indicator,
-            seed=settings.seed,
-            n_seeds=settings.n_seeds,
-            device=device,
-            img_size=settings.img_size,
-            num_classes=settings.num_classes,
-            head_weight=settings.head_weight,
-        )
-        scores = scorer.batch([candidate.architecture for candidate in missing])
-        known.update({str(c.trial): score for c, score in zip(missing, scores, strict=True)})
+    missing = {c.architecture: str(c.trial) for c in front if str(c.trial) not in known}
+    for part in pool.scores(list(missing), set(missing), fidelity="exact"):
+        known.update({missing[arch]: mean(scores) for arch, scores in part.items()})
     exact = [known[str(candidate.trial)] for candidate in front]
     approximate = [candidate.dss for candidate in front]
     study.set_user_attr("exact_dss", known)

@@ -39,6 +39,7 @@ class StudySettings:
         head_weight: Factor of the classifier in the indicator.
         bounds: Bounds on the costs.
         population_size: Trials of one generation; None outside :func:`tftas_optuna.search`.
+        sampler: Name of the sampler; None outside :func:`tftas_optuna.search`.
     """
 
     space: SearchSpace
@@ -52,6 +53,7 @@ class StudySettings:
     head_weight: float
     bounds: Bounds = dataclasses.field(default_factory=dict)
     population_size: int | None = None
+    sampler: str | None = None
 
     @property
     def directions(self) -> list[Direction]:
@@ -72,6 +74,7 @@ class StudySettings:
             "head_weight": self.head_weight,
             "bounds": {name: list(bound) for name, bound in self.bounds.items()},
             "population_size": self.population_size,
+            "sampler": self.sampler,
         }
 
     def _label(self, metric: str) -> str:
@@ -124,6 +127,7 @@ class StudySettings:
                 head_weight=float(attributes["head_weight"]),
                 bounds={name: (low, high) for name, (low, high) in attributes["bounds"].items()},
                 population_size=attributes["population_size"],
+                sampler=attributes["sampler"],
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UnavailableError(f"{foreign}, or its record is damaged ({error})") from error
@@ -142,7 +146,8 @@ class StudySettings:
             )
         old, new = theirs.attributes(), self.attributes()
         for name in new:
-            if old[name] != new[name]:
+            # A study from elsewhere has no sampler of its own.
+            if old[name] is not None and old[name] != new[name]:
                 what = name.replace("_", " ")
                 raise UnavailableError(
                     f"study {study.study_name!r} was made with {what} {_brief(old[name])}, not"

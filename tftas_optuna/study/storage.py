@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, ProgrammingError, SQLAlchemyError
 
@@ -17,9 +20,16 @@ from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
     from optuna import Study
+    from sqlalchemy import Engine
 
 DEFAULT_STORAGE = "sqlite:///tftas.db"
 
+_JOURNAL = "journal:///"
+_GRPC = "grpc://"
+# A lock file older than this was left by a process that was killed; an append takes milliseconds.
+_LOCK_SECONDS = 10
+_LONGEST_LINE = 1 << 20
+_PROXY_SECONDS = 10
 _EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 
@@ -28,9 +38,10 @@ def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
     """Open a storage given as Optuna's tools take it.
 
     Args:
-        storage: A database URL; the path of an existing journal file; or a storage object,
-            returned as it is.
-        create: Whether a missing SQLite file and missing tables are made.
+        storage: A database URL; the path of an existing journal file, or ``journal:///`` and a
+            path for a new one; ``grpc://host:port`` for Optuna's storage proxy; or a storage
+            object, returned as it is.
+        create: Whether a missing file and missing tables are made.
 
     Raises:
         UnavailableError: It cannot be reached, does not exist, or its driver is not installed. The
@@ -38,16 +49,22 @@ def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
     """
     if not isinstance(storage, str):
         return storage
-    if Path(storage).is_file():
-        return JournalStorage(JournalFileBackend(storage))
+    journal = journal_file(storage)
+    if journal is not None:
+        return _open_journal(journal, create=create)
+    if storage.startswith(_GRPC):
+        return _open_proxy(storage)
     url = _parse(storage)
     shown = url.render_as_string(hide_password=True)
     if url.get_backend_name() == "sqlite":
         _check_sqlite(url, shown, create=create)
     try:
-        return RDBStorage(
+        opened = RDBStorage(
             url.render_as_string(hide_password=False), skip_table_creation=not create
         )
+        if create and url.get_backend_name() == "sqlite":
+            _tune_sqlite(opened.engine)
+        return opened
     except (ImportError, NoSuchModuleError) as error:
         extra = _EXTRAS.get(url.get_backend_name())
         hint = f"; pip install 'tftas-optuna[{extra}]'" if extra else ""
@@ -57,11 +74,31 @@ def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
             raise UnavailableError(
                 f"storage {shown} holds no studies; make one with `tftas-optuna run`"
             ) from error
-        raise UnavailableError(f"storage {shown} cannot be opened: {_reason(error)}") from error
+        raise UnavailableError(f"storage {shown} cannot be opened: {reason(error)}") from error
     except RuntimeError as error:
         raise UnavailableError(
             f"storage {shown} cannot be opened: {_first_line(error)}"
         ) from error
+
+
+def storage_file(storage: str | BaseStorage | None) -> Path | None:
+    """Give the file of a SQLite or journal storage; None for any other."""
+    if isinstance(storage, RDBStorage):
+        storage = storage.engine.url.render_as_string(hide_password=False)
+    if not isinstance(storage, str):
+        return None
+    if journal_file(storage) is not None:
+        return journal_file(storage)
+    url = _parse(storage)
+    on_file = url.get_backend_name() == "sqlite" and url.database is not None
+    return Path(url.database) if on_file and url.database else None
+
+
+def journal_file(storage: str) -> Path | None:
+    """Give the file of a journal storage; None for a database URL."""
+    if storage.startswith(_JOURNAL):
+        return Path(storage.removeprefix(_JOURNAL))
+    return Path(storage) if Path(storage).is_file() else None
 
 
 def load_study(storage: str | BaseStorage, study_name: str | None = None) -> Study:
@@ -96,7 +133,7 @@ def list_studies(
         names = optuna.get_all_study_names(opened)
     except (SQLAlchemyError, StorageInternalError) as error:
         raise UnavailableError(
-            f"storage {_shown(storage)} holds no studies: {_reason(error)}"
+            f"storage {_shown(storage)} holds no studies: {reason(error)}"
         ) from error
     if not names:
         raise UnavailableError(
@@ -114,7 +151,7 @@ def list_studies(
 def _shown(storage: str | BaseStorage) -> str:
     if not isinstance(storage, str):
         return type(storage).__name__
-    if Path(storage).is_file():
+    if journal_file(storage) is not None or storage.startswith(_GRPC):
         return storage
     return make_url(storage).render_as_string(hide_password=True)
 
@@ -137,6 +174,71 @@ def _parse(storage: str) -> URL:
     return url
 
 
+def _open_journal(path: Path, *, create: bool) -> JournalStorage:
+    if not path.exists() and not create:
+        raise UnavailableError(f"storage {path} does not exist; make it with `tftas-optuna run`")
+    if not path.parent.is_dir():
+        raise UnavailableError(f"storage {path}: directory {path.parent} does not exist")
+    lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK_SECONDS)
+    try:
+        if create and path.exists():
+            _trim(path, lock)
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+    except (OSError, ValueError, KeyError) as error:
+        raise UnavailableError(
+            f"storage {path} cannot be opened as a journal: {_first_line(error)}"
+        ) from error
+
+
+def _trim(path: Path, lock: JournalFileSymlinkLock) -> None:
+    """Cut off half a line that a killed process left; Optuna would never read past it."""
+    lock.acquire()
+    try:
+        with path.open("rb+") as file:
+            file.seek(0, os.SEEK_END)
+            end = file.tell()
+            file.seek(max(0, end - _LONGEST_LINE))
+            tail = file.read()
+            if tail and not tail.endswith(b"\n"):
+                file.truncate(end - len(tail) + tail.rfind(b"\n") + 1)
+    finally:
+        lock.release()
+
+
+def _open_proxy(storage: str) -> BaseStorage:
+    host, _, port = storage.removeprefix(_GRPC).partition(":")
+    if not host or not port.isdigit():
+        raise UnavailableError(f"storage {storage!r} is no grpc://host:port")
+    try:
+        import grpc  # noqa: F401
+    except ImportError as error:
+        raise UnavailableError(
+            f"storage {storage}: its driver is not installed; pip install 'tftas-optuna[grpc]'"
+        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        proxy = GrpcStorageProxy(host=host, port=int(port))
+    try:
+        proxy.wait_server_ready(timeout=_PROXY_SECONDS)
+    except ConnectionError as error:
+        raise UnavailableError(f"storage {storage} cannot be opened: nothing answers") from error
+    return proxy
+
+
+def _tune_sqlite(engine: Engine) -> None:
+    """Let readers and the writer work at once, and wait for the disk once per transaction.
+
+    With a write-ahead log a killed process loses nothing that was committed.
+    """
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        for pragma in ("busy_timeout=60000", "journal_mode=WAL", "synchronous=NORMAL"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    engine.dispose()
+
+
 def _check_sqlite(url: URL, shown: str, *, create: bool) -> None:
     if url.database in (None, "", ":memory:"):
         raise UnavailableError(
@@ -151,7 +253,8 @@ def _check_sqlite(url: URL, shown: str, *, create: bool) -> None:
         raise UnavailableError(f"storage {shown}: directory {path.parent} does not exist")
 
 
-def _reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
+    """Give the first line of what a database driver said."""
     origin = getattr(error, "orig", None) or error.__cause__ or error
     origin = getattr(origin, "orig", None) or origin
     return _first_line(origin)

@@ -120,7 +120,8 @@ class AutoFormerSupernet:
         model.to(dtype=first.dtype).load_state_dict(self._slices(arch))
         return model.to(device=self.device, dtype=self.dtype).eval()
 
-    def groups(self, archs: Sequence[AutoFormerArchitecture]) -> list[list[int]]:
+    @staticmethod
+    def groups(archs: Sequence[AutoFormerArchitecture]) -> list[list[int]]:
         """Sort candidates, by index, into lists that run together: one width, deepest first."""
         groups: dict[int, list[int]] = {}
         for i in sorted(range(len(archs)), key=lambda i: -archs[i].depth):

@@ -1,0 +1,235 @@
+"""Where candidates are scored: this process, others on this machine, or a Dask cluster.
+
+All of them are executors of :mod:`concurrent.futures`.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections import deque
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.indicators.device import gpu_names
+from tftas_optuna.indicators.task import ScoringTask, divide, score, visit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.queues import SimpleQueue
+
+    from tftas_optuna.architecture import Architecture
+
+_LOSSES = 3
+_POLL = 0.2
+
+Scores = dict["Architecture", tuple[float, ...]]
+
+
+class Workplace(NamedTuple):
+    """Processes to score in.
+
+    Attributes:
+        name: What to call it in messages.
+        make: Makes the executor; called again when its processes are gone.
+        at_once: Submissions that keep it busy.
+        losses: What it raises when processes are gone.
+    """
+
+    name: str
+    make: Callable[[], Executor]
+    at_once: int
+    losses: tuple[type[BaseException], ...] = (BrokenExecutor,)
+
+
+def this_process() -> Workplace:
+    """Score in this process."""
+    return Workplace("this process", _Inline, 1)
+
+
+def worker_processes(count: int, device: str) -> Workplace:
+    """Score in processes of this machine, one for each GPU or with one thread each.
+
+    Args:
+        count: How many.
+        device: The device asked for; without an index every process gets a GPU of its own, in
+            turn.
+
+    Raises:
+        TftasError: ``count`` is below 1.
+    """
+    if count < 1:
+        raise TftasError(f"workers is {count}, allowed is 1 or more")
+    gpus = gpu_names() if device in ("auto", "cuda") else []
+
+    def make() -> Executor:
+        context = multiprocessing.get_context("spawn")
+        names: SimpleQueue[str] = context.SimpleQueue()
+        for i in range(count if gpus else 0):
+            names.put(gpus[i % len(gpus)])
+        return ProcessPoolExecutor(
+            count, context, initializer=_start_worker, initargs=(names if gpus else None,)
+        )
+
+    return Workplace(f"{count} workers", make, 2 * count)
+
+
+def dask_cluster(address: str) -> Workplace:
+    """Score on a Dask cluster whose workers have this package.
+
+    Args:
+        address: Of its scheduler, such as ``tcp://head:8786``.
+
+    Raises:
+        UnavailableError: Dask is not installed, or nothing answers there, or it has no workers.
+    """
+    try:
+        import distributed
+    except ImportError as error:
+        raise UnavailableError(
+            "a cluster needs Dask; pip install 'tftas-optuna[cluster]'"
+        ) from error
+    try:
+        client: Any = distributed.Client(address, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
+        threads = sum(client.nthreads().values())
+    except (OSError, ValueError, TimeoutError) as error:
+        raise UnavailableError(f"no Dask scheduler answers at {address!r}: {error}") from error
+    if not threads:
+        raise UnavailableError(f"the cluster at {address} has no workers; start `dask worker`")
+    return Workplace(
+        f"the cluster at {address}",
+        client.get_executor,
+        2 * threads,
+        (distributed.KilledWorker, CancelledError, distributed.comm.CommClosedError),
+    )
+
+
+class ScoringPool:
+    """Scores the candidates of a study, and does a lost process's work again.
+
+    Args:
+        task: What is scored.
+        workplace: Where.
+
+    Raises:
+        TftasError: The device of the task is not there.
+        UnavailableError: The workplace has another version of this package, or none.
+    """
+
+    def __init__(self, task: ScoringTask, workplace: Workplace) -> None:
+        self._task = task
+        self._workplace = workplace
+        self._executor = workplace.make()
+        try:
+            self._site = self._executor.submit(visit, task).result()
+        except ModuleNotFoundError as error:
+            raise UnavailableError(
+                f"{workplace.name} cannot score: {error}; install tftas-optuna there"
+            ) from error
+        ours = metadata.version("tftas-optuna")
+        if self._site.version != ours:
+            raise UnavailableError(
+                f"{workplace.name} has tftas-optuna {self._site.version}, this is {ours};"
+                " install the same"
+            )
+
+    def scores(
+        self,
+        archs: Sequence[Architecture],
+        wanted: set[Architecture],
+        *,
+        fidelity: str | None = None,
+    ) -> Iterator[Scores]:
+        """Score candidates part by part, in the order in which the parts are done.
+
+        Gives nothing a few times a second, so that the caller can look around.
+
+        Args:
+            archs: New candidates of a generation; how they are divided depends on all of them.
+            wanted: Those that are needed; others come along with them.
+            fidelity: Another fidelity than the task's.
+
+        Raises:
+            TftasError: A candidate cannot be scored.
+            UnavailableError: Processes are lost time and again.
+        """
+        task = self._task if fidelity is None else self._task._replace(fidelity=fidelity)
+        parts = deque(
+            part for part in divide(task, self._site, archs) if not wanted.isdisjoint(part)
+        )
+        running: dict[Future[list[tuple[float, ...]]], list[Architecture]] = {}
+        losses = 0
+        try:
+            while parts or running:
+                try:
+                    while parts and len(running) < self._workplace.at_once:
+                        running[self._executor.submit(score, task, parts[0])] = parts[0]
+                        parts.popleft()
+                    done, _ = wait(running, _POLL, FIRST_COMPLETED)
+                    results = {future: future.result() for future in done}
+                except self._workplace.losses as error:
+                    losses += 1
+                    if losses == _LOSSES:
+                        raise UnavailableError(
+                            f"{self._workplace.name}: processes were lost {losses} times in a"
+                            " row while scoring; is there memory enough for all of them?"
+                        ) from error
+                    parts.extendleft(reversed(running.values()))
+                    running.clear()
+                    self.close()
+                    self._executor = self._workplace.make()
+                    continue
+                losses = 0 if done else losses
+                yield {
+                    arch: scores
+                    for future, result in results.items()
+                    for arch, scores in zip(running.pop(future), result, strict=True)
+                }
+        finally:
+            for future in running:
+                future.cancel()
+
+    def close(self) -> None:
+        """Let go of the processes."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+class _Inline(Executor):
+    """Runs what is submitted at once, in the thread that submits it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+def _start_worker(gpus: SimpleQueue[str] | None) -> None:
+    # Ctrl-C reaches every process of the terminal; the search decides what happens then.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus.get()
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    """End with the search, even if it was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)

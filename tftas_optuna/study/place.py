@@ -1,0 +1,30 @@
+"""Where in a search a trial came about: its identity when trials are stored, merged or resumed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+PLACE_KEY = "tftas_optuna:place"
+
+
+class Place(NamedTuple):
+    """The place of a trial in the search of its study.
+
+    Attributes:
+        island: The search that made it; several may share a study.
+        generation: Generation of that search, from 0.
+        position: Position in the generation, from 0.
+    """
+
+    island: int
+    generation: int
+    position: int
+
+
+def place_of(trial: FrozenTrial) -> Place | None:
+    """Give the place of a trial; None for one that no search of this package made."""
+    place = trial.system_attrs.get(PLACE_KEY)
+    return Place(*place) if isinstance(place, list) and len(place) == 3 else None

@@ -1,0 +1,75 @@
+"""Where a search stands, and the front that it has reached."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from optuna.study._multi_objective import _is_pareto_front
+
+from tftas_optuna.study.front import hypervolume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from optuna.trial import FrozenTrial
+
+    from tftas_optuna.study.settings import StudySettings
+
+
+class SearchProgress(NamedTuple):
+    """Where a search stands; given to the callback before the first and after every trial.
+
+    Attributes:
+        n_done: Trials of this run so far.
+        n_trials: Trials this run was asked for.
+        n_study: Trials of the whole study that are safe in its storage.
+        generation: The generation in hand, from 0.
+        seconds: Time since the first trial of this run.
+        scoring_seconds: Time of it spent on scores.
+        front_size: Trials on the front of the study.
+        hypervolume: Hypervolume of that front; see :func:`tftas_optuna.study.front.hypervolume`.
+        n_replaced: Proposals of this run that were tried already or out of bounds, and were
+            replaced by others.
+        n_repeated: Trials of this run that repeat an architecture, because no other was found.
+    """
+
+    n_done: int
+    n_trials: int
+    n_study: int
+    generation: int
+    seconds: float
+    scoring_seconds: float
+    front_size: int
+    hypervolume: float
+    n_replaced: int = 0
+    n_repeated: int = 0
+
+
+class RunningFront:
+    """The values on the front of a study, kept up as trials come.
+
+    Args:
+        settings: The settings of the study.
+    """
+
+    def __init__(self, settings: StudySettings) -> None:
+        self._settings = settings
+        self._signs = np.array([-1.0 if d == "maximize" else 1.0 for d in settings.directions])
+        self._losses = np.empty((0, len(self._signs)))
+        self.hypervolume = 0.0
+
+    def __len__(self) -> int:
+        return len(self._losses)
+
+    def add(self, trials: Iterable[FrozenTrial]) -> None:
+        """Take in trials; those out of bounds are left out."""
+        new = [
+            trial.values
+            for trial in trials
+            if all(excess <= 0 for excess in trial.constraints.values())
+        ]
+        if new:
+            losses = np.unique(np.vstack((self._losses, np.array(new) * self._signs)), axis=0)
+            self._losses = losses[_is_pareto_front(losses, assume_unique_lexsorted=True)]
+            self.hypervolume = hypervolume(self._losses * self._signs, self._settings)

@@ -1,0 +1,99 @@
+"""Scored trials that could not be stored: kept in a journal file, and merged back later."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.study.flush import stored_places
+from tftas_optuna.study.place import place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+    from tftas_optuna.study.flush import Flush
+    from tftas_optuna.study.settings import StudySettings
+
+_LOG = logging.getLogger("tftas_optuna")
+
+
+def rescue(trials: Sequence[FrozenTrial], study_name: str, settings: StudySettings) -> Path:
+    """Save trials in a journal file, in the working directory or else the temporary one.
+
+    The file is an ordinary Optuna journal that holds one study of the same name.
+
+    Raises:
+        UnavailableError: Neither directory can be written to.
+    """
+    failure: OSError | None = None
+    for folder in _folders():
+        try:
+            return _save(trials, study_name, settings, folder)
+        except OSError as error:
+            failure = error
+    raise UnavailableError(
+        f"{len(trials)} scored trials could not be saved anywhere: {failure}"
+    ) from failure
+
+
+def merge_rescued(study: Study, settings: StudySettings, flush: Flush) -> None:
+    """Move trials of this study from the journal files of :func:`rescue` into its storage.
+
+    A file of a study with other settings is left alone, with a warning.
+    """
+    stem = _stem(study.study_name)
+    for path in [path for folder in _folders() for path in sorted(folder.glob(f"{stem}*"))]:
+        journal = JournalStorage(JournalFileBackend(str(path)))
+        try:
+            kept = optuna.load_study(study_name=study.study_name, storage=journal)
+            settings.check_continues(kept)
+        except (KeyError, ValueError, UnavailableError) as error:
+            _LOG.warning("%s is not merged: %s", path, error)
+            continue
+        stored = stored_places(study)
+        missing = [trial for trial in kept.trials if place_of(trial) not in stored]
+        if missing:
+            flush(sorted(missing, key=lambda trial: place_of(trial) or ()))
+        path.unlink()
+        _LOG.warning("merged %d trials from %s", len(missing), path)
+
+
+def _folders() -> list[Path]:
+    return [Path.cwd(), Path(tempfile.gettempdir())]
+
+
+def _stem(study_name: str) -> str:
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", study_name)[:40]
+    return f"tftas-rescued-{readable}-{hashlib.sha256(study_name.encode()).hexdigest()[:8]}"
+
+
+def _save(
+    trials: Sequence[FrozenTrial], study_name: str, settings: StudySettings, folder: Path
+) -> Path:
+    stem = _stem(study_name)
+    path = folder / f"{stem}-{os.getpid()}.journal"
+    partial = folder / f".{path.name}.part"
+    try:
+        journal = JournalStorage(JournalFileBackend(str(partial)))
+        study = optuna.create_study(
+            storage=journal, study_name=study_name, directions=settings.directions
+        )
+        settings.write(study)
+        study.add_trials(trials)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,59 @@
+"""Optuna's samplers by name, and how a generation's randomness derives from the seed."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import (
+    BaseGASampler,
+    BaseSampler,
+    NSGAIIISampler,
+    NSGAIISampler,
+    RandomSampler,
+    TPESampler,
+)
+
+from tftas_optuna.errors import TftasError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
+    "nsgaii": lambda size, seed: NSGAIISampler(population_size=size, seed=seed),
+    "nsgaiii": lambda size, seed: NSGAIIISampler(population_size=size, seed=seed),
+    # A whole generation is asked for before any of it is scored.
+    "tpe": lambda size, seed: TPESampler(seed=seed, constant_liar=True),
+    "random": lambda size, seed: RandomSampler(seed=seed),
+}
+
+
+def make_sampler(name: str, population_size: int, seed: int) -> BaseSampler:
+    """Make one of :data:`SAMPLERS`.
+
+    Raises:
+        TftasError: There is none of this name.
+    """
+    if name not in SAMPLERS:
+        raise TftasError(f"sampler {name!r} does not exist; known: {', '.join(SAMPLERS)}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return SAMPLERS[name](population_size, seed)
+
+
+def sampler_name(sampler: str | BaseSampler) -> str:
+    """Give the name that a study records."""
+    return sampler if isinstance(sampler, str) else type(sampler).__name__
+
+
+def own_population_size(sampler: str | BaseSampler) -> int | None:
+    """Give the population size that a sampler object brings along."""
+    return sampler.population_size if isinstance(sampler, BaseGASampler) else None
+
+
+def generation_seeds(seed: int, island: int, generation: int) -> tuple[int, int]:
+    """Derive two seeds for one generation from nothing but its place."""
+    first, second = np.random.SeedSequence((seed, island, generation)).generate_state(2)
+    return int(first), int(second)

@@ -1,0 +1,176 @@
+"""Stores generations while the next one is scored, and outlives a storage that goes away."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from optuna.trial import TrialState
+
+from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.study.flush import make_flush, stored_number, stored_places
+from tftas_optuna.study.place import place_of
+from tftas_optuna.study.rescue import rescue
+from tftas_optuna.study.storage import reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from optuna import Study
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+    from tftas_optuna.study.islands import Claim
+    from tftas_optuna.study.settings import StudySettings
+
+_LOG = logging.getLogger("tftas_optuna")
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 8.0
+_POLL = 0.2
+
+
+class TrialWriter:
+    """Writes the generations of one search to its study, in order, in a thread of its own.
+
+    A storage that fails is tried again with growing pauses. When it stays away the trials that
+    it lacks are saved to a local journal file; see :mod:`tftas_optuna.study.rescue`.
+
+    Args:
+        study: The study.
+        storage: Its storage.
+        settings: Its settings.
+        claim: The number of this search in the study.
+        last_number: Number of the last trial of the generations before.
+        patience: Seconds for which a storage may be away.
+        meanwhile: Called a few times a second while the search waits for the storage.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        storage: BaseStorage,
+        settings: StudySettings,
+        claim: Claim,
+        *,
+        last_number: int,
+        patience: float,
+        meanwhile: Callable[[], None],
+    ) -> None:
+        self.n_stored = 0
+        self._study = study
+        self._settings = settings
+        self._claim = claim
+        self._flush = make_flush(study, storage)
+        self._last_number = last_number
+        self._patience = patience
+        self._meanwhile = meanwhile
+        self._hurry = threading.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tftas-writer")
+        self._job: Future[list[FrozenTrial]] | None = None
+        self._unsaved: list[FrozenTrial] = []
+
+    def submit(self, trials: Sequence[FrozenTrial], *, own: int) -> list[FrozenTrial]:
+        """Store a generation, once the one before is stored.
+
+        Args:
+            trials: Its trials that are not stored yet, with places.
+            own: Trials of the generation, with those stored before.
+
+        Returns:
+            Trials of others that came between the generation before and the one before that.
+
+        Raises:
+            UnavailableError: The storage stays away; says where the trials are.
+        """
+        arrived = self._wait(unsubmitted=trials)
+        self._unsaved = list(trials)
+        self._job = self._thread.submit(self._store, trials, own)
+        return arrived
+
+    def hurry(self) -> None:
+        """Give a storage that is away up at once, and no longer call ``meanwhile``."""
+        self._hurry.set()
+        self._meanwhile = lambda: None
+
+    def close(self) -> None:
+        """Wait for the last generation.
+
+        Raises:
+            UnavailableError: The storage stays away; says where the trials are.
+        """
+        try:
+            self._wait()
+        finally:
+            self._thread.shutdown()
+
+    def _wait(self, unsubmitted: Sequence[FrozenTrial] = ()) -> list[FrozenTrial]:
+        if self._job is None:
+            return []
+        while not self._job.done():
+            try:
+                self._job.exception(timeout=_POLL)
+            except TimeoutError:
+                self._meanwhile()
+        job, self._job = self._job, None
+        failure = job.exception()
+        if failure is None:
+            return job.result()
+        if isinstance(failure, TftasError) or not isinstance(failure, Exception):
+            raise failure
+        unsaved = [*self._unsaved, *unsubmitted]
+        path = rescue(unsaved, self._study.study_name, self._settings)
+        raise UnavailableError(
+            f"the storage went away ({reason(failure)}); {len(unsaved)} scored trials are safe in"
+            f" {path}: run the same command there once it is back, and they are merged"
+        ) from failure
+
+    def _store(self, trials: Sequence[FrozenTrial], own: int) -> list[FrozenTrial]:
+        last = self._write(list(trials))
+        self.n_stored += len(trials)
+        before, self._last_number = self._last_number, last
+        if last - before == own or before < 0:
+            return []
+        between = self._study.get_trials(deepcopy=False)[before + 1 : last + 1]
+        others = [trial for trial in between if not self._is_ours(trial)]
+        if len(between) - len(others) != own:
+            raise UnavailableError(
+                f"another search writes to study {self._study.study_name!r} through a storage"
+                " without locks; give one of them another --study-name"
+            )
+        return [trial for trial in others if trial.state == TrialState.COMPLETE]
+
+    def _is_ours(self, trial: FrozenTrial) -> bool:
+        place = place_of(trial)
+        return place is not None and place.island == self._claim.island
+
+    def _write(self, trials: list[FrozenTrial]) -> int:
+        pause, deadline = _FIRST_PAUSE, time.monotonic() + self._patience
+        failed = False
+        while True:
+            try:
+                self._claim.renew()
+                if failed:
+                    # The storage may have taken some, or all, before it failed to say so.
+                    stored = stored_places(self._study)
+                    missing = [trial for trial in trials if place_of(trial) not in stored]
+                    if not missing:
+                        return stored_number(self._study, trials[-1])
+                    trials = missing
+                return self._flush(trials)
+            except UnavailableError:
+                raise
+            except Exception as error:
+                if self._hurry.is_set() or time.monotonic() + pause > deadline:
+                    raise
+                if not failed:
+                    _LOG.warning(
+                        "the storage does not answer (%s); trying again for up to %g s",
+                        reason(error),
+                        self._patience,
+                    )
+                failed = True
+                self._hurry.wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
