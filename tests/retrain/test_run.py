@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import os
@@ -9,7 +10,7 @@ import random
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.network import Network, build_network, candidate_network
 from tftas_optuna.retrain.run import Epoch, retrain
+from tftas_optuna.retrain.training import Step
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.front import pareto_front
 from tftas_optuna.study.loop import search
@@ -97,23 +99,16 @@ def test_a_network_learns_and_is_left_as_a_timm_model(
 
 def test_killed_five_times_it_ends_with_the_same_metrics(train: Any, tmp_path: Path) -> None:
     whole, torn = tmp_path / "whole", tmp_path / "torn"
-    begin = time.monotonic()
     result = train(whole, **FULL)
-    length = time.monotonic() - begin
     rng = random.Random(3)
     fork = multiprocessing.get_context("fork")
-    kills = 0
-    while kills < 5:
-        process = fork.Process(target=_train_in_its_own_session, args=(train, torn))
+    for _ in range(5):
+        # Nine steps make an epoch: none of the five gets beyond its second.
+        fate = (train, torn, rng.randrange(3, 14), rng.uniform(0, 0.05))
+        process = fork.Process(target=_train_and_be_killed, args=fate)
         process.start()
-        process.join(rng.uniform(0.1, 0.4) * length)
-        if process.is_alive():
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
         process.join()
-        if (torn / "result.json").exists():
-            # Finished before its fifth kill: only the end is left to repeat.
-            (torn / "result.json").unlink()
+        assert process.exitcode == -signal.SIGKILL
     resumed = train(torn, **FULL)
     assert {**resumed, "seconds": 0} == {**result, "seconds": 0}
     for name in ("metrics.csv", "steps.csv"):
@@ -127,9 +122,16 @@ def test_killed_five_times_it_ends_with_the_same_metrics(train: Any, tmp_path: P
     assert len(kept) == 4
 
 
-def _train_in_its_own_session(train: Any, out: Path) -> None:
+def _train_and_be_killed(train: Any, out: Path, steps: int, seconds: float) -> None:
     os.setsid()
-    train(out, **FULL)
+    seen = itertools.count(1)
+
+    def callback(event: object) -> None:
+        if isinstance(event, Step) and next(seen) == steps:
+            # It comes at any moment: in a step, an evaluation or a checkpoint.
+            threading.Timer(seconds, os.killpg, (os.getpid(), signal.SIGKILL)).start()
+
+    train(out, callback=callback, **FULL)
 
 
 def test_killed_between_a_checkpoint_and_its_copies(train: Any, tmp_path: Path) -> None:
