@@ -47,12 +47,14 @@ class Workplace(NamedTuple):
         make: Makes the executor; called again when its processes are gone.
         at_once: Submissions that keep it busy.
         losses: What it raises when processes are gone.
+        close: Called when nothing more is scored.
     """
 
     name: str
     make: Callable[[], Executor]
     at_once: int
     losses: tuple[type[BaseException], ...] = (BrokenExecutor,)
+    close: Callable[[], object] = lambda: None
 
 
 def this_process() -> Workplace:
@@ -114,6 +116,7 @@ def dask_cluster(address: str) -> Workplace:
         client.get_executor,
         2 * threads,
         (distributed.KilledWorker, CancelledError, distributed.comm.CommClosedError),
+        client.close,
     )
 
 
@@ -189,7 +192,7 @@ class ScoringPool:
                         ) from error
                     parts.extendleft(reversed(running.values()))
                     running.clear()
-                    self.close()
+                    self._executor.shutdown(wait=False)
                     self._executor = self._workplace.make()
                     continue
                 losses = 0 if done else losses
@@ -204,7 +207,8 @@ class ScoringPool:
 
     def close(self) -> None:
         """Let go of the processes."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False)
+        self._workplace.close()
 
 
 class _Inline(Executor):
