@@ -60,12 +60,17 @@ def test_from_a_front_to_accuracies_and_files_that_run(tftas: Run, place: Path) 
     assert done.stderr.count("computes as PyTorch does") == 2
 
 
-def test_an_untrained_network_of_a_study_leaves_as_a_model(tftas: Run, place: Path) -> None:
-    done = tftas(place, "export", "--best", "-f", "timm", "-f", "yaml", "--out", "out")
-    assert done.returncode == 0, done.stderr
-    document, folder = done.stdout.splitlines()
+def test_an_untrained_network_of_a_study_leaves_as_a_model(
+    searched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = f"sqlite:///{searched}/tftas.db"
+    options = ("-f", "timm", "-f", "yaml", "--out", str(tmp_path), "--storage", storage)
+    with pytest.raises(SystemExit) as end:
+        main(["export", "--best", *options])
+    assert not end.value.code
+    document, folder = capsys.readouterr().out.splitlines()
     assert document == f"{folder}.yaml"
-    assert (place / folder / "model.safetensors").exists()
+    assert Path(folder, "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(
