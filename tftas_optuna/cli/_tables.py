@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 
 def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     """Give plain data, one mapping per candidate."""
+    trained = any(candidate.top1 is not None for candidate in candidates)
     return [
         {
             "trial": candidate.trial,
             **candidate.scores(),
+            **({"top1": candidate.top1} if trained else {}),
             "n_params": candidate.n_params,
             "macs": candidate.macs,
             "architecture": candidate.architecture.to_dict(),
@@ -55,7 +57,8 @@ def candidate_table(candidates: Sequence[Candidate], title: str) -> Table:
     fidelities = {candidate.fidelity for candidate in candidates}
     rescored = bool(fidelities - {"exact"})
     scores = (f"{fidelities.pop()} DSS", "exact DSS") if rescored else ("DSS",)
-    for heading in ("trial", *scores, "params", "MACs"):
+    trained = any(candidate.top1 is not None for candidate in candidates)
+    for heading in ("trial", *scores, *(["top-1 %"] if trained else []), "params", "MACs"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("width x depth, block means", overflow="fold")
     for candidate in candidates:
@@ -63,6 +66,7 @@ def candidate_table(candidates: Sequence[Candidate], title: str) -> Table:
             str(candidate.trial),
             score_text(candidate.dss),
             *([_optional(candidate.dss_exact)] if rescored else []),
+            *([_percent(candidate.top1)] if trained else []),
             short(candidate.n_params),
             short(candidate.macs),
             candidate.architecture.summary(),
@@ -70,8 +74,30 @@ def candidate_table(candidates: Sequence[Candidate], title: str) -> Table:
     return table
 
 
+def training_table(rows: Sequence[dict[str, Any]], title: str) -> Table:
+    """Lay results of trainings out for the terminal."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("directory", overflow="fold")
+    for heading in ("top-1 %", "top-5 %", "loss", "params", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["out"],
+            _percent(row["top1"]),
+            _percent(row["top5"]),
+            f"{row['loss']:.4f}",
+            short(row["n_params"]),
+            f"{row['seconds']:,.0f} s",
+        )
+    return table
+
+
 def _optional(dss: float | None) -> str:
     return "-" if dss is None else score_text(dss)
+
+
+def _percent(top1: float | None) -> str:
+    return "-" if top1 is None else f"{top1:.2f}"
 
 
 def stdout() -> Console:

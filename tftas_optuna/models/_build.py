@@ -88,13 +88,16 @@ def tftas_autoformer(
     """Build an AutoFormer through ``timm.create_model("tftas_autoformer", arch=...)``.
 
     Args:
-        pretrained: Must be False; pass ``checkpoint_path`` to load weights.
+        pretrained: Whether to load weights: those of a directory or hub repository that names
+            this model (``timm.create_model("local-dir:...", pretrained=True)``). There are none
+            by its mere name; pass ``checkpoint_path`` to load a file.
         arch: An architecture, its dictionary, or the path of an exported file. The image size
             and class count of an exported file are the defaults of this model.
         **kwargs: timm's model arguments, such as ``num_classes`` and ``img_size``.
 
     Raises:
-        TftasError: ``arch`` is missing or describes no AutoFormer, or ``pretrained`` is set.
+        TftasError: ``arch`` is missing or describes no AutoFormer, or ``pretrained`` is set and
+            there are no weights.
     """
     feature_cfg = dict(out_indices=3, feature_cls="getter")
     model: AutoFormer = _create("autoformer", pretrained, arch, feature_cfg, kwargs)
@@ -111,12 +114,13 @@ def tftas_pit(
     """Build a PiT through ``timm.create_model("tftas_pit", arch=...)``.
 
     Args:
-        pretrained: Must be False; pass ``checkpoint_path`` to load weights.
+        pretrained: As for :func:`tftas_autoformer`.
         arch: As for :func:`tftas_autoformer`.
         **kwargs: timm's model arguments.
 
     Raises:
-        TftasError: ``arch`` is missing or describes no PiT, or ``pretrained`` is set.
+        TftasError: ``arch`` is missing or describes no PiT, or ``pretrained`` is set and there
+            are no weights.
     """
     feature_cfg = dict(out_indices=(0, 1, 2), feature_cls="hook")
     model: PiT = _create("pit", pretrained, arch, feature_cfg, kwargs)
@@ -131,7 +135,7 @@ def _create(
     kwargs: dict[str, Any],
 ) -> Any:
     name = f"tftas_{family}"
-    if pretrained:
+    if pretrained and not kwargs.get("pretrained_cfg"):
         raise TftasError(f"{name} has no pretrained weights; pass checkpoint_path=...")
     if arch is None:
         raise TftasError(f"{name} needs arch=, an exported file or its dictionary")
@@ -151,7 +155,7 @@ def _create(
     return build_model_with_cfg(
         NETWORKS[family],
         name,
-        False,
+        pretrained,
         pretrained_cfg_overlay={**overlay, **kwargs.pop("pretrained_cfg_overlay", {})},
         feature_cfg=feature_cfg,
         architecture=arch,

@@ -9,6 +9,7 @@ from optuna._hypervolume import compute_hypervolume
 from optuna.study import StudyDirection
 
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.study.accuracy import accuracies
 from tftas_optuna.study.metrics import COSTS, CostName, short
 from tftas_optuna.study.settings import StudySettings, architecture_of
 
@@ -33,6 +34,7 @@ class Candidate(NamedTuple):
         fidelity: How the search computed scores.
         dss_exact: Its exact score, where the search used an approximation and the trial was on
             its final front.
+        top1: Its accuracy in per cent, where it was retrained.
     """
 
     trial: int
@@ -42,6 +44,7 @@ class Candidate(NamedTuple):
     macs: int
     fidelity: str = "exact"
     dss_exact: float | None = None
+    top1: float | None = None
 
     def scores(self) -> dict[str, float]:
         """Give the scores by names that say how they were computed: ``dss`` is the exact one."""
@@ -61,9 +64,11 @@ def pareto_front(study: Study) -> list[Candidate]:
     if not study.get_trials(deepcopy=False):
         return []
     trials = study.best_trials if len(study.directions) > 1 else _best(study)
+    trained = accuracies(study)
     front: dict[Architecture, Candidate] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):
         candidate = _with_exact(as_candidate(trial, settings), study)
+        candidate = candidate._replace(top1=trained.get(candidate.trial))
         front.setdefault(candidate.architecture, candidate)
     return sorted(front.values(), key=lambda candidate: (candidate.n_params, -candidate.dss))
 
