@@ -63,7 +63,7 @@ def test_costs_are_those_of_the_network(
     assert count_macs(model, img_size=24) == pytest.approx(costs.macs, rel=0.02)
 
 
-@pytest.mark.parametrize("name", space_names())
+@pytest.mark.parametrize("name", space_names()[:3])
 def test_macs_agree_with_the_flop_counter_at_full_size(name: str) -> None:
     arch = get_space(name).largest()
     assert count_macs(build_model(arch)) == pytest.approx(arch.macs, rel=1e-3)

@@ -5,10 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import timm
+import torch
 import yaml
 from PIL import Image
 
-from tftas_optuna import get_space
+import tftas_optuna.models  # noqa: F401  (registers the networks)
+from tftas_optuna import export_front, get_space, search
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -61,6 +64,39 @@ def test_fine_tune_on_a_folder(tmp_path: Path, config: Path) -> None:
             Image.new("RGB", (80, 80), colour).save(folder / f"{i}.png")
     arguments = ("--data-dir", "images", "--steps", "2", "--batch-size", "4")
     assert len(losses(run(tmp_path, "fine_tune.py", str(config), *arguments))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "input_size", "num_classes"),
+    [
+        ("cifar", (3, 32, 32), 10),
+        ("high-resolution", (3, 384, 384), 1000),
+        ("deit", (3, 224, 224), 1000),
+        ("pit-64", (3, 64, 64), 200),
+    ],
+)
+def test_a_space_of_the_examples_ends_in_networks_that_train(
+    tmp_path: Path, name: str, input_size: tuple[int, int, int], num_classes: int
+) -> None:
+    space = get_space(EXAMPLES / "spaces" / f"{name}.yaml")
+    assert space.name == name
+    study = search(space, n_trials=2, population_size=2, fidelity="collapsed")
+    path = export_front(study, tmp_path)[0]
+    document = yaml.safe_load(path.read_text())
+    model = timm.create_model(document["model"]["name"], arch=path)
+    assert model.pretrained_cfg["input_size"] == input_size
+    assert document["scores"]["n_params"] == sum(p.numel() for p in model.parameters())
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    images, labels = torch.randn(2, *input_size), torch.tensor([0, num_classes - 1])
+    losses = []
+    for _ in range(2):
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[1] < losses[0]
 
 
 @pytest.mark.slow

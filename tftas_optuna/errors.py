@@ -8,7 +8,16 @@ class TftasError(ValueError):
 
     A subclass of :class:`ValueError`, so callers from Python need not know it. The command line
     exits with 2.
+
+    Args:
+        message: The line.
+        key: Where in a mapping the bad value stands, such as ``("supernet", "depth")``; whoever
+            read the mapping from a file can name the line.
     """
+
+    def __init__(self, message: str = "", *, key: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class UnavailableError(TftasError):

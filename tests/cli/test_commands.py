@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import optuna
@@ -15,7 +14,7 @@ import pytest
 import yaml
 from conftest_cli import SEARCH, Run
 
-from tftas_optuna import Architecture, pareto_front
+from tftas_optuna import Architecture, get_space, pareto_front
 
 
 def test_run_ends_with_the_front_and_what_to_type_next(tftas: Run, folder: Path) -> None:
@@ -26,7 +25,7 @@ def test_run_ends_with_the_front_and_what_to_type_next(tftas: Run, folder: Path)
     assert "hypervolume" in done.stderr and "Pareto" not in done.stderr
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{folder}/tftas.db")
     assert len(study.trials) == 16
-    assert len(list((folder / "found").iterdir())) == 3 * len(pareto_front(study))
+    assert len(list((folder / "found").iterdir())) == 2 * len(pareto_front(study))
     for line in done.stderr.split("Next:")[1].strip().splitlines():
         command = line.split("#")[0].split()
         assert command[0] == "tftas-optuna"
@@ -98,7 +97,9 @@ def test_an_exported_file_scores_as_its_trial_did(
 ) -> None:
     tftas(searched, "export", "--best", "--out", str(tmp_path))
     (best,) = tmp_path.glob("*[0-9].yaml")
-    (retrain,) = tmp_path.glob("*.retrain.yaml")
+    retrain = tmp_path / "theirs.yaml"
+    section = {"EMBED_DIM": 64, "DEPTH": 1, "NUM_HEADS": [1], "MLP_RATIO": [2]}
+    retrain.write_text(yaml.safe_dump({"RETRAIN": section}))
     done = tftas(
         searched,
         "score",
@@ -126,10 +127,62 @@ def test_spaces(tftas: Run, folder: Path) -> None:
         "autoformer-tiny",
         "autoformer-small",
         "autoformer-base",
+        "pit-tiny",
+        "pit-xs",
+        "pit-small",
     ]
     assert rows[0]["cardinality"] == 1_056_964_608
     assert rows[0]["n_params"] == [5_366_056, 10_517_272]
+    assert rows[3]["cardinality"] == 4320
     assert "small" in tftas(folder, "spaces", "small.yaml").stdout
+    tables = tftas(folder, "spaces").stdout
+    assert "family autoformer" in tables and "family pit" in tables
+
+
+def test_check_explains_a_space_and_measures_a_score(tftas: Run, folder: Path) -> None:
+    text = (folder / "small.yaml").read_text()
+    (folder / "mine.yaml").write_text(f"{text}img_size: 32\nin_chans: 1\nnum_classes: 7\n")
+    done = tftas(folder, "spaces", "--check", "mine.yaml")
+    assert done.returncode == 0, done.stderr
+    rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert rows["for"].strip() == "1x32x32 images and 7 classes"
+    assert rows["embed_dim"].strip() == "32, 48, 64"
+    assert rows["architectures"].strip() == "22,113"
+    smallest = get_space(folder / "mine.yaml").smallest()
+    n_params = smallest.costs(img_size=32, num_classes=7, in_chans=1).n_params
+    assert rows["params"].startswith(f"{n_params / 1e3:.2f}k - ")
+    assert "score, exact" in done.stdout and "score, collapsed" in done.stdout
+    assert " ms on " in done.stdout and "1000 trials take" in done.stdout
+    (row,) = json.loads(tftas(folder, "spaces", "--check", "mine.yaml", "-f", "json").stdout)
+    assert 0 < row["seconds_per_score"]["collapsed"] < row["seconds_per_score"]["exact"] < 5
+
+
+def test_a_space_brings_its_images_along(tftas: Run, folder: Path) -> None:
+    text = (folder / "small.yaml").read_text()
+    (folder / "mine.yaml").write_text(f"{text}img_size: 32\nin_chans: 1\nnum_classes: 7\n")
+    run = ("run", "--space", "mine.yaml", "--n-trials", "2", "--population-size", "2")
+    assert tftas(folder, *run, "--out", "found").returncode == 0
+    document = yaml.safe_load(next((folder / "found").glob("*.yaml")).read_text())
+    sizes = {"img_size": 32, "num_classes": 7, "in_chans": 1}
+    assert {name: document["model"][name] for name in sizes} == sizes
+    costs = Architecture.from_dict(document).costs(**sizes)
+    assert document["scores"]["n_params"] == costs.n_params
+    explicit = tftas(folder, *run, "--num-classes", "9", "--study-name", "b", "--out", "nine")
+    assert explicit.returncode == 0
+    document = yaml.safe_load(next((folder / "nine").glob("*.yaml")).read_text())
+    assert document["model"]["num_classes"] == 9
+
+
+def test_a_broken_space_runs_nothing(tftas: Run, folder: Path) -> None:
+    text = (folder / "small.yaml").read_text().replace("- 32", "- x", 1)
+    (folder / "small.yaml").write_text(text)
+    for command in (("run", "--space", "small.yaml"), ("spaces", "--check", "small.yaml")):
+        done = tftas(folder, *command)
+        assert done.returncode == 1 and done.stdout == ""
+        assert done.stderr == (
+            "Error: small.yaml, line 6: embed_dim holds 'x', allowed are positive whole numbers\n"
+        )
+    assert [path.name for path in folder.iterdir()] == ["small.yaml"]
 
 
 def test_what_needs_no_torch_does_not_load_it(searched: Path, tmp_path: Path) -> None:
@@ -153,25 +206,27 @@ def test_what_needs_no_torch_does_not_load_it(searched: Path, tmp_path: Path) ->
         assert done.returncode == 0, (command, done.stderr)
 
 
-def test_interrupting_keeps_what_is_scored(folder: Path, tftas: Run) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupting_keeps_what_is_scored(
+    folder: Path, tftas: Run, number: signal.Signals, code: int
+) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "tftas_optuna", *SEARCH, "--n-trials", "100000"],
         cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    while not (folder / "tftas.db").exists():
-        time.sleep(0.05)
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    while " trials/s " not in (line := process.stderr.readline()):
+        assert line and process.poll() is None
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert "Traceback" not in errors and "trials are kept. Go on with the same command" in errors
     study = optuna.load_study(study_name="small", storage=f"sqlite:///{folder}/tftas.db")
-    assert f"{len(study.trials)} trials are kept" in errors and study.trials
-    again = tftas(folder, *SEARCH, "--n-trials", "1", "-q")
-    assert again.returncode == 0, again.stderr
+    assert f"; {len(study.trials)} trials are kept" in errors and study.trials
 
 
 BAD = {
@@ -203,6 +258,8 @@ BAD = {
         "--storage",
         "postgresql://postgres:secret@127.0.0.1:9/x",
     ),
+    "no such start": (2, "unknown architecture 'nope'", *SEARCH, "--seed-arch", "nope"),
+    "no cluster": (1, "no Dask scheduler answers", *SEARCH, "--cluster", "tcp://127.0.0.1:9"),
     "no storage at all": (1, "neither a database URL", *SEARCH, "--storage", "nonsense"),
     "out is a file": (1, "evil.yaml is in the way", *SEARCH, "--out", "evil.yaml"),
     "unknown option": (2, "No such option '--frobnicate'", "run", "--frobnicate"),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -7,7 +8,15 @@ import optuna
 import pytest
 import yaml
 
-from tftas_optuna import Architecture, Scorer, TftasError, export_front, pareto_front, search
+from tftas_optuna import (
+    Architecture,
+    Scorer,
+    TftasError,
+    export_front,
+    get_space,
+    pareto_front,
+    search,
+)
 from tftas_optuna.export import export_candidates
 from tftas_optuna.spaces import AutoFormerSpace, space_from_dict
 
@@ -22,8 +31,8 @@ def test_the_document_is_complete(
 ) -> None:
     front = pareto_front(study)
     paths = export_front(study, tmp_path / "made" / "here")
-    assert len(paths) == 3 * len(front) == len(list((tmp_path / "made" / "here").iterdir()))
-    for candidate, path in zip(front, paths[::3], strict=True):
+    assert len(paths) == 2 * len(front) == len(list((tmp_path / "made" / "here").iterdir()))
+    for candidate, path in zip(front, paths[::2], strict=True):
         assert path.name == f"small-trial{candidate.trial:05d}.yaml"
         document = yaml.safe_load(path.read_text())
         assert document == json.loads(path.with_suffix(".json").read_text())
@@ -42,11 +51,22 @@ def test_the_document_is_complete(
         assert document["scores"]["n_params"] == candidate.n_params
 
 
-def test_the_training_configuration(study: optuna.Study, tmp_path: Path) -> None:
+def test_the_training_configuration(tmp_path: Path) -> None:
+    space = AutoFormerSpace.from_dict(
+        {
+            "name": "usual",
+            "family": "autoformer",
+            "embed_dim": [32, 48, 64],
+            "depth": [1, 2],
+            "num_heads": [1, 2],
+            "mlp_ratio": [2, 4],
+        }
+    )
+    study = search(space, n_trials=4, population_size=4, img_size=32)
     candidate = pareto_front(study)[0]
     (path,) = export_candidates(study, [candidate], tmp_path, formats=["retrain"])
     config = yaml.safe_load(path.read_text())
-    assert config["SUPERNET"] == {"MLP_RATIO": 4.0, "NUM_HEADS": 4, "EMBED_DIM": 64, "DEPTH": 4}
+    assert config["SUPERNET"] == {"MLP_RATIO": 4.0, "NUM_HEADS": 2, "EMBED_DIM": 64, "DEPTH": 2}
     arch = candidate.architecture
     assert config["RETRAIN"] == {
         "MLP_RATIO": list(arch.mlp_ratio),
@@ -55,6 +75,27 @@ def test_the_training_configuration(study: optuna.Study, tmp_path: Path) -> None
         "EMBED_DIM": arch.embed_dim,
     }
     assert config["SEARCH_SPACE"]["EMBED_DIM"] == [32, 48, 64]
+    assert Architecture.from_dict(config) == arch
+
+
+def test_a_training_configuration_that_would_mean_another_network_is_refused(
+    study: optuna.Study, tmp_path: Path
+) -> None:
+    with pytest.raises(TftasError, match="has no head_dim: 16 would become 64"):
+        export_front(study, tmp_path, formats=["yaml", "retrain"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_training_configuration_of_a_pit(tmp_path: Path) -> None:
+    space = dataclasses.replace(get_space("pit-tiny"), img_size=32)
+    study = search(space, n_trials=2, population_size=2, num_classes=10)
+    front = pareto_front(study)
+    paths = export_front(study, tmp_path)
+    assert len(paths) == 3 * len(front)
+    config = yaml.safe_load(paths[2].read_text())
+    assert config["SEARCH_SPACE"]["DEPTH"] == ["1,2,3", "4,6,8", "2,4,6"]
+    assert config["RETRAIN"]["BASE_DIM"] == [front[0].architecture.base_dim] * 3
+    assert Architecture.from_dict(config) == front[0].architecture
 
 
 def test_nothing_is_overwritten_and_nothing_half_written(

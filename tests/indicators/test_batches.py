@@ -26,11 +26,12 @@ def several_at_once(scorer: Scorer) -> Scorer:
 
 @st.composite
 def spaces(draw: st.DrawFn) -> AutoFormerSpace:
-    head_dim = draw(st.sampled_from([4, 8]))
+    head_dim = draw(st.sampled_from([None, 4, 8]))
+    widths = st.integers(3, 24) if head_dim is not None else st.sampled_from([6, 12, 18, 24])
     depth = draw(st.integers(1, 3))
     return AutoFormerSpace(
         name="drawn",
-        embed_dim=tuple(draw(st.sets(st.integers(3, 24), min_size=1, max_size=3))),
+        embed_dim=tuple(draw(st.sets(widths, min_size=1, max_size=3))),
         depth=tuple(range(1, depth + 1)),
         num_heads=tuple(draw(st.sets(st.integers(1, 3), min_size=1))),
         mlp_ratio=tuple(draw(st.sets(st.sampled_from([0.5, 1.0, 2.3, 4.0]), min_size=1))),

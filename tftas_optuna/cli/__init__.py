@@ -6,6 +6,7 @@ from tftas_optuna.cli._group import Group
 from tftas_optuna.cli.dashboard import dashboard
 from tftas_optuna.cli.export import export
 from tftas_optuna.cli.front import front
+from tftas_optuna.cli.retrain import retrain
 from tftas_optuna.cli.run import run
 from tftas_optuna.cli.score import score
 from tftas_optuna.cli.spaces import spaces
@@ -13,7 +14,7 @@ from tftas_optuna.cli.spaces import spaces
 main = Group(
     "tftas-optuna",
     help="Find good Vision Transformer architectures without training any of them.",
-    commands=[run, front, export, score, spaces, dashboard],
+    commands=[run, front, export, retrain, score, spaces, dashboard],
 )
 
 __all__ = ["main"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from importlib import metadata
@@ -63,4 +64,6 @@ class _BadInput(click.ClickException):
 
 
 def _complain(message: str) -> None:
-    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    # Under torchrun every process of a machine would say the same.
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        click.echo(f"Error: {' '.join(message.split())}", err=True)

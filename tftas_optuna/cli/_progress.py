@@ -118,4 +118,6 @@ def _facts(progress: SearchProgress) -> list[tuple[str, str]]:
         ("generation", str(progress.generation)),
         ("front", str(progress.front_size)),
         ("hypervolume", f"{progress.hypervolume:.6g}"),
+        ("replaced", str(progress.n_replaced)),
+        ("repeated", str(progress.n_repeated)),
     ]

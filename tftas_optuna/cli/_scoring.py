@@ -80,10 +80,11 @@ def score_by_name(
         "img_size": img_size or own.get("img_size", 224),
         "num_classes": num_classes or own.get("num_classes", _CLASSES),
     }
-    costs = arch.costs(**sizes)._asdict()
+    in_chans = own.get("in_chans", 3)
+    costs = arch.costs(**sizes, in_chans=in_chans)._asdict()
     if search is None:
         random_seed(seed or 0)
-        model = build_model(arch, **sizes).to(device)
+        model = build_model(arch, **sizes, in_chans=in_chans).to(device)
         return _score_fresh(name, model, seed, sizes["img_size"], explain, **costs)
     scorer = _scorer_of(name, search, seed, device, sizes)
     weights = f"{scorer.space.name} supernet, seed {scorer.seed}"

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     """Give plain data, one mapping per candidate."""
+    trained = any(candidate.top1 is not None for candidate in candidates)
     return [
         {
             "trial": candidate.trial,
             **candidate.scores(),
+            **({"top1": candidate.top1} if trained else {}),
             "n_params": candidate.n_params,
             "macs": candidate.macs,
             **candidate.others,
@@ -58,7 +60,9 @@ def candidate_table(candidates: Sequence[Candidate], title: str) -> Table:
     rescored = bool(fidelities - {"exact"})
     scores = (f"{fidelities.pop()} DSS", "exact DSS") if rescored else ("DSS",)
     others = list(candidates[0].others) if candidates else []
-    for heading in ("trial", *scores, "params", "MACs", *map(_heading, others)):
+    trained = any(candidate.top1 is not None for candidate in candidates)
+    accuracy = ["top-1 %"] if trained else []
+    for heading in ("trial", *scores, *accuracy, "params", "MACs", *map(_heading, others)):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("width x depth, block means", overflow="fold")
     for candidate in candidates:
@@ -66,6 +70,7 @@ def candidate_table(candidates: Sequence[Candidate], title: str) -> Table:
             str(candidate.trial),
             score_text(candidate.dss),
             *([_optional(candidate.dss_exact)] if rescored else []),
+            *([_percent(candidate.top1)] if trained else []),
             short(candidate.n_params),
             short(candidate.macs),
             *(short(candidate.others[name]) for name in others),
@@ -79,8 +84,30 @@ def _heading(name: str) -> str:
     return name.replace("_", " ") + (f" ({unit})" if unit else "")
 
 
+def training_table(rows: Sequence[dict[str, Any]], title: str) -> Table:
+    """Lay results of trainings out for the terminal."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("directory", overflow="fold")
+    for heading in ("top-1 %", "top-5 %", "loss", "params", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["out"],
+            _percent(row["top1"]),
+            _percent(row["top5"]),
+            f"{row['loss']:.4f}",
+            short(row["n_params"]),
+            f"{row['seconds']:,.0f} s",
+        )
+    return table
+
+
 def _optional(dss: float | None) -> str:
     return "-" if dss is None else score_text(dss)
+
+
+def _percent(top1: float | None) -> str:
+    return "-" if top1 is None else f"{top1:.2f}"
 
 
 def stdout() -> Console:

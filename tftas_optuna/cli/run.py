@@ -119,14 +119,12 @@ _SHOWN = 20
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option(
-    "--img-size", type=click.IntRange(1, 4096), default=224, show_default=True, help="Input size."
+    "--img-size", type=click.IntRange(1, 4096), help="Input size; the space's own, or 224."
 )
 @click.option(
     "--num-classes",
     type=click.IntRange(1, 1_000_000),
-    default=1000,
-    show_default=True,
-    help="Outputs of the classifier.",
+    help="Outputs of the classifier; the space's own, or 1000.",
 )
 @click.option(
     "--out",
@@ -159,8 +157,8 @@ def run(
     latency_batch_size: int,
     latency_threads: int | None,
     device: str,
-    img_size: int,
-    num_classes: int,
+    img_size: int | None,
+    num_classes: int | None,
     out: Path | None,
     quiet: bool,
 ) -> None:

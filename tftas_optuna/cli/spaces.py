@@ -2,49 +2,136 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
 import click
 
 from tftas_optuna.cli._options import format_option, verbosity_options
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tftas_optuna.spaces import SearchSpace
+
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[SPACE]...")
+@click.argument("names", nargs=-1, metavar="[SPACE|FILE]...")
+@click.option(
+    "--check",
+    is_flag=True,
+    help="Explain each space at length, and measure what a score of it costs on this machine.",
+)
 @format_option
 @verbosity_options
-def spaces(names: tuple[str, ...], output: str) -> None:
+def spaces(names: tuple[str, ...], check: bool, output: str) -> None:
     """Print search spaces: all presets, or those named (a YAML file is a name too)."""
+    from tftas_optuna.cli import _tables
+    from tftas_optuna.spaces import get_space, space_names
+
+    known = [get_space(name) for name in names or space_names()]
+    costs: list[dict[str, float]] = []
+    if check:
+        # Measuring needs PyTorch, listing does not.
+        from tftas_optuna.cli._check import seconds_per_score
+
+        costs = [seconds_per_score(space) for space in known]
+    if output != "table":
+        rows = [_row(space) for space in known]
+        for row, seconds in zip(rows, costs, strict=False):
+            row["seconds_per_score"] = seconds
+        _tables.print_rows(rows, output)
+    elif check:
+        for space, seconds in zip(known, costs, strict=True):
+            _explain(space, seconds)
+    else:
+        for title, members in groupby(known, key=_title):
+            _list(title, list(members))
+
+
+def _row(space: SearchSpace) -> dict[str, Any]:
+    least, most = space.costs(space.smallest()), space.costs(space.largest())
+    return {
+        **space.to_dict(),
+        "cardinality": space.cardinality(),
+        "n_params": [least.n_params, most.n_params],
+        "macs": [least.macs, most.macs],
+    }
+
+
+def _title(space: SearchSpace) -> str:
+    return f"Search spaces of family {space.family}, for {_images(space)}"
+
+
+def _list(title: str, known: Sequence[SearchSpace]) -> None:
     from rich.table import Table
 
     from tftas_optuna.cli import _tables
-    from tftas_optuna.spaces import get_space, space_names
-    from tftas_optuna.study.metrics import short
 
-    known = [get_space(name) for name in names or space_names()]
-    if output != "table":
-        rows = [
-            {
-                **space.to_dict(),
-                "cardinality": space.cardinality(),
-                "n_params": [space.smallest().n_params, space.largest().n_params],
-                "macs": [space.smallest().macs, space.largest().macs],
-            }
-            for space in known
-        ]
-        _tables.print_rows(rows, output)
-        return
-    table = Table(title="Search spaces, at 224x224 with 1000 classes", title_justify="left")
+    table = Table(title=title, title_justify="left")
     table.add_column("space", no_wrap=True)
     for dimension in known[0].choices():
         table.add_column(dimension)
     for heading in ("architectures", "params", "MACs"):
         table.add_column(heading, justify="right", no_wrap=True)
     for space in known:
-        least, most = space.smallest(), space.largest()
         table.add_row(
             space.name,
-            *(", ".join(f"{value:g}" for value in values) for values in space.choices().values()),
+            *map(_values, space.choices().values()),
             f"{space.cardinality():.2g}",
-            f"{short(least.n_params)} - {short(most.n_params)}",
-            f"{short(least.macs)} - {short(most.macs)}",
+            _range(space, "n_params"),
+            _range(space, "macs"),
         )
     _tables.stdout().print(table)
+
+
+def _explain(space: SearchSpace, seconds: dict[str, float]) -> None:
+    from rich.table import Table
+
+    from tftas_optuna.cli import _tables
+    from tftas_optuna.cli._check import machine
+
+    table = Table.grid(padding=(0, 2))
+    table.add_row("[bold]space", f"[bold]{space.name}[/], family {space.family}")
+    table.add_row("for", _images(space))
+    for dimension, values in space.choices().items():
+        table.add_row(dimension, _values(values))
+    for trait, value in space.traits().items():
+        table.add_row(trait, str(value))
+    table.add_row("parameters in Optuna", ", ".join(_shortened(list(space.distributions()))))
+    table.add_row("architectures", f"{space.cardinality():,}")
+    table.add_row("params", _range(space, "n_params"))
+    table.add_row("MACs", _range(space, "macs"))
+    for fidelity, cost in seconds.items():
+        table.add_row(
+            f"a score, {fidelity}",
+            f"{1000 * cost:.3g} ms on {machine()}; 1000 trials take {_duration(1000 * cost)}",
+        )
+    _tables.stdout().print(table)
+
+
+def _values(values: Sequence[Any]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _range(space: SearchSpace, cost: str) -> str:
+    from tftas_optuna.study.metrics import short
+
+    least, most = space.costs(space.smallest()), space.costs(space.largest())
+    return f"{short(getattr(least, cost))} - {short(getattr(most, cost))}"
+
+
+def _images(space: SearchSpace) -> str:
+    size = f"{space.in_chans}x{space.img_size}x{space.img_size}"
+    return f"{size} images and {space.num_classes} classes"
+
+
+def _shortened(names: list[str]) -> list[str]:
+    slots = [name for name in names if name.startswith("block_")]
+    if len(slots) < 3:
+        return names
+    return [*(name for name in names if name not in slots), f"{slots[0]} ... {slots[-1]}"]
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

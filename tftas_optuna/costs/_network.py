@@ -29,7 +29,7 @@ def empty_model(arch: Architecture, target: Target, device: Any = "cpu") -> nn.M
             return func(*args, **(kwargs or {}))
 
     with DrawNothing():
-        model = build_model(arch, img_size=target.img_size, num_classes=target.num_classes)
+        model = build_model(arch, **target.input)
     model.eval().requires_grad_(False)
     for parameter in model.parameters():
         # Memory as it is found may hold denormal numbers, with which processors are slow.

@@ -30,6 +30,7 @@ class Target:
     Attributes:
         img_size: Height and width of the input, in pixels.
         num_classes: Outputs of the classifier.
+        in_chans: Channels of the input.
         device: Where latency is measured: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         batch_size: Images at once, for latency and peak memory.
         threads: Threads of the CPU while latency is measured; None for torch's own number.
@@ -37,9 +38,19 @@ class Target:
 
     img_size: int = 224
     num_classes: int = 1000
+    in_chans: int = 3
     device: str = "cpu"
     batch_size: int = 1
     threads: int | None = None
+
+    @property
+    def input(self) -> dict[str, int]:
+        """Sizes as architectures and networks take them."""
+        return {
+            "img_size": self.img_size,
+            "num_classes": self.num_classes,
+            "in_chans": self.in_chans,
+        }
 
     def __post_init__(self) -> None:
         for name in ("img_size", "batch_size"):

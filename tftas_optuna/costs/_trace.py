@@ -80,7 +80,7 @@ def trace_forward(arch: Architecture, target: Target) -> Trace:
     weights = [*model.parameters(), *model.buffers()]
     watch = Watch()
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
-        images = torch.zeros(target.batch_size, 3, target.img_size, target.img_size)
+        images = torch.zeros(target.batch_size, target.in_chans, target.img_size, target.img_size)
         for known in weights:
             watch._seen[known.untyped_storage()] = True
         watch.see(images)

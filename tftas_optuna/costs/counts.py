@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 
 def _n_params(arch: Architecture, target: Target) -> int:
-    return arch.costs(img_size=target.img_size, num_classes=target.num_classes).n_params
+    return arch.costs(**target.input).n_params
 
 
 def _macs(arch: Architecture, target: Target) -> int:
-    return arch.costs(img_size=target.img_size, num_classes=target.num_classes).macs
+    return arch.costs(**target.input).macs
 
 
 def _reference_macs(arch: Architecture, target: Target) -> float:

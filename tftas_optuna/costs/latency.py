@@ -59,7 +59,9 @@ def measure_latency(arch: Architecture, target: Target, *, runs: int = 7) -> flo
 
     device = resolve_device(target.device)
     model = empty_model(arch, target, device)
-    images = torch.zeros(target.batch_size, 3, target.img_size, target.img_size, device=device)
+    images = torch.zeros(
+        target.batch_size, target.in_chans, target.img_size, target.img_size, device=device
+    )
     times: list[float] = []
     with _threads(target.threads), torch.inference_mode():
         for _ in range(_WARM_UPS + runs):

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tftas_optuna.architecture import FORMAT, FORMAT_VERSION, AutoFormerArchitecture
-from tftas_optuna.errors import TftasError
+from tftas_optuna.architecture import FORMAT, FORMAT_VERSION
 
 if TYPE_CHECKING:
     from tftas_optuna.study.front import Candidate
@@ -34,39 +33,18 @@ def as_json(candidate: Candidate, settings: StudySettings, study_name: str) -> s
 
 
 def as_retrain(candidate: Candidate, settings: StudySettings, study_name: str) -> str:
-    """Write what the AutoFormer family of training scripts takes as ``--cfg``.
+    """Write what the training scripts of AutoFormer and TF-TAS take as ``--cfg``.
 
     Raises:
-        TftasError: Those scripts cannot train this kind of architecture.
+        TftasError: Those scripts cannot train this architecture; says why.
     """
-    arch, space = candidate.architecture, settings.space
-    if not isinstance(arch, AutoFormerArchitecture):
-        raise TftasError(f"the retrain format describes autoformer, not {arch.family} networks")
-    supernet = space.supernet
+    arch = candidate.architecture
     scores = ", ".join(f"{name} {value:.6g}" for name, value in candidate.scores().items())
     header = (
         f"# Trial {candidate.trial} of study {json.dumps(study_name)}:"
         f" {scores}, {candidate.n_params} parameters.\n"
     )
-    return header + _dump(
-        {
-            "SUPERNET": {
-                "MLP_RATIO": supernet.mlp_ratio[0],
-                "NUM_HEADS": supernet.num_heads[0],
-                "EMBED_DIM": supernet.embed_dim,
-                "DEPTH": supernet.depth,
-            },
-            "SEARCH_SPACE": {
-                key.upper(): list(values) for key, values in sorted(space.choices().items())
-            },
-            "RETRAIN": {
-                "MLP_RATIO": list(arch.mlp_ratio),
-                "NUM_HEADS": list(arch.num_heads),
-                "DEPTH": arch.depth,
-                "EMBED_DIM": arch.embed_dim,
-            },
-        }
-    )
+    return header + _dump({**settings.space.to_retrain(), "RETRAIN": arch.to_retrain()})
 
 
 def _document(candidate: Candidate, settings: StudySettings, study_name: str) -> dict[str, Any]:
@@ -79,7 +57,7 @@ def _document(candidate: Candidate, settings: StudySettings, study_name: str) ->
             "name": _timm_name(candidate),
             "img_size": settings.img_size,
             "num_classes": settings.num_classes,
-            "in_chans": 3,
+            "in_chans": settings.space.in_chans,
         },
         "scores": {
             **candidate.scores(),

@@ -33,7 +33,7 @@ def export_front(
     study: Study,
     directory: str | Path,
     *,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] | None = None,
     prefix: str | None = None,
     force: bool = False,
 ) -> list[Path]:
@@ -48,7 +48,7 @@ def export_candidates(
     candidates: Sequence[Candidate],
     directory: str | Path,
     *,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] | None = None,
     prefix: str | None = None,
     force: bool = False,
 ) -> list[Path]:
@@ -62,7 +62,8 @@ def export_candidates(
         candidates: What to write.
         directory: Where to; made if it is missing.
         formats: Out of ``"yaml"`` (our document), ``"json"`` (the same) and ``"retrain"``
-            (AutoFormer's training configuration).
+            (the training configuration of AutoFormer and TF-TAS); by default all that can
+            describe the architecture.
         prefix: First part of the names; by default the name of the space.
         force: Whether to replace files that hold something else.
 
@@ -70,10 +71,11 @@ def export_candidates(
         The paths, in the order of the candidates.
 
     Raises:
-        TftasError: A format does not exist, or the prefix is no plain name.
+        TftasError: A format does not exist or cannot describe an architecture, or the prefix is
+            no plain name.
         UnavailableError: There is nothing to write, a file is in the way, or writing fails.
     """
-    unknown = [name for name in formats if name not in _WRITERS]
+    unknown = [name for name in formats or () if name not in _WRITERS]
     if unknown:
         raise TftasError(f"format {unknown[0]!r} does not exist; known: {', '.join(FORMATS)}")
     settings = StudySettings.read(study)
@@ -83,13 +85,17 @@ def export_candidates(
             f"study {study.study_name!r} has nothing to export: no feasible trial"
         )
     directory = Path(directory)
-    texts = {
-        directory / f"{prefix}-trial{candidate.trial:05d}{_WRITERS[name][0]}": _WRITERS[name][1](
-            candidate, settings, study.study_name
-        )
-        for candidate in candidates
-        for name in formats
-    }
+    texts: dict[Path, str] = {}
+    for candidate in candidates:
+        for name in formats or FORMATS:
+            ending, write = _WRITERS[name]
+            try:
+                text = write(candidate, settings, study.study_name)
+            except TftasError:
+                if formats:
+                    raise
+                continue
+            texts[directory / f"{prefix}-trial{candidate.trial:05d}{ending}"] = text
     try:
         check_directory(directory)
         directory.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.indicators.dss import DSS, LayerScore, LayerTerms
-    from tftas_optuna.supernet import AutoFormerSupernet, LinearTrace
+    from tftas_optuna.supernet import LinearTrace, Supernet
 
 MatmulPrecision = Literal["highest", "high", "medium"]
 
@@ -56,7 +56,7 @@ class Engine:
 
     def __init__(
         self,
-        supernet: AutoFormerSupernet,
+        supernet: Supernet,
         indicator: DSS,
         *,
         fidelity: str,
@@ -76,7 +76,7 @@ class Engine:
     def batch(self, archs: Sequence[Architecture]) -> list[float]:
         """Score candidates, in their order."""
         scores = [0.0] * len(archs)
-        for members in self.supernet.groups(archs):  # type: ignore[arg-type]
+        for members in self.supernet.groups(archs):
             while members:
                 chunk = members[: self.batch_size]
                 try:
@@ -131,7 +131,7 @@ class Engine:
         self, archs: Sequence[Architecture], rank: int
     ) -> Iterator[tuple[LinearTrace, LayerTerms]]:
         gradients_of = FIDELITIES[self._fidelity]
-        for trace in self.supernet.traces(archs, fidelity=self._fidelity):  # type: ignore[arg-type]
+        for trace in self.supernet.traces(archs, fidelity=self._fidelity):
             gradients = gradients_of(trace.delta, trace.x, rank)
             yield (
                 trace,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.indicators.dss import LayerScore
     from tftas_optuna.plugins import Indicator
-    from tftas_optuna.supernet import AutoFormerSupernet
+    from tftas_optuna.supernet import Supernet
 
 
 class OwnEngine:
@@ -27,24 +27,27 @@ class OwnEngine:
         supernet: The weights.
         name: Name of the indicator.
         indicator: The function.
-        img_size: Height and width of the all-ones input, in pixels.
+        shape: Channels, height and width of the all-ones input.
     """
 
     batch_size = 1
 
     def __init__(
-        self, supernet: AutoFormerSupernet, name: str, indicator: Indicator, img_size: int
+        self,
+        supernet: Supernet,
+        name: str,
+        indicator: Indicator,
+        shape: tuple[int, int, int],
     ) -> None:
         self.supernet = supernet
         self._name = name
         self._indicator = indicator
-        self._img_size = img_size
+        self._shape = shape
 
     def batch(self, archs: Sequence[Architecture]) -> list[float]:
         """Score candidates, in their order."""
-        shape = (3, self._img_size, self._img_size)
         return [
-            score_network(self._name, self._indicator, self.supernet.subnet(arch), shape)  # type: ignore[arg-type]
+            score_network(self._name, self._indicator, self.supernet.subnet(arch), self._shape)
             for arch in archs
         ]
 

@@ -91,8 +91,7 @@ class ProductGradients:
         delta, x, rank = self._delta, self._x, self._rank
         full_rank = min(*delta.shape[1:], x.shape[2])
         if rank + _PROBES >= full_rank:
-            whole = delta.double().transpose(1, 2) @ x.double()
-            norms = torch.linalg.svdvals(whole).sum(-1)
+            norms = torch.linalg.svdvals(_core(delta.double(), x.double())).sum(-1)
             return Norms(norms, torch.zeros_like(norms))
         test = _test_matrix(x.shape[2], rank + _PROBES, x.dtype, x.device)
         sketch = delta.transpose(1, 2) @ (x @ test)
@@ -178,6 +177,15 @@ def _sketched(
     frobenius = torch.linalg.vector_norm(missed, dim=(1, 2)) / _PROBES**0.5
     errors = frobenius.double() * (full_rank - rank) ** 0.5
     return Norms(nuclear_norms(core), errors)
+
+
+def _core(delta: Tensor, x: Tensor) -> Tensor:
+    """A matrix with the singular values of ``delta.T @ x``, as small as there are tokens."""
+    if delta.shape[1] >= min(delta.shape[2], x.shape[2]):
+        return delta.transpose(1, 2) @ x
+    left = torch.linalg.qr(delta.transpose(1, 2), mode="r").R
+    right = torch.linalg.qr(x.transpose(1, 2), mode="r").R
+    return left @ right.transpose(1, 2)
 
 
 def _gram(pair: Tensor) -> tuple[Tensor, Tensor]:

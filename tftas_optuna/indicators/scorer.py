@@ -48,8 +48,8 @@ class Scorer:
         seed: Seed of the supernet's weights.
         n_seeds: Supernets to average over, with the seeds ``seed``, ``seed + 1``, ...
         device: ``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
-        img_size: Height and width of the all-ones input, in pixels.
-        num_classes: Outputs of the classifier.
+        img_size: Height and width of the all-ones input, in pixels; the space's own by default.
+        num_classes: Outputs of the classifier; the space's own by default.
         head_weight: Factor of the classifier; see :class:`tftas_optuna.indicators.dss.DSS`.
         dtype: Floating-point type of the passes.
         matmul_precision: Precision of float32 matrix products, as in
@@ -75,8 +75,8 @@ class Scorer:
         seed: int = 0,
         n_seeds: int = 1,
         device: str | torch.device = "auto",
-        img_size: int = 224,
-        num_classes: int = 1000,
+        img_size: int | None = None,
+        num_classes: int | None = None,
         head_weight: float = 1.0,
         dtype: torch.dtype = torch.float32,
         matmul_precision: MatmulPrecision = "highest",
@@ -94,22 +94,24 @@ class Scorer:
         self.seed = seed
         self.n_seeds = n_seeds
         self.device = resolve_device(device)
-        self.img_size = img_size
-        self.num_classes = num_classes
+        self.img_size = space.img_size if img_size is None else img_size
+        self.num_classes = space.num_classes if num_classes is None else num_classes
         self.head_weight = head_weight
+        self._shape = (space.in_chans, self.img_size, self.img_size)
         own = None if indicator in INDICATORS else get_indicator(indicator)
         self._engines: list[Engine | OwnEngine] = []
         for offset in range(n_seeds):
             supernet = SUPERNETS[space.family](
                 space.supernet,
                 seed=seed + offset,
-                img_size=img_size,
-                num_classes=num_classes,
+                img_size=self.img_size,
+                num_classes=self.num_classes,
+                in_chans=space.in_chans,
                 device=self.device,
                 dtype=dtype,
             )
             if own is not None:
-                self._engines.append(OwnEngine(supernet, indicator, own, img_size))
+                self._engines.append(OwnEngine(supernet, indicator, own, self._shape))
                 continue
             self._engines.append(
                 Engine(
@@ -155,7 +157,7 @@ class Scorer:
     def own_by_seed(self, name: str, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
         """Score candidates by an indicator of the user, on the same supernets."""
         own = get_indicator(name)
-        engines = [OwnEngine(each.supernet, name, own, self.img_size) for each in self._engines]
+        engines = [OwnEngine(each.supernet, name, own, self._shape) for each in self._engines]
         return list(zip(*(engine.batch(archs) for engine in engines), strict=True))
 
     def explain(self, arch: Architecture) -> list[LayerScore]:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from timm.data import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
+from timm.data import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_INCEPTION_MEAN,
+    IMAGENET_INCEPTION_STD,
+)
 from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from torch import nn
@@ -13,23 +18,33 @@ from torch import nn
 from tftas_optuna.architecture import Architecture, read_architecture
 from tftas_optuna.errors import TftasError
 from tftas_optuna.models.autoformer import AutoFormer
+from tftas_optuna.models.pit import PiT
 
-NETWORKS: dict[str, type[nn.Module]] = {"autoformer": AutoFormer}
+NETWORKS: dict[str, type[nn.Module]] = {"autoformer": AutoFormer, "pit": PiT}
 
+_COMMON: dict[str, Any] = {
+    "num_classes": 1000,
+    "input_size": (3, 224, 224),
+    "pool_size": None,
+    "crop_pct": 0.9,
+    "interpolation": "bicubic",
+    "fixed_input_size": True,
+    "classifier": "head",
+}
 default_cfgs = generate_default_cfgs(
     {
         "tftas_autoformer.untrained": {
-            "num_classes": 1000,
-            "input_size": (3, 224, 224),
-            "pool_size": None,
-            "crop_pct": 0.9,
-            "interpolation": "bicubic",
-            "fixed_input_size": True,
+            **_COMMON,
             "mean": IMAGENET_INCEPTION_MEAN,
             "std": IMAGENET_INCEPTION_STD,
             "first_conv": "patch_embed.proj",
-            "classifier": "head",
-        }
+        },
+        "tftas_pit.untrained": {
+            **_COMMON,
+            "mean": IMAGENET_DEFAULT_MEAN,
+            "std": IMAGENET_DEFAULT_STD,
+            "first_conv": "patch_embed.conv",
+        },
     }
 )
 
@@ -73,36 +88,76 @@ def tftas_autoformer(
     """Build an AutoFormer through ``timm.create_model("tftas_autoformer", arch=...)``.
 
     Args:
-        pretrained: Must be False; pass ``checkpoint_path`` to load weights.
+        pretrained: Whether to load weights: those of a directory or hub repository that names
+            this model (``timm.create_model("local-dir:...", pretrained=True)``). There are none
+            by its mere name; pass ``checkpoint_path`` to load a file.
         arch: An architecture, its dictionary, or the path of an exported file. The image size
             and class count of an exported file are the defaults of this model.
         **kwargs: timm's model arguments, such as ``num_classes`` and ``img_size``.
 
     Raises:
-        TftasError: ``arch`` is missing or describes no AutoFormer, or ``pretrained`` is set.
+        TftasError: ``arch`` is missing or describes no AutoFormer, or ``pretrained`` is set and
+            there are no weights.
     """
-    if pretrained:
-        raise TftasError("tftas_autoformer has no pretrained weights; pass checkpoint_path=...")
+    feature_cfg = dict(out_indices=3, feature_cls="getter")
+    model: AutoFormer = _create("autoformer", pretrained, arch, feature_cfg, kwargs)
+    return model
+
+
+@register_model
+def tftas_pit(
+    pretrained: bool = False,
+    *,
+    arch: Architecture | dict[str, Any] | str | Path | None = None,
+    **kwargs: Any,
+) -> PiT:
+    """Build a PiT through ``timm.create_model("tftas_pit", arch=...)``.
+
+    Args:
+        pretrained: As for :func:`tftas_autoformer`.
+        arch: As for :func:`tftas_autoformer`.
+        **kwargs: timm's model arguments.
+
+    Raises:
+        TftasError: ``arch`` is missing or describes no PiT, or ``pretrained`` is set and there
+            are no weights.
+    """
+    feature_cfg = dict(out_indices=(0, 1, 2), feature_cls="hook")
+    model: PiT = _create("pit", pretrained, arch, feature_cfg, kwargs)
+    return model
+
+
+def _create(
+    family: str,
+    pretrained: bool,
+    arch: Architecture | dict[str, Any] | str | Path | None,
+    feature_cfg: dict[str, Any],
+    kwargs: dict[str, Any],
+) -> Any:
+    name = f"tftas_{family}"
+    if pretrained and not kwargs.get("pretrained_cfg"):
+        raise TftasError(f"{name} has no pretrained weights; pass checkpoint_path=...")
     if arch is None:
-        raise TftasError("tftas_autoformer needs arch=, an exported file or its dictionary")
+        raise TftasError(f"{name} needs arch=, an exported file or its dictionary")
     defaults: dict[str, Any] = {}
     if isinstance(arch, str | Path):
         arch, defaults = read_architecture(arch)
     elif not isinstance(arch, Architecture):
         arch = Architecture.from_dict(arch)
-    if arch.family != "autoformer":
-        raise TftasError(f"tftas_autoformer builds autoformer, not {arch.family} architectures")
+    if arch.family != family:
+        raise TftasError(
+            f"{name} builds {family}, not {arch.family} architectures; use tftas_{arch.family}"
+        )
     kwargs = {**defaults, **{name: value for name, value in kwargs.items() if value is not None}}
     height, width = to_2tuple(kwargs.get("img_size", 224))
     # timm derives transforms from this entry: let it speak of the model that is built.
     overlay = {"input_size": (kwargs.get("in_chans", 3), height, width)}
-    model: AutoFormer = build_model_with_cfg(
-        AutoFormer,
-        "tftas_autoformer",
-        False,
+    return build_model_with_cfg(
+        NETWORKS[family],
+        name,
+        pretrained,
         pretrained_cfg_overlay={**overlay, **kwargs.pop("pretrained_cfg_overlay", {})},
-        feature_cfg=dict(out_indices=3, feature_cls="getter"),
+        feature_cfg=feature_cfg,
         architecture=arch,
         **kwargs,
     )
-    return model

@@ -158,7 +158,7 @@ class AutoFormer(VisionTransformer):
                     Attention(
                         dim,
                         num_heads,
-                        architecture.head_dim,
+                        head_dim,
                         max_distance if architecture.relative_position else None,
                         self.patch_embed.grid_size,
                         attn_drop=attn_drop_rate,
@@ -167,8 +167,12 @@ class AutoFormer(VisionTransformer):
                     proj_drop=proj_drop_rate,
                     drop_path=rate,
                 )
-                for num_heads, hidden_dim, rate in zip(
-                    architecture.num_heads, architecture.hidden_dim, rates, strict=True
+                for num_heads, head_dim, hidden_dim, rate in zip(
+                    architecture.num_heads,
+                    architecture.head_dims,
+                    architecture.hidden_dim,
+                    rates,
+                    strict=True,
                 )
             )
         )

@@ -6,15 +6,18 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
+from tftas_optuna.architecture import Architecture, read_architecture, read_yaml, shown
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.spaces._base import SearchSpace
+from tftas_optuna.spaces._lines import line_of, read_with_lines
 from tftas_optuna.spaces.autoformer import AutoFormerSpace
+from tftas_optuna.spaces.pit import PiTSpace
 
-SPACES: dict[str, Any] = {"autoformer": AutoFormerSpace}
+SPACES: dict[str, Any] = {"autoformer": AutoFormerSpace, "pit": PiTSpace}
 
 __all__ = [
     "AutoFormerSpace",
+    "PiTSpace",
     "SearchSpace",
     "find_architecture",
     "get_space",
@@ -34,7 +37,7 @@ def get_space(name_or_path: str | Path) -> SearchSpace:
 
     Raises:
         TftasError: There is no such preset.
-        UnavailableError: The file cannot be read or describes no space.
+        UnavailableError: The file cannot be read or describes no space; names the line.
     """
     presets = _presets()
     if str(name_or_path) in presets:
@@ -45,11 +48,13 @@ def get_space(name_or_path: str | Path) -> SearchSpace:
             f"unknown space {str(name_or_path)!r}; known: {', '.join(presets)}, or the path of a"
             " YAML file"
         )
-    data = read_yaml(path)
+    data, lines = read_with_lines(path)
     try:
         return space_from_dict(data)
     except TftasError as error:
-        raise UnavailableError(f"{path}: {error}") from error
+        line = line_of(error.key, lines)
+        where = f", line {line}" if line is not None else ""
+        raise UnavailableError(f"{path}{where}: {error}", key=error.key) from error
 
 
 def space_from_dict(data: Any) -> SearchSpace:
@@ -59,13 +64,14 @@ def space_from_dict(data: Any) -> SearchSpace:
         TftasError: The data describes no space; says what is wrong.
     """
     if not isinstance(data, dict):
-        raise TftasError("a space is a mapping with family, name and choices")
-    family = data.get("family")
+        raise TftasError(f"a space is a mapping with family, name and choices, not {shown(data)}")
+    family, name = data.get("family"), data.get("name")
     if not isinstance(family, str) or family not in SPACES:
-        shown = family if isinstance(family, str) else type(family).__name__
-        raise TftasError(f"unknown family {shown!r} of a space; known: {', '.join(SPACES)}")
-    if not isinstance(data.get("name"), str) or not 1 <= len(data["name"]) <= 100:
-        raise TftasError("a space needs a name, text of 1 to 100 characters")
+        what = f"unknown family {shown(family)}" if "family" in data else "a space needs a family"
+        raise TftasError(f"{what}; known: {', '.join(SPACES)}", key=("family",))
+    if not isinstance(name, str) or not 1 <= len(name) <= 100:
+        what = f"name is {shown(name)}" if "name" in data else "a space needs a name"
+        raise TftasError(f"{what}; expected text of 1 to 100 characters", key=("name",))
     space: SearchSpace = SPACES[family].from_dict(data)
     return space
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from optuna.distributions import CategoricalDistribution
     from optuna.trial import BaseTrial
 
-    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.architecture import Architecture, Costs
 
 
 class SearchSpace(ABC):
@@ -28,11 +28,17 @@ class SearchSpace(ABC):
         name: Name of the space, also the default name of a study on it.
         family: Family of its architectures.
         supernet: The architecture of the supernet, at least as large as every candidate.
+        img_size: Height and width of the images the space is meant for, in pixels.
+        in_chans: Channels of those images.
+        num_classes: Classes of those images.
     """
 
     family: ClassVar[str]
     name: str
     supernet: Any
+    img_size: int
+    in_chans: int
+    num_classes: int
 
     @abstractmethod
     def distributions(self) -> dict[str, CategoricalDistribution]:
@@ -71,8 +77,22 @@ class SearchSpace(ABC):
         """Give the choices of each dimension, in the field's words."""
 
     @abstractmethod
+    def traits(self) -> dict[str, Any]:
+        """Give what all architectures of the space have in common, in the field's words."""
+
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Give a description that :func:`tftas_optuna.spaces.space_from_dict` reads back."""
+
+    @abstractmethod
+    def to_retrain(self) -> dict[str, Any]:
+        """Give the space's own sections of the family's published training configurations."""
+
+    def costs(self, arch: Architecture) -> Costs:
+        """Count parameters and MACs of an architecture on the space's own images."""
+        return arch.costs(
+            img_size=self.img_size, num_classes=self.num_classes, in_chans=self.in_chans
+        )
 
     def suggest(self, trial: BaseTrial) -> Architecture:
         """Suggest every parameter of the space and decode the result."""

@@ -12,6 +12,7 @@ from optuna.study import StudyDirection
 
 from tftas_optuna.costs import cost_names
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.study.accuracy import accuracies
 from tftas_optuna.study.metrics import COSTS, CostName, direction_of, short
 from tftas_optuna.study.settings import StudySettings, architecture_of
 
@@ -36,6 +37,7 @@ class Candidate(NamedTuple):
         fidelity: How the search computed scores.
         dss_exact: Its exact score, where the search used an approximation and the trial was on
             its final front.
+        top1: Its accuracy in per cent, where it was retrained.
         others: The other objectives and bounded costs, by name.
     """
 
@@ -46,6 +48,7 @@ class Candidate(NamedTuple):
     macs: int
     fidelity: str = "exact"
     dss_exact: float | None = None
+    top1: float | None = None
     others: Mapping[str, float] = MappingProxyType({})
 
     def cost(self, name: CostName) -> float:
@@ -79,9 +82,11 @@ def pareto_front(study: Study) -> list[Candidate]:
     if not study.get_trials(deepcopy=False):
         return []
     trials = study.best_trials if len(study.directions) > 1 else _best(study)
+    trained = accuracies(study)
     front: dict[Architecture, Candidate] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):
         candidate = _with_exact(as_candidate(trial, settings), study)
+        candidate = candidate._replace(top1=trained.get(candidate.trial))
         front.setdefault(candidate.architecture, candidate)
     return sorted(front.values(), key=lambda candidate: (candidate.n_params, -candidate.dss))
 
@@ -89,7 +94,7 @@ def pareto_front(study: Study) -> list[Candidate]:
 def as_candidate(trial: FrozenTrial, settings: StudySettings) -> Candidate:
     """Decode a finished trial."""
     arch = architecture_of(trial, settings)
-    costs = arch.costs(img_size=settings.img_size, num_classes=settings.num_classes)
+    costs = arch.costs(**settings.input)
     measured = dict(zip(settings.metrics, trial.values or (), strict=False))
     dss = measured.get("dss", trial.user_attrs.get("dss"))
     if dss is None:

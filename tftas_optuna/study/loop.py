@@ -73,8 +73,8 @@ def search(
     start: Sequence[Architecture] = (),
     fidelity: str = "exact",
     device: str = "auto",
-    img_size: int = 224,
-    num_classes: int = 1000,
+    img_size: int | None = None,
+    num_classes: int | None = None,
     workers: int = 1,
     cluster: str | None = None,
     latency_batch_size: int = 1,
@@ -113,8 +113,8 @@ def search(
         fidelity: How the indicator is computed; see :class:`tftas_optuna.Scorer`. A collapsed
             search re-scores its final front exactly, see :mod:`tftas_optuna.study.rescore`.
         device: Where it is computed.
-        img_size: Height and width of the input, in pixels.
-        num_classes: Outputs of the classifier.
+        img_size: Height and width of the input, in pixels; the space's own by default.
+        num_classes: Outputs of the classifier; the space's own by default.
         workers: Processes of this machine to score in. With more than one, a script needs the
             usual ``if __name__ == "__main__"``.
         cluster: Address of a Dask scheduler to score on instead.
@@ -145,7 +145,10 @@ def search(
         raise TftasError(f"patience is {patience}, allowed is 1 or more")
     if isinstance(sampler, str):
         make_sampler(sampler, population_size, seed)
-    sizes: dict[str, Any] = {"img_size": img_size, "num_classes": num_classes}
+    sizes: dict[str, Any] = {
+        "img_size": space.img_size if img_size is None else img_size,
+        "num_classes": space.num_classes if num_classes is None else num_classes,
+    }
     settings = StudySettings(
         space=space,
         metrics=check_metrics(metrics),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.costs import Target, cost_names, get_cost
 from tftas_optuna.errors import TftasError
@@ -66,7 +66,12 @@ def check_bounds(
             one, no architecture of the space can meet them, or the image is too small.
     """
     # The image has to fit, whatever is bounded.
-    space.smallest().costs(img_size=img_size, num_classes=num_classes)
+    sizes: dict[str, Any] = {
+        "img_size": img_size,
+        "num_classes": num_classes,
+        "in_chans": space.in_chans,
+    }
+    space.smallest().costs(**sizes)
     checked: Bounds = {}
     for name, (low, high) in (bounds or {}).items():
         if name not in cost_names():
@@ -81,7 +86,7 @@ def check_bounds(
                 f"{name} from {short(low)} to {short(high)}: the lower bound is higher"
             )
         if get_cost(name).grows:
-            target = Target(img_size=img_size, num_classes=num_classes)
+            target = Target(**sizes)
             check_reachable(name, (low, high), space, get_cost(name).open(space, target, None))
         checked[name] = (low, high)
     return checked

@@ -59,7 +59,7 @@ class DSSObjective:
         scorer: Scorer | None = None,
     ) -> None:
         checked = check_metrics(metrics)
-        sizes = {"img_size": 224, "num_classes": 1000}
+        sizes = {"img_size": space.img_size, "num_classes": space.num_classes}
         if scorer is not None:
             sizes = {"img_size": scorer.img_size, "num_classes": scorer.num_classes}
         bounds = check_bounds(constraints, space, **sizes)

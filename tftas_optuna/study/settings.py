@@ -93,10 +93,9 @@ class StudySettings:
     def cost(self, name: CostName, arch: Architecture) -> float:
         """Give a cost of an architecture."""
         if name not in self._meters:
-            deployment = {
-                key: value for key, value in (self.deployment or {}).items() if key != "hardware"
-            }
-            target = Target(self.img_size, self.num_classes, **deployment)
+            told: dict[str, Any] = {**self.input, **(self.deployment or {})}
+            told.pop("hardware", None)
+            target = Target(**told)
             self._meters[name] = get_cost(name).open(self.space, target, self.records.get(name))
         return self._meters[name](arch)
 
@@ -131,6 +130,15 @@ class StudySettings:
         if self.records and not study.user_attrs.get(_RECORDS):
             study.set_user_attr(_RECORDS, dict(self.records))
         return dataclasses.replace(self, records=study.user_attrs.get(_RECORDS, {}))
+
+    @property
+    def input(self) -> dict[str, int]:
+        """Sizes that costs depend on, as arguments of :meth:`Architecture.costs`."""
+        return {
+            "img_size": self.img_size,
+            "num_classes": self.num_classes,
+            "in_chans": self.space.in_chans,
+        }
 
     def attributes(self) -> dict[str, Any]:
         """Give the user attributes of a study made with these settings."""

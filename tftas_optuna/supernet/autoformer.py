@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.models import build_model
+from tftas_optuna.supernet._base import generator_of
 from tftas_optuna.supernet.autoformer_pass import AutoFormerPass, BlockWeights
 from tftas_optuna.supernet.linear import AbsoluteLinear
 from tftas_optuna.supernet.positions import CollapsedPositions, GridPositions, Positions
@@ -34,7 +34,8 @@ class AutoFormerSupernet:
     Weights are kept by the names and in the layout of AutoFormer's published supernets, so those
     load as they are. The layout of ``qkv`` is interleaved: its rows 0, 3, 6, ... are queries,
     1, 4, 7, ... keys and 2, 5, 8, ... values, each cut to ``64 * num_heads``; its bias is not
-    (queries, keys, values in this order, cut as one vector).
+    (queries, keys, values in this order, cut as one vector). Where heads share the width, the
+    layout is the same, and a candidate's attention is as wide as its tokens.
 
     Args:
         largest: The supernet itself; candidates are at most as wide, deep and many-headed.
@@ -155,8 +156,9 @@ class AutoFormerSupernet:
         largest = self.largest
         tokens = 2 if fidelity == "collapsed" else largest.grid(self.img_size) ** 2 + 1
         kept = 0
-        for heads, hidden in zip(largest.num_heads, largest.hidden_dim, strict=True):
-            inner = heads * largest.head_dim
+        for heads, inner, hidden in zip(
+            largest.num_heads, largest.inner_dim, largest.hidden_dim, strict=True
+        ):
             kept += tokens * (4 * largest.embed_dim + 4 * inner + 2 * hidden + heads * tokens)
         # Besides what is kept for the way back, one gradient of the largest matrix.
         passing = 2 * largest.embed_dim * max(largest.hidden_dim) if tokens > 2 else 0
@@ -186,7 +188,7 @@ class AutoFormerSupernet:
 
         def linear(name: str, norm: str | None, *, keep_whole: bool) -> AbsoluteLinear:
             weight = get(f"{name}.weight")
-            if name == "attn.qkv":
+            if name == "attn.qkv" and self.largest.head_dim is not None:
                 weight = _by_head(weight, self.largest.head_dim)
             return AbsoluteLinear(
                 weight,
@@ -235,8 +237,10 @@ class AutoFormerSupernet:
         }
         if arch.abs_pos:
             slices["pos_embed"] = source["pos_embed"][..., :width]
-        for i, (heads, hidden) in enumerate(zip(arch.num_heads, arch.hidden_dim, strict=True)):
-            inner, block = heads * arch.head_dim, f"blocks.{i}"
+        for i, (inner, head_dim, hidden) in enumerate(
+            zip(arch.inner_dim, arch.head_dims, arch.hidden_dim, strict=True)
+        ):
+            block = f"blocks.{i}"
             qkv = source[f"{block}.attn.qkv.weight"][: 3 * inner, :width]
             rows = {
                 "attn.qkv.weight": torch.cat([qkv[part::3] for part in range(3)]),
@@ -254,8 +258,8 @@ class AutoFormerSupernet:
             if arch.relative_position:
                 for ours, theirs in (("relative_key", "k"), ("relative_value", "v")):
                     table = f"{block}.attn.rel_pos_embed_{theirs}.embeddings_table_"
-                    rows[f"attn.{ours}.vertical"] = source[table + "v"]
-                    rows[f"attn.{ours}.horizontal"] = source[table + "h"]
+                    rows[f"attn.{ours}.vertical"] = source[table + "v"][:, :head_dim]
+                    rows[f"attn.{ours}.horizontal"] = source[table + "h"][:, :head_dim]
             slices.update({f"{block}.{name}": weight for name, weight in rows.items()})
         return slices
 
@@ -273,10 +277,10 @@ class AutoFormerSupernet:
         }
         if largest.abs_pos:
             shapes["pos_embed"] = (1, largest.grid(self.img_size) ** 2 + 1, width)
-        for i, (heads, hidden) in enumerate(
-            zip(largest.num_heads, largest.hidden_dim, strict=True)
+        for i, (inner, hidden) in enumerate(
+            zip(largest.inner_dim, largest.hidden_dim, strict=True)
         ):
-            inner, block = heads * largest.head_dim, f"blocks.{i}"
+            block = f"blocks.{i}"
             for name, out, into in (
                 ("attn.qkv", 3 * inner, width),
                 ("attn.proj", width, inner),
@@ -289,13 +293,15 @@ class AutoFormerSupernet:
                 shapes[f"{block}.{name}.weight"] = shapes[f"{block}.{name}.bias"] = (width,)
             if largest.relative_position:
                 rows = 2 * largest.max_relative_position + 2
+                # A single head would be as wide as the tokens.
+                head_dim = largest.head_dim or width
                 for table in (
                     "k.embeddings_table_v",
                     "k.embeddings_table_h",
                     "v.embeddings_table_v",
                     "v.embeddings_table_h",
                 ):
-                    shapes[f"{block}.attn.rel_pos_embed_{table}"] = (rows, largest.head_dim)
+                    shapes[f"{block}.attn.rel_pos_embed_{table}"] = (rows, head_dim)
         return shapes
 
 
@@ -310,14 +316,9 @@ def _draw(name: str, shape: tuple[int, ...], seed: int, patch_inputs: int) -> Te
     if name.startswith("patch_embed_super"):
         # PyTorch's default for convolutions: uniform within 1 / sqrt(fan-in).
         bound = patch_inputs**-0.5
-        return weight.uniform_(-bound, bound, generator=_generator(seed, name))
+        return weight.uniform_(-bound, bound, generator=generator_of(seed, name))
     if name.endswith("bias"):
         return weight.zero_()
     if "norm" in name:
         return weight.fill_(1.0)
-    return nn.init.trunc_normal_(weight, std=0.02, generator=_generator(seed, name))
-
-
-def _generator(seed: int, name: str) -> torch.Generator:
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    return nn.init.trunc_normal_(weight, std=0.02, generator=generator_of(seed, name))

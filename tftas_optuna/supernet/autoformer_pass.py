@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from tftas_optuna.models.autoformer import LAYER_NORM_EPS
+from tftas_optuna.supernet.attention import Attention, HeadGroup
 from tftas_optuna.supernet.trace import LinearTrace
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 class BlockWeights(NamedTuple):
     """Absolute weights of one block of the supernet, at full size.
 
-    Rows of ``qkv`` are ordered (head, query/key/value, head_dim), so fewer heads are a prefix.
-    Its bias keeps the supernet's own order: all queries, all keys, all values.
+    Rows of ``qkv`` are ordered as :class:`HeadGroup` says. Its bias keeps the supernet's own
+    order: all queries, all keys, all values.
     """
 
     norm1: tuple[Tensor, Tensor]
@@ -78,10 +79,7 @@ class _Block(NamedTuple):
     """What the backward pass needs of a block that was run."""
 
     norm1: _Norm
-    q: Tensor
-    k: Tensor
-    v: Tensor
-    attention: Tensor
+    attentions: list[tuple[HeadGroup, Attention]]
     out: Tensor
     norm2: _Norm
     hidden: Tensor
@@ -114,7 +112,6 @@ class AutoFormerPass:
         self._positions = positions
         self._width = archs[0].embed_dim
         self._head_dim = archs[0].head_dim
-        self._scale = self._head_dim**-0.5
 
     def run(self, tokens: Tensor) -> Iterator[LinearTrace]:
         """Run the candidates; give the layers from the last to the first.
@@ -167,30 +164,28 @@ class AutoFormerPass:
 
     def _forward(self, i: int, x: Tensor) -> tuple[Tensor, _Block]:
         weights, width = self._blocks[i], self._width
-        count, tokens, _ = x.shape
-        archs = self._archs[:count]
-        heads = max(arch.num_heads[i] for arch in archs)
-        inner, head_dim = heads * self._head_dim, self._head_dim
+        archs = self._archs[: len(x)]
+        inner = max(arch.inner_dim[i] for arch in archs)
         norm1 = _Norm.run(x, weights.norm1)
         qkv = weights.qkv.forward(norm1.out, 3 * inner, bias=False)
         if weights.qkv.bias is not None:
-            qkv += self._qkv_biases(weights.qkv.bias, [arch.num_heads[i] for arch in archs])
-        parts = qkv.view(count, tokens, heads, 3, head_dim).permute(3, 0, 2, 1, 4)
-        q, k, v = (part.reshape(count * heads, tokens, head_dim) for part in parts)
-        if weights.key_embeddings is None:
-            logits = q @ k.transpose(1, 2) * self._scale
-        else:
-            bias = self._positions.spread(q @ weights.key_embeddings.T)
-            logits = bias.baddbmm_(q, k.transpose(1, 2), beta=self._scale, alpha=self._scale)
-        attention = self._positions.weigh_keys(logits).softmax(-1)
-        if weights.value_embeddings is None:
-            out = attention @ v
-        else:
-            out = self._positions.gather(attention) @ weights.value_embeddings
-            out = out.baddbmm_(attention, v)
-        out = out.view(count, heads, tokens, head_dim).transpose(1, 2)
+            qkv += self._qkv_biases(weights.qkv.bias, [arch.inner_dim[i] for arch in archs])
+        attentions = [
+            (
+                group,
+                Attention(
+                    qkv[group.members],
+                    group,
+                    weights.key_embeddings,
+                    weights.value_embeddings,
+                    self._positions,
+                ),
+            )
+            for group in self._head_groups(i, archs)
+        ]
         out = self._masked(
-            out.reshape(count, tokens, inner), [arch.num_heads[i] * head_dim for arch in archs]
+            self._join([(group, attention.out) for group, attention in attentions]),
+            [arch.inner_dim[i] for arch in archs],
         )
         middle = weights.proj.forward(out, width).add_(x)
         norm2 = _Norm.run(middle, weights.norm2)
@@ -200,7 +195,7 @@ class AutoFormerPass:
         if beyond is not None:
             activated.masked_fill_(beyond, 0)
             slope.masked_fill_(beyond, 0)
-        block = _Block(norm1, q, k, v, attention, out, norm2, activated, slope)
+        block = _Block(norm1, attentions, out, norm2, activated, slope)
         return weights.fc2.forward(activated, width).add_(middle), block
 
     def _backward(
@@ -208,10 +203,8 @@ class AutoFormerPass:
     ) -> Generator[LinearTrace, None, Tensor]:
         """Give the layers of a block, the last one first, and return the gradient before it."""
         weights, width, name = self._blocks[i], self._width, f"blocks.{i}"
-        count, tokens, _ = grad.shape
-        archs = self._archs[:count]
-        head_dim, inner, hidden = self._head_dim, block.out.shape[2], block.hidden.shape[2]
-        heads = inner // head_dim
+        archs = self._archs[: len(grad)]
+        inner, hidden = block.out.shape[2], block.hidden.shape[2]
         down = [(width, arch.hidden_dim[i]) for arch in archs]
         fc1, fc2 = weights.fc1, weights.fc2
         yield LinearTrace(f"{name}.mlp.fc2", "mlp", down, fc2.whole, block.hidden, grad)
@@ -220,48 +213,50 @@ class AutoFormerPass:
         yield LinearTrace(f"{name}.mlp.fc1", "mlp", up, fc1.whole, block.norm2.out, delta)
         grad = block.norm2.backward(fc1.backward(delta, width)).add_(grad)
 
-        outs = [(width, arch.num_heads[i] * head_dim) for arch in archs]
+        outs = [(width, arch.inner_dim[i]) for arch in archs]
         proj, qkv = weights.proj, weights.qkv
         yield LinearTrace(f"{name}.attn.proj", "attention", outs, proj.whole, block.out, grad)
         delta = self._masked(proj.backward(grad, inner), [own for _, own in outs])
-        delta = delta.view(count, tokens, heads, head_dim).transpose(1, 2)
-        delta = delta.reshape(count * heads, tokens, head_dim)
-        d_attention = self._d_attention(weights, block, delta)
-        d_logits = torch._softmax_backward_data(d_attention, block.attention, -1, grad.dtype)
-        d_qkv = grad.new_empty(count, tokens, heads, 3, head_dim)
-        q_part, k_part, v_part = d_qkv.permute(3, 0, 2, 1, 4).unbind(0)
-        d_q = d_logits @ block.k
-        if weights.key_embeddings is not None:
-            d_q.baddbmm_(
-                self._positions.gather(d_logits),
-                weights.key_embeddings.expand(len(d_q), -1, -1),
-            )
-        torch.mul(d_q.view(q_part.shape), self._scale, out=q_part)
-        d_k = d_logits.transpose(1, 2) @ block.q
-        torch.mul(d_k.view(k_part.shape), self._scale, out=k_part)
-        v_part.copy_((block.attention.transpose(1, 2) @ delta).view(v_part.shape))
-        delta = d_qkv.flatten(2)
+        delta = self._join(
+            [(group, past.backward(delta[group.members])) for group, past in block.attentions]
+        )
         three = [(3 * own, width) for _, own in outs]
         yield LinearTrace(
             f"{name}.attn.qkv", "attention", three, qkv.whole, block.norm1.out, delta
         )
         return block.norm1.backward(qkv.backward(delta, width)).add_(grad)
 
-    def _d_attention(self, weights: BlockWeights, block: _Block, delta: Tensor) -> Tensor:
-        values = block.v.transpose(1, 2)
-        if weights.value_embeddings is None:
-            return delta @ values
-        bias = self._positions.spread(delta @ weights.value_embeddings.T)
-        return bias.baddbmm_(delta, values)
+    def _head_groups(self, i: int, archs: Sequence[AutoFormerArchitecture]) -> list[HeadGroup]:
+        if self._head_dim is not None:
+            most = max(arch.num_heads[i] for arch in archs)
+            return [HeadGroup(slice(None), most, self._head_dim, by_head=True)]
+        return [
+            HeadGroup(
+                [at for at, arch in enumerate(archs) if arch.num_heads[i] == heads],
+                heads,
+                self._width // heads,
+                by_head=False,
+            )
+            for heads in {arch.num_heads[i]: None for arch in archs}
+        ]
 
-    def _qkv_biases(self, bias: Tensor, num_heads: Sequence[int]) -> Tensor:
-        """Reorder the candidates' biases to (head, query/key/value, head_dim), padded."""
-        widest = max(num_heads)
+    def _join(self, parts: list[tuple[HeadGroup, Tensor]]) -> Tensor:
+        """Put what groups of candidates have into the order of the batch."""
+        if len(parts) == 1:
+            return parts[0][1]
+        _, first = parts[0]
+        whole = first.new_empty(sum(len(part) for _, part in parts), *first.shape[1:])
+        for group, part in parts:
+            whole[group.members] = part
+        return whole
+
+    def _qkv_biases(self, bias: Tensor, inner: Sequence[int]) -> Tensor:
+        """Reorder the candidates' biases as the rows of ``qkv``, padded."""
         own = {}
-        for heads in set(num_heads):
-            cut = bias[: 3 * heads * self._head_dim].view(3, heads, self._head_dim)
-            own[heads] = F.pad(cut.transpose(0, 1), (0, 0, 0, 0, 0, widest - heads)).flatten()
-        return torch.stack([own[heads] for heads in num_heads]).unsqueeze(1)
+        for width in set(inner):
+            cut = bias[: 3 * width].view(3, -1, self._head_dim or 1).transpose(0, 1).flatten()
+            own[width] = F.pad(cut, (0, 3 * (max(inner) - width)))
+        return torch.stack([own[width] for width in inner]).unsqueeze(1)
 
     def _masked(self, x: Tensor, own: Sequence[int]) -> Tensor:
         """Set to zero what is beyond each candidate's own width."""

@@ -1,0 +1,110 @@
+"""How steady DSS ranks PiTs between seeds: slices of one supernet against weights of their own.
+
+    python benchmarks/pit_seeds.py --space pit-tiny --candidates 100 --seeds 6
+
+Three ways to give candidates weights, each with several seeds:
+
+- ``scaled``: slices of one supernet, scaled to the fan-in of the candidate (the product's way),
+- ``slices``: slices of one supernet as they are,
+- ``alone``: weights of their own, drawn from the seed and the architecture.
+
+For each: Kendall's tau between two seeds, and between one seed and the mean score of all seeds of
+networks with weights of their own (for ``alone``, of the other seeds).
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tftas_optuna import Scorer, get_space
+from tftas_optuna.indicators import scorer as scorer_module
+from tftas_optuna.pit_architecture import PiTArchitecture
+from tftas_optuna.study.rescore import kendall_tau
+from tftas_optuna.supernet import SUPERNETS, PiTSupernet
+
+
+class Unscaled(PiTSupernet):
+    """Slices as they are."""
+
+    def _scale(self, name: str, arch: PiTArchitecture) -> float:
+        return 1.0
+
+
+class Alone(PiTSupernet):
+    """Every candidate has weights of its own."""
+
+    def __init__(self, largest: PiTArchitecture, *, seed: int = 0, **kwargs: Any) -> None:
+        self._own_seed, self._kwargs = seed, kwargs
+        super().__init__(largest, seed=seed, **kwargs)
+
+    def traces(self, archs: list[PiTArchitecture], *, fidelity: str = "exact") -> Any:
+        seed = zlib.crc32(f"{self._own_seed}/{archs[0]!r}".encode())
+        with torch.inference_mode(False):
+            own = PiTSupernet(archs[0], seed=seed, **self._kwargs)
+        return own.traces(archs, fidelity=fidelity)
+
+
+KINDS: dict[str, Any] = {"scaled": PiTSupernet, "slices": Unscaled, "alone": Alone}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--space", default="pit-tiny")
+    parser.add_argument("--candidates", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--fidelity", default="collapsed")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    space = get_space(options.space)
+    rng = np.random.default_rng(0)
+    archs: dict[PiTArchitecture, None] = {}
+    while len(archs) < options.candidates:
+        archs[space.sample(rng)] = None  # type: ignore[index]
+    scores = {}
+    for kind, supernet in KINDS.items():
+        SUPERNETS["pit"] = supernet
+        rows = []
+        for seed in range(options.seeds):
+            scorer = Scorer(space, fidelity=options.fidelity, seed=seed)
+            if kind == "alone":
+                # Norms of weights are kept by shape; here every candidate has others.
+                rows.append([fresh_norms(scorer)(arch) for arch in archs])
+            else:
+                rows.append(scorer.batch(list(archs)))
+        scores[kind] = np.array(rows)
+    alone = scores["alone"]
+    results = {"space": options.space, "candidates": len(archs), "seeds": options.seeds}
+    print(f"{options.space}, {len(archs)} candidates, {options.seeds} seeds, {options.fidelity}")
+    for kind, rows in scores.items():
+        between = [kendall_tau(a, b) for a, b in itertools.combinations(rows, 2)]
+        to_mean = [
+            kendall_tau(row, (np.delete(alone, i, 0) if kind == "alone" else alone).mean(axis=0))
+            for i, row in enumerate(rows)
+        ]
+        results[kind] = {
+            "tau_between_seeds": float(np.mean(between)),
+            "tau_between_seeds_worst": float(min(between)),
+            "tau_with_mean_of_own_weights": float(np.mean(to_mean)),
+        }
+        print(kind, json.dumps(results[kind]))
+    path = options.out / f"pit_seeds_{options.space}.json"
+    path.write_text(json.dumps({**results, "fidelity": options.fidelity}, indent=2) + "\n")
+
+
+def fresh_norms(scorer: Scorer) -> Scorer:
+    for engine in scorer._engines:
+        engine._indicator = scorer_module.make_indicator(scorer.indicator)
+    return scorer
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from tftas_optuna import TftasError
+from tftas_optuna.architecture import AutoFormerArchitecture
+from tftas_optuna.export import networks
+from tftas_optuna.export.networks import export_network
+
+ARCH = AutoFormerArchitecture(
+    24, (1, 2, 1), (2.0, 3.0, 1.5), head_dim=8, patch_size=4, max_relative_position=2
+)
+
+
+@pytest.fixture(scope="module")
+def model() -> torch.nn.Module:
+    """A network whose every tensor differs from its first value, as after training."""
+    torch.manual_seed(0)
+    model: Any = timm.create_model(
+        "tftas_autoformer", arch=ARCH.to_dict(), img_size=16, num_classes=5, drop_path_rate=0.1
+    )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.train()
+
+
+@pytest.mark.slow
+def test_onnx_runs_at_any_batch_size(model: torch.nn.Module, tmp_path: Path) -> None:
+    import onnxruntime
+
+    path, worst = export_network(model, tmp_path / "net", "onnx")
+    assert path.name == "net.onnx" and worst < 1e-4
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for batch in (1, 3, 8):
+        images = torch.randn(batch, 3, 16, 16)
+        (logits,) = session.run(["logits"], {"images": images.numpy()})
+        with torch.no_grad():
+            expected = model.eval()(images)
+        torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-4, rtol=0)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["net.onnx"]
+
+
+def test_torchscript_runs_at_any_batch_size(model: torch.nn.Module, tmp_path: Path) -> None:
+    path, _ = export_network(model, tmp_path / "net", "torchscript")
+    loaded = torch.jit.load(str(path))
+    for batch in (1, 3, 8):
+        images = torch.randn(batch, 3, 16, 16)
+        with torch.no_grad():
+            torch.testing.assert_close(loaded(images), model.eval()(images), atol=1e-4, rtol=0)
+
+
+def test_a_fresh_process_loads_the_timm_directory(model: torch.nn.Module, tmp_path: Path) -> None:
+    path, _ = export_network(model, tmp_path / "net", "timm")
+    assert sorted(file.name for file in path.iterdir()) == ["config.json", "model.safetensors"]
+    code = (
+        "import sys, timm, torch, tftas_optuna.models\n"
+        "model = timm.create_model(f'local-dir:{sys.argv[1]}', pretrained=True).eval()\n"
+        "images = torch.linspace(-1, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)\n"
+        "torch.save(model(images).detach(), sys.argv[2])\n"
+        "print(timm.data.resolve_data_config(model=model)['input_size'])\n"
+        "other = timm.create_model(f'local-dir:{sys.argv[1]}', pretrained=True, num_classes=9)\n"
+        "print(tuple(other(images).shape))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path), str(tmp_path / "logits.pt")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["(3, 16, 16)", "(2, 9)"]
+    images = torch.linspace(-1, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
+    with torch.no_grad():
+        expected = model.eval()(images)
+    logits = torch.load(tmp_path / "logits.pt", weights_only=True)
+    torch.testing.assert_close(logits, expected)
+
+
+def test_a_model_of_timm(tmp_path: Path) -> None:
+    model = timm.create_model("test_vit", num_classes=4)
+    path, worst = export_network(model, tmp_path / "vit", "timm")
+    assert worst == 0.0 and path == tmp_path / "vit"
+
+
+def test_what_computes_something_else_is_not_kept(
+    model: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending, write, load = networks._FORMS["torchscript"]
+
+    def wrong(path: Path) -> Any:
+        right = load(path)
+        return lambda images: right(images) + (2e-4 if len(images) != 2 else 0)
+
+    monkeypatch.setitem(networks._FORMS, "torchscript", (ending, write, wrong))
+    with pytest.raises(TftasError, match="computes something else than PyTorch, by 0.0002; not"):
+        export_network(model, tmp_path / "net", "torchscript")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_overwritten(model: torch.nn.Module, tmp_path: Path) -> None:
+    for form in ("torchscript", "timm"):
+        path, _ = export_network(model, tmp_path / "net", form)
+        with pytest.raises(TftasError, match="in the way; use --force or another directory"):
+            export_network(model, tmp_path / "net", form)
+        assert export_network(model, tmp_path / "net", form, force=True)[0] == path
+    with pytest.raises(TftasError, match="format 'tflite' does not exist; known: onnx, torch"):
+        export_network(model, tmp_path / "net", "tflite")
+    with pytest.raises(TftasError, match="net.torchscript.pt is in the way: not a directory"):
+        export_network(model, tmp_path / "net.torchscript.pt" / "below", "timm")
+
+
+def test_a_missing_package_is_named(
+    model: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(TftasError, match=r"ONNX needs onnxruntime; pip install .*\[onnx\]"):
+        export_network(model, tmp_path / "net", "onnx")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,88 @@
+"""The live display of a training, and its plain lines where stderr is no terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from tftas_optuna.retrain.run import Epoch
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from tftas_optuna.retrain.training import Step
+
+
+class TrainingDisplay:
+    """Shows one training on stderr; use as a context manager.
+
+    Args:
+        title: What is trained.
+        epochs: Epochs of the whole training.
+        quiet: Whether to show nothing.
+    """
+
+    def __init__(self, title: str, epochs: int, *, quiet: bool) -> None:
+        self._title, self._quiet = title, quiet
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn(f"[bold]{title}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs  {task.fields[facts]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=quiet or not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("train", total=epochs, facts="")
+        self._loss = ""
+        self._reached = ""
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the last state on the screen and give the terminal back."""
+        self._bar.stop()
+
+    def update(self, event: Step | Epoch) -> None:
+        """Show where a training stands."""
+        if isinstance(event, Epoch):
+            row = event.row
+            self._reached = f"top-1 {row['top1']:.2f} %"
+            done = row["epoch"] + 1
+            if not self._quiet and not self._console.is_terminal:
+                self._console.print(
+                    f"{self._title}: epoch {done}/{event.epochs}, train loss"
+                    f" {row['train_loss']:.4f}, loss {row['loss']:.4f}, {self._reached},"
+                    f" {row['seconds']:.1f} s",
+                    highlight=False,
+                    soft_wrap=True,
+                )
+        else:
+            done = event.epoch + (event.step + 1) / event.steps
+            if event.loss is not None:
+                self._loss = f"loss {event.loss:.3f}"
+        facts = "  ".join(filter(None, (self._loss, self._reached)))
+        self._bar.update(self._task, completed=done, facts=facts)

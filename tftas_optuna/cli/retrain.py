@@ -1,0 +1,260 @@
+"""``tftas-optuna retrain``: trains what was found, and any timm model beside it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tftas_optuna.cli._options import budget_options, format_option, verbosity_options
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from tftas_optuna.retrain.network import Network
+    from tftas_optuna.study.metrics import CostName
+
+
+@click.command()
+@click.argument("config", required=False, metavar="[FILE|NAME]")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Images: train/CLASS/IMAGE and val/CLASS/IMAGE, or where --dataset lies.",
+)
+@click.option("--dataset", metavar="NAME", default="", help="Data set of timm, as torch/cifar10.")
+@click.option("--train-split", default="train", show_default=True, help="What to train on.")
+@click.option("--val-split", default="validation", show_default=True, help="What to evaluate on.")
+@click.option("--download", is_flag=True, help="Download the data set where timm can.")
+@click.option(
+    "--recipe",
+    "recipe_name",
+    metavar="NAME|FILE",
+    default="autoformer",
+    show_default=True,
+    help="autoformer, az-nas, deit, quick, or a YAML file.",
+)
+@click.option("--epochs", type=int, help="Epochs; the recipe's.")
+@click.option("--batch-size", type=int, help="Images of one step, all processes together.")
+@click.option("--lr", type=float, help="Learning rate, before it is scaled to the batch.")
+@click.option("--seed", type=int, help="Seed of the training; the recipe's.")
+@click.option("--teacher", metavar="MODEL", help="timm model to distil from, or local-dir:PATH.")
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Override any value of the recipe; repeatable.",
+)
+@click.option(
+    "--weights",
+    metavar="START|PATH",
+    default="scratch",
+    show_default=True,
+    help="Start from scratch, from the slices of the study's supernet, from timm's pretrained "
+    "weights, or from a checkpoint.",
+)
+@click.option("--img-size", type=click.IntRange(1, 4096), help="Input size; the network's own.")
+@click.option(
+    "--num-classes", type=click.IntRange(1, 1_000_000), help="Classes the data must have."
+)
+@click.option(
+    "--study",
+    "--study-name",
+    "study_name",
+    metavar="NAME",
+    help="Train members of this study's front, and write their accuracy into it.",
+)
+@click.option(
+    "--storage",
+    metavar="URL",
+    envvar="OPTUNA_STORAGE",
+    show_envvar=True,
+    default="sqlite:///tftas.db",
+    show_default=True,
+    help="Database URL, or path of a journal file.",
+)
+@click.option("--top", type=click.IntRange(min=1), help="So many of the front, best DSS first; 1.")
+@click.option("--trial", "trials", type=int, multiple=True, help="This trial; repeatable.")
+@budget_options
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("trained"),
+    show_default=True,
+    help="Directory to write to, one directory for each network.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=min(8, os.cpu_count() or 1),
+    show_default=True,
+    help="Processes that load images, for each that trains.",
+)
+@click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard too.")
+@format_option
+@click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
+@verbosity_options
+def retrain(
+    config: str | None,
+    data_dir: Path,
+    dataset: str,
+    train_split: str,
+    val_split: str,
+    download: bool,
+    recipe_name: str,
+    epochs: int | None,
+    batch_size: int | None,
+    lr: float | None,
+    seed: int | None,
+    teacher: str | None,
+    assignments: tuple[str, ...],
+    weights: str,
+    img_size: int | None,
+    num_classes: int | None,
+    study_name: str | None,
+    storage: str,
+    top: int | None,
+    trials: tuple[int, ...],
+    params_max: float | None,
+    macs_max: float | None,
+    out: Path,
+    device: str,
+    workers: int,
+    tensorboard: bool,
+    output: str,
+    quiet: bool,
+) -> None:
+    """Train an exported architecture, a published one, a timm model, or members of a front.
+
+    The same command goes on with a training that was stopped, after its last whole epoch.
+
+    \b
+      tftas-optuna retrain front/autoformer-tiny-trial00042.yaml --data-dir imagenet
+      tftas-optuna retrain --study autoformer-tiny --top 5 --data-dir imagenet
+      torchrun --nproc-per-node 8 -m tftas_optuna retrain ...
+    """
+    from tftas_optuna.retrain.recipe import load_recipe, parse_overrides
+
+    if (config is None) == (study_name is None):
+        raise click.UsageError("give an exported file, a timm model, or --study, and one of them")
+    if config is not None and (top or trials or params_max or macs_max):
+        raise click.UsageError("--top, --trial and budgets choose from a --study")
+    if trials and (top or params_max or macs_max):
+        raise click.UsageError("--trial names its trials; --top and budgets do not apply")
+    named = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
+    overrides = parse_overrides(assignments)
+    overrides |= {name: value for name, value in named.items() if value is not None}
+    if teacher is not None:
+        overrides["teacher"] = teacher
+    recipe = load_recipe(recipe_name, overrides)
+
+    from tftas_optuna.cli import _tables
+    from tftas_optuna.retrain.data import DataSource
+    from tftas_optuna.retrain.distributed import join_world
+    from tftas_optuna.retrain.network import resolve_network
+    from tftas_optuna.retrain.run import check_tensorboard
+
+    study: Study | None = None
+    if study_name is not None:
+        limits: dict[CostName, float | None] = {"n_params": params_max, "macs": macs_max}
+        budgets = {name: limit for name, limit in limits.items() if limit is not None}
+        study, chosen = _of_study(storage, study_name, trials, budgets, top or 1, img_size)
+    else:
+        assert config is not None
+        chosen = [(None, resolve_network(config, img_size=img_size))]
+    if tensorboard:
+        check_tensorboard()
+    source = DataSource(data_dir, dataset, train_split, val_split, download)
+    rows = []
+    with join_world(device) as world:
+        for trial, network in chosen:
+            row, result = _train_one(
+                network,
+                out / network.label,
+                quiet=quiet or not world.primary,
+                recipe=recipe,
+                source=source,
+                world=world,
+                weights=weights,
+                num_classes=num_classes,
+                workers=workers,
+                tensorboard=tensorboard,
+            )
+            rows.append(row)
+            if study is not None and world.primary:
+                from tftas_optuna.study.accuracy import record_accuracy
+
+                assert trial is not None
+                how = {
+                    "recipe": recipe.name,
+                    "epochs": recipe.epochs,
+                    "seed": recipe.seed,
+                    "weights": weights,
+                    "data": dataset or str(data_dir),
+                }
+                record_accuracy(study, trial, {**result, **how})
+        if not world.primary:
+            return
+    if output != "table":
+        _tables.print_rows(rows, output)
+    else:
+        _tables.stdout().print(_tables.training_table(rows, f"Trained on {dataset or data_dir}"))
+
+
+def _train_one(
+    network: Network, folder: Path, *, quiet: bool, **arguments: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    from tftas_optuna.cli._training import TrainingDisplay
+    from tftas_optuna.retrain.run import retrain as train
+
+    recipe = arguments["recipe"]
+    with TrainingDisplay(network.label, recipe.epochs, quiet=quiet) as display:
+        try:
+            result = train(network, out=folder, callback=display.update, **arguments)
+        except KeyboardInterrupt:
+            display.close()
+            click.echo(
+                f"Interrupted; whole epochs are kept in {folder}. Go on with the same command.",
+                err=True,
+            )
+            raise
+    return {"name": network.label, **result, "out": str(folder)}, result
+
+
+def _of_study(
+    storage: str,
+    study_name: str,
+    trials: tuple[int, ...],
+    budgets: dict[CostName, float],
+    top: int,
+    img_size: int | None,
+) -> tuple[Study, list[tuple[int | None, Network]]]:
+    import dataclasses
+
+    from tftas_optuna.errors import UnavailableError
+    from tftas_optuna.retrain.network import candidate_network
+    from tftas_optuna.study import front
+    from tftas_optuna.study.settings import StudySettings
+    from tftas_optuna.study.storage import load_study
+
+    study = load_study(storage, study_name)
+    settings = StudySettings.read(study)
+    if trials:
+        candidates = [front.get_candidate(study, number) for number in trials]
+    else:
+        members = front.within(front.pareto_front(study), budgets)
+        candidates = sorted(members, key=lambda candidate: -candidate.dss)[:top]
+    if not candidates:
+        raise UnavailableError(f"study {study_name!r} has nothing to train: no feasible trial")
+    chosen: list[tuple[int | None, Network]] = []
+    for candidate in candidates:
+        network = candidate_network(candidate, settings)
+        if img_size is not None:
+            network = dataclasses.replace(network, img_size=img_size)
+        chosen.append((candidate.trial, network))
+    return study, chosen

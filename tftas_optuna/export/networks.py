@@ -1,0 +1,182 @@
+"""Networks with their weights as files that other programs run, checked before they are kept."""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import timm
+import torch
+from safetensors import SafetensorError
+from timm.models import save_for_hf
+
+import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
+from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.export.files import check_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+TOLERANCE = 1e-4
+_TRACED, _CHECKED = 2, (1, 2, 5)
+_OPSET = 20
+
+
+def export_network(
+    model: nn.Module, path: Path, form: str, *, force: bool = False
+) -> tuple[Path, float]:
+    """Write a network in a form, if what is read back computes the same.
+
+    Args:
+        model: The network, built by timm.
+        path: Where to, without an ending.
+        form: ``"onnx"`` (one file ``.onnx``; input ``images``, output ``logits``),
+            ``"torchscript"`` (``.torchscript.pt``) or ``"timm"`` (a directory for timm's
+            ``create_model("local-dir:...")``). The batch size is free in all of them.
+        force: Whether to replace what is there.
+
+    Returns:
+        What was written, and the largest difference of a logit from the network's own, over
+        random images at batch sizes that differ from the traced one.
+
+    Raises:
+        TftasError: There is no such form.
+        UnavailableError: A package is missing, something is in the way, the disk is full, or the
+            written network computes something else.
+    """
+    if form not in _FORMS:
+        raise TftasError(f"format {form!r} does not exist; known: {', '.join(_FORMS)}")
+    ending, write, load = _FORMS[form]
+    target = path.with_name(path.name + ending)
+    check_directory(target.parent)
+    if target.exists() and not force:
+        raise UnavailableError(f"{target} in the way; use --force or another directory")
+    model = copy.deepcopy(model).cpu().float().eval()
+    shape = cast("Any", model).pretrained_cfg["input_size"]
+    images = torch.randn(_TRACED, *shape, generator=torch.Generator().manual_seed(0))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".tftas-", dir=target.parent) as folder:
+            scratch = Path(folder) / target.name
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                write(model, scratch, images)
+                worst = _difference(model, load(scratch), shape)
+            if not worst <= TOLERANCE:
+                raise UnavailableError(
+                    f"{target.name}: {form} computes something else than PyTorch, by {worst:.2g};"
+                    " not kept"
+                )
+            if target.is_dir():
+                _move_files(scratch, target)
+            else:
+                os.replace(scratch, target)
+    except OSError as error:
+        raise UnavailableError(
+            f"{error.filename or target}: cannot be written ({error.strerror or error})"
+        ) from error
+    return target, worst
+
+
+def save_timm(model: nn.Module, folder: Path) -> None:
+    """Write ``model.safetensors`` and ``config.json`` into a directory that exists.
+
+    Raises:
+        UnavailableError: They cannot be written.
+    """
+    names = cast("Any", model).pretrained_cfg.get("label_names")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".tftas-", dir=folder) as scratch:
+            save_for_hf(
+                model,
+                scratch,
+                model_config={"label_names": list(names)} if names else None,
+                safe_serialization=True,
+            )
+            # safetensors writes for the owner alone.
+            shutil.copymode(Path(scratch) / "config.json", Path(scratch) / "model.safetensors")
+            _move_files(Path(scratch), folder)
+    except (OSError, SafetensorError) as error:
+        raise UnavailableError(f"{folder}: the model cannot be written ({error})") from error
+
+
+def _difference(
+    model: nn.Module, other: Callable[[Tensor], Tensor], shape: tuple[int, ...]
+) -> float:
+    generator = torch.Generator().manual_seed(1)
+    worst = 0.0
+    with torch.no_grad():
+        for batch in _CHECKED:
+            images = torch.randn(batch, *shape, generator=generator)
+            worst = max(worst, float((model(images) - other(images)).abs().max()))
+    return worst
+
+
+def _write_onnx(model: nn.Module, path: Path, images: Tensor) -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UnavailableError(
+            f"ONNX needs {error.name}; pip install 'tftas-optuna[onnx]'"
+        ) from error
+    program = torch.onnx.export(
+        model,
+        (images,),
+        dynamo=True,
+        opset_version=_OPSET,
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        verbose=False,
+    )
+    assert program is not None
+    program.save(str(path))
+
+
+def _load_onnx(path: Path) -> Callable[[Tensor], Tensor]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def _write_torchscript(model: nn.Module, path: Path, images: Tensor) -> None:
+    torch.jit.save(torch.jit.trace(model, images), str(path))
+
+
+def _load_torchscript(path: Path) -> Callable[[Tensor], Tensor]:
+    loaded: Callable[[Tensor], Tensor] = torch.jit.load(str(path), map_location="cpu")
+    return loaded
+
+
+def _write_timm(model: nn.Module, path: Path, images: Tensor) -> None:
+    path.mkdir()
+    save_timm(model, path)
+
+
+def _load_timm(path: Path) -> Callable[[Tensor], Tensor]:
+    loaded: nn.Module = timm.create_model(f"local-dir:{path}", pretrained=True).eval()
+    return loaded
+
+
+def _move_files(source: Path, target: Path) -> None:
+    # The configuration goes last: a directory with one is complete.
+    for file in sorted(source.iterdir(), key=lambda file: file.name == "config.json"):
+        os.replace(file, target / file.name)
+
+
+_FORMS = {
+    "onnx": (".onnx", _write_onnx, _load_onnx),
+    "torchscript": (".torchscript.pt", _write_torchscript, _load_torchscript),
+    "timm": ("", _write_timm, _load_timm),
+}
+NETWORK_FORMATS = tuple(_FORMS)

@@ -1,0 +1,5 @@
+"""From an architecture to a trained network, on timm's training parts."""
+
+from tftas_optuna.retrain.recipe import Recipe, load_recipe, recipe_names
+
+__all__ = ["Recipe", "load_recipe", "recipe_names"]

@@ -1,0 +1,114 @@
+"""Checkpoints that survive a kill at any moment, on timm's ``CheckpointSaver``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from timm.utils import CheckpointSaver
+
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.retrain.folder import LAST
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_EXPECTED = ("epoch", "state_dict", "optimizer", "saver")
+
+
+class Checkpoints(CheckpointSaver):
+    """timm's saver, whose files are always whole.
+
+    timm unlinks a file before it renames the next one to its name; between the two there is no
+    last checkpoint.
+    """
+
+    def save(self, epoch: int, metric: float) -> None:
+        """Save the state after an epoch.
+
+        Raises:
+            UnavailableError: The disk is full; the checkpoint before is kept.
+        """
+        try:
+            self.save_checkpoint(epoch, metric)
+        except (OSError, RuntimeError) as error:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self.checkpoint_dir, "tmp" + self.extension))
+            reason = (str(error).strip().splitlines() or ["disk full?"])[0]
+            raise UnavailableError(
+                f"{self.checkpoint_dir}: the checkpoint of epoch {epoch} cannot be written"
+                f" ({reason}); the one before is kept, go on with the same command"
+            ) from error
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up the history of a checkpoint that was loaded."""
+        self.load_state_dict(state["saver"])
+        epoch, metric = state["saver"]["pending"]
+        path = self._checkpoint_path(epoch)
+        better = self.best_metric is None or self.cmp(metric, self.best_metric)
+        if better and not os.path.exists(path):
+            # Killed after the last checkpoint was there and before its copies were.
+            self._duplicate(os.path.join(self.checkpoint_dir, LAST), path)
+            self._track_checkpoint(path, epoch, metric)
+
+    def _replace(self, src: str, dst: str) -> None:
+        os.replace(src, dst)
+
+    def _duplicate(self, src: str, dst: str) -> None:
+        scratch = dst + ".tmp"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(scratch)
+        try:
+            os.link(src, scratch)
+        except OSError:
+            shutil.copy2(src, scratch)
+        os.replace(scratch, dst)
+
+
+def read_last(folder: Path) -> dict[str, Any] | None:
+    """Read the last checkpoint of a training, without unpickling anything but tensors.
+
+    Returns:
+        What timm's saver wrote, or None before the first one.
+
+    Raises:
+        UnavailableError: It is damaged.
+    """
+    path = folder / LAST
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        missing = [name for name in _EXPECTED if name not in state]
+        if missing:
+            raise ValueError(f"it has no {missing[0]}")
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        pickle.UnpicklingError,
+    ) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnavailableError(
+            f"{path} is damaged ({reason}); delete it to start again, or copy another checkpoint"
+            " of this directory there"
+        ) from error
+    loaded: dict[str, Any] = state
+    return loaded
+
+
+def checkpoint_bytes(model: nn.Module, *, history: int, ema: bool) -> int:
+    """Estimate what all checkpoints of a training take together.
+
+    Each holds the weights, the two moments of an Adam-like optimizer and maybe the averaged
+    weights; there are ``history`` ranked ones, the best, the last, and the next one being written.
+    """
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    return weights * (4 if ema else 3) * (history + 3)

@@ -1,0 +1,192 @@
+"""The directory of one training: what it is, what was measured, and where it stands."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tftas_optuna.architecture import read_yaml
+from tftas_optuna.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tftas_optuna.retrain.recipe import Recipe
+
+RECIPE, ABOUT, RESULT = "recipe.yaml", "run.yaml", "result.json"
+METRICS, STEPS = "metrics.csv", "steps.csv"
+LAST, BEST = "last.pth.tar", "model_best.pth.tar"
+
+_COMPARED = ("network", "weights", "num_classes", "data")
+
+
+class RunFolder:
+    """The files of one training; everything is written to a temporary name and renamed.
+
+    Args:
+        path: The directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def prepare(self, recipe: Recipe, about: dict[str, Any], *, needed_bytes: int) -> None:
+        """Make the directory, or make sure that it holds this very training.
+
+        Args:
+            recipe: How the network is trained.
+            about: What is trained, on what, and by which versions.
+            needed_bytes: What the checkpoints will take.
+
+        Raises:
+            UnavailableError: Something else is in the way, or the disk is too full.
+        """
+        with writing(self.path):
+            if self.path.exists() and not self.path.is_dir():
+                raise UnavailableError(f"{self.path} is in the way: not a directory; give --out")
+            if (self.path / ABOUT).is_file():
+                self._check_same(recipe, about)
+            elif self.path.is_dir() and any(self.path.iterdir()):
+                raise UnavailableError(
+                    f"{self.path} is in the way: it holds other files; give another --out"
+                )
+            self._check_disk(needed_bytes)
+            if not (self.path / ABOUT).is_file():
+                self.path.mkdir(parents=True, exist_ok=True)
+                header = "# The resolved recipe of this training; `--recipe` takes it.\n"
+                self._write(RECIPE, header + _yaml(recipe.to_dict()))
+                self._write(ABOUT, "# What was trained, on what.\n" + _yaml(about))
+
+    def result(self) -> dict[str, Any] | None:
+        """Give the result of a finished training, None before its end."""
+        if not (self.path / RESULT).is_file():
+            return None
+        result = read_yaml(self.path / RESULT)
+        if not isinstance(result, dict):
+            raise UnavailableError(f"{self.path / RESULT} is damaged; delete it to finish again")
+        return result
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """Record the end."""
+        self._write(RESULT, json.dumps(result, indent=2) + "\n")
+
+    def rows(self, *, before_epoch: int) -> list[dict[str, Any]]:
+        """Read the metrics of the epochs before one."""
+        return [row for row in self._read_csv(METRICS) if row["epoch"] < before_epoch]
+
+    def write_rows(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Write the metrics of all epochs so far."""
+        self._write(METRICS, _csv(rows))
+
+    def cut_steps(self, *, before_step: int) -> None:
+        """Forget the losses of steps that will be repeated."""
+        kept = [row for row in self._read_csv(STEPS) if row["step"] < before_step]
+        self._write(STEPS, _csv(kept) if kept else "")
+
+    def add_step(self, row: dict[str, Any]) -> None:
+        """Add the loss of a step."""
+        with writing(self.path), (self.path / STEPS).open("a", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
+            if file.tell() == 0:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def _read_csv(self, name: str) -> list[dict[str, Any]]:
+        path = self.path / name
+        if not path.is_file():
+            return []
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                return [
+                    {key: _parsed(value) for key, value in row.items()}
+                    for row in csv.DictReader(file)
+                ]
+        except (ValueError, TypeError, OSError) as error:
+            raise UnavailableError(f"{path} is damaged ({error}); give another --out") from error
+
+    def _write(self, name: str, text: str) -> None:
+        with writing(self.path):
+            scratch = self.path / f".{name}.tmp"
+            scratch.write_text(text, encoding="utf-8")
+            os.replace(scratch, self.path / name)
+
+    def _check_same(self, recipe: Recipe, about: dict[str, Any]) -> None:
+        old_recipe, old_about = read_yaml(self.path / RECIPE), read_yaml(self.path / ABOUT)
+        if not isinstance(old_recipe, dict) or not isinstance(old_about, dict):
+            raise UnavailableError(f"{self.path} is damaged; give another --out")
+        old = {**_flat(old_recipe), **_flat({key: old_about.get(key) for key in _COMPARED})}
+        new = {**_flat(recipe.to_dict()), **_flat({key: about[key] for key in _COMPARED})}
+        del old["name"], new["name"]
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key):
+                raise UnavailableError(
+                    f"{self.path} holds a training with {key} {_brief(old.get(key))}, not"
+                    f" {_brief(new.get(key))}; use the same to continue it, or give another --out"
+                )
+
+    def _check_disk(self, needed_bytes: int) -> None:
+        parent = self.path
+        while not parent.exists():
+            parent = parent.parent
+        held = sum(file.stat().st_size for file in self.path.glob("*.pth.tar"))
+        free = shutil.disk_usage(parent).free
+        if free + held < needed_bytes:
+            raise UnavailableError(
+                f"{self.path}: the checkpoints take {needed_bytes / 1e6:,.0f} MB and"
+                f" {free / 1e6:,.0f} MB are free; make room or give another --out"
+            )
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what goes wrong while files are written into one line.
+
+    Raises:
+        UnavailableError: The disk is full, or the directory cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UnavailableError(
+            f"{error.filename or path}: cannot be written ({error.strerror or error})"
+        ) from error
+
+
+def _yaml(data: dict[str, Any]) -> str:
+    text: str = yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=99)
+    return text
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _parsed(text: str) -> float:
+    return int(text) if text.lstrip("-").isdigit() else float(text)
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

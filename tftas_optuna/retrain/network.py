@@ -1,0 +1,276 @@
+"""What is trained: an exported file, a published architecture or a timm model, and its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import timm
+import torch
+from safetensors import SafetensorError
+from timm.models import load_state_dict
+from timm.utils import random_seed
+
+import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
+from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
+from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.export.files import check_prefix
+from tftas_optuna.spaces import published_architectures, space_from_dict
+from tftas_optuna.supernet import SUPERNETS
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tftas_optuna.study.front import Candidate
+    from tftas_optuna.study.settings import StudySettings
+
+WEIGHTS = ("scratch", "supernet", "pretrained")
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network that can be built, at any number of classes.
+
+    Attributes:
+        label: What to call it, a plain file name.
+        model: Name in timm's registry.
+        architecture: The architecture; None for timm's own models.
+        img_size: Height and width of its input, in pixels; None for the model's own.
+        in_chans: Channels of its input.
+        num_classes: Outputs that its source names; None where it names none.
+        search: The ``space`` and the ``seed`` of the study it comes from, None where unknown.
+    """
+
+    label: str
+    model: str
+    architecture: Architecture | None = None
+    img_size: int | None = None
+    in_chans: int = 3
+    num_classes: int | None = None
+    search: dict[str, Any] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain data that tells two networks apart."""
+        arch = self.architecture
+        return {
+            "model": self.model,
+            "architecture": None if arch is None else arch.to_dict(),
+            "img_size": self.img_size,
+            "in_chans": self.in_chans,
+        }
+
+
+def resolve_network(name: str, *, img_size: int | None = None) -> Network:
+    """Find out what a name stands for.
+
+    Args:
+        name: The path of an exported file, a published architecture such as ``"tf-tas-tiny"``,
+            or a timm model.
+        img_size: Height and width of the input, in pixels; None for the source's own.
+
+    Raises:
+        TftasError: It is none of these.
+        UnavailableError: The file cannot be read.
+    """
+    published = published_architectures()
+    if Path(name).is_file() or Path(name).suffix in (".yaml", ".yml", ".json"):
+        arch, model = read_architecture(name)
+        search = read_yaml(name).get("search")
+        network = _of_architecture(_stem(name), arch, search=search, **model)
+    elif name in published:
+        network = _of_architecture(name, published[name])
+    elif timm.is_model(name):
+        network = Network(name, name)
+    else:
+        raise TftasError(
+            f"{name!r} is neither a file, a timm model, nor one of {', '.join(published)}"
+        )
+    return network if img_size is None else dataclasses.replace(network, img_size=img_size)
+
+
+def candidate_network(candidate: Candidate, settings: StudySettings) -> Network:
+    """Give the network of one trial of a study.
+
+    Raises:
+        TftasError: The name of the study's space is no plain file name.
+    """
+    return _of_architecture(
+        f"{check_prefix(settings.space.name)}-trial{candidate.trial:05d}",
+        candidate.architecture,
+        img_size=settings.img_size,
+        num_classes=settings.num_classes,
+        in_chans=settings.space.in_chans,
+        search={"space": settings.space.to_dict(), "seed": settings.seed},
+    )
+
+
+def build_network(
+    network: Network,
+    *,
+    num_classes: int,
+    weights: str = "scratch",
+    seed: int = 0,
+    **kwargs: Any,
+) -> nn.Module:
+    """Build a network through timm and give it its first weights.
+
+    Args:
+        network: What to build.
+        num_classes: Outputs of the classifier.
+        weights: ``"scratch"`` draws them from the seed; ``"supernet"`` takes the slices, signs
+            kept, that the study scored; ``"pretrained"`` downloads those of a timm model; else
+            the path of a checkpoint or of a directory with ``model.safetensors``. A classifier of
+            another size than the checkpoint's stays as drawn.
+        seed: Seed of what is drawn.
+        **kwargs: timm's model arguments, such as ``drop_path_rate``.
+
+    Raises:
+        TftasError: The weights do not apply to this network.
+        UnavailableError: The weights cannot be read or do not fit.
+    """
+    arguments: dict[str, Any] = {"num_classes": num_classes, "in_chans": network.in_chans}
+    if network.architecture is not None:
+        arguments |= {"arch": network.architecture.to_dict(), "img_size": network.img_size or 224}
+    elif network.img_size is not None:
+        arguments["img_size"] = network.img_size
+    random_seed(seed)
+    try:
+        model: nn.Module = timm.create_model(
+            network.model, pretrained=weights == "pretrained", **arguments, **kwargs
+        )
+    except TftasError:
+        raise
+    except (TypeError, AssertionError, ValueError) as error:
+        raise TftasError(f"{network.model} cannot be built so: {_first_line(error)}") from error
+    except (OSError, RuntimeError) as error:
+        raise UnavailableError(f"{network.model}: {_first_line(error)}") from error
+    if weights == "supernet":
+        model.load_state_dict(_supernet_slices(network, num_classes))
+    elif weights not in WEIGHTS:
+        load_weights(model, weights)
+    return model
+
+
+def read_model(folder: Path) -> nn.Module:
+    """Load a directory with ``config.json`` and ``model.safetensors``, as timm does.
+
+    Raises:
+        UnavailableError: It holds no model, or a damaged one.
+    """
+    if not (folder / "config.json").is_file():
+        raise UnavailableError(
+            f"{folder} holds no config.json; give a directory that `tftas-optuna retrain` finished"
+        )
+    try:
+        model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UnavailableError(f"{folder} cannot be loaded: {_first_line(error)}") from error
+    return model
+
+
+def load_weights(model: nn.Module, source: str | Path) -> None:
+    """Load a checkpoint; a classifier of another size is left out.
+
+    Args:
+        model: What to load it into.
+        source: A file of timm's or PyTorch's (``state_dict``, averaged weights preferred), or a
+            directory that holds ``model.safetensors``.
+
+    Raises:
+        UnavailableError: It cannot be read, or another tensor than the classifier differs.
+    """
+    path = Path(source)
+    path = path / "model.safetensors" if path.is_dir() else path
+    state = read_state(path)
+    own = model.state_dict()
+    head = cast("Any", model).pretrained_cfg.get("classifier") or "head"
+    heads = (head,) if isinstance(head, str) else tuple(head)
+    for name in list(state):
+        if name.startswith(heads) and name in own and own[name].shape != state[name].shape:
+            state[name] = own[name]
+    for name in sorted(own.keys() | state.keys()):
+        theirs = tuple(state[name].shape) if name in state else "missing"
+        ours = tuple(own[name].shape) if name in own else "no part of this network"
+        if theirs != ours:
+            raise UnavailableError(
+                f"{path} holds other weights: {name} is {theirs}, the network has {ours}"
+            )
+    model.load_state_dict(state)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint without unpickling anything else.
+
+    Raises:
+        UnavailableError: It is missing, damaged or holds no tensors.
+    """
+    if not path.is_file():
+        raise UnavailableError(
+            f"weights {path} do not exist; give a checkpoint, or one of {', '.join(WEIGHTS)}"
+        )
+    try:
+        state: dict[str, Tensor] = load_state_dict(str(path), weights_only=True)
+        if not state or not all(torch.is_tensor(value) for value in state.values()):
+            raise ValueError("it holds no tensors by name")
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        pickle.UnpicklingError,
+        SafetensorError,
+    ) as error:
+        raise UnavailableError(
+            f"{path} is no readable checkpoint: {_first_line(error)}"
+        ) from error
+    return state
+
+
+def _supernet_slices(network: Network, num_classes: int) -> dict[str, Tensor]:
+    arch, search = network.architecture, network.search
+    if arch is None or search is None:
+        raise TftasError(
+            f"{network.label} comes from no study, so it has no supernet; use --weights scratch,"
+            " or a file that `tftas-optuna export` wrote"
+        )
+    try:
+        space, seed = space_from_dict(search["space"]), int(search["seed"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnavailableError(
+            f"{network.label}: its search section is damaged ({error})"
+        ) from error
+    supernet = SUPERNETS[space.family](
+        space.supernet,
+        seed=seed,
+        img_size=network.img_size or 224,
+        num_classes=num_classes,
+        in_chans=network.in_chans,
+    )
+    slices: dict[str, Tensor] = supernet.subnet(arch).state_dict()
+    return slices
+
+
+def _of_architecture(
+    label: str,
+    arch: Architecture,
+    *,
+    img_size: int = 224,
+    num_classes: int | None = None,
+    in_chans: int = 3,
+    search: dict[str, Any] | None = None,
+) -> Network:
+    arch.costs(img_size=img_size)  # says so where the image is too small
+    return Network(label, f"tftas_{arch.family}", arch, img_size, in_chans, num_classes, search)
+
+
+def _stem(name: str) -> str:
+    return Path(name).name.split(".")[0] or "network"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

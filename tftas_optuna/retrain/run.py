@@ -1,0 +1,288 @@
+"""Trains one network into one directory, from wherever that directory stands."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import time
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.export.networks import save_timm
+from tftas_optuna.retrain.checkpoints import Checkpoints, checkpoint_bytes, read_last
+from tftas_optuna.retrain.data import data_config, make_loaders, open_images
+from tftas_optuna.retrain.folder import RunFolder
+from tftas_optuna.retrain.network import build_network
+from tftas_optuna.retrain.training import Training
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tftas_optuna.retrain.data import DataSource
+    from tftas_optuna.retrain.distributed import World
+    from tftas_optuna.retrain.network import Network
+    from tftas_optuna.retrain.recipe import Recipe
+    from tftas_optuna.retrain.training import Step
+
+_logger = logging.getLogger(__name__)
+_VERSIONS = ("tftas-optuna", "torch", "timm")
+
+
+class Epoch(NamedTuple):
+    """What was measured after an epoch.
+
+    Attributes:
+        row: The line of ``metrics.csv``.
+        epochs: Epochs of the whole training.
+    """
+
+    row: dict[str, Any]
+    epochs: int
+
+
+def retrain(
+    network: Network,
+    recipe: Recipe,
+    source: DataSource,
+    out: Path,
+    *,
+    world: World,
+    weights: str = "scratch",
+    num_classes: int | None = None,
+    workers: int = 0,
+    tensorboard: bool = False,
+    callback: Callable[[Step | Epoch], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Train a network, or go on with it, and leave it as a model that timm loads.
+
+    The directory then holds ``recipe.yaml`` (resolved), ``run.yaml``, ``metrics.csv`` (one line
+    per epoch), ``steps.csv`` (losses on the way), the checkpoints of timm's saver, and
+    ``model.safetensors`` with ``config.json``: the network after the last epoch, averaged where
+    the recipe averages. A training that was killed goes on after its last whole epoch, and on one
+    CPU and the same number of workers ends with the same metrics as an uninterrupted one.
+
+    Args:
+        network: What to train.
+        recipe: How.
+        source: On what.
+        out: The directory, the same for all processes.
+        world: This process among all.
+        weights: What it starts from; see :func:`tftas_optuna.retrain.network.build_network`.
+        num_classes: Classes that the data must have; None to take theirs.
+        workers: Processes that load images, for each process that trains.
+        tensorboard: Whether to write ``tensorboard/`` as well.
+        callback: Called after every step and every epoch.
+
+    Returns:
+        ``top1``, ``top5`` (per cent) and ``loss`` after the last epoch, ``best_top1`` and its
+        ``best_epoch``, and ``n_params``, ``epochs``, ``n_train``, ``n_val``, ``seconds``.
+
+    Raises:
+        TftasError: The recipe, the weights or the number of classes do not fit.
+        UnavailableError: Data, weights, checkpoints or disk are not as they must be.
+    """
+    recipe = _fit(recipe, world)
+    images, classes = open_images(
+        source,
+        in_chans=network.in_chans,
+        num_classes=num_classes,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+    )
+    with _deterministic(world):
+        model = build_network(
+            network,
+            num_classes=classes,
+            weights=weights,
+            seed=recipe.seed,
+            drop_rate=recipe.drop,
+            drop_path_rate=recipe.drop_path,
+        )
+        n_params = sum(parameter.numel() for parameter in model.parameters())
+        config = data_config(model, recipe, images.class_names)
+        n_train, n_val = len(images.train), len(images.val)
+        folder = RunFolder(out)
+        if world.primary:
+            folder.prepare(
+                recipe,
+                {
+                    "network": network.to_dict(),
+                    "weights": weights,
+                    "num_classes": classes,
+                    "data": {**source.to_dict(), "n_train": n_train, "n_val": n_val},
+                    "data_dir": str(source.root.resolve()),
+                    "processes": world.size,
+                    "workers": workers,
+                    "device": str(world.device),
+                    "versions": {name: metadata.version(name) for name in _VERSIONS},
+                },
+                needed_bytes=checkpoint_bytes(
+                    model, history=recipe.checkpoint_hist, ema=recipe.model_ema
+                ),
+            )
+        world.barrier()
+        done = folder.result()
+        if done is not None:
+            return done
+        train_loader, val_loader = make_loaders(images, config, recipe, world, workers=workers)
+        training = Training(model, recipe, train_loader, classes, world)
+        rows = _train(training, val_loader, folder, tensorboard=tensorboard, callback=callback)
+    best = max(rows, key=lambda row: row["top1"])
+    result = {
+        "top1": rows[-1]["top1"],
+        "top5": rows[-1]["top5"],
+        "loss": rows[-1]["loss"],
+        "best_top1": best["top1"],
+        "best_epoch": best["epoch"],
+        "epochs": recipe.epochs,
+        "n_params": n_params,
+        "n_train": n_train,
+        "n_val": n_val,
+        "seconds": round(sum(row["seconds"] for row in rows), 1),
+    }
+    if world.primary:
+        save_timm(training.network, out)
+        folder.write_result(result)
+    world.barrier()
+    return result
+
+
+def _train(
+    training: Training,
+    val_loader: Any,
+    folder: RunFolder,
+    *,
+    tensorboard: bool,
+    callback: Callable[[Step | Epoch], None],
+) -> list[dict[str, Any]]:
+    world, epochs = training.world, training.recipe.epochs
+    state = read_last(folder.path)
+    start = 0 if state is None else int(state["epoch"]) + 1
+    if not world.agree(start):
+        raise UnavailableError(
+            f"{folder.path} differs between the machines; give an --out that all of them share"
+        )
+    rows = folder.rows(before_epoch=start)
+    if len(rows) != start:
+        raise UnavailableError(
+            f"{folder.path / 'metrics.csv'} has {len(rows)} of {start} epochs; give another --out"
+        )
+    saver = None
+    if world.primary:
+        saver = Checkpoints(
+            training.network,
+            training.optimizer,
+            task=training.task,
+            amp_scaler=training.scaler,
+            checkpoint_dir=str(folder.path),
+            max_history=training.recipe.checkpoint_hist,
+        )
+        folder.cut_steps(before_step=start * training.steps)
+    if state is not None:
+        training.load(state)
+        if saver is not None:
+            saver.restore(state)
+    board = _Board(folder.path / "tensorboard", start) if tensorboard and world.primary else None
+
+    def on_step(step: Step) -> None:
+        if world.primary and step.loss is not None:
+            update = step.epoch * step.steps + step.step
+            folder.add_step(
+                {"step": update, "epoch": step.epoch, "loss": step.loss, "lr": step.lr}
+            )
+            if board is not None:
+                board.add(update, {"step/loss": step.loss, "step/lr": step.lr})
+        callback(step)
+
+    for epoch in range(start, epochs):
+        begin = time.monotonic()
+        train_loss = training.train_epoch(epoch, callback=on_step)
+        metrics = training.evaluate(val_loader)
+        rows.append(
+            {
+                "epoch": epoch,
+                "lr": max(group["lr"] for group in training.optimizer.param_groups),
+                "train_loss": train_loss,
+                **metrics,
+                "seconds": round(time.monotonic() - begin, 3),
+            }
+        )
+        if saver is not None:
+            # Metrics first: whichever epochs the checkpoint has, the metrics have them too.
+            folder.write_rows(rows)
+            saver.save(epoch, metrics["top1"])
+        if board is not None:
+            board.add(epoch, {f"epoch/{name}": value for name, value in rows[-1].items()})
+        callback(Epoch(rows[-1], epochs))
+    return rows
+
+
+class _Board:
+    """The same numbers for TensorBoard."""
+
+    def __init__(self, path: Path, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(path), purge_step=start or None)
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+
+def check_tensorboard() -> None:
+    """Make sure that TensorBoard's files can be written.
+
+    Raises:
+        UnavailableError: It is not installed; names the extra.
+    """
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise UnavailableError(
+            "--tensorboard needs TensorBoard; pip install 'tftas-optuna[tensorboard]'"
+        ) from error
+
+
+def _fit(recipe: Recipe, world: World) -> Recipe:
+    """Resolve what depends on the machine."""
+    parts = world.size * recipe.grad_accum_steps
+    batch, rest = divmod(recipe.batch_size, parts)
+    if rest or not batch:
+        raise TftasError(
+            f"recipe: batch_size {recipe.batch_size} cannot be shared by {world.size} processes"
+            f" and {recipe.grad_accum_steps} accumulated steps; give a multiple of {parts}"
+        )
+    if recipe.mixing and batch % 2:
+        raise TftasError(
+            f"recipe: mixup and cutmix need an even number of images at a time, not {batch}"
+        )
+    if recipe.amp == "float16" and world.device.type == "cpu":
+        raise TftasError("recipe: amp float16 needs CUDA; give --set amp=bfloat16 or none")
+    if recipe.aug_repeats and not world.distributed:
+        # timm spreads the repetitions of an image over processes; one process has none.
+        _logger.warning("one process trains without repeated augmentation (aug_repeats 0)")
+        return dataclasses.replace(recipe, aug_repeats=0)
+    return recipe
+
+
+@contextlib.contextmanager
+def _deterministic(world: World) -> Iterator[None]:
+    """On a CPU, add gradients in one order, whatever the number of threads."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    if world.device.type == "cpu":
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+
+
+__all__ = ["Epoch", "check_tensorboard", "retrain"]

@@ -1,0 +1,80 @@
+"""Checks that spaces of every family share; each error names the key it is about."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from tftas_optuna.architecture import check_int, shown
+from tftas_optuna.errors import TftasError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tftas_optuna.spaces._base import SearchSpace
+
+INPUT = ("img_size", "in_chans", "num_classes")
+_HIGHEST = {"img_size": 4096, "in_chans": 1024, "num_classes": 1_000_000}
+
+
+def check_keys(
+    data: dict[str, Any], family: str, *, required: Iterable[str], optional: Iterable[str]
+) -> None:
+    """Make sure that a description has the keys of its family and no others."""
+    article = "an" if family[0] in "aeiou" else "a"
+    required = ("name", "family", *required)
+    known = {*required, *optional}
+    for key in data:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), sorted(known), n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"
+            raise TftasError(
+                f"unknown key {shown(key)} in {article} {family} space; {hint}", key=(key,)
+            )
+    missing = [key for key in required if key not in data]
+    if missing:
+        raise TftasError(f"{article} {family} space needs {', '.join(missing)}")
+
+
+def as_choices(
+    name: str, values: Any, *, whole: bool, key: tuple[str | int, ...]
+) -> tuple[Any, ...]:
+    """Give a list of positive choices, sorted.
+
+    Args:
+        name: What to call the list in an error.
+        values: The list.
+        whole: Whether only whole numbers are choices.
+        key: Where the list stands.
+    """
+    example = "[3, 4]" if whole else "[3.5, 4]"
+    if not isinstance(values, list | tuple):
+        raise TftasError(
+            f"{name} is {shown(values)}, expected a list of choices such as {example}", key=key
+        )
+    if not values:
+        raise TftasError(f"{name} is [], expected a list of at least one choice", key=key)
+    kinds = (int,) if whole else (int, float)
+    for i, value in enumerate(values):
+        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < 1e6:
+            what = "positive whole numbers" if whole else "positive numbers"
+            raise TftasError(f"{name} holds {shown(value)}, allowed are {what}", key=(*key, i))
+    if len(set(values)) != len(values):
+        raise TftasError(f"{name} repeats a choice: {list(values)}", key=key)
+    return tuple(sorted(int(value) if whole else float(value) for value in values))
+
+
+def check_input(space: SearchSpace) -> None:
+    """Make sure that the input of a space is of sensible sizes."""
+    for name in INPUT:
+        check_int(name, getattr(space, name), 1, _HIGHEST[name])
+
+
+def input_fields(space: SearchSpace) -> dict[str, int]:
+    """Give what a space says of its input beyond the usual."""
+    usual = type(space)
+    return {
+        name: getattr(space, name)
+        for name in INPUT
+        if getattr(space, name) != getattr(usual, name)
+    }

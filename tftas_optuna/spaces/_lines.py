@@ -1,0 +1,55 @@
+"""Where in a YAML file each value stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tftas_optuna.architecture import read_yaml, shown
+from tftas_optuna.errors import UnavailableError
+
+Key = tuple[str | int, ...]
+
+
+def read_with_lines(path: Path) -> tuple[Any, dict[Key, int]]:
+    """Read a small YAML file, and the line of every key and list entry, from 1.
+
+    Raises:
+        UnavailableError: The file cannot be read, is not plain YAML, or gives a key twice.
+    """
+    data = read_yaml(path)
+    lines: dict[Key, int] = {}
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    if root is not None:
+        _walk(path, root, (), lines)
+    return data, lines
+
+
+def line_of(key: Key, lines: dict[Key, int]) -> int | None:
+    """Give the line of a key, or of the nearest one around it that the file holds."""
+    while key not in lines and key:
+        key = key[:-1]
+    return lines.get(key)
+
+
+def _walk(path: Path, node: yaml.Node, key: Key, lines: dict[Key, int]) -> None:
+    lines.setdefault(key, node.start_mark.line + 1)
+    if len(key) > 8:
+        # Deeper than any space; an alias may even lead back to its own parent.
+        return
+    if isinstance(node, yaml.MappingNode):
+        for name, value in node.value:
+            inner = (*key, name.value)
+            line = name.start_mark.line + 1
+            if inner in lines and name.value != "<<":
+                raise UnavailableError(
+                    f"{path}, line {line}: key {shown(name.value)} is given twice, first in line"
+                    f" {lines[inner]}"
+                )
+            lines[inner] = line
+            _walk(path, value, inner, lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            _walk(path, value, (*key, i), lines)

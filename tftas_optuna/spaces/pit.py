@@ -1,0 +1,216 @@
+"""PiT spaces: one head width and MLP ratio, and for every stage a depth and a number of heads."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from optuna.distributions import CategoricalDistribution
+
+from tftas_optuna.architecture import shown
+from tftas_optuna.errors import TftasError
+from tftas_optuna.pit_architecture import PiTArchitecture, can_follow
+from tftas_optuna.spaces._base import SearchSpace
+from tftas_optuna.spaces._checks import INPUT, as_choices, check_input, check_keys, input_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tftas_optuna.architecture import Architecture
+
+_CHOICES = ("base_dim", "depth", "num_heads", "mlp_ratio")
+_PATCHES = ("patch_size", "stride")
+
+
+@dataclasses.dataclass(frozen=True)
+class PiTSpace(SearchSpace):
+    """A space of :class:`tftas_optuna.pit_architecture.PiTArchitecture`.
+
+    The heads of all stages are one Optuna parameter, labelled for instance ``"2-4-8"``, that
+    offers only what can be built: no stage has fewer heads than the one before.
+
+    Attributes:
+        name: Name of the space.
+        base_dim: Choices of the head width.
+        depth: For each stage, the choices of its blocks.
+        num_heads: Choices of a stage's heads.
+        mlp_ratio: Choices of the MLP ratio.
+        patch_size: Side of a patch, in pixels.
+        stride: Pixels from one patch to the next.
+        img_size: Height and width of the input, in pixels.
+        in_chans: Channels of the input.
+        num_classes: Outputs of the classifier.
+
+    Raises:
+        TftasError: A choice is empty, repeated, of the wrong type or out of range.
+    """
+
+    family: ClassVar[str] = "pit"
+
+    name: str
+    base_dim: tuple[int, ...]
+    depth: tuple[tuple[int, ...], ...]
+    num_heads: tuple[int, ...]
+    mlp_ratio: tuple[float, ...]
+    patch_size: int = 16
+    stride: int = 8
+    img_size: int = 224
+    in_chans: int = 3
+    num_classes: int = 1000
+
+    def __post_init__(self) -> None:
+        for dimension in ("base_dim", "num_heads", "mlp_ratio"):
+            choices = as_choices(
+                dimension,
+                getattr(self, dimension),
+                whole=dimension != "mlp_ratio",
+                key=(dimension,),
+            )
+            object.__setattr__(self, dimension, choices)
+        if not isinstance(self.depth, list | tuple) or not self.depth:
+            raise TftasError(
+                f"depth is {shown(self.depth)}, expected a list of choices for each stage, such"
+                " as [[1, 2], [4, 6], [2, 4]]",
+                key=("depth",),
+            )
+        stages = tuple(
+            as_choices(f"depth of stage {i + 1}", values, whole=True, key=("depth", i))
+            for i, values in enumerate(self.depth)
+        )
+        object.__setattr__(self, "depth", stages)
+        check_input(self)
+        # Built for their checks of the ranges.
+        for corner in (self.smallest(), self.largest()):
+            corner.grids(self.img_size)
+
+    @property
+    def supernet(self) -> PiTArchitecture:
+        """The largest architecture."""
+        return self._corner(-1)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> PiTSpace:
+        """Read a space from plain data; see :meth:`to_dict`."""
+        check_keys(data, cls.family, required=_CHOICES, optional=(*_PATCHES, *INPUT))
+        return cls(**{key: value for key, value in data.items() if key != "family"})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain data that :meth:`from_dict` reads back."""
+        choices: dict[str, Any] = {name: list(getattr(self, name)) for name in _CHOICES}
+        choices["depth"] = [list(values) for values in self.depth]
+        return {
+            "name": self.name,
+            "family": self.family,
+            **choices,
+            **self.traits(),
+            **input_fields(self),
+        }
+
+    def to_retrain(self) -> dict[str, Any]:
+        """Give the ``SEARCH_SPACE`` section."""
+        return {
+            "SEARCH_SPACE": {
+                "PATCH_SIZE": [self.patch_size],
+                "MLP_RATIO": list(self.mlp_ratio),
+                "NUM_HEADS": list(self.num_heads),
+                "DEPTH": [",".join(map(str, values)) for values in self.depth],
+                "BASE_DIM": list(self.base_dim),
+            }
+        }
+
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """Give the choices of each dimension, of the depth stage by stage."""
+        return {
+            "base_dim": self.base_dim,
+            **{_depth(i): values for i, values in enumerate(self.depth)},
+            "num_heads": self.num_heads,
+            "mlp_ratio": self.mlp_ratio,
+        }
+
+    def traits(self) -> dict[str, Any]:
+        """Give the patches."""
+        return {name: getattr(self, name) for name in _PATCHES}
+
+    def distributions(self) -> dict[str, CategoricalDistribution]:
+        """Give ``base_dim``, one depth per stage, the heads of all stages, and ``mlp_ratio``."""
+        return {
+            "base_dim": CategoricalDistribution(self.base_dim),
+            **{_depth(i): CategoricalDistribution(v) for i, v in enumerate(self.depth)},
+            "num_heads": CategoricalDistribution(tuple(self._heads())),
+            "mlp_ratio": CategoricalDistribution(self.mlp_ratio),
+        }
+
+    def decode(self, params: Mapping[str, Any]) -> PiTArchitecture:
+        """Read every parameter."""
+        for name, distribution in self.distributions().items():
+            if params.get(name) not in distribution.choices:
+                raise TftasError(
+                    f"parameter {name} is {params.get(name)!r}, space {self.name} has"
+                    f" {list(distribution.choices)}"
+                )
+        return self._build(
+            params["base_dim"],
+            tuple(params[_depth(i)] for i in range(len(self.depth))),
+            self._heads()[params["num_heads"]],
+            params["mlp_ratio"],
+        )
+
+    def encode(self, arch: Architecture) -> dict[str, Any]:
+        """Give the parameters that decode to an architecture."""
+        if not isinstance(arch, PiTArchitecture):
+            raise TftasError(f"{arch!r} is no pit architecture")
+        if len(arch.depth) != len(self.depth):
+            raise TftasError(
+                f"depth lists {len(arch.depth)} stages, space {self.name} has {len(self.depth)}"
+            )
+        params = {
+            "base_dim": arch.base_dim,
+            **{_depth(i): value for i, value in enumerate(arch.depth)},
+            "num_heads": _label(arch.num_heads),
+            "mlp_ratio": arch.mlp_ratio,
+        }
+        if self.decode(params) != arch:
+            raise TftasError(f"patch size or stride differ from space {self.name}")
+        return params
+
+    def cardinality(self) -> int:
+        """Count the architectures."""
+        depths = math.prod(len(values) for values in self.depth)
+        return len(self.base_dim) * depths * len(self._heads()) * len(self.mlp_ratio)
+
+    def smallest(self) -> PiTArchitecture:
+        """Give the corner of the smallest choices."""
+        return self._corner(0)
+
+    def largest(self) -> PiTArchitecture:
+        """Give the corner of the largest choices."""
+        return self._corner(-1)
+
+    def _corner(self, index: int) -> PiTArchitecture:
+        return self._build(
+            self.base_dim[index],
+            tuple(values[index] for values in self.depth),
+            (self.num_heads[index],) * len(self.depth),
+            self.mlp_ratio[index],
+        )
+
+    def _build(
+        self, base_dim: int, depth: tuple[int, ...], num_heads: tuple[int, ...], mlp_ratio: float
+    ) -> PiTArchitecture:
+        return PiTArchitecture(
+            base_dim, depth, num_heads, mlp_ratio, patch_size=self.patch_size, stride=self.stride
+        )
+
+    def _heads(self) -> dict[str, tuple[int, ...]]:
+        combinations = itertools.product(self.num_heads, repeat=len(self.depth))
+        return {_label(heads): heads for heads in combinations if can_follow(heads)}
+
+
+def _depth(stage: int) -> str:
+    return f"depth_{stage + 1}"
+
+
+def _label(num_heads: tuple[int, ...]) -> str:
+    return "-".join(map(str, num_heads))
