@@ -52,7 +52,7 @@ def test_the_dashboard_shows_names_front_and_constraints(address: str) -> None:
     assert len(detail["trials"]) == 24
     constraints = [trial["constraints"] for trial in detail["trials"]]
     assert all(len(values) == 1 for values in constraints)
-    assert any(values[0] > 0 for values in constraints)
+    assert all(values[0] <= 0 for values in constraints)
     for trial in detail["trials"]:
         assert trial["constraints"][0] == pytest.approx(trial["values"][1] / 150e3 - 1)
     attributes = {item["key"]: item["value"] for item in study["user_attrs"]}

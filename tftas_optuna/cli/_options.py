@@ -60,6 +60,20 @@ def merge_bounds(
     return bounds
 
 
+def budgets(
+    params_max: float | None,
+    macs_max: float | None,
+    latency_max: float | None,
+    more: Iterable[tuple[str, str, float]],
+) -> dict[str, float]:
+    """Give upper limits by cost name, from the options of :func:`budget_options`."""
+    limits = {"n_params": params_max, "macs": macs_max, "latency": latency_max}
+    bounds = merge_bounds({name: (None, limit) for name, limit in limits.items()}, more)
+    if any(low is not None for low, _ in bounds.values()):
+        raise click.UsageError("a budget is an upper limit; write --bound 'COST<=AMOUNT'")
+    return {name: high for name, (_, high) in bounds.items() if high is not None}
+
+
 def storage_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--storage`` and ``--study-name``."""
     command = click.option(

@@ -9,7 +9,7 @@ import click
 
 from tftas_optuna.cli._options import (
     budget_options,
-    merge_bounds,
+    budgets,
     storage_options,
     verbosity_options,
 )
@@ -97,12 +97,8 @@ def export(
 
     if sum((bool(trials), best, knee)) > 1:
         raise click.UsageError("--trial, --best and --knee exclude each other; give one of them")
-    limits = {"n_params": params_max, "macs": macs_max, "latency": latency_max}
-    bounds = merge_bounds({name: (None, limit) for name, limit in limits.items()}, more_bounds)
-    if any(low is not None for low, _ in bounds.values()):
-        raise click.UsageError("a budget is an upper limit; write --bound 'COST<=AMOUNT'")
-    budgets = {name: high for name, (_, high) in bounds.items() if high is not None}
-    if trials and budgets:
+    limits = budgets(params_max, macs_max, latency_max, more_bounds)
+    if trials and limits:
         raise click.UsageError("--trial names its trials; budgets do not apply")
     if prefix is not None:
         check_prefix(prefix)
@@ -110,7 +106,7 @@ def export(
     if trials:
         chosen = [front.get_candidate(study, number) for number in trials]
     else:
-        chosen = front.within(front.pareto_front(study), budgets)
+        chosen = front.within(front.pareto_front(study), limits)
         if best:
             chosen = [max(chosen, key=lambda candidate: candidate.dss)]
         elif knee:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tftas_optuna.cli._options import budget_options, format_option, verbosity_options
+from tftas_optuna.cli._options import (
+    budget_options,
+    budgets,
+    format_option,
+    verbosity_options,
+)
 
 if TYPE_CHECKING:
     from optuna import Study
 
     from tftas_optuna.retrain.network import Network
-    from tftas_optuna.study.metrics import CostName
 
 
 @click.command()
@@ -122,6 +126,8 @@ def retrain(
     trials: tuple[int, ...],
     params_max: float | None,
     macs_max: float | None,
+    latency_max: float | None,
+    more_bounds: tuple[tuple[str, str, float], ...],
     out: Path,
     device: str,
     workers: int,
@@ -142,9 +148,10 @@ def retrain(
 
     if (config is None) == (study_name is None):
         raise click.UsageError("give an exported file, a timm model, or --study, and one of them")
-    if config is not None and (top or trials or params_max or macs_max):
+    limits = budgets(params_max, macs_max, latency_max, more_bounds)
+    if config is not None and (top or trials or limits):
         raise click.UsageError("--top, --trial and budgets choose from a --study")
-    if trials and (top or params_max or macs_max):
+    if trials and (top or limits):
         raise click.UsageError("--trial names its trials; --top and budgets do not apply")
     named = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     overrides = parse_overrides(assignments)
@@ -161,9 +168,7 @@ def retrain(
 
     study: Study | None = None
     if study_name is not None:
-        limits: dict[CostName, float | None] = {"n_params": params_max, "macs": macs_max}
-        budgets = {name: limit for name, limit in limits.items() if limit is not None}
-        study, chosen = _of_study(storage, study_name, trials, budgets, top or 1, img_size)
+        study, chosen = _of_study(storage, study_name, trials, limits, top or 1, img_size)
     else:
         assert config is not None
         chosen = [(None, resolve_network(config, img_size=img_size))]
@@ -230,7 +235,7 @@ def _of_study(
     storage: str,
     study_name: str,
     trials: tuple[int, ...],
-    budgets: dict[CostName, float],
+    limits: dict[str, float],
     top: int,
     img_size: int | None,
 ) -> tuple[Study, list[tuple[int | None, Network]]]:
@@ -247,7 +252,7 @@ def _of_study(
     if trials:
         candidates = [front.get_candidate(study, number) for number in trials]
     else:
-        members = front.within(front.pareto_front(study), budgets)
+        members = front.within(front.pareto_front(study), limits)
         candidates = sorted(members, key=lambda candidate: -candidate.dss)[:top]
     if not candidates:
         raise UnavailableError(f"study {study_name!r} has nothing to train: no feasible trial")
