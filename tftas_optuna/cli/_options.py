@@ -64,7 +64,7 @@ def budgets(
     params_max: float | None,
     macs_max: float | None,
     latency_max: float | None,
-    more: Iterable[tuple[str, str, float]],
+    more: Sequence[tuple[str, str, float]],
 ) -> dict[str, float]:
     """Give upper limits by cost name, from the options of :func:`budget_options`."""
     limits = {"n_params": params_max, "macs": macs_max, "latency": latency_max}
