@@ -53,7 +53,7 @@ def test_processes_that_are_lost_again_and_again_are_an_error(
         made.append(Doomed(1))
         return made[-1]
 
-    place = executors.Workplace("2 workers", make, 4)
+    place = executors.Workforce("2 workers", make, 4)
     monkeypatch.setattr("tftas_optuna.study.loop.worker_processes", lambda *_: place)
     with pytest.raises(UnavailableError, match="2 workers: processes were lost 3 times in a row"):
         run(workers=2)

@@ -17,7 +17,7 @@ import sqlalchemy
 from processes import seen
 
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.study import loop
+from tftas_optuna.study import coordinator
 from tftas_optuna.study.progress import SearchProgress
 
 Search = Callable[..., optuna.Study]
@@ -73,7 +73,7 @@ def test_a_database_that_stays_away_leaves_a_journal_that_is_merged(
     run: Search, postgresql: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(loop, "_STORAGE_PATIENCE", 0.5)
+    monkeypatch.setattr(coordinator, "_STORAGE_PATIENCE", 0.5)
     with pytest.raises(UnavailableError, match=r"went away .*scored trials are safe in") as caught:
         run(n_trials=48, storage=postgresql, callback=at(20, lambda: shut(postgresql)))
     (kept,) = tmp_path.iterdir()
@@ -97,7 +97,7 @@ def test_a_full_disk_loses_nothing(
     run: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(loop, "_STORAGE_PATIENCE", 0.5)
+    monkeypatch.setattr(coordinator, "_STORAGE_PATIENCE", 0.5)
     storage = f"sqlite:///{tmp_path}/study.db"
     run(n_trials=8, storage=storage)
 

@@ -39,7 +39,7 @@ _POLL = 0.2
 Scores = dict["Architecture", tuple[float, ...]]
 
 
-class Workplace(NamedTuple):
+class Workforce(NamedTuple):
     """Processes to score in.
 
     Attributes:
@@ -57,12 +57,12 @@ class Workplace(NamedTuple):
     close: Callable[[], object] = lambda: None
 
 
-def this_process() -> Workplace:
+def this_process() -> Workforce:
     """Score in this process."""
-    return Workplace("this process", _Inline, 1)
+    return Workforce("this process", _Inline, 1)
 
 
-def worker_processes(count: int, device: str) -> Workplace:
+def worker_processes(count: int, device: str) -> Workforce:
     """Score in processes of this machine, one for each GPU or with one thread each.
 
     Args:
@@ -86,10 +86,10 @@ def worker_processes(count: int, device: str) -> Workplace:
             count, context, initializer=_start_worker, initargs=(names if gpus else None,)
         )
 
-    return Workplace(f"{count} workers", make, 2 * count)
+    return Workforce(f"{count} workers", make, 2 * count)
 
 
-def dask_cluster(address: str) -> Workplace:
+def dask_cluster(address: str) -> Workforce:
     """Score on a Dask cluster whose workers have this package.
 
     Args:
@@ -111,7 +111,7 @@ def dask_cluster(address: str) -> Workplace:
         raise UnavailableError(f"no Dask scheduler answers at {address!r}: {error}") from error
     if not threads:
         raise UnavailableError(f"the cluster at {address} has no workers; start `dask worker`")
-    return Workplace(
+    return Workforce(
         f"the cluster at {address}",
         client.get_executor,
         2 * threads,
@@ -125,27 +125,27 @@ class ScoringPool:
 
     Args:
         task: What is scored.
-        workplace: Where.
+        workforce: Where.
 
     Raises:
         TftasError: The device of the task is not there.
-        UnavailableError: The workplace has another version of this package, or none.
+        UnavailableError: The workforce has another version of this package, or none.
     """
 
-    def __init__(self, task: ScoringTask, workplace: Workplace) -> None:
+    def __init__(self, task: ScoringTask, workforce: Workforce) -> None:
         self._task = task
-        self._workplace = workplace
-        self._executor = workplace.make()
+        self._workforce = workforce
+        self._executor = workforce.make()
         try:
             self._site = self._executor.submit(visit, task).result()
         except ModuleNotFoundError as error:
             raise UnavailableError(
-                f"{workplace.name} cannot score: {error}; install tftas-optuna there"
+                f"{workforce.name} cannot score: {error}; install tftas-optuna there"
             ) from error
         ours = metadata.version("tftas-optuna")
         if self._site.version != ours:
             raise UnavailableError(
-                f"{workplace.name} has tftas-optuna {self._site.version}, this is {ours};"
+                f"{workforce.name} has tftas-optuna {self._site.version}, this is {ours};"
                 " install the same"
             )
 
@@ -178,22 +178,22 @@ class ScoringPool:
         try:
             while parts or running:
                 try:
-                    while parts and len(running) < self._workplace.at_once:
+                    while parts and len(running) < self._workforce.at_once:
                         running[self._executor.submit(score, task, parts[0])] = parts[0]
                         parts.popleft()
                     done, _ = wait(running, _POLL, FIRST_COMPLETED)
                     results = {future: future.result() for future in done}
-                except self._workplace.losses as error:
+                except self._workforce.losses as error:
                     losses += 1
                     if losses == _LOSSES:
                         raise UnavailableError(
-                            f"{self._workplace.name}: processes were lost {losses} times in a"
+                            f"{self._workforce.name}: processes were lost {losses} times in a"
                             " row while scoring; is there memory enough for all of them?"
                         ) from error
                     parts.extendleft(reversed(running.values()))
                     running.clear()
                     self._executor.shutdown(wait=False)
-                    self._executor = self._workplace.make()
+                    self._executor = self._workforce.make()
                     continue
                 losses = 0 if done else losses
                 yield {
@@ -208,7 +208,7 @@ class ScoringPool:
     def close(self) -> None:
         """Let go of the processes."""
         self._executor.shutdown(wait=False)
-        self._workplace.close()
+        self._workforce.close()
 
 
 class _Inline(Executor):
