@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
@@ -112,11 +112,8 @@ class TrialWriter:
     def _wait(self, unsubmitted: Sequence[FrozenTrial] = ()) -> list[FrozenTrial]:
         if self._job is None:
             return []
-        while not self._job.done():
-            try:
-                self._job.exception(timeout=_POLL)
-            except TimeoutError:
-                self._meanwhile()
+        while not wait([self._job], _POLL).done:
+            self._meanwhile()
         job, self._job = self._job, None
         failure = job.exception()
         if failure is None:
