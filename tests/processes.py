@@ -11,7 +11,7 @@ import optuna
 from tftas_optuna import search, spaces
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["processes", "tftas_optuna.study.loop"])
+CONTEXT.set_forkserver_preload(["processes", "trainings", "tftas_optuna.study.loop"])
 
 SIZES: dict[str, Any] = dict(img_size=32, num_classes=10, population_size=8, device="cpu")
 

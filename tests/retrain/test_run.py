@@ -2,15 +2,12 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import itertools
 import json
-import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,8 @@ import pytest
 import timm
 import torch
 import yaml
+from processes import CONTEXT
+from trainings import train_and_be_killed
 
 from tftas_optuna import Scorer
 from tftas_optuna.errors import UnavailableError
@@ -26,7 +25,6 @@ from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.network import Network, build_network, candidate_network
 from tftas_optuna.retrain.run import Epoch, retrain
-from tftas_optuna.retrain.training import Step
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.front import pareto_front
 from tftas_optuna.study.loop import search
@@ -97,15 +95,17 @@ def test_a_network_learns_and_is_left_as_a_timm_model(
     assert train(out, epochs=8) == result
 
 
-def test_killed_five_times_it_ends_with_the_same_metrics(train: Any, tmp_path: Path) -> None:
+def test_killed_five_times_it_ends_with_the_same_metrics(
+    train: Any, tiny: Network, images: Path, tmp_path: Path
+) -> None:
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     result = train(whole, **FULL)
     rng = random.Random(3)
-    fork = multiprocessing.get_context("fork")
+    values = {"network": tiny, "data": images, **FULL}
     for _ in range(5):
         # Nine steps make an epoch: none of the five gets beyond its second.
-        fate = (train, torn, rng.randrange(3, 14), rng.uniform(0, 0.05))
-        process = fork.Process(target=_train_and_be_killed, args=fate)
+        fate = (rng.randrange(3, 14), rng.uniform(0, 0.05), torn, values)
+        process = CONTEXT.Process(target=train_and_be_killed, args=fate)
         process.start()
         process.join()
         assert process.exitcode == -signal.SIGKILL
@@ -120,18 +120,6 @@ def test_killed_five_times_it_ends_with_the_same_metrics(train: Any, tmp_path: P
     kept = sorted(path.name for path in torn.glob("*.pth.tar"))
     assert kept == sorted(path.name for path in whole.glob("*.pth.tar"))
     assert len(kept) == 4
-
-
-def _train_and_be_killed(train: Any, out: Path, steps: int, seconds: float) -> None:
-    os.setsid()
-    seen = itertools.count(1)
-
-    def callback(event: object) -> None:
-        if isinstance(event, Step) and next(seen) == steps:
-            # It comes at any moment: in a step, an evaluation or a checkpoint.
-            threading.Timer(seconds, os.killpg, (os.getpid(), signal.SIGKILL)).start()
-
-    train(out, callback=callback, **FULL)
 
 
 def test_killed_between_a_checkpoint_and_its_copies(train: Any, tmp_path: Path) -> None:

@@ -1,0 +1,54 @@
+"""Trainings of a tiny network, some in processes that are killed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tftas_optuna.retrain import load_recipe
+from tftas_optuna.retrain.data import DataSource
+from tftas_optuna.retrain.distributed import World
+from tftas_optuna.retrain.network import Network
+from tftas_optuna.retrain.run import retrain
+from tftas_optuna.retrain.training import Step
+
+PLAIN = {
+    "epochs": 2,
+    "batch_size": 8,
+    "warmup_epochs": 0,
+    "no_aug": True,
+    "smoothing": 0.0,
+    "log_interval": 1,
+}
+
+
+def train(out: Path, *, network: Network, data: Path, **values: Any) -> dict[str, Any]:
+    """Train on one CPU thread; ``values`` are a recipe's, or options of ``retrain``."""
+    torch.set_num_threads(1)
+    options = {
+        name: values.pop(name)
+        for name in ("weights", "num_classes", "workers", "callback", "tensorboard")
+        if name in values
+    }
+    recipe = load_recipe("quick", {**PLAIN, **values})
+    world = World(torch.device("cpu"))
+    return retrain(network, recipe, DataSource(data), out, world=world, **options)
+
+
+def train_and_be_killed(steps: int, seconds: float, out: Path, values: dict[str, Any]) -> None:
+    """Train, and be killed with all children some time after some steps."""
+    os.setsid()
+    seen = itertools.count(1)
+
+    def callback(event: object) -> None:
+        if isinstance(event, Step) and next(seen) == steps:
+            # It comes at any moment: in a step, an evaluation or a checkpoint.
+            threading.Timer(seconds, os.killpg, (os.getpid(), signal.SIGKILL)).start()
+
+    train(out, callback=callback, **values)
