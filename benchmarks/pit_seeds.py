@@ -25,8 +25,8 @@ import numpy as np
 import torch
 
 from tftas_optuna import Scorer, get_space
+from tftas_optuna.architecture import PiTArchitecture
 from tftas_optuna.indicators import scorer as scorer_module
-from tftas_optuna.pit_architecture import PiTArchitecture
 from tftas_optuna.study.rescore import kendall_tau
 from tftas_optuna.supernet import SUPERNETS, PiTSupernet
 

@@ -10,7 +10,7 @@ import oracle_cases
 import torch
 from torch import Tensor
 
-from tftas_optuna.pit_architecture import PiTArchitecture
+from tftas_optuna.architecture import PiTArchitecture
 from tftas_optuna.supernet import PiTSupernet
 
 CASES: dict[str, dict[str, Any]] = json.loads(

@@ -7,7 +7,7 @@ import optuna
 import pytest
 
 from tftas_optuna import TftasError, get_space
-from tftas_optuna.pit_architecture import PiTArchitecture
+from tftas_optuna.architecture import PiTArchitecture
 from tftas_optuna.spaces import PiTSpace, published_architectures, space_names
 
 TINY = get_space("pit-tiny")

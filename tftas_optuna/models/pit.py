@@ -6,7 +6,7 @@ from typing import Any
 
 from timm.models.pit import PoolingVisionTransformer
 
-from tftas_optuna.pit_architecture import PiTArchitecture
+from tftas_optuna.architecture import PiTArchitecture
 
 
 class PiT(PoolingVisionTransformer):

@@ -6,7 +6,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tftas_optuna.architecture import Architecture, read_architecture, read_yaml, shown
+from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
+from tftas_optuna.architecture.checks import shown
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.spaces._base import SearchSpace
 from tftas_optuna.spaces._lines import line_of, read_with_lines

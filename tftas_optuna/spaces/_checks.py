@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna.architecture import check_int, shown
+from tftas_optuna.architecture.checks import check_int, shown
 from tftas_optuna.errors import TftasError
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from tftas_optuna.architecture import read_yaml, shown
+from tftas_optuna.architecture import read_yaml
+from tftas_optuna.architecture.checks import shown
 from tftas_optuna.errors import UnavailableError
 
 Key = tuple[str | int, ...]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from optuna.distributions import CategoricalDistribution
 
-from tftas_optuna.architecture import AutoFormerArchitecture, check_int, shown
+from tftas_optuna.architecture import AutoFormerArchitecture
+from tftas_optuna.architecture.checks import check_int, shown
 from tftas_optuna.errors import TftasError
 from tftas_optuna.spaces._base import SearchSpace
 from tftas_optuna.spaces._checks import INPUT, as_choices, check_input, check_keys, input_fields

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from optuna.distributions import CategoricalDistribution
 
-from tftas_optuna.architecture import shown
+from tftas_optuna.architecture import PiTArchitecture
+from tftas_optuna.architecture.checks import shown
+from tftas_optuna.architecture.pit import can_follow
 from tftas_optuna.errors import TftasError
-from tftas_optuna.pit_architecture import PiTArchitecture, can_follow
 from tftas_optuna.spaces._base import SearchSpace
 from tftas_optuna.spaces._checks import INPUT, as_choices, check_input, check_keys, input_fields
 
@@ -26,7 +27,7 @@ _PATCHES = ("patch_size", "stride")
 
 @dataclasses.dataclass(frozen=True)
 class PiTSpace(SearchSpace):
-    """A space of :class:`tftas_optuna.pit_architecture.PiTArchitecture`.
+    """A space of :class:`tftas_optuna.architecture.PiTArchitecture`.
 
     The heads of all stages are one Optuna parameter, labelled for instance ``"2-4-8"``, that
     offers only what can be built: no stage has fewer heads than the one before.

@@ -3,40 +3,130 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tftas_optuna.errors import TftasError
+from tftas_optuna.models import build_model
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch import Tensor, nn
 
     from tftas_optuna.supernet.trace import LinearTrace
 
 
-class Supernet(Protocol):
-    """One set of weights that every candidate of a study is cut from."""
+class Supernet(ABC):
+    """One set of weights that every candidate of a study is cut from.
 
-    state_dict: dict[str, Tensor]
-    device: torch.device
-    dtype: torch.dtype
+    Args:
+        largest: The supernet itself; no candidate is larger in any dimension.
+        seed: Seed of the weights. Every tensor has a generator of its own, derived from the seed
+            and the tensor's name, so the class count does not change the blocks.
+        img_size: Height and width of the input, in pixels.
+        num_classes: Outputs of the classifier.
+        in_chans: Channels of the input.
+        state_dict: Weights to use instead of drawing them from the seed.
+        device: Where scoring runs.
+        dtype: Floating-point type of the scoring.
 
+    Raises:
+        TftasError: A given weight is missing or of another shape.
+    """
+
+    def __init__(
+        self,
+        largest: Any,
+        *,
+        seed: int = 0,
+        img_size: int = 224,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        state_dict: Mapping[str, Tensor] | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.largest = largest
+        self.img_size = img_size
+        self.num_classes = num_classes
+        self.in_chans = in_chans
+        self.device = torch.device(device)
+        self.dtype = dtype
+        shapes = self._shapes()
+        if state_dict is None:
+            state_dict = {
+                name: self._draw(name, torch.empty(shape), generator_of(seed, name))
+                for name, shape in shapes.items()
+            }
+        for name, shape in shapes.items():
+            if name not in state_dict or tuple(state_dict[name].shape) != shape:
+                found = tuple(state_dict[name].shape) if name in state_dict else "missing"
+                raise TftasError(f"supernet weight {name} is {found}, expected shape {shape}")
+        self.state_dict = {name: state_dict[name] for name in shapes}
+        self._absolute = {
+            name: weight.to(device=self.device, dtype=dtype).abs()
+            for name, weight in self.state_dict.items()
+        }
+
+    @abstractmethod
     def check(self, arch: Any) -> None:
-        """Make sure that a candidate can be cut from this supernet, or raise TftasError."""
+        """Make sure that a candidate can be cut from this supernet.
+
+        Raises:
+            TftasError: It is of another kind, or larger; says in what.
+        """
 
     def subnet(self, arch: Any) -> nn.Module:
         """Build the stand-alone network that holds a candidate's slices, signs kept."""
+        self.check(arch)
+        model = build_model(
+            arch, num_classes=self.num_classes, img_size=self.img_size, in_chans=self.in_chans
+        )
+        model.to(dtype=self.dtype).load_state_dict(self._slices(arch, self.state_dict))
+        return model.to(device=self.device).eval()
 
     @staticmethod
+    @abstractmethod
     def groups(archs: Sequence[Any]) -> list[list[int]]:
         """Sort candidates, by index, into lists that run together."""
 
+    @abstractmethod
     def traces(self, archs: Sequence[Any], *, fidelity: str = "exact") -> Iterable[LinearTrace]:
-        """Run one of the groups forward and backward; give its layers, the last one first."""
+        """Feed the all-ones image through the absolute slices and back-propagate the logits.
 
+        Args:
+            archs: Candidates of one of the :meth:`groups`.
+            fidelity: ``"exact"`` or ``"collapsed"``.
+
+        Returns:
+            The counted layers, from the last to the first; each covers those first candidates
+            that are deep enough to have it.
+        """
+
+    @abstractmethod
     def pass_bytes(self, fidelity: str) -> int:
         """Estimate the memory that one candidate takes in :meth:`traces`, in bytes."""
+
+    @abstractmethod
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of every weight by name."""
+
+    @abstractmethod
+    def _draw(self, name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
+        """Fill a weight in place, on the CPU in float32, as its family's training starts."""
+
+    @abstractmethod
+    def _slices(self, arch: Any, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Cut a candidate's weights, by the names of the stand-alone network."""
+
+    def _check_kind(self, arch: Any, traits: Sequence[str]) -> None:
+        for name in ("family", *traits):
+            own, ours = getattr(arch, name), getattr(self.largest, name)
+            if own != ours:
+                raise TftasError(f"{name} is {own}, the supernet has {ours}")
 
 
 def generator_of(seed: int, name: str) -> torch.Generator:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.models import build_model
-from tftas_optuna.supernet._base import generator_of
+from tftas_optuna.supernet._base import Supernet
 from tftas_optuna.supernet.autoformer_pass import AutoFormerPass, BlockWeights
 from tftas_optuna.supernet.linear import AbsoluteLinear
 from tftas_optuna.supernet.positions import CollapsedPositions, GridPositions, Positions
@@ -28,7 +27,7 @@ POSITIONS: dict[str, Callable[[int, int, torch.device], Positions]] = {
 }
 
 
-class AutoFormerSupernet:
+class AutoFormerSupernet(Supernet):
     """One set of weights that every candidate of a study is cut from.
 
     Weights are kept by the names and in the layout of AutoFormer's published supernets, so those
@@ -36,52 +35,12 @@ class AutoFormerSupernet:
     1, 4, 7, ... keys and 2, 5, 8, ... values, each cut to ``64 * num_heads``; its bias is not
     (queries, keys, values in this order, cut as one vector). Where heads share the width, the
     layout is the same, and a candidate's attention is as wide as its tokens.
-
-    Args:
-        largest: The supernet itself; candidates are at most as wide, deep and many-headed.
-        seed: Seed of the weights. Every tensor has a generator of its own, derived from the seed
-            and the tensor's name, so the class count does not change the blocks.
-        img_size: Height and width of the input, in pixels.
-        num_classes: Outputs of the classifier.
-        in_chans: Channels of the input.
-        state_dict: Weights to use instead of drawing them from the seed.
-        device: Where scoring runs.
-        dtype: Floating-point type of the scoring.
     """
 
-    def __init__(
-        self,
-        largest: AutoFormerArchitecture,
-        *,
-        seed: int = 0,
-        img_size: int = 224,
-        num_classes: int = 1000,
-        in_chans: int = 3,
-        state_dict: Mapping[str, Tensor] | None = None,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        self.largest = largest
-        self.img_size = img_size
-        self.num_classes = num_classes
-        self.in_chans = in_chans
-        self.device = torch.device(device)
-        self.dtype = dtype
-        shapes = self._shapes()
-        if state_dict is None:
-            patch_inputs = in_chans * largest.patch_size**2
-            state_dict = {
-                name: _draw(name, shape, seed, patch_inputs) for name, shape in shapes.items()
-            }
-        for name, shape in shapes.items():
-            if name not in state_dict or tuple(state_dict[name].shape) != shape:
-                found = tuple(state_dict[name].shape) if name in state_dict else "missing"
-                raise TftasError(f"supernet weight {name} is {found}, expected shape {shape}")
-        self.state_dict = {name: state_dict[name] for name in shapes}
-        self._absolute = {
-            name: weight.to(device=self.device, dtype=dtype).abs()
-            for name, weight in self.state_dict.items()
-        }
+    largest: AutoFormerArchitecture
+
+    def __init__(self, largest: AutoFormerArchitecture, **arguments: Any) -> None:
+        super().__init__(largest, **arguments)
         self._prepared: dict[str, tuple[Positions, list[BlockWeights], Tensor]] = {}
 
     def check(self, arch: AutoFormerArchitecture) -> None:
@@ -91,11 +50,7 @@ class AutoFormerSupernet:
             TftasError: It is of another kind, wider, deeper, or has more heads; says which.
         """
         largest = self.largest
-        for name in ("family", "head_dim", "patch_size", "relative_position", "abs_pos"):
-            if getattr(arch, name) != getattr(largest, name):
-                raise TftasError(
-                    f"{name} is {getattr(arch, name)}, the supernet has {getattr(largest, name)}"
-                )
+        self._check_kind(arch, ("head_dim", "patch_size", "relative_position", "abs_pos"))
         if arch.relative_position and arch.max_relative_position != largest.max_relative_position:
             raise TftasError(
                 f"max_relative_position is {arch.max_relative_position}, the supernet has"
@@ -111,16 +66,6 @@ class AutoFormerSupernet:
             if value > limit:
                 raise TftasError(f"{name} is {value}, the supernet holds at most {limit}")
 
-    def subnet(self, arch: AutoFormerArchitecture) -> nn.Module:
-        """Build the stand-alone network that holds this candidate's slices, signs kept."""
-        self.check(arch)
-        model = build_model(
-            arch, num_classes=self.num_classes, img_size=self.img_size, in_chans=self.in_chans
-        )
-        first = next(iter(self.state_dict.values()))
-        model.to(dtype=first.dtype).load_state_dict(self._slices(arch))
-        return model.to(device=self.device, dtype=self.dtype).eval()
-
     @staticmethod
     def groups(archs: Sequence[AutoFormerArchitecture]) -> list[list[int]]:
         """Sort candidates, by index, into lists that run together: one width, deepest first."""
@@ -132,16 +77,7 @@ class AutoFormerSupernet:
     def traces(
         self, archs: Sequence[AutoFormerArchitecture], *, fidelity: str = "exact"
     ) -> Iterator[LinearTrace]:
-        """Feed the all-ones image through the absolute slices and back-propagate the logits.
-
-        Args:
-            archs: Candidates of one of the :meth:`groups`.
-            fidelity: Which tokens there are; a key of :data:`POSITIONS`.
-
-        Returns:
-            The counted layers, from the last to the first; each covers those first candidates
-            that are deep enough to have it.
-        """
+        """See :meth:`Supernet.traces`; fidelities are the keys of :data:`POSITIONS`."""
         for arch in archs:
             self.check(arch)
         positions, blocks, tokens = self._prepare(fidelity)
@@ -223,9 +159,10 @@ class AutoFormerSupernet:
         tokens = torch.cat((weights["cls_token"][0], patch.expand(patches, -1)))
         return tokens + weights["pos_embed"][0] if self.largest.abs_pos else tokens
 
-    def _slices(self, arch: AutoFormerArchitecture) -> dict[str, Tensor]:
-        """Signed weights of a candidate, by the names of the stand-alone network."""
-        source, width = self.state_dict, arch.embed_dim
+    def _slices(
+        self, arch: AutoFormerArchitecture, source: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        width = arch.embed_dim
         slices = {
             "cls_token": source["cls_token"][..., :width],
             "patch_embed.proj.weight": source["patch_embed_super.proj.weight"][:width],
@@ -304,21 +241,18 @@ class AutoFormerSupernet:
                     shapes[f"{block}.attn.rel_pos_embed_{table}"] = (rows, head_dim)
         return shapes
 
+    def _draw(self, name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
+        if name.startswith("patch_embed_super"):
+            # PyTorch's default for convolutions: uniform within 1 / sqrt(fan-in).
+            bound = (self.in_chans * self.largest.patch_size**2) ** -0.5
+            return weight.uniform_(-bound, bound, generator=generator)
+        if name.endswith("bias"):
+            return weight.zero_()
+        if "norm" in name:
+            return weight.fill_(1.0)
+        return nn.init.trunc_normal_(weight, std=0.02, generator=generator)
+
 
 def _by_head(qkv: Tensor, head_dim: int) -> Tensor:
     """Reorder interleaved rows to (head, q/k/v, head_dim), so that fewer heads are a prefix."""
     return qkv.view(-1, head_dim, 3, qkv.shape[1]).transpose(1, 2).reshape(qkv.shape).contiguous()
-
-
-def _draw(name: str, shape: tuple[int, ...], seed: int, patch_inputs: int) -> Tensor:
-    """Initial weights of one tensor, by AutoFormer's rules, on the CPU in float32."""
-    weight = torch.empty(shape)
-    if name.startswith("patch_embed_super"):
-        # PyTorch's default for convolutions: uniform within 1 / sqrt(fan-in).
-        bound = patch_inputs**-0.5
-        return weight.uniform_(-bound, bound, generator=generator_of(seed, name))
-    if name.endswith("bias"):
-        return weight.zero_()
-    if "norm" in name:
-        return weight.fill_(1.0)
-    return nn.init.trunc_normal_(weight, std=0.02, generator=generator_of(seed, name))

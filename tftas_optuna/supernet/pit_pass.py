@@ -13,7 +13,7 @@ from tftas_optuna.supernet.trace import LinearTrace
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tftas_optuna.pit_architecture import PiTArchitecture
+    from tftas_optuna.architecture import PiTArchitecture
     from tftas_optuna.supernet.patches import Patches
     from tftas_optuna.supernet.trace import Role
 

@@ -5,14 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from tftas_optuna.architecture import (
-    Architecture,
-    Costs,
-    as_tuple,
-    check_int,
-    check_ratio,
-    read_fields,
-)
+from tftas_optuna.architecture._base import Architecture, Costs, read_fields
+from tftas_optuna.architecture.checks import as_tuple, check_int, check_ratio
 from tftas_optuna.errors import TftasError
 
 _MAX_BASE_DIM = 1024
@@ -133,14 +127,6 @@ class PiTArchitecture(Architecture):
     def reference_macs(self, *, img_size: int = 224, num_classes: int = 1000) -> float:
         """Give the true count: the PiT paper's 0.7, 1.4 and 2.9 G (Ti, XS, S) are just that."""
         return float(self.costs(img_size=img_size, num_classes=num_classes).macs)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Give every field."""
-        fields = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(self).items()
-        }
-        return {"family": self.family, **fields}
 
     def to_retrain(self) -> dict[str, Any]:
         """Give the ``RETRAIN`` section of TF-TAS's training configurations, all lists."""

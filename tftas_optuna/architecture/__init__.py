@@ -1,0 +1,17 @@
+"""What a candidate is: its shape, its identity, its exact costs and its written forms."""
+
+from tftas_optuna.architecture._base import FORMAT, FORMAT_VERSION, Architecture, Costs
+from tftas_optuna.architecture.autoformer import AutoFormerArchitecture
+from tftas_optuna.architecture.files import read_architecture, read_yaml
+from tftas_optuna.architecture.pit import PiTArchitecture
+
+__all__ = [
+    "FORMAT",
+    "FORMAT_VERSION",
+    "Architecture",
+    "AutoFormerArchitecture",
+    "Costs",
+    "PiTArchitecture",
+    "read_architecture",
+    "read_yaml",
+]

@@ -1,0 +1,164 @@
+"""What every candidate has: identity, exact costs and written forms."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from tftas_optuna.architecture.checks import shown
+from tftas_optuna.errors import TftasError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = "tftas-optuna/architecture"
+FORMAT_VERSION = 1
+
+
+class Costs(NamedTuple):
+    """Exact costs of one architecture at one input size and class count.
+
+    Attributes:
+        n_params: Number of trainable parameters.
+        macs: Multiply-accumulate operations of every matrix product and convolution for one
+            image.
+    """
+
+    n_params: int
+    macs: int
+
+
+class Architecture(ABC):
+    """A candidate network: immutable, hashable, equal when it builds the same network."""
+
+    families: ClassVar[dict[str, type[Architecture]]] = {}
+    family: ClassVar[str]
+    retrain_keys: ClassVar[dict[str, str]]
+
+    def __init_subclass__(cls) -> None:
+        Architecture.families[cls.family] = cls
+
+    @property
+    def n_params(self) -> int:
+        """Number of parameters for 3x224x224 images and 1000 classes."""
+        return self.costs().n_params
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one 3x224x224 image with 1000 classes (the true count)."""
+        return self.costs().macs
+
+    @abstractmethod
+    def costs(self, *, img_size: int = 224, num_classes: int = 1000, in_chans: int = 3) -> Costs:
+        """Count parameters and MACs in closed form.
+
+        Args:
+            img_size: Height and width of the input, in pixels.
+            num_classes: Outputs of the classifier; 0 for no classifier.
+            in_chans: Channels of the input.
+
+        Raises:
+            TftasError: The image is smaller than one patch.
+        """
+
+    @abstractmethod
+    def reference_macs(self, *, img_size: int = 224, num_classes: int = 1000) -> float:
+        """Count by the convention of the family's published training code."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain lists, numbers and strings, complete and ready for YAML or JSON."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+        plain = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in fields.items()
+        }
+        return {"family": self.family, **plain}
+
+    @abstractmethod
+    def to_retrain(self) -> dict[str, Any]:
+        """Give the ``RETRAIN`` section of the family's published training configurations.
+
+        Raises:
+            TftasError: That format cannot tell this architecture from another one.
+        """
+
+    @abstractmethod
+    def summary(self) -> str:
+        """Describe the shape in one short line."""
+
+    @classmethod
+    @abstractmethod
+    def _from_fields(cls, fields: dict[str, Any]) -> Architecture: ...
+
+    @classmethod
+    @abstractmethod
+    def _from_retrain(cls, section: dict[str, Any]) -> Architecture: ...
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Architecture:
+        """Read an architecture, telling its kind by its ``family``.
+
+        Accepts the output of :meth:`to_dict`, an exported document that holds it under
+        ``architecture``, and the ``RETRAIN`` section of the training configurations that
+        AutoFormer and TF-TAS published.
+
+        Raises:
+            TftasError: The mapping is none of these, or a value is out of range.
+        """
+        if not isinstance(data, dict):
+            raise TftasError(f"an architecture is a mapping, not {shown(data)}")
+        if "architecture" in data:
+            _check_format(data)
+            return Architecture.from_dict(data["architecture"])
+        if "RETRAIN" in data:
+            return _from_retrain(data["RETRAIN"])
+        fields = dict(data)
+        family = fields.pop("family", None)
+        families = Architecture.families
+        if not isinstance(family, str) or family not in families:
+            raise TftasError(
+                f"unknown architecture family {shown(family)}; known: {', '.join(families)}"
+            )
+        return families[family]._from_fields(fields)
+
+
+def _from_retrain(section: Any) -> Architecture:
+    families = Architecture.families.values()
+    for family in families:
+        if isinstance(section, dict) and section.keys() >= set(family.retrain_keys.values()):
+            return family._from_retrain(section)
+    forms = " or ".join(", ".join(family.retrain_keys.values()) for family in families)
+    raise TftasError(f"a RETRAIN section needs {forms}")
+
+
+def _check_format(document: dict[str, Any]) -> None:
+    if document.get("format", FORMAT) != FORMAT:
+        raise TftasError(f"format is {shown(document['format'])}, expected {FORMAT}")
+    version = document.get("format_version", FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        raise TftasError(
+            f"format_version is {shown(version)}; this release reads {FORMAT_VERSION}: upgrade"
+            " tftas-optuna"
+        )
+
+
+def read_fields(cls: type[Architecture], fields: dict[str, Any]) -> dict[str, Any]:
+    """Make sure that fields are those of an architecture's class, and none is missing."""
+    known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    article = "an" if cls.family[0] in "aeiou" else "a"
+    unknown = sorted(str(name) for name in fields if name not in known)
+    if unknown:
+        raise TftasError(
+            f"unknown key {shown(unknown[0])} in {article} {cls.family} architecture; known:"
+            f" {', '.join(cls.retrain_keys | known)}",
+            key=(unknown[0],),
+        )
+    missing = [
+        name
+        for name, field in known.items()
+        if field.default is dataclasses.MISSING and name not in fields
+    ]
+    if missing:
+        raise TftasError(f"{article} {cls.family} architecture needs {', '.join(missing)}")
+    return fields

@@ -1,0 +1,214 @@
+"""What a candidate of AutoFormer is: blocks that differ, one width."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+from typing import Any, ClassVar
+
+from tftas_optuna.architecture._base import Architecture, Costs, read_fields
+from tftas_optuna.architecture.checks import as_tuple, check_int, check_ratio, shown
+from tftas_optuna.errors import TftasError
+
+# Far above any Vision Transformer, low enough that a hostile file cannot ask for terabytes.
+_MAX_EMBED_DIM = 16_384
+_MAX_DEPTH = 256
+_MAX_HEADS = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoFormerArchitecture(Architecture):
+    """A Vision Transformer whose heads and MLP ratio differ from block to block.
+
+    Source: Chen et al., AutoFormer, ICCV 2021. Every head is ``head_dim`` wide, so the attention
+    width ``head_dim * num_heads`` need not equal ``embed_dim``. Without a ``head_dim`` the heads
+    of a block share ``embed_dim`` among them, as in ViT and DeiT.
+
+    Attributes:
+        embed_dim: Width of the tokens.
+        num_heads: Heads of each block; its length is the depth.
+        mlp_ratio: Hidden width of each block's MLP over ``embed_dim``.
+        head_dim: Width of one attention head; None for ``embed_dim / num_heads``.
+        patch_size: Side of a patch, in pixels.
+        relative_position: Whether keys and values get 2-D relative positions.
+        max_relative_position: Offsets beyond it share one table row.
+        abs_pos: Whether tokens get absolute positions.
+        global_pool: ``"avg"`` (mean of the patch tokens) or ``"token"`` (class token).
+
+    Raises:
+        TftasError: A value is of the wrong type or out of range.
+    """
+
+    family: ClassVar[str] = "autoformer"
+    retrain_keys: ClassVar[dict[str, str]] = {
+        "embed_dim": "EMBED_DIM",
+        "depth": "DEPTH",
+        "num_heads": "NUM_HEADS",
+        "mlp_ratio": "MLP_RATIO",
+    }
+
+    embed_dim: int
+    num_heads: tuple[int, ...]
+    mlp_ratio: tuple[float, ...]
+    head_dim: int | None = 64
+    patch_size: int = 16
+    relative_position: bool = True
+    max_relative_position: int = 14
+    abs_pos: bool = True
+    global_pool: str = "avg"
+
+    def __post_init__(self) -> None:
+        check_int("embed_dim", self.embed_dim, 1, _MAX_EMBED_DIM)
+        heads = as_tuple("num_heads", self.num_heads, per="block")
+        ratios = as_tuple("mlp_ratio", self.mlp_ratio, per="block")
+        for value in heads:
+            check_int("num_heads", value, 1, _MAX_HEADS)
+        for value in ratios:
+            check_ratio("mlp_ratio", value, self.embed_dim)
+        if not 1 <= len(heads) <= _MAX_DEPTH:
+            raise TftasError(f"depth is {len(heads)}, allowed is 1 to {_MAX_DEPTH} blocks")
+        if len(heads) != len(ratios):
+            raise TftasError(
+                f"num_heads has {len(heads)} blocks and mlp_ratio {len(ratios)}: give one of"
+                " each per block"
+            )
+        object.__setattr__(self, "num_heads", heads)
+        object.__setattr__(self, "mlp_ratio", tuple(float(value) for value in ratios))
+        if self.head_dim is not None:
+            check_int("head_dim", self.head_dim, 1, 1024)
+        elif any(self.embed_dim % value for value in heads):
+            raise TftasError(
+                f"embed_dim {self.embed_dim} cannot be split into"
+                f" {next(value for value in heads if self.embed_dim % value)} heads of equal"
+                " width; give a head_dim",
+                key=("embed_dim",),
+            )
+        check_int("patch_size", self.patch_size, 1, 1024)
+        check_int("max_relative_position", self.max_relative_position, 1, 1024)
+        for name in ("relative_position", "abs_pos"):
+            if not isinstance(getattr(self, name), bool):
+                raise TftasError(
+                    f"{name} is {shown(getattr(self, name))}, allowed: true, false", key=(name,)
+                )
+        if self.global_pool not in ("avg", "token"):
+            raise TftasError(
+                f"global_pool is {shown(self.global_pool)}, allowed: avg, token",
+                key=("global_pool",),
+            )
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return len(self.num_heads)
+
+    @cached_property
+    def hidden_dim(self) -> tuple[int, ...]:
+        """Hidden width of each block's MLP."""
+        return tuple(int(self.embed_dim * ratio) for ratio in self.mlp_ratio)
+
+    @cached_property
+    def head_dims(self) -> tuple[int, ...]:
+        """Width of one head, in each block."""
+        return tuple(self.head_dim or self.embed_dim // heads for heads in self.num_heads)
+
+    @cached_property
+    def inner_dim(self) -> tuple[int, ...]:
+        """Width of each block's attention: that of all its heads."""
+        return tuple(h * d for h, d in zip(self.num_heads, self.head_dims, strict=True))
+
+    def grid(self, img_size: int) -> int:
+        """Patches along one side of a square image."""
+        if img_size < self.patch_size:
+            raise TftasError(
+                f"img_size {img_size} is smaller than one patch of {self.patch_size} pixels",
+                key=("img_size",),
+            )
+        return img_size // self.patch_size
+
+    def costs(self, *, img_size: int = 224, num_classes: int = 1000, in_chans: int = 3) -> Costs:
+        """Count parameters and MACs in closed form; see :meth:`Architecture.costs`.
+
+        Relative positions count as the factorised products that the network performs: each
+        query against the rows and the columns of the grid, and back for the values.
+        """
+        grid = self.grid(img_size)
+        patches, width = grid * grid, self.embed_dim
+        tokens = patches + 1
+        pixels = in_chans * self.patch_size**2
+
+        n_params = width * (pixels + 1) + width + 2 * width + num_classes * (width + 1)
+        n_params += tokens * width if self.abs_pos else 0
+        macs = patches * pixels * width + width * num_classes
+        rows = 4 * (2 * self.max_relative_position + 2)
+        for inner, head_dim, hidden in zip(
+            self.inner_dim, self.head_dims, self.hidden_dim, strict=True
+        ):
+            n_params += 4 * width + 3 * inner * (width + 1) + width * (inner + 1)
+            n_params += hidden * (width + 1) + width * (hidden + 1)
+            macs += tokens * (4 * inner * width + 2 * width * hidden) + 2 * tokens**2 * inner
+            if self.relative_position:
+                n_params += rows * head_dim
+                macs += 4 * patches * grid * inner + tokens * inner
+        return Costs(n_params, macs)
+
+    def reference_macs(self, *, img_size: int = 224, num_classes: int = 1000) -> float:
+        """Count as ``get_complexity`` of the AutoFormer code does.
+
+        That convention adds normalisation and biases, counts one token too many in every block,
+        charges the classifier for every token, and estimates relative positions by a formula of
+        its own (1.42 G for the published TF-TAS-Tiny, which the paper gives as 1.43 G).
+        """
+        patches = self.grid(img_size) ** 2
+        width, tokens = self.embed_dim, patches + 2
+        total = width + patches * width * 3 * self.patch_size**2 + (patches + 1) * width / 2
+        total += (patches + 1) * width * num_classes
+        for inner, hidden in zip(self.inner_dim, self.hidden_dim, strict=True):
+            total += 2 * tokens * width + tokens * (4 * inner * width + 2 * width * hidden)
+            total += 2 * tokens**2 * inner
+            if self.relative_position:
+                total += 2 * self.max_relative_position * tokens**2
+                total += tokens**2 / 2 + tokens * inner / 2
+        return total
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give every field, and the depth for the reader."""
+        fields = super().to_dict()
+        first = {name: fields.pop(name) for name in ("family", "embed_dim")}
+        return {**first, "depth": self.depth, **fields}
+
+    def summary(self) -> str:
+        """Give width, depth and the blocks' means: ``192 x 13, 3.4 heads, ratio 3.73``."""
+        heads = sum(self.num_heads) / self.depth
+        ratio = sum(self.mlp_ratio) / self.depth
+        return f"{self.embed_dim} x {self.depth}, {heads:.1f} heads, ratio {ratio:.2f}"
+
+    def to_retrain(self) -> dict[str, Any]:
+        """Give the ``RETRAIN`` section of AutoFormer's training configurations."""
+        plain = AutoFormerArchitecture(self.embed_dim, self.num_heads, self.mlp_ratio)
+        names = [field.name for field in dataclasses.fields(self)]
+        own = [name for name in names if getattr(self, name) != getattr(plain, name)]
+        if own:
+            raise TftasError(
+                f"the retrain format has no {own[0]}: {shown(getattr(self, own[0]))} would become"
+                f" {shown(getattr(plain, own[0]))}"
+            )
+        return {
+            "MLP_RATIO": list(self.mlp_ratio),
+            "NUM_HEADS": list(self.num_heads),
+            "DEPTH": self.depth,
+            "EMBED_DIM": self.embed_dim,
+        }
+
+    @classmethod
+    def _from_retrain(cls, section: dict[str, Any]) -> AutoFormerArchitecture:
+        return cls._from_fields({name: section[key] for name, key in cls.retrain_keys.items()})
+
+    @classmethod
+    def _from_fields(cls, fields: dict[str, Any]) -> AutoFormerArchitecture:
+        depth = fields.pop("depth", None)
+        architecture = cls(**read_fields(cls, fields))
+        if depth is not None and depth != architecture.depth:
+            raise TftasError(
+                f"depth is {shown(depth)} but num_heads lists {architecture.depth} blocks"
+            )
+        return architecture

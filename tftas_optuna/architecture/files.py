@@ -1,0 +1,66 @@
+"""Architectures as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tftas_optuna.architecture._base import Architecture
+from tftas_optuna.architecture.checks import check_int, shown
+from tftas_optuna.errors import TftasError, UnavailableError
+
+_MAX_FILE_BYTES = 1_000_000
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a small YAML or JSON file without constructing any object but plain data.
+
+    Raises:
+        UnavailableError: The file is missing, too large, not text, or not plain YAML.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise UnavailableError(f"{path}: larger than {_MAX_FILE_BYTES} bytes, not read")
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnavailableError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise UnavailableError(f"{path}: not a text file") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if isinstance(error, UnavailableError):
+            raise
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "nested too deeply or malformed"
+        raise UnavailableError(f"{path}{line}: not plain YAML ({problem})") from error
+
+
+def read_architecture(path: str | Path) -> tuple[Architecture, dict[str, Any]]:
+    """Read an exported file.
+
+    Returns:
+        The architecture, and the ``model`` settings of the document (``img_size``,
+        ``num_classes``, ``in_chans``), empty where the file names none.
+
+    Raises:
+        UnavailableError: The file cannot be read or does not hold an architecture; names the file.
+    """
+    data = read_yaml(path)
+    try:
+        architecture = Architecture.from_dict(data)
+        settings = data.get("model", {})
+        if not isinstance(settings, dict):
+            raise TftasError(f"model is {shown(settings)}, expected a mapping")
+        model = {
+            name: settings[name]
+            for name in ("img_size", "num_classes", "in_chans")
+            if name in settings
+        }
+        for name, value in model.items():
+            check_int(f"model.{name}", value, 0 if name == "num_classes" else 1, 1_000_000)
+    except TftasError as error:
+        raise UnavailableError(f"{path}: {error}") from error
+    return architecture, model
