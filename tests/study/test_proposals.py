@@ -30,6 +30,19 @@ def test_no_architecture_is_tried_twice(
     assert reports[-1].n_replaced > 0
 
 
+@pytest.mark.parametrize("sampler", ["nsgaii", "random"])
+def test_only_the_search_is_announced(
+    run: Search, sampler: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    optuna.logging.enable_propagation()
+    try:
+        run(n_trials=20, sampler=sampler, study_name="mine")
+    finally:
+        optuna.logging.disable_propagation()
+    announced = [text for text in caplog.messages if "study created" in text]
+    assert announced == ["A new study created in memory with name: mine"]
+
+
 def test_a_space_that_is_used_up_repeats_and_counts(small_space: AutoFormerSpace) -> None:
     few = dataclasses.replace(small_space, embed_dim=(32,), depth=(1,))
     assert few.cardinality() == 9

@@ -21,6 +21,7 @@ from concurrent.futures import (
     wait,
 )
 from importlib import metadata
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tftas_optuna.errors import TftasError, UnavailableError
@@ -47,14 +48,14 @@ class Workforce(NamedTuple):
         make: Makes the executor; called again when its processes are gone.
         at_once: Submissions that keep it busy.
         losses: What it raises when processes are gone.
-        close: Called when nothing more is scored.
+        close: Lets go of the executor, when nothing more is scored.
     """
 
     name: str
     make: Callable[[], Executor]
     at_once: int
     losses: tuple[type[BaseException], ...] = (BrokenExecutor,)
-    close: Callable[[], object] = lambda: None
+    close: Callable[[Executor], object] = methodcaller("shutdown")
 
 
 def this_process() -> Workforce:
@@ -111,12 +112,17 @@ def dask_cluster(address: str) -> Workforce:
         raise UnavailableError(f"no Dask scheduler answers at {address!r}: {error}") from error
     if not threads:
         raise UnavailableError(f"the cluster at {address} has no workers; start `dask worker`")
+
+    def close(executor: Executor) -> None:
+        executor.shutdown(wait=False)
+        client.close()
+
     return Workforce(
         f"the cluster at {address}",
         client.get_executor,
         2 * threads,
         (distributed.KilledWorker, CancelledError, distributed.comm.CommClosedError),
-        client.close,
+        close,
     )
 
 
@@ -206,9 +212,8 @@ class ScoringPool:
                 future.cancel()
 
     def close(self) -> None:
-        """Let go of the processes."""
-        self._executor.shutdown(wait=False)
-        self._workforce.close()
+        """Let go of the processes, which finish the candidates they are scoring."""
+        self._workforce.close(self._executor)
 
 
 class _Inline(Executor):

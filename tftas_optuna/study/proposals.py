@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ from optuna.trial import TrialState
 from tftas_optuna.study.samplers import generation_seeds, make_sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from optuna.trial import FrozenTrial, Trial
 
@@ -204,7 +205,8 @@ class _Generations:
     def begin(self, generation: int, seed: int) -> None:
         sampler = make_sampler(self._name, self._population_size, seed)
         assert isinstance(sampler, BaseGASampler)
-        study = optuna.create_study(directions=self._directions, sampler=sampler)
+        with _silence():
+            study = optuna.create_study(directions=self._directions, sampler=sampler)
         pool = self._parents + self._newcomers
         study.add_trials(self._first_generation(trial) for trial in pool)
         if pool:
@@ -249,7 +251,8 @@ class _History:
         self, settings: StudySettings, sampler: str | BaseSampler, population_size: int
     ) -> None:
         self.label = None if isinstance(sampler, str) else _label(sampler)
-        self._study = optuna.create_study(directions=settings.directions)
+        with _silence():
+            self._study = optuna.create_study(directions=settings.directions)
         self._sampler = sampler
         self._population_size = population_size
         self._asked: list[Trial] = []
@@ -277,3 +280,14 @@ class _History:
 def _label(sampler: BaseSampler) -> str | None:
     genetic = isinstance(sampler, BaseGASampler)
     return f"{type(sampler).__name__}:generation" if genetic else None
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep Optuna from announcing studies that nobody else will see."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
