@@ -29,7 +29,9 @@ def test_run_ends_with_the_front_and_what_to_type_next(tftas: Run, folder: Path)
     for line in done.stderr.split("Next:")[1].strip().splitlines():
         command = line.split("#")[0].split()
         assert command[0] == "tftas-optuna"
-        if command[1] != "dashboard":
+        if command[1] == "retrain":
+            assert "data directory DIR does not exist" in tftas(folder, *command[1:]).stderr
+        elif command[1] != "dashboard":
             assert tftas(folder, *command[1:]).returncode == 0, line
 
 

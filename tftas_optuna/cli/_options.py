@@ -11,6 +11,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+DEFAULT_STORAGE = "sqlite:///tftas.db"
+
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
 _AMOUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([kmgb]?)", re.IGNORECASE)
 
@@ -74,20 +76,25 @@ def budgets(
     return {name: high for name, (_, high) in bounds.items() if high is not None}
 
 
-def storage_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--storage`` and ``--study-name``."""
-    command = click.option(
-        "--study-name", metavar="NAME", help="Study to use; needed where there are several."
-    )(command)
+def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--storage``."""
     return click.option(
         "--storage",
         metavar="URL",
         envvar="OPTUNA_STORAGE",
         show_envvar=True,
-        default="sqlite:///tftas.db",
+        default=DEFAULT_STORAGE,
         show_default=True,
         help="Database URL, or path of a journal file.",
     )(command)
+
+
+def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--storage`` and ``--study-name``."""
+    command = click.option(
+        "--study-name", metavar="NAME", help="Study to use; needed where there are several."
+    )(command)
+    return storage_option(command)
 
 
 def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:

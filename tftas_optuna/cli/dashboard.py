@@ -6,11 +6,11 @@ import socket
 
 import click
 
-from tftas_optuna.cli._options import storage_options, verbosity_options
+from tftas_optuna.cli._options import study_options, verbosity_options
 
 
 @click.command()
-@storage_options
+@study_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",

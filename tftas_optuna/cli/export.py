@@ -10,7 +10,7 @@ import click
 from tftas_optuna.cli._options import (
     budget_options,
     budgets,
-    storage_options,
+    study_options,
     verbosity_options,
 )
 
@@ -23,7 +23,7 @@ _NETWORKS = ("onnx", "torchscript", "timm")
 
 @click.command()
 @click.argument("source", required=False, metavar="[DIRECTORY|FILE|NAME]")
-@storage_options
+@study_options
 @click.option("--trial", "trials", type=int, multiple=True, help="This trial; repeatable.")
 @click.option("--best", is_flag=True, help="The best DSS of the front, within the budgets.")
 @click.option("--knee", is_flag=True, help="The knee of the front, within the budgets.")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from tftas_optuna.cli._options import format_option, storage_options, verbosity_options
+from tftas_optuna.cli._options import format_option, study_options, verbosity_options
 
 
 @click.command()
-@storage_options
+@study_options
 @format_option
 @verbosity_options
 def front(storage: str, study_name: str | None, output: str) -> None:

@@ -12,6 +12,7 @@ from tftas_optuna.cli._options import (
     budget_options,
     budgets,
     format_option,
+    storage_option,
     verbosity_options,
 )
 
@@ -72,15 +73,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Train members of this study's front, and write their accuracy into it.",
 )
-@click.option(
-    "--storage",
-    metavar="URL",
-    envvar="OPTUNA_STORAGE",
-    show_envvar=True,
-    default="sqlite:///tftas.db",
-    show_default=True,
-    help="Database URL, or path of a journal file.",
-)
+@storage_option
 @click.option("--top", type=click.IntRange(min=1), help="So many of the front, best DSS first; 1.")
 @click.option("--trial", "trials", type=int, multiple=True, help="This trial; repeatable.")
 @budget_options

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from tftas_optuna.cli._options import (
+    DEFAULT_STORAGE,
     Amount,
     budget_options,
     merge_bounds,
-    storage_options,
+    study_options,
     verbosity_options,
 )
 from tftas_optuna.errors import UnavailableError
@@ -33,7 +34,7 @@ _SHOWN = 20
     show_default=True,
     help="Search space; `tftas-optuna spaces` lists them.",
 )
-@storage_options
+@study_options
 @click.option(
     "--n-trials",
     type=click.IntRange(min=1),
@@ -268,13 +269,14 @@ def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> Non
         click.echo(f"Exported {len(front)} architectures to {out} ({len(paths)} files).", err=True)
     if quiet:
         return
-    where = "" if storage == "sqlite:///tftas.db" else f" --storage {shlex.quote(storage)}"
+    where = "" if storage == DEFAULT_STORAGE else f" --storage {shlex.quote(storage)}"
     where += f" --study-name {shlex.quote(study_name)}"
     budget = math.ceil(shown[len(shown) // 2].n_params / 1e4) / 100
     click.echo("Next:", err=True)
     for command, purpose in (
         (f"front{where} -f csv", "the whole front"),
-        (f"export{where} --best --params-max {budget:.2f}M", "one to retrain"),
+        (f"export{where} --best --params-max {budget:.2f}M", "one of a budget"),
+        (f"retrain{where} --top 3 --data-dir DIR", "the three best, trained"),
         (f"dashboard{where}", "the study in a browser"),
     ):
         click.echo(f"  tftas-optuna {command}    # {purpose}", err=True)

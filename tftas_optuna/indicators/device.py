@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from typing import TYPE_CHECKING
 
 import torch
 
 from tftas_optuna.errors import TftasError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -39,3 +44,15 @@ def gpu_names() -> list[str]:
     if not torch.cuda.is_available():
         return []
     return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+
+
+@contextlib.contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Compute on one thread for a while if the device is a CPU."""
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

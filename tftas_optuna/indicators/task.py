@@ -7,22 +7,19 @@ in one process or in many.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
-from tftas_optuna.indicators.device import resolve_device
+from tftas_optuna.indicators.device import one_thread, resolve_device
 from tftas_optuna.indicators.scorer import Scorer, most_at_once
 from tftas_optuna.spaces import space_from_dict
 from tftas_optuna.supernet import SUPERNETS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from tftas_optuna.architecture import Architecture
 
@@ -101,7 +98,7 @@ def score(task: ScoringTask, archs: Sequence[Architecture]) -> list[tuple[float,
         TftasError: One does not fit the supernet, or its score is not finite.
     """
     scorer, lock = _scorer(task)
-    with lock, _one_thread(scorer.device):
+    with lock, one_thread(scorer.device):
         tables = [scorer.by_seed(archs)]
         tables += [scorer.own_by_seed(name, archs) for name in task.own]
     return [sum(scores, ()) for scores in zip(*tables, strict=True)]
@@ -113,14 +110,3 @@ def _scorer(task: ScoringTask) -> tuple[Scorer, threading.Lock]:
     del arguments["own"]
     space = space_from_dict(json.loads(arguments.pop("space")))
     return Scorer(space, **arguments), threading.Lock()
-
-
-@contextlib.contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
-    threads = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""Measures what a score of a space costs on this machine."""
+"""What a score costs on this machine."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from tftas_optuna.indicators import Scorer
 from tftas_optuna.indicators._engine import FIDELITIES
-from tftas_optuna.indicators.device import resolve_device
+from tftas_optuna.indicators.device import one_thread, resolve_device
+from tftas_optuna.indicators.scorer import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,22 +27,24 @@ _PROBES = 4
 def seconds_per_score(space: SearchSpace) -> dict[str, float]:
     """Measure the time of one score of random candidates, by fidelity.
 
-    A pass takes as many candidates as a search gives it, unless that would take long; the median
-    of five counts. Norms of the weights, computed once in a study, are left out.
+    It is measured as a search scores, on a CPU with one thread. A pass takes as many candidates
+    as a search gives it, unless that would take long; the median of five counts. Norms of the
+    weights, computed once in a study, are left out.
     """
     rng = np.random.default_rng(0)
     found = {}
     for fidelity in FIDELITIES:
         scorer = Scorer(space, fidelity=fidelity)
-        probes = [space.sample(rng) for _ in range(min(_PROBES, scorer.batch_size))]
-        scorer.batch(probes)
-        each = _seconds(scorer, probes) / len(probes)
-        count = max(1, min(scorer.batch_size, int(_PASS_SECONDS / each)))
-        times = []
-        for _ in range(_PASSES):
-            archs = [space.sample(rng) for _ in range(count)]
-            scorer.batch(archs)
-            times.append(_seconds(scorer, archs) / count)
+        with one_thread(scorer.device):
+            probes = [space.sample(rng) for _ in range(min(_PROBES, scorer.batch_size))]
+            scorer.batch(probes)
+            each = _seconds(scorer, probes) / len(probes)
+            count = max(1, min(scorer.batch_size, int(_PASS_SECONDS / each)))
+            times = []
+            for _ in range(_PASSES):
+                archs = [space.sample(rng) for _ in range(count)]
+                scorer.batch(archs)
+                times.append(_seconds(scorer, archs) / count)
         found[fidelity] = median(times)
     return found
 
@@ -52,8 +54,7 @@ def machine() -> str:
     device = resolve_device("auto")
     if device.type != "cpu":
         return str(torch.cuda.get_device_name(device))
-    threads = torch.get_num_threads()
-    return f"this CPU, {threads} thread{'s' if threads > 1 else ''}"
+    return "one thread of this CPU"
 
 
 def _seconds(scorer: Scorer, archs: Sequence[Architecture]) -> float:
