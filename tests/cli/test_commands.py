@@ -13,6 +13,7 @@ import optuna
 import pytest
 import yaml
 from conftest_cli import SEARCH, Run
+from processes import seen
 
 from tftas_optuna import Architecture, get_space, pareto_front
 
@@ -56,6 +57,28 @@ def test_twice_the_same_and_then_more(tftas: Run, folder: Path) -> None:
     more = tftas(folder, *SEARCH, "--n-trials", "5", "--seed", "5", "--storage", "sqlite:///a.db")
     assert more.returncode == 0 and "of 25 trials" in more.stdout
     assert trials("a.db")[:20] == trials("b.db")
+
+
+def test_a_search_goes_on_in_another_locale(tftas: Run, folder: Path) -> None:
+    """From UTF-8 to plain ASCII, and to another time zone."""
+    for storage, n_trials in (("whole.db", "20"), ("parts.db", "7")):
+        tftas(folder, *SEARCH, "--n-trials", n_trials, "--storage", f"sqlite:///{storage}")
+    ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tftas_optuna", *SEARCH, "--n-trials", "13", "--out", "größe"]
+        + ["--storage", "sqlite:///parts.db"],
+        cwd=folder,
+        env={**os.environ, **ascii_only, "TZ": "Pacific/Auckland"},
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "of 20 trials" in done.stdout.decode("ascii")
+    one, two = (
+        optuna.load_study(study_name=None, storage=f"sqlite:///{folder}/{name}.db")
+        for name in ("whole", "parts")
+    )
+    assert seen(one) == seen(two)
+    assert len(list((folder / "größe").iterdir())) == 2 * len(pareto_front(one))
 
 
 def test_front_in_every_format(tftas: Run, searched: Path) -> None:

@@ -217,6 +217,7 @@ def test_a_long_study_is_resumed_without_recursion(
     ("change", "message"),
     [
         ({"n_trials": 0}, "n_trials is 0, allowed is 1 or more"),
+        ({"study_name": "gr\udcc3"}, "is no text in the locale of this process"),
         ({"population_size": 1}, "population_size is 1, allowed is 2 or more"),
         ({"metrics": ("dss", "beauty")}, "metrics are .* allowed: each of"),
         ({"metrics": ()}, "metrics are"),

@@ -160,10 +160,15 @@ def search(
     )
     for arch in start:
         space.encode(arch)
+    name = study_name or space.name
+    if not name.isprintable():
+        raise TftasError(
+            f"study_name {name!r} is no text in the locale of this process; give one of printable"
+            " characters, or set LC_ALL=C.UTF-8"
+        )
     pool = ScoringPool(_task(settings, device), _workforce(workers, cluster, device))
     try:
         opened = open_storage(storage, create=True) if storage is not None else None
-        name = study_name or space.name
         settings = settings.measured(_stored(opened, name))
         study, opened = _open_study(opened, name, settings)
         settings = settings.keep_records(study)
