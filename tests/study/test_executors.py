@@ -50,6 +50,20 @@ def test_a_cut_generation_scores_to_the_same_digits(run: Any, tmp_path: Any) -> 
     assert seen(study) == seen(whole)
 
 
+def test_a_gpu_is_needed_only_where_candidates_are_scored(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def on_the_worker(task: Any) -> Any:
+        return task._replace(device="cpu")
+
+    visit, score = executors.visit, executors.score
+    monkeypatch.setattr(executors, "visit", lambda task: visit(on_the_worker(task)))
+    monkeypatch.setattr(executors, "score", lambda task, archs: score(on_the_worker(task), archs))
+    assert seen(run(device="cuda:99")) == seen(run())
+    with pytest.raises(TftasError, match="'cuda:99' is not there"):
+        run(device="cuda:99", metrics=("dss", "latency"))
+
+
 def test_processes_that_are_lost_again_and_again_are_an_error(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

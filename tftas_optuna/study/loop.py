@@ -11,7 +11,6 @@ import optuna
 from optuna.exceptions import DuplicatedStudyError
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.device import resolve_device
 from tftas_optuna.indicators.scorer import check_fidelity
 from tftas_optuna.indicators.task import ScoringTask
 from tftas_optuna.study.coordinator import Coordinator
@@ -153,7 +152,7 @@ def search(
         settings,
         deployment=deployment_for(
             settings,
-            str(resolve_device(device)),
+            device,
             batch_size=latency_batch_size,
             threads=latency_threads,
         ),

@@ -244,15 +244,19 @@ def deployment_for(
 
     Args:
         settings: The study.
-        device: A resolved device, such as ``"cuda:0"``.
+        device: Name of the device; it must be there only if a cost depends on it.
         batch_size: Images at once.
         threads: Threads of the CPU; None for torch's own number.
+
+    Raises:
+        TftasError: The device is needed and is not there.
     """
     if not any(get_cost(name).deployed for name in settings.costs):
         return None
     from tftas_optuna.costs.latency import default_threads, device_name
+    from tftas_optuna.indicators.device import resolve_device
 
-    target = Target(device=device, batch_size=batch_size, threads=threads)
+    target = Target(device=str(resolve_device(device)), batch_size=batch_size, threads=threads)
     return {
         "device": target.device,
         "hardware": device_name(target.device),
