@@ -1,8 +1,10 @@
 """Error of the latency table against direct measurement, and whether a front holds under it.
 
 Searches DSS, parameters and latency, which measures the table of the space first. Then random
-candidates, and the members of the front, are measured directly, in rounds (a machine's speed
-drifts, and one long visit would see only a part of it).
+candidates, and the members of the front, are measured directly, in rounds. A shared machine runs
+faster at one time than at another, and those are minutes apart: the errors are of latencies
+relative to the reference network of the table, measured between all others, then as now. The error
+of plain milliseconds is given too; what it has more is the machine's drift.
 
     python benchmarks/latency_table.py --out benchmarks/results/latency_table.json
     python benchmarks/latency_table.py --device cuda --batch-size 64
@@ -22,29 +24,36 @@ import numpy as np
 from tftas_optuna import get_space, pareto_front, search
 from tftas_optuna.architecture import Architecture
 from tftas_optuna.costs import Target
-from tftas_optuna.costs.latency import device_name, measure_latency
+from tftas_optuna.costs.latency import RelativeClock, device_name, reference_network
 from tftas_optuna.study.front import Candidate
 from tftas_optuna.study.rescore import kendall_tau
 from tftas_optuna.study.settings import StudySettings
 
 
-def directly(archs: list[Architecture], target: Target, rounds: int) -> list[float]:
-    """Measure architectures in rounds; give each one's median."""
-    times: list[list[float]] = [[] for _ in archs]
-    for _ in range(rounds):
-        for arch, found in zip(archs, times, strict=True):
-            found.append(measure_latency(arch, target, runs=3))
-    return [median(found) for found in times]
+def directly(
+    archs: list[Architecture], clock: RelativeClock, rounds: int
+) -> tuple[list[float], list[float]]:
+    """Measure architectures in rounds.
+
+    Returns:
+        Each one's median latency over the reference's, and in milliseconds.
+    """
+    found = [clock.round(archs) for _ in range(rounds)]
+    relative = [median(ratios) for ratios in zip(*found, strict=True)]
+    return relative, [clock.reference_ms * ratio for ratio in relative]
 
 
-def compare(table: list[float], direct: list[float]) -> dict[str, Any]:
-    errors = np.abs(np.array(table) / np.array(direct) - 1)
+def compare(table: list[float], direct: list[float], plain: list[float]) -> dict[str, Any]:
+    """Compare the table's milliseconds with those of the same pace, and with plain ones."""
+    errors = np.array(table) / np.array(direct) - 1
     return {
         "table_ms": table,
         "direct_ms": direct,
-        "median_error": float(np.median(errors)),
-        "worst_error": float(errors.max()),
-        "median_offset": float(np.median(np.array(table) / np.array(direct) - 1)),
+        "plain_ms": plain,
+        "median_error": float(np.median(np.abs(errors))),
+        "worst_error": float(np.abs(errors).max()),
+        "median_offset": float(np.median(errors)),
+        "plain_median_error": float(np.median(np.abs(np.array(table) / np.array(plain) - 1))),
         "kendall_tau": kendall_tau(table, direct),
     }
 
@@ -107,31 +116,41 @@ def main() -> None:
     lookup = 1e6 * (time.perf_counter() - start) / len(archs)
     front = pareto_front(study)
     some = [front[i] for i in np.unique(np.linspace(0, len(front) - 1, args.front).astype(int))]
-    direct = directly(archs + [found.architecture for found in some], target, args.rounds)
+    clock = RelativeClock(reference_network(space), target)
+    relative, plain = directly(archs + [found.architecture for found in some], clock, args.rounds)
+    reference_ms = settings.records["latency"]["reference"]
+    direct = [reference_ms * ratio for ratio in relative]
     result = {
         "space": space.name,
         "device": device_name(args.device),
         "threads": args.threads,
         "batch_size": args.batch_size,
         "search_seconds": seconds,
+        "drift": clock.reference_ms / reference_ms - 1,
         "lookup_us": lookup,
-        "candidates": compare(table, direct[: len(archs)]),
+        "candidates": compare(table, direct[: len(archs)], plain[: len(archs)]),
         "front": {
             "size": len(front),
-            **compare([found.cost("latency") for found in some], direct[len(archs) :]),
+            **compare(
+                [found.cost("latency") for found in some],
+                direct[len(archs) :],
+                plain[len(archs) :],
+            ),
             **holding(some, direct[len(archs) :]),
         },
     }
     print(
         f"{space.name} on {result['device']}, {args.threads} thread(s), batch of"
-        f" {args.batch_size}: search with its table {seconds:.0f} s, lookup {lookup:.0f} us"
+        f" {args.batch_size}: search with its table {seconds:.0f} s, lookup {lookup:.0f} us,"
+        f" drift since then {result['drift']:+.1%}"
     )
     for name in ("candidates", "front"):
         found = result[name]
         print(
             f"{name}: {len(found['direct_ms'])} measured, median error"
             f" {found['median_error']:.1%}, worst {found['worst_error']:.1%}, offset"
-            f" {found['median_offset']:+.1%}, Kendall tau {found['kendall_tau']:.3f}"
+            f" {found['median_offset']:+.1%}, plain {found['plain_median_error']:.1%}, Kendall tau"
+            f" {found['kendall_tau']:.3f}"
         )
     print(
         f"with measured latencies {result['front']['undominated']} of {len(some)} stay"

@@ -62,6 +62,21 @@ def test_one_slow_visit_does_not_show(
     assert meter(arch) == pytest.approx(true_latency(arch))
 
 
+def test_a_machine_that_grows_slower_measures_the_same_table(
+    small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = iter(range(10**6))
+
+    def measure(arch: Architecture, target: Target, *, runs: int) -> float:
+        return true_latency(arch) * (1 + next(count) / 100)
+
+    monkeypatch.setattr(latency, "measure_latency", measure)
+    table = get_cost("latency").open(small_space, Target(img_size=32), None)
+    rng = np.random.default_rng(0)
+    paces = [table(arch) / true_latency(arch) for arch in map(small_space.sample, [rng] * 20)]
+    assert max(paces) / min(paces) == pytest.approx(1, abs=0.01)
+
+
 def test_a_record_brings_the_same_table_back_without_measuring(
     small_space: AutoFormerSpace, visits: list[Architecture]
 ) -> None:

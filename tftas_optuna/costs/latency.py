@@ -5,7 +5,9 @@ are on the device already, after a warm-up. Where a family falls into blocks, a 
 once: the time of every kind of block, from the difference between a deep and a shallow network
 of blocks of that kind alone (so that caches see what they see in a whole network), and the time
 of everything around the blocks. The latency of an architecture is then a sum, and costs nothing.
-Elsewhere every architecture is measured by itself, once.
+A device that others share, or that grows hot, drifts in speed: between all visits one reference
+network is measured, and times are taken relative to it. Elsewhere every architecture is measured
+by itself, once.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from tftas_optuna.costs._registry import Cost
 from tftas_optuna.errors import TftasError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.costs._blocks import Blocks
@@ -37,7 +39,7 @@ _LOG = logging.getLogger("tftas_optuna")
 _DEPTHS = (4, 12)
 _WARM_UPS = 2
 _RUNS = 3
-# A machine's speed drifts for seconds at a time: many short visits see more of it than one long.
+# Many short visits see more of a machine's moods than one long.
 _ROUNDS = (3, 7)
 _SECONDS = 60.0
 
@@ -75,6 +77,45 @@ def measure_latency(arch: Architecture, target: Target, *, runs: int = 7) -> flo
     return 1000 * median(times[_WARM_UPS:])
 
 
+class RelativeClock:
+    """Measures architectures by a reference network that is measured between all of them.
+
+    Args:
+        reference: The reference network.
+        target: Input, device, batch size and threads.
+    """
+
+    def __init__(self, reference: Architecture, target: Target) -> None:
+        self._reference = reference
+        self._target = target
+        self._paces: list[float] = []
+
+    @property
+    def reference_ms(self) -> float:
+        """Median milliseconds of the reference so far."""
+        return median(self._paces)
+
+    def round(self, archs: Iterable[Architecture]) -> list[float]:
+        """Give each one's latency over the reference's at about the same time."""
+        paces, found = [self._measure(self._reference)], []
+        for arch in archs:
+            found.append(self._measure(arch))
+            paces.append(self._measure(self._reference))
+        self._paces += paces
+        # Three before and three after: one that was held up does not matter.
+        return [ms / median(paces[max(i - 2, 0) : i + 4]) for i, ms in enumerate(found)]
+
+    def _measure(self, arch: Architecture) -> float:
+        return measure_latency(arch, self._target, runs=_RUNS)
+
+
+def reference_network(space: SearchSpace) -> Architecture:
+    """Choose the network that others of a space are measured by."""
+    blocks = BLOCKS[space.family]
+    kinds = blocks.every_kind(space)
+    return blocks.uniform(space.supernet, kinds[len(kinds) // 2], _DEPTHS[0])
+
+
 class TableMeter:
     """Latency as a sum over blocks, from a table for one space.
 
@@ -105,30 +146,35 @@ class TableMeter:
                 for width, heads, ratio, ms in record["blocks"]
             }
             self._rest = {int(width): float(ms) for width, ms in record["rest"]}
+            self._reference_ms = float(record["reference"])
         except (KeyError, TypeError, ValueError) as error:
             raise UnavailableError(f"the latency table is damaged ({error})") from error
 
     def _measure(self, space: SearchSpace, target: Target) -> None:
         kinds = self._blocks.every_kind(space)
         _LOG.info("measuring the latency of %d kinds of blocks", len(kinds))
-        times: dict[tuple[Kind, int], list[float]] = {}
+        clock = RelativeClock(reference_network(space), target)
+        visits = list(product(kinds, _DEPTHS))
+        archs = [self._blocks.uniform(space.supernet, *visit) for visit in visits]
+        rounds: list[list[float]] = []
         least, most = _ROUNDS
         start = time.monotonic()
-        for done in range(most):
-            if done >= least and time.monotonic() - start > _SECONDS:
+        while len(rounds) < most:
+            if len(rounds) >= least and time.monotonic() - start > _SECONDS:
                 break
-            for kind, depth in product(kinds, _DEPTHS):
-                arch = self._blocks.uniform(space.supernet, kind, depth)
-                found = measure_latency(arch, target, runs=_RUNS)
-                times.setdefault((kind, depth), []).append(found)
+            rounds.append(clock.round(archs))
+        self._reference_ms = clock.reference_ms
+        times = {
+            visit: self._reference_ms * median(ratios)
+            for visit, *ratios in zip(visits, *rounds, strict=True)
+        }
         shallow, deep = _DEPTHS
         self._block = {
-            kind: (median(times[kind, deep]) - median(times[kind, shallow])) / (deep - shallow)
-            for kind in kinds
+            kind: (times[kind, deep] - times[kind, shallow]) / (deep - shallow) for kind in kinds
         }
         rest: dict[int, list[float]] = {}
         for kind in kinds:
-            around = median(times[kind, shallow]) - shallow * self._block[kind]
+            around = times[kind, shallow] - shallow * self._block[kind]
             rest.setdefault(kind.width, []).append(around)
         self._rest = {width: mean(values) for width, values in rest.items()}
 
@@ -141,8 +187,12 @@ class TableMeter:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The table: milliseconds by kind of block, and around the blocks by width."""
+        """The table: milliseconds by kind of block, and around the blocks by width.
+
+        Besides those of the reference network, by which they were measured.
+        """
         return {
+            "reference": self._reference_ms,
             "blocks": [[*kind, ms] for kind, ms in self._block.items()],
             "rest": [[width, ms] for width, ms in self._rest.items()],
         }
