@@ -6,6 +6,7 @@ the float64 version of the tests (autograd on the weights, full SVDs), ``model``
 ``score_model``. Every space runs in a process of its own, so that its peak memory is its own.
 
     python benchmarks/dss_speed.py                 # one thread, CPU
+    python benchmarks/dss_speed.py --spaces pit-tiny pit-xs pit-small --many 0
     python benchmarks/dss_speed.py --device cuda
 """
 
@@ -32,6 +33,7 @@ def measure(job: tuple[str, str, int, int]) -> dict[str, Any]:
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     import numpy as np
     import textbook
+    import textbook_timm
     import torch
 
     from tftas_optuna import Scorer, get_space, score_model
@@ -74,17 +76,34 @@ def measure(job: tuple[str, str, int, int]) -> dict[str, Any]:
     model = scorer.subnet(few[0])
     result["model_ms"] = timed(lambda: score_model(model), 1)
     start = time.perf_counter()
-    textbook.dss(few[0], scorer.supernet.state_dict, 224)
+    if space.family == "autoformer":
+        textbook.dss(few[0], scorer.supernet.state_dict, 224)
+    else:
+        textbook_timm.dss(model.cpu(), textbook_timm.Case(224))
     result["textbook_ms"] = 1000 * (time.perf_counter() - start)
     return result
+
+
+def blocks(arch: Any) -> list[tuple[int, int, int, int, int, int]]:
+    """Tokens, width, heads, head width, MLP width and relative embeddings of every block."""
+    if arch.family == "pit":
+        stages = zip(arch.grids(224), arch.widths, arch.num_heads, arch.hidden_dims, strict=True)
+        return [
+            (side**2 + 1, width, heads, arch.base_dim, hidden, 0)
+            for (side, width, heads, hidden), depth in zip(stages, arch.depth, strict=True)
+            for _ in range(depth)
+        ]
+    embeddings = 2 * (2 * arch.max_relative_position + 2)
+    return [
+        (197, arch.embed_dim, heads, arch.head_dim, hidden, embeddings)
+        for heads, hidden in zip(arch.num_heads, arch.hidden_dim, strict=True)
+    ]
 
 
 def products(arch: Any, device: str) -> Callable[[], object]:
     """Prepare the matrix products that one exact score needs, and nothing else."""
     import torch
 
-    tokens, width, classes = 197, arch.embed_dim, 1000
-    embeddings = 2 * (2 * arch.max_relative_position + 2)
     made: dict[tuple[int, ...], torch.Tensor] = {}
 
     def some(*shape: int) -> torch.Tensor:
@@ -93,21 +112,22 @@ def products(arch: Any, device: str) -> Callable[[], object]:
         return made[shape]
 
     pairs = []
-    for heads, hidden in zip(arch.num_heads, arch.hidden_dim, strict=True):
-        inner = heads * arch.head_dim
+    for tokens, width, heads, head_dim, hidden, embeddings in blocks(arch):
+        inner = heads * head_dim
         linears = ((3 * inner, width), (width, inner), (hidden, width), (width, hidden))
         for out, into in linears:
             pairs.append((some(tokens, into), some(out, into).T))
             pairs.append((some(tokens, out), some(out, into)))
         for out, into in linears[2:]:
             pairs.append((some(tokens, out).T, some(tokens, into)))
-        q, pair = some(heads, tokens, arch.head_dim), some(heads, tokens, tokens)
-        relative, weights = some(embeddings, arch.head_dim), some(heads, tokens, embeddings)
+        q, pair = some(heads, tokens, head_dim), some(heads, tokens, tokens)
         pairs += [(q, q.transpose(1, 2)), (pair, q)]  # logits, values
         pairs += [(q, q.transpose(1, 2)), (pair.transpose(1, 2), q)]  # their gradients
         pairs += [(pair, q), (pair.transpose(1, 2), q)]
-        pairs += 2 * [(q, relative.T), (weights, relative)]  # relative positions, both ways
-    pairs.append((some(1, width), some(classes, width).T))
+        if embeddings:  # relative positions, both ways
+            relative, weights = some(embeddings, head_dim), some(heads, tokens, embeddings)
+            pairs += 2 * [(q, relative.T), (weights, relative)]
+    pairs.append((some(1, width), some(1000, width).T))
     return lambda: [a @ b for a, b in pairs]
 
 

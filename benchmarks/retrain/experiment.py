@@ -33,7 +33,6 @@ from tftas_optuna.retrain.run import retrain
 from tftas_optuna.study.rescore import kendall_tau
 
 HERE = Path(__file__).parent
-SIZES = {"img_size": 8, "num_classes": 10}
 RECIPE = {"no_aug": True, "warmup_epochs": 2}
 
 
@@ -43,7 +42,7 @@ def draw(count: int, low: float, high: float, seed: int) -> list[Architecture]:
     drawn: dict[Architecture, None] = {}
     while len(drawn) < count:
         arch = space.sample(rng)
-        if low <= arch.costs(**SIZES).n_params <= high:
+        if low <= space.costs(arch).n_params <= high:
             drawn[arch] = None
     return list(drawn)
 
@@ -75,11 +74,11 @@ def main() -> None:
     images = write_digits(args.work / "digits")
     archs = draw(args.architectures, *args.band, seed=0)
     space = get_space(HERE / "digits.yaml")
-    scorer = Scorer(space, n_seeds=5, device="cpu", **SIZES)
+    scorer = Scorer(space, n_seeds=5, device="cpu")
     rows = []
     for number, (arch, dss) in enumerate(zip(archs, scorer.batch(archs), strict=True)):
-        costs = arch.costs(**SIZES)
-        network = Network(f"arch{number:02d}", f"tftas_{arch.family}", arch, SIZES["img_size"])
+        costs = space.costs(arch)
+        network = Network(f"arch{number:02d}", f"tftas_{arch.family}", arch, space.img_size)
         results = [
             retrain(
                 network,

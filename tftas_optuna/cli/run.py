@@ -271,15 +271,22 @@ def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> Non
         return
     where = "" if storage == DEFAULT_STORAGE else f" --storage {shlex.quote(storage)}"
     where += f" --study-name {shlex.quote(study_name)}"
-    budget = math.ceil(shown[len(shown) // 2].n_params / 1e4) / 100
+    budget = _rounded_up(shown[len(shown) // 2].n_params)
     click.echo("Next:", err=True)
     for command, purpose in (
         (f"front{where} -f csv", "the whole front"),
-        (f"export{where} --best --params-max {budget:.2f}M", "one of a budget"),
+        (f"export{where} --best --params-max {budget}", "one of a budget"),
         (f"retrain{where} --top 3 --data-dir DIR", "the three best, trained"),
         (f"dashboard{where}", "the study in a browser"),
     ):
         click.echo(f"  tftas-optuna {command}    # {purpose}", err=True)
+
+
+def _rounded_up(count: int) -> str:
+    """Write a count as options take it, with three digits: ``7.19M``, ``36.4k``."""
+    unit, name = (1e6, "M") if count >= 1e6 else (1e3, "k")
+    step = 10 ** (math.floor(math.log10(count)) - 2)
+    return f"{math.ceil(count / step) * step / unit:g}{name}"
 
 
 def _thin(front: list, count: int) -> list:  # type: ignore[type-arg]
