@@ -44,7 +44,7 @@ class Scorer:
         indicator: Name of the indicator: ``"dss"``, or one of your own; see
             :func:`tftas_optuna.register_indicator`. Fidelities are those of DSS.
         fidelity: ``"exact"``, or ``"collapsed"``: all patches as one token, an approximation
-            that ranks candidates alike and is some 90 times faster (PiT: two to three times).
+            that ranks candidates alike and is some 90 times faster (PiT: three times).
         seed: Seed of the supernet's weights.
         n_seeds: Supernets to average over, with the seeds ``seed``, ``seed + 1``, ...
         device: ``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
