@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import time
 from pathlib import Path
 
 import optuna
@@ -115,3 +116,17 @@ def test_bad_usage(command: tuple[str, ...], capsys: pytest.CaptureFixture[str])
     told = capsys.readouterr()
     assert end.value.code == 2 and told.out == ""
     assert told.err.startswith("Error: ") and told.err.count("\n") == 1
+
+
+def test_what_only_another_process_meets_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    for rank, told in (("0", "Error: "), ("1", "Error: process 1: ")):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        with pytest.raises(SystemExit):
+            main(("retrain", "--data-dir", "images"))
+        assert capsys.readouterr().err.startswith(told + "give ")
+        # Time for torchrun to end it, if the first process has said the same.
+        assert bool(waited) == (rank == "1")

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import yaml
 from processes import CONTEXT
 from trainings import train_and_be_killed
 
-from tftas_optuna import Scorer
+from tftas_optuna import Scorer, TftasError
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.retrain import load_recipe
 from tftas_optuna.retrain.data import DataSource
@@ -226,6 +228,42 @@ def test_a_data_set_of_torchvision(images: Path, tiny: Network, tmp_path: Path) 
     world = World(torch.device("cpu"))
     result = retrain(tiny, recipe, source, tmp_path / "out", world=world)
     assert (result["n_train"], result["n_val"]) == (72, 21)
+
+
+def test_a_data_set_in_shards(images: Path, tiny: Network, tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        files = sorted((images / split).glob("*/*"))
+        classes = sorted({file.parent.name for file in files})
+        with tarfile.open(tmp_path / f"{split}.tar", "w") as shard:
+            for number, file in enumerate(files):
+                shard.add(file, f"{number:05d}{file.suffix}")
+                label = str(classes.index(file.parent.name)).encode()
+                entry = tarfile.TarInfo(f"{number:05d}.cls")
+                entry.size = len(label)
+                shard.addfile(entry, io.BytesIO(label))
+    counts = {"train": 72, "val": 21}
+    splits = {
+        split: {
+            "name": split,
+            "num_samples": count,
+            "filenames": [f"{split}.tar"],
+            "shard_lengths": [count],
+        }
+        for split, count in counts.items()
+    }
+    (tmp_path / "_info.json").write_text(json.dumps({"name": "drawn", "splits": splits}))
+    source = DataSource(tmp_path, dataset="wds/drawn", val_split="val")
+    recipe = load_recipe("quick", {"epochs": 1, "warmup_epochs": 0, "batch_size": 8})
+    world = World(torch.device("cpu"))
+
+    def run(**options: Any) -> dict[str, Any]:
+        return retrain(tiny, recipe, source, tmp_path / "out", world=world, **options)
+
+    with pytest.raises(TftasError, match="wds/drawn does not tell its classes; give --num-class"):
+        run(workers=1)
+    with pytest.raises(UnavailableError, match="ran out in the middle of an epoch; .* --workers"):
+        run(num_classes=3, workers=2)
+    assert run(num_classes=3, workers=1)["n_val"] == 21
 
 
 def test_tensorboard_sees_the_same(train: Any, tmp_path: Path) -> None:

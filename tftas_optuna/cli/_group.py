@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -59,11 +60,20 @@ class Group(click.Group):
             raise kind(str(error)) from error
 
 
+# Seconds; torchrun looks after its processes ten times a second.
+_PATIENCE = 5.0
+
+
 class _BadInput(click.ClickException):
     exit_code = 2
 
 
 def _complain(message: str) -> None:
-    # Under torchrun every process of a machine would say the same.
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        click.echo(f"Error: {' '.join(message.split())}", err=True)
+    message = " ".join(message.split())
+    rank = os.environ.get("LOCAL_RANK", "0")
+    if rank != "0":
+        # Under torchrun all processes of a machine mostly say the same: the first one does, and
+        # torchrun ends those that still wait here.
+        time.sleep(_PATIENCE)
+        message = f"process {rank}: {message}"
+    click.echo(f"Error: {message}", err=True)

@@ -225,7 +225,8 @@ def _open(
 
 def _class_names(data: Any) -> tuple[str, ...] | None:
     by_name = getattr(getattr(data, "reader", data), "class_to_idx", None)
-    if by_name is None:
+    # Readers of archives have an empty table.
+    if not by_name:
         names = getattr(data, "classes", None)
-        return None if names is None else tuple(map(str, names))
+        return tuple(map(str, names)) if names else None
     return tuple(str(name) for name in sorted(by_name, key=by_name.__getitem__))

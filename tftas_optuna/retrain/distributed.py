@@ -78,7 +78,7 @@ def join_world(device: str = "auto") -> Iterator[World]:
         yield World(resolved)
         return
     joined = init_distributed_device_so(device=resolved.type)
-    try:
-        yield World(torch.device(joined["device"]), joined["global_rank"], joined["world_size"])
-    finally:
-        distributed.destroy_process_group()
+    yield World(torch.device(joined["device"]), joined["global_rank"], joined["world_size"])
+    # Not after an error: the other processes would fail of the lost connection, and have this
+    # one ended before it has said what went wrong.
+    distributed.destroy_process_group()

@@ -126,7 +126,7 @@ class Training:
             The training loss, averaged over all images and processes.
 
         Raises:
-            UnavailableError: The loss is not finite.
+            UnavailableError: The loss is not finite, or a process gets too few images.
         """
         recipe = self.recipe
         random_seed(_epoch_seed(recipe.seed, epoch), self.world.rank)
@@ -171,7 +171,7 @@ class Training:
         parts = self.recipe.grad_accum_steps
         total = torch.zeros((), device=self.world.device)
         for part in range(parts):
-            images, targets = next(batches)
+            images, targets = self._next(batches)
             if self.mixup is not None:
                 images, targets = self.mixup(images, targets)
             last = part == parts - 1
@@ -182,6 +182,15 @@ class Training:
             total += loss.detach()
         self.optimizer.zero_grad()
         return total
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        batch = next(batches, None)
+        if batch is None:
+            raise UnavailableError(
+                "the images ran out in the middle of an epoch; a data set in shards needs one for"
+                f" each of the --workers of all {self.world.size} processes"
+            )
+        return batch
 
     def _backward(self, loss: Tensor, last: bool) -> None:
         clip = self.recipe.clip_grad
