@@ -63,9 +63,9 @@ def interval(first: np.ndarray, second: np.ndarray, seed: int = 0) -> list[float
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--architectures", type=int, default=9)
+    parser.add_argument("--architectures", type=int, default=16)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--band", type=float, nargs=2, default=(34e3, 36e3))
     parser.add_argument("--work", type=Path, default=Path("retrain_digits"))
     args = parser.parse_args()
