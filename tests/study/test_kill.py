@@ -13,7 +13,6 @@ from tftas_optuna import TftasError
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.storage import load_study
 
-N_TRIALS = 400
 N_KILLS = int(os.environ.get("TFTAS_TEST_KILLS", "6"))
 
 
@@ -28,26 +27,24 @@ def stored(storage: str) -> list[tuple[object, ...]]:
 def test_killed_at_random_it_goes_on_to_the_same_study(
     small_space: AutoFormerSpace, storage: str, run: object
 ) -> None:
-    whole = seen(run(n_trials=N_TRIALS))
     moments = random.Random(0)
     description = small_space.to_dict()
     before: list[tuple[object, ...]] = []
-    killed = 0
-    while killed < N_KILLS and len(before) < N_TRIALS:
-        process = start(description, N_TRIALS - len(before), storage)
-        process.join(moments.uniform(0.3, 1.2))
-        killed += process.is_alive()
+    for _ in range(N_KILLS):
+        process = start(description, 10_000, storage)
+        process.join(moments.uniform(0.3, 1.8))
+        assert process.is_alive()
         process.kill()
         process.join()
         after = stored(storage)
         assert after[: len(before)] == before
         before = after
-    if len(before) < N_TRIALS:
-        process = start(description, N_TRIALS - len(before), storage)
-        process.join()
-        assert process.exitcode == 0
-    assert stored(storage) == whole
-    assert killed == N_KILLS
+    process = start(description, 20, storage)
+    process.join()
+    assert process.exitcode == 0
+    after = stored(storage)
+    assert before and len(after) == len(before) + 20
+    assert after == seen(run(n_trials=len(after)))
 
 
 @pytest.mark.parametrize("storage", ["sqlite", "postgresql"], indirect=True)
