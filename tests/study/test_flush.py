@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import databases
 import optuna
 import pytest
 import sqlalchemy
@@ -26,29 +30,39 @@ def fill(url: str, name: str, written: list[optuna.trial.FrozenTrial], bulk: boo
     return optuna.load_study(study_name=name, storage=open_storage(url, create=False))
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "database"])
+@pytest.fixture(params=["sqlite", "postgresql", "mysql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/study.db"
+    else:
+        yield from databases.fresh_database(request.param)
+
+
 def test_a_bulk_insert_is_what_optuna_would_have_stored(
-    kind: str,
-    small_space: AutoFormerSpace,
-    run: object,
-    tmp_path: object,
-    request: pytest.FixtureRequest,
+    url: str, small_space: AutoFormerSpace, run: object
 ) -> None:
-    urls = [f"sqlite:///{tmp_path}/study.db"]
-    if kind == "database":
-        urls = [
-            request.getfixturevalue("postgresql"),
-        ]
     written = trials(small_space, run)
-    for url in urls:
-        ours, theirs = fill(url, "ours", written, True), fill(url, "theirs", written, False)
-        assert seen(ours) == seen(theirs)
-        for one, other in zip(ours.trials, theirs.trials, strict=True):
-            assert one.distributions == other.distributions
-            assert one.datetime_start == other.datetime_start
-            assert one.datetime_complete == other.datetime_complete
-            assert one.constraints == other.constraints
-        assert [t.number for t in ours.best_trials] == [t.number for t in theirs.best_trials]
+    ours, theirs = fill(url, "ours", written, True), fill(url, "theirs", written, False)
+    assert seen(ours) == seen(theirs)
+    for one, other in zip(ours.trials, theirs.trials, strict=True):
+        assert one.distributions == other.distributions
+        assert one.datetime_start == other.datetime_start
+        assert one.datetime_complete == other.datetime_complete
+        assert one.constraints == other.constraints
+    assert [t.number for t in ours.best_trials] == [t.number for t in theirs.best_trials]
+
+
+def test_behind_a_trial_that_is_not_the_last_nothing_is_written(
+    small_space: AutoFormerSpace, run: object, storage: str
+) -> None:
+    written = trials(small_space, run)
+    opened = open_storage(storage, create=True)
+    study = optuna.create_study(storage=opened, directions=["maximize", "minimize"])
+    write = flush.make_flush(study, opened)
+    assert write(written[:5], after=-1) == 4
+    assert write(written[5:], after=3) is None
+    assert len(study.trials) == 5
+    assert write(written[5:], after=4) == 11
 
 
 def test_a_generation_is_stored_as_a_whole_or_not_at_all(

@@ -95,7 +95,8 @@ def test_values_are_the_scorers_and_the_closed_forms(
     for trial in study.trials:
         arch = small_space.decode(trial.params)
         costs = arch.costs(img_size=32, num_classes=10)
-        assert trial.values == [scorer(arch), costs.n_params]
+        # Sums in another order, where torch has several threads here.
+        assert trial.values == [pytest.approx(scorer(arch), rel=1e-9), costs.n_params]
         assert trial.user_attrs == {"macs": costs.macs}
         assert trial.datetime_start < trial.datetime_complete
 

@@ -81,8 +81,8 @@ class Coordinator:
         self._origins: Counter[str] = Counter()
         self._arrived: list[FrozenTrial] = []
         self._volumes: list[float] = []
-        self._done = 0
-        self._n_before = 0
+        self._n_scored = 0
+        self._n_elsewhere = 0
         self._scoring_seconds = 0.0
         self._generation = 0
         self._start = time.monotonic()
@@ -103,7 +103,7 @@ class Coordinator:
         self._start = time.monotonic()
         try:
             self._report()
-            while self._done < self._n_trials and not self._over(deadline, patience):
+            while self._is_short() and not self._over(deadline, patience):
                 self._one_generation(partial, deadline)
                 partial = []
                 self._report()
@@ -114,6 +114,22 @@ class Coordinator:
         self._writer.close()
         self._report()
 
+    def _n_done(self) -> int:
+        return self._n_scored - self._writer.n_doubled
+
+    def _is_short(self) -> bool:
+        """Tell whether trials are missing; of the last generation, only once it is stored."""
+        if self._n_done() >= self._n_trials:
+            self._take(self._writer.wait())
+        return self._n_done() < self._n_trials
+
+    def _take(self, arrived: Sequence[FrozenTrial]) -> None:
+        """Keep what others published until the generation in hand ends."""
+        for trial in arrived:
+            self._remember(trial)
+        self._arrived.extend(arrived)
+        self._n_elsewhere += sum(trial.number >= self._n_at_start for trial in arrived)
+
     def _resume(self) -> tuple[list[FrozenTrial], int]:
         """Learn the stored trials as if they had just been run.
 
@@ -122,33 +138,34 @@ class Coordinator:
             of the generations before.
         """
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        self._n_before = len(trials)
+        self._n_elsewhere = len(trials)
+        self._n_at_start = trials[-1].number + 1 if trials else 0
         for trial in trials:
             self._remember(trial)
         generations, others = self._sort(trials)
-        partial: list[FrozenTrial] = []
-        if generations and len(generations[-1]) < self._population_size:
-            partial = generations.pop()
-        if not all(generations):
+        if not all(generations) and not others:
             raise UnavailableError(
                 f"study {self._study.study_name!r} lacks generation {generations.index([])} of"
                 f" {len(generations)}; give another --study-name"
             )
-        ends = [own[-1].number for own in generations]
-        began = generations[0][0].number if generations else len(trials)
-        before = [trial for trial in others if trial.number < began]
-        self._learn(before)
+        began = next((own[0].number for own in generations if own), self._n_at_start)
+        partial: list[FrozenTrial] = []
+        if generations and len(generations[-1]) < self._population_size:
+            partial = generations.pop()
+        ends = [began - 1]
+        for own in generations:
+            # Of a generation that others were first to store as a whole, nothing is left.
+            ends.append(own[-1].number if own else ends[-1])
+        self._learn([trial for trial in others if trial.number < began])
         for generation, own in enumerate(generations):
             self._proposer.begin(generation)
             self._end_generation(own)
             # What others published along a generation is known one generation later.
             self._arrived = [
-                trial
-                for trial in others
-                if generation and ends[generation - 1] < trial.number < ends[generation]
+                trial for trial in others if ends[generation] < trial.number < ends[generation + 1]
             ]
         self._front.add(partial)
-        return partial, ends[-1] if ends else -1
+        return partial, ends[-1]
 
     def _sort(
         self, trials: Sequence[FrozenTrial]
@@ -194,10 +211,11 @@ class Coordinator:
             stored = {self._settings.space.decode(trial.params) for trial in partial}
             todo = [p for p in proposals if p.architecture not in stored]
             todo = todo[: self._population_size - len(partial)]
-        todo = todo[: self._n_trials - self._done]
+        todo = todo[: self._n_trials - self._n_done()]
+        taken = [place.position for place in map(place_of, partial) if place is not None]
         scored: list[FrozenTrial] = []
         try:
-            self._score(new, todo, len(partial), scored, deadline)
+            self._score(new, todo, max(taken, default=-1) + 1, scored, deadline)
         except BaseException:
             self._writer.hurry()
             if scored:
@@ -205,17 +223,14 @@ class Coordinator:
             raise
         if scored:
             own = [*partial, *scored]
-            arrived = self._writer.submit(scored, own=len(own))
-            for trial in arrived:
-                self._remember(trial)
-            self._arrived.extend(arrived)
+            self._take(self._writer.submit(scored, own=len(own)))
             self._end_generation(own)
 
     def _score(
         self,
         new: Sequence[Architecture],
         todo: Sequence[Proposal],
-        n_stored: int,
+        position: int,
         scored: list[FrozenTrial],
         deadline: float | None,
     ) -> None:
@@ -224,7 +239,7 @@ class Coordinator:
         Args:
             new: New architectures of the whole generation.
             todo: The proposals.
-            n_stored: Trials of the generation before them.
+            position: The position in the generation of the first.
             scored: Where to append the trials.
             deadline: When to stop.
         """
@@ -237,9 +252,9 @@ class Coordinator:
             # A clock that is set meanwhile must not give a trial a negative duration.
             ended = began + datetime.timedelta(seconds=seconds)
             while len(scored) < len(todo) and todo[len(scored)].architecture in self._evaluations:
-                place = Place(self._claim.island, self._generation, n_stored + len(scored))
+                place = Place(self._claim.island, self._generation, position + len(scored))
                 scored.append(self._trial(todo[len(scored)], place, began, ended))
-                self._done += 1
+                self._n_scored += 1
             self._scoring_seconds += seconds
             began, start = ended, time.monotonic()
             self._report()
@@ -281,9 +296,9 @@ class Coordinator:
         if self._callback is not None:
             self._callback(
                 SearchProgress(
-                    n_done=self._done,
+                    n_done=self._n_done(),
                     n_trials=self._n_trials,
-                    n_study=self._n_before + self._writer.n_stored,
+                    n_study=self._n_elsewhere + self._writer.n_stored,
                     generation=self._generation,
                     seconds=time.monotonic() - self._start,
                     scoring_seconds=self._scoring_seconds,

@@ -44,8 +44,17 @@ _COLUMNS = {
 class Flush(Protocol):
     """Writes trials; all or none where the storage can do that."""
 
-    def __call__(self, trials: Sequence[FrozenTrial]) -> int:
-        """Append finished trials with places, in their order; give the last one's number."""
+    def __call__(self, trials: Sequence[FrozenTrial], after: int | None = None) -> int | None:
+        """Append finished trials with places, in their order.
+
+        Args:
+            trials: The trials, at least one.
+            after: Number of the trial to append them to; None for the last one, whichever it is.
+
+        Returns:
+            The number of the last of them; None, with nothing written, when ``after`` is not the
+            study's last trial.
+        """
 
 
 def make_flush(study: Study, storage: BaseStorage) -> Flush:
@@ -85,7 +94,9 @@ class _OptunaFlush:
     def __init__(self, study: Study) -> None:
         self._study = study
 
-    def __call__(self, trials: Sequence[FrozenTrial]) -> int:
+    def __call__(self, trials: Sequence[FrozenTrial], after: int | None = None) -> int | None:
+        if after is not None and len(self._study.get_trials(deepcopy=False)) != after + 1:
+            return None
         self._study.add_trials(trials)
         return stored_number(self._study, trials[-1])
 
@@ -102,10 +113,13 @@ class _BulkFlush:
         self._tables = tables
         self._study_id = storage.get_study_id_from_name(study.study_name)
 
-    def __call__(self, trials: Sequence[FrozenTrial]) -> int:
+    def __call__(self, trials: Sequence[FrozenTrial], after: int | None = None) -> int | None:
         rows: dict[str, list[dict[str, Any]]] = {}
         with self._engine.begin() as connection:
-            first, ids = self._insert(connection, trials)
+            first = self._next_number(connection)
+            if after is not None and first != after + 1:
+                return None
+            ids = self._insert(connection, trials, first)
             for trial, trial_id in zip(trials, ids, strict=True):
                 for name, details in _details(trial).items():
                     rows.setdefault(name, []).extend({"trial_id": trial_id, **d} for d in details)
@@ -114,16 +128,21 @@ class _BulkFlush:
                     connection.execute(self._tables[name].insert(), some)
         return first + len(trials) - 1
 
-    def _insert(
-        self, connection: Connection, trials: Sequence[FrozenTrial]
-    ) -> tuple[int, Sequence[int]]:
-        """Insert the trials themselves; give the first one's number, and the ids of all."""
+    def _next_number(self, connection: Connection) -> int:
+        """Lock the study for the rest of the transaction; count its trials."""
         studies, table = self._tables["studies"], self._tables["trials"]
         own = studies.c.study_id == self._study_id
         connection.execute(studies.update().where(own).values(study_name=studies.c.study_name))
         ours = table.c.study_id == self._study_id
         count = sqlalchemy.select(sqlalchemy.func.count()).select_from(table).where(ours)
-        first: int = connection.execute(count).scalar_one()
+        number: int = connection.execute(count).scalar_one()
+        return number
+
+    def _insert(
+        self, connection: Connection, trials: Sequence[FrozenTrial], first: int
+    ) -> Sequence[int]:
+        """Insert the trials themselves under the numbers from the first on; give their ids."""
+        table = self._tables["trials"]
         rows = [
             {
                 "study_id": self._study_id,
@@ -137,10 +156,10 @@ class _BulkFlush:
         connection.execute(table.insert(), rows)
         new = (
             sqlalchemy.select(table.c.trial_id)
-            .where(ours, table.c.number >= first)
+            .where(table.c.study_id == self._study_id, table.c.number >= first)
             .order_by(table.c.number)
         )
-        return first, connection.execute(new).scalars().all()
+        return connection.execute(new).scalars().all()
 
 
 def _details(trial: FrozenTrial) -> dict[str, list[dict[str, Any]]]:

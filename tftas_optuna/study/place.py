@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 PLACE_KEY = "tftas_optuna:place"
+REPEAT_KEY = "tftas_optuna:repeat"
 
 
 class Place(NamedTuple):
@@ -28,3 +29,8 @@ def place_of(trial: FrozenTrial) -> Place | None:
     """Give the place of a trial; None for one that no search of this package made."""
     place = trial.system_attrs.get(PLACE_KEY)
     return Place(*place) if isinstance(place, list) and len(place) == 3 else None
+
+
+def is_repeat(trial: FrozenTrial) -> bool:
+    """Tell a trial that tries an architecture again, for want of another."""
+    return REPEAT_KEY in trial.system_attrs

@@ -10,6 +10,7 @@ import optuna
 from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.trial import TrialState
 
+from tftas_optuna.study.place import REPEAT_KEY
 from tftas_optuna.study.samplers import generation_seeds, make_sampler
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ class Proposal(NamedTuple):
     Attributes:
         params: Its Optuna parameters.
         architecture: What they mean.
-        labels: System attributes by which Optuna's genetic samplers know its generation.
+        labels: System attributes: the one by which Optuna's genetic samplers know its generation,
+            and the mark of a repeat.
         origin: ``"start"`` for an architecture to start from, ``"offspring"`` for what the
             sampler gave, ``"replaced"`` where that was tried already or out of bounds, and
             ``"repeat"`` where nothing new was found.
@@ -117,7 +119,9 @@ class Proposer:
         if mutated is not None:
             return Proposal(*mutated, labels, "replaced")
         arch = self._space.decode(first)
-        return Proposal(first, arch, labels, "repeat" if arch in tried else "offspring")
+        if arch not in tried:
+            return Proposal(first, arch, labels, "offspring")
+        return Proposal(first, arch, {**labels, REPEAT_KEY: True}, "repeat")
 
     def _labels(self, generation: int) -> dict[str, Any]:
         label = self._breeder.label

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.study.flush import stored_places
-from tftas_optuna.study.place import place_of
+from tftas_optuna.study.place import is_repeat, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +55,8 @@ def rescue(
 def merge_rescued(study: Study, storage_name: str, settings: StudySettings, flush: Flush) -> None:
     """Move trials of this study from the journal files of :func:`rescue` into its storage.
 
-    A file of a study with other settings is left alone, with a warning.
+    Of an architecture that another search has stored meanwhile, no second trial is. A file of a
+    study with other settings is left alone, with a warning.
     """
     stem = _stem(study.study_name, storage_name)
     for path in [path for folder in _folders() for path in sorted(folder.glob(f"{stem}*"))]:
@@ -66,7 +68,14 @@ def merge_rescued(study: Study, storage_name: str, settings: StudySettings, flus
             _LOG.warning("%s is not merged: %s", path, error)
             continue
         stored = stored_places(study)
-        missing = [trial for trial in kept.trials if place_of(trial) not in stored]
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        tried = {settings.space.decode(trial.params) for trial in complete}
+        missing = [
+            trial
+            for trial in kept.trials
+            if place_of(trial) not in stored
+            and (is_repeat(trial) or settings.space.decode(trial.params) not in tried)
+        ]
         if missing:
             flush(sorted(missing, key=lambda trial: place_of(trial) or ()))
         path.unlink()

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.study.flush import make_flush, stored_number, stored_places
-from tftas_optuna.study.place import place_of
+from tftas_optuna.study.place import is_repeat, place_of
 from tftas_optuna.study.rescue import rescue
 from tftas_optuna.study.storage import reason
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
+    from tftas_optuna.architecture import Architecture
     from tftas_optuna.study.islands import Claim
     from tftas_optuna.study.settings import StudySettings
 
@@ -34,6 +35,9 @@ _POLL = 0.2
 
 class TrialWriter:
     """Writes the generations of one search to its study, in order, in a thread of its own.
+
+    Of an architecture that another search has stored since it was proposed here, no second trial
+    is stored.
 
     A storage that fails is tried again with growing pauses. When it stays away the trials that
     it lacks are saved to a local journal file; see :mod:`tftas_optuna.study.rescue`.
@@ -47,6 +51,10 @@ class TrialWriter:
         last_number: Number of the last trial of the generations before.
         patience: Seconds for which a storage may be away.
         meanwhile: Called a few times a second while the search waits for the storage.
+
+    Attributes:
+        n_stored: Trials stored so far.
+        n_doubled: Trials not stored, as another search was first.
     """
 
     def __init__(
@@ -62,12 +70,15 @@ class TrialWriter:
         meanwhile: Callable[[], None],
     ) -> None:
         self.n_stored = 0
+        self.n_doubled = 0
         self._study = study
         self._settings = settings
         self._claim = claim
         self._storage_name = storage_name
         self._flush = make_flush(study, storage)
         self._last_number = last_number
+        self._end = last_number
+        self._taken: set[Architecture] = set()
         self._patience = patience
         self._meanwhile = meanwhile
         self._hurry = threading.Event()
@@ -88,7 +99,7 @@ class TrialWriter:
         Raises:
             UnavailableError: The storage stays away; says where the trials are.
         """
-        arrived = self._wait(unsubmitted=trials)
+        arrived = self.wait(unsubmitted=trials)
         self._unsaved = list(trials)
         self._job = self._thread.submit(self._store, trials, own)
         return arrived
@@ -105,11 +116,22 @@ class TrialWriter:
             UnavailableError: The storage stays away; says where the trials are.
         """
         try:
-            self._wait()
+            self.wait()
         finally:
             self._thread.shutdown()
 
-    def _wait(self, unsubmitted: Sequence[FrozenTrial] = ()) -> list[FrozenTrial]:
+    def wait(self, unsubmitted: Sequence[FrozenTrial] = ()) -> list[FrozenTrial]:
+        """Wait for the last generation.
+
+        Args:
+            unsubmitted: Trials to save with it when the storage stays away.
+
+        Returns:
+            As :meth:`submit` does.
+
+        Raises:
+            UnavailableError: The storage stays away; says where the trials are.
+        """
         if self._job is None:
             return []
         while not wait([self._job], _POLL).done:
@@ -128,10 +150,12 @@ class TrialWriter:
         ) from failure
 
     def _store(self, trials: Sequence[FrozenTrial], own: int) -> list[FrozenTrial]:
-        last = self._write(list(trials))
-        self.n_stored += len(trials)
+        last, n_doubled = self._write(list(trials))
+        self.n_stored += len(trials) - n_doubled
+        self.n_doubled += n_doubled
+        own -= n_doubled
         before, self._last_number = self._last_number, last
-        if last - before == own or before < 0:
+        if last - before == own:
             return []
         between = self._study.get_trials(deepcopy=False)[before + 1 : last + 1]
         others = [trial for trial in between if not self._is_ours(trial)]
@@ -146,7 +170,8 @@ class TrialWriter:
         place = place_of(trial)
         return place is not None and place.island == self._claim.island
 
-    def _write(self, trials: list[FrozenTrial]) -> int:
+    def _write(self, trials: list[FrozenTrial]) -> tuple[int, int]:
+        """Store trials however often the storage fails; what :meth:`_append` gives."""
         pause, deadline = _FIRST_PAUSE, time.monotonic() + self._patience
         failed = False
         while True:
@@ -157,9 +182,9 @@ class TrialWriter:
                     stored = stored_places(self._study)
                     missing = [trial for trial in trials if place_of(trial) not in stored]
                     if not missing:
-                        return stored_number(self._study, trials[-1])
+                        return stored_number(self._study, trials[-1]), 0
                     trials = missing
-                return self._flush(trials)
+                return self._append(trials)
             except UnavailableError:
                 raise
             except Exception as error:
@@ -174,3 +199,25 @@ class TrialWriter:
                 failed = True
                 self._hurry.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _append(self, trials: list[FrozenTrial]) -> tuple[int, int]:
+        """Store those trials that no other search has doubled.
+
+        Returns:
+            The number of the study's last trial, and how many were not stored.
+        """
+        decode = self._settings.space.decode
+        while True:
+            new = [t for t in trials if is_repeat(t) or decode(t.params) not in self._taken]
+            # Only at the end that was looked at, so that none comes between look and write.
+            last = self._flush(new, after=self._end) if new else self._end
+            if last is not None:
+                self._end = last
+                return last, len(trials) - len(new)
+            stored = self._study.get_trials(deepcopy=False)
+            self._taken.update(
+                decode(trial.params)
+                for trial in stored[self._end + 1 :]
+                if trial.state == TrialState.COMPLETE and not self._is_ours(trial)
+            )
+            self._end = len(stored) - 1

@@ -1,0 +1,123 @@
+"""Several searches that work on one study at the same time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from processes import SIZES, start
+
+from tftas_optuna import TftasError, search
+from tftas_optuna.spaces import AutoFormerSpace
+from tftas_optuna.study.progress import SearchProgress
+from tftas_optuna.study.storage import load_study
+
+Search = Callable[..., optuna.Study]
+
+
+def once(wanted: Callable[[SearchProgress], bool], do: Callable[[], object]) -> object:
+    """A callback that does something the first time that the search stands so."""
+    done = []
+
+    def callback(progress: SearchProgress) -> None:
+        if not done and wanted(progress):
+            done.append(progress)
+            do()
+
+    return callback
+
+
+def trials_of(storage: str) -> list[optuna.trial.FrozenTrial]:
+    try:
+        return load_study(storage).trials
+    except (TftasError, KeyError):
+        return []
+
+
+def check_distinct(study: optuna.Study, space: AutoFormerSpace, n_trials: int) -> None:
+    assert [trial.number for trial in study.trials] == list(range(n_trials))
+    assert len({space.decode(trial.params) for trial in study.trials}) == n_trials
+    places = {tuple(trial.system_attrs["tftas_optuna:place"]) for trial in study.trials}
+    assert len(places) == n_trials
+
+
+@pytest.mark.parametrize("storage", ["sqlite", "postgresql"], indirect=True)
+def test_two_searches_started_at_once_share_a_new_study(
+    small_space: AutoFormerSpace, storage: str
+) -> None:
+    processes = [start(small_space.to_dict(), 150, storage) for _ in range(2)]
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    check_distinct(load_study(storage), small_space, 300)
+
+
+def test_what_another_search_stores_meanwhile_is_not_stored_again(
+    run: Search, small_space: AutoFormerSpace, storage: str
+) -> None:
+    rng = np.random.default_rng(0)
+    known = [small_space.sample(rng) for _ in range(8)]
+    other = once(
+        lambda progress: progress.n_done == 4,
+        lambda: run(n_trials=12, storage=storage, start=known[2:]),
+    )
+    last: list[SearchProgress] = []
+
+    def callback(progress: SearchProgress) -> None:
+        other(progress)
+        last.append(progress)
+
+    study = run(n_trials=20, storage=storage, start=known, callback=callback)
+    check_distinct(study, small_space, 32)
+    assert last[-1].n_done == 20 and last[-1].n_study == 32
+    # A continued search makes nothing of the gaps.
+    last.clear()
+    check_distinct(run(n_trials=8, storage=storage, callback=callback), small_space, 40)
+    assert last[-1].n_study == 40
+
+
+def test_a_generation_that_another_search_has_stored_as_a_whole(
+    run: Search, small_space: AutoFormerSpace, storage: str
+) -> None:
+    rng = np.random.default_rng(0)
+    known = [small_space.sample(rng) for _ in range(8)]
+    other = once(
+        lambda progress: progress.n_done == 4,
+        lambda: run(n_trials=8, storage=storage, start=known),
+    )
+    check_distinct(run(n_trials=12, storage=storage, start=known, callback=other), small_space, 20)
+    check_distinct(run(n_trials=12, storage=storage, start=known), small_space, 32)
+
+
+def test_two_searches_use_up_a_space_and_end(small_space: AutoFormerSpace, tmp_path: Path) -> None:
+    few = dataclasses.replace(small_space, embed_dim=(32,), depth=(1,))
+    assert few.cardinality() == 9
+    kwargs = {"n_trials": 24, "storage": f"sqlite:///{tmp_path}/study.db", **SIZES}
+    other = once(lambda progress: progress.n_done == 4, lambda: search(few, **kwargs))
+    study = search(few, **kwargs, callback=other)
+    assert [trial.number for trial in study.trials] == list(range(48))
+    archs = [few.decode(trial.params) for trial in study.trials]
+    assert len(set(archs)) == len(set(archs[:9])) == 9
+
+
+def test_the_number_of_a_search_is_free_once_it_is_killed(
+    small_space: AutoFormerSpace, storage: str
+) -> None:
+    process = start(small_space.to_dict(), 10_000, storage)
+    while len(trials_of(storage)) < 16:
+        process.join(0.05)
+        assert process.is_alive()
+    second = start(small_space.to_dict(), 8, storage)
+    second.join(60)
+    process.kill()
+    process.join()
+    third = start(small_space.to_dict(), 8, storage)
+    third.join(60)
+    trials = load_study(storage).trials
+    islands = [t.system_attrs["tftas_optuna:place"][0] for t in trials]
+    assert islands.count(1) == 8 and islands[-1] == 0
+    assert optuna.trial.TrialState.RUNNING not in {t.state for t in trials}
