@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 import optuna
 
 from tftas_optuna import search, spaces
+from tftas_optuna.study.progress import SearchProgress
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["processes", "trainings", "tftas_optuna.study.loop"])
@@ -21,6 +23,17 @@ def seen(study: optuna.Study) -> list[tuple[object, ...]]:
     return [
         (t.number, t.params, t.values, t.user_attrs, t.system_attrs, t.state) for t in study.trials
     ]
+
+
+def at(n_done: int, act: Callable[[], object]) -> Callable[[SearchProgress], None]:
+    """A callback that acts once, after so many trials."""
+    pending = [act]
+
+    def callback(progress: SearchProgress) -> None:
+        if progress.n_done >= n_done and pending:
+            pending.pop()()
+
+    return callback
 
 
 def start(space: dict[str, Any], n_trials: int, storage: str, **kwargs: Any) -> BaseProcess:

@@ -14,24 +14,17 @@ import databases
 import optuna
 import pytest
 import sqlalchemy
-from processes import seen
+from processes import at, seen
 
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study import coordinator
-from tftas_optuna.study.progress import SearchProgress
+from tftas_optuna.study.place import PLACE_KEY, place_of
+from tftas_optuna.study.rescue import rescue
+from tftas_optuna.study.settings import StudySettings
+from tftas_optuna.study.storage import storage_name
 
 Search = Callable[..., optuna.Study]
-
-
-def at(n_done: int, act: Callable[[], object]) -> Callable[[SearchProgress], None]:
-    """A callback that acts once, after so many trials."""
-    pending = [act]
-
-    def callback(progress: SearchProgress) -> None:
-        if progress.n_done >= n_done and pending:
-            pending.pop()()
-
-    return callback
 
 
 def shut(url: str) -> None:
@@ -87,6 +80,21 @@ def test_a_database_that_stays_away_leaves_a_journal_that_is_merged(
     assert n_merged >= 8 and list(tmp_path.iterdir()) == []
     study = run(n_trials=48 - len(study.trials), storage=postgresql)
     assert seen(study) == seen(run(n_trials=48))
+
+
+def test_what_another_search_has_stored_meanwhile_is_not_merged(
+    run: Search, small_space: AutoFormerSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage = f"sqlite:///{tmp_path}/study.db"
+    settings = StudySettings.read(run(n_trials=8, storage=storage))
+    scored = run(n_trials=12).trials
+    for trial in scored:
+        trial.system_attrs[PLACE_KEY] = [1, *place_of(trial)[1:]]
+    rescue(scored, "small", storage_name(storage), settings)
+    study = run(n_trials=8, storage=storage)
+    assert len({small_space.decode(trial.params) for trial in study.trials}) == 8 + 4 + 8
+    assert len(study.trials) == 8 + 4 + 8
 
 
 def postgresql_url(url: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from processes import SIZES, start
+from processes import SIZES, at, start
 
 from tftas_optuna import TftasError, search
 from tftas_optuna.spaces import AutoFormerSpace
@@ -17,18 +17,6 @@ from tftas_optuna.study.progress import SearchProgress
 from tftas_optuna.study.storage import load_study
 
 Search = Callable[..., optuna.Study]
-
-
-def once(wanted: Callable[[SearchProgress], bool], do: Callable[[], object]) -> object:
-    """A callback that does something the first time that the search stands so."""
-    done = []
-
-    def callback(progress: SearchProgress) -> None:
-        if not done and wanted(progress):
-            done.append(progress)
-            do()
-
-    return callback
 
 
 def trials_of(storage: str) -> list[optuna.trial.FrozenTrial]:
@@ -61,10 +49,7 @@ def test_what_another_search_stores_meanwhile_is_not_stored_again(
 ) -> None:
     rng = np.random.default_rng(0)
     known = [small_space.sample(rng) for _ in range(8)]
-    other = once(
-        lambda progress: progress.n_done == 4,
-        lambda: run(n_trials=12, storage=storage, start=known[2:]),
-    )
+    other = at(4, lambda: run(n_trials=12, storage=storage, start=known[2:]))
     last: list[SearchProgress] = []
 
     def callback(progress: SearchProgress) -> None:
@@ -85,10 +70,7 @@ def test_a_generation_that_another_search_has_stored_as_a_whole(
 ) -> None:
     rng = np.random.default_rng(0)
     known = [small_space.sample(rng) for _ in range(8)]
-    other = once(
-        lambda progress: progress.n_done == 4,
-        lambda: run(n_trials=8, storage=storage, start=known),
-    )
+    other = at(4, lambda: run(n_trials=8, storage=storage, start=known))
     check_distinct(run(n_trials=12, storage=storage, start=known, callback=other), small_space, 20)
     check_distinct(run(n_trials=12, storage=storage, start=known), small_space, 32)
 
@@ -97,7 +79,7 @@ def test_two_searches_use_up_a_space_and_end(small_space: AutoFormerSpace, tmp_p
     few = dataclasses.replace(small_space, embed_dim=(32,), depth=(1,))
     assert few.cardinality() == 9
     kwargs = {"n_trials": 24, "storage": f"sqlite:///{tmp_path}/study.db", **SIZES}
-    other = once(lambda progress: progress.n_done == 4, lambda: search(few, **kwargs))
+    other = at(4, lambda: search(few, **kwargs))
     study = search(few, **kwargs, callback=other)
     assert [trial.number for trial in study.trials] == list(range(48))
     archs = [few.decode(trial.params) for trial in study.trials]
