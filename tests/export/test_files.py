@@ -47,7 +47,9 @@ def test_the_document_is_complete(
             img_size=document["model"]["img_size"],
             num_classes=document["model"]["num_classes"],
         )
-        assert scorer(arch) == document["scores"]["dss"] == candidate.dss
+        # Sums in another order, where torch has several threads here.
+        assert scorer(arch) == pytest.approx(candidate.dss, rel=1e-9)
+        assert document["scores"]["dss"] == candidate.dss
         assert document["scores"]["n_params"] == candidate.n_params
 
 
