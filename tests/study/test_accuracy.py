@@ -30,12 +30,12 @@ def test_an_accuracy_stands_beside_its_score(small_space: AutoFormerSpace, tmp_p
     assert accuracies(study) == {} and first.top1 is None
     save_note(_as_running(study, first.trial), "mine")
     record_accuracy(study, first.trial, {"top1": 81.25, "recipe": "quick", "seed": 1})
-    record_accuracy(study, first.trial, {"top1": 90.0, "recipe": "deit", "seed": 2})
+    record_accuracy(study, first.trial, {"top1": 90.0, "loss": 0.123456, "n_train": 50000})
 
     again = optuna.load_study(study_name="s", storage=url)
     assert accuracies(again) == {first.trial: 90.0}
     assert [candidate.top1 for candidate in pareto_front(again)] == [90.0] + [None] * len(others)
     assert note_of(again, first.trial).splitlines() == [
         "mine",
-        "**Retrained:** top-1 90.00 % (recipe deit, seed 2)",
+        "**Retrained:** top-1 90.00 % (loss 0.1235, n_train 50000)",
     ]

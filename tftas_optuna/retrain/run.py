@@ -80,7 +80,8 @@ def retrain(
 
     Returns:
         ``top1``, ``top5`` (per cent) and ``loss`` after the last epoch, ``best_top1`` and its
-        ``best_epoch``, and ``n_params``, ``epochs``, ``n_train``, ``n_val``, ``seconds``.
+        ``best_epoch`` (from 0, as in ``metrics.csv``), and ``n_params``, ``epochs``, ``n_train``,
+        ``n_val``, ``seconds``.
 
     Raises:
         TftasError: The recipe, the weights or the number of classes do not fit.

@@ -36,7 +36,11 @@ def record_accuracy(study: Study, trial: int, record: dict[str, Any]) -> None:
         _trial_id=storage.get_trial_id_from_study_id_trial_number(study_id, trial),
     )
     others = [line for line in get_note(running).splitlines() if not line.startswith(_NOTE)]
-    facts = ", ".join(f"{name} {value}" for name, value in record.items() if name != "top1")
+    facts = ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in record.items()
+        if name != "top1"
+    )
     save_note(running, "\n".join([*others, f"{_NOTE} top-1 {record['top1']:.2f} % ({facts})"]))
 
 
