@@ -73,12 +73,13 @@ def search(
 
     A study of the same name in the storage is continued. The randomness of a generation derives
     from the seed and the generation's number alone, and scores do not depend on where they are
-    computed: a run that was cut off and continued leaves the same trials as one that was not,
-    with one worker or many. No architecture is tried twice as long as there are others, and none
-    out of bounds as long as others are near. When interrupted (``KeyboardInterrupt``), what is
-    scored is stored before the exception goes on.
+    computed (to the last digit on a CPU): a run that was cut off and continued leaves the same
+    trials as one that was not, with one worker or many. No architecture is tried twice as long as
+    there are others, and none out of bounds as long as others are near. When interrupted
+    (``KeyboardInterrupt``), what is scored is stored before the exception goes on.
 
-    Several searches may work on one study at the same time: each takes in what the others found.
+    Several searches may work on one study at the same time: each takes in what the others found,
+    and what two try at the same moment is stored once.
 
     Args:
         space: The search space.
