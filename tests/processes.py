@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -14,6 +15,8 @@ from tftas_optuna.study.progress import SearchProgress
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["processes", "trainings", "tftas_optuna.study.loop"])
+
+N_KILLS = int(os.environ.get("TFTAS_TEST_KILLS", "6"))
 
 SIZES: dict[str, Any] = dict(img_size=32, num_classes=10, population_size=8, device="cpu")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import databases
@@ -23,7 +24,11 @@ def fill(url: str, name: str, written: list[optuna.trial.FrozenTrial], bulk: boo
     study = optuna.create_study(
         storage=storage, study_name=name, directions=["maximize", "minimize"]
     )
-    write = flush.make_flush(study, storage) if bulk else flush._OptunaFlush(study)
+    write = (
+        flush.make_flush(study, storage, None)
+        if bulk
+        else flush._OptunaFlush(study, nullcontext())
+    )
     assert isinstance(write, flush._BulkFlush) == bulk
     assert write(written[:5]) == 4
     assert write(written[5:]) == 11
@@ -58,7 +63,7 @@ def test_behind_a_trial_that_is_not_the_last_nothing_is_written(
     written = trials(small_space, run)
     opened = open_storage(storage, create=True)
     study = optuna.create_study(storage=opened, directions=["maximize", "minimize"])
-    write = flush.make_flush(study, opened)
+    write = flush.make_flush(study, opened, None)
     assert write(written[:5], after=-1) == 4
     assert write(written[5:], after=3) is None
     assert len(study.trials) == 5
@@ -79,7 +84,7 @@ def test_a_generation_is_stored_as_a_whole_or_not_at_all(
             )
         )
     with pytest.raises(sqlalchemy.exc.SQLAlchemyError, match="no more"):
-        flush.make_flush(study, storage)(written)
+        flush.make_flush(study, storage, None)(written)
     assert study.trials == []
 
 
@@ -92,4 +97,4 @@ def test_tables_of_another_make_are_left_to_optuna(
             sqlalchemy.text("ALTER TABLE trials ADD COLUMN owner TEXT NOT NULL DEFAULT ''")
         )
     study = optuna.create_study(storage=storage, directions=["maximize", "minimize"])
-    assert not isinstance(flush.make_flush(study, storage), flush._BulkFlush)
+    assert not isinstance(flush.make_flush(study, storage, None), flush._BulkFlush)

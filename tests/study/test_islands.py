@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
-from processes import SIZES, at, start
+from processes import N_KILLS, SIZES, at, start
 
 from tftas_optuna import TftasError, search
 from tftas_optuna.spaces import AutoFormerSpace
@@ -33,7 +34,6 @@ def check_distinct(study: optuna.Study, space: AutoFormerSpace, n_trials: int) -
     assert len(places) == n_trials
 
 
-@pytest.mark.parametrize("storage", ["sqlite", "postgresql"], indirect=True)
 def test_two_searches_started_at_once_share_a_new_study(
     small_space: AutoFormerSpace, storage: str
 ) -> None:
@@ -42,6 +42,32 @@ def test_two_searches_started_at_once_share_a_new_study(
         process.join(60)
         assert process.exitcode == 0
     check_distinct(load_study(storage), small_space, 300)
+
+
+@pytest.mark.slow
+def test_two_searches_killed_at_random_double_and_lose_nothing(
+    small_space: AutoFormerSpace, storage: str
+) -> None:
+    moments = random.Random(0)
+    description = small_space.to_dict()
+    processes = [start(description, 10_000, storage) for _ in range(2)]
+    for _ in range(N_KILLS):
+        i = moments.randrange(2)
+        processes[i].join(moments.uniform(0.3, 1.8))
+        assert all(process.is_alive() for process in processes)
+        processes[i].kill()
+        processes[i].join()
+        n_before = len(trials_of(storage))
+        processes[i] = start(description, 10_000, storage)
+    for process in processes:
+        process.kill()
+        process.join()
+    last = start(description, 20, storage)
+    last.join(60)
+    assert last.exitcode == 0
+    n_trials = len(trials_of(storage))
+    assert n_trials >= n_before + 20 > 20
+    check_distinct(load_study(storage), small_space, n_trials)
 
 
 def test_what_another_search_stores_meanwhile_is_not_stored_again(
@@ -73,6 +99,33 @@ def test_a_generation_that_another_search_has_stored_as_a_whole(
     other = at(4, lambda: run(n_trials=8, storage=storage, start=known))
     check_distinct(run(n_trials=12, storage=storage, start=known, callback=other), small_space, 20)
     check_distinct(run(n_trials=12, storage=storage, start=known), small_space, 32)
+
+
+def test_what_another_search_stored_before_a_stop_is_not_stored_again(
+    run: Search, small_space: AutoFormerSpace, storage: str
+) -> None:
+    rng = np.random.default_rng(0)
+    known = [small_space.sample(rng) for _ in range(8)]
+    other = at(12, lambda: run(n_trials=8, storage=storage, start=known))
+    run(n_trials=16, storage=storage, callback=other)
+    check_distinct(run(n_trials=8, storage=storage, start=known), small_space, 32)
+
+
+def test_a_generation_with_a_gap_is_gone_on_with(
+    run: Search, small_space: AutoFormerSpace, storage: str
+) -> None:
+    known = [small_space.sample(np.random.default_rng(0))]
+    other = at(12, lambda: run(n_trials=8, storage=storage, start=known))
+    run(n_trials=16, storage=storage, callback=other)
+
+    def stop(progress: SearchProgress) -> None:
+        if progress.generation == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(n_trials=16, storage=storage, start=known, callback=stop)
+    check_distinct(load_study(storage), small_space, 16 + 8 + 7)
+    check_distinct(run(n_trials=16, storage=storage, start=known), small_space, 31 + 16)
 
 
 def test_two_searches_use_up_a_space_and_end(small_space: AutoFormerSpace, tmp_path: Path) -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 import pytest
-from processes import seen, start
+from processes import N_KILLS, seen, start
 
 from tftas_optuna import TftasError
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.storage import load_study
-
-N_KILLS = int(os.environ.get("TFTAS_TEST_KILLS", "6"))
 
 
 def stored(storage: str) -> list[tuple[object, ...]]:

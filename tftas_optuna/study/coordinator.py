@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from optuna import Study
     from optuna.distributions import BaseDistribution
-    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.study.executors import ScoringPool
+    from tftas_optuna.study.flush import Flush
     from tftas_optuna.study.islands import Claim
     from tftas_optuna.study.proposals import Proposal, Proposer
     from tftas_optuna.study.settings import StudySettings
@@ -41,7 +41,7 @@ class Coordinator:
 
     Args:
         study: The study.
-        storage: Its storage.
+        flush: Writes to it.
         storage_name: How the storage is known to the next run.
         settings: The settings of the study.
         proposer: What to try.
@@ -54,7 +54,7 @@ class Coordinator:
     def __init__(
         self,
         study: Study,
-        storage: BaseStorage,
+        flush: Flush,
         storage_name: str,
         settings: StudySettings,
         proposer: Proposer,
@@ -65,7 +65,7 @@ class Coordinator:
     ) -> None:
         assert settings.population_size is not None
         self._study = study
-        self._storage = storage
+        self._flush = flush
         self._storage_name = storage_name
         self._settings = settings
         self._population_size = settings.population_size
@@ -92,11 +92,12 @@ class Coordinator:
         partial, last_number = self._resume()
         self._writer = TrialWriter(
             self._study,
-            self._storage,
+            self._flush,
             self._settings,
             self._claim,
             storage_name=self._storage_name,
             last_number=last_number,
+            taken=map(self._architecture, self._arrived),
             patience=_STORAGE_PATIENCE,
             meanwhile=self._report,
         )
@@ -188,10 +189,13 @@ class Coordinator:
         spread = trial.user_attrs.get("dss_sd")
         self._evaluations.remember(found.architecture, found.dss, spread, found.others)
 
+    def _architecture(self, trial: FrozenTrial) -> Architecture:
+        return self._settings.space.decode(trial.params)
+
     def _learn(self, trials: Sequence[FrozenTrial]) -> None:
         self._proposer.learn(trials)
         self._front.add(trials)
-        self._known.update(self._settings.space.decode(trial.params) for trial in trials)
+        self._known.update(map(self._architecture, trials))
 
     def _end_generation(self, own: Sequence[FrozenTrial]) -> None:
         self._learn([*own, *self._arrived])
@@ -208,7 +212,7 @@ class Coordinator:
             todo = proposals[len(partial) :]
         else:
             # Another version drew the first ones, or others were given to start from.
-            stored = {self._settings.space.decode(trial.params) for trial in partial}
+            stored = set(map(self._architecture, partial))
             todo = [p for p in proposals if p.architecture not in stored]
             todo = todo[: self._population_size - len(partial)]
         todo = todo[: self._n_trials - self._n_done()]

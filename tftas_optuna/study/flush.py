@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,10 +12,13 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from tftas_optuna.study.locks import file_lock
 from tftas_optuna.study.place import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from optuna import Study
     from optuna.storages import BaseStorage
@@ -40,6 +44,9 @@ _COLUMNS = {
     "trial_system_attributes": {"trial_system_attribute_id", "trial_id", "key", "value_json"},
 }
 
+# Others hold the lock for milliseconds at a time.
+_LOCK_SECONDS = 10
+
 
 class Flush(Protocol):
     """Writes trials; all or none where the storage can do that."""
@@ -57,7 +64,7 @@ class Flush(Protocol):
         """
 
 
-def make_flush(study: Study, storage: BaseStorage) -> Flush:
+def make_flush(study: Study, storage: BaseStorage, path: Path | None) -> Flush:
     """Choose how to write to a study.
 
     Optuna adds a trial to a database by some sixty statements, and one commit each. A generation
@@ -67,12 +74,16 @@ def make_flush(study: Study, storage: BaseStorage) -> Flush:
     Args:
         study: The study.
         storage: Its storage, as it was opened.
+        path: The file of a SQLite or journal storage.
     """
     if isinstance(storage, RDBStorage):
         tables = _reflect(storage)
         if tables is not None:
             return _BulkFlush(study, storage, tables)
-    return _OptunaFlush(study)
+    if path is None:
+        return _OptunaFlush(study, contextlib.nullcontext())
+    lock = file_lock(path, study.study_name, "write", timeout=_LOCK_SECONDS)
+    return _OptunaFlush(study, lock)
 
 
 def stored_places(study: Study) -> set[Place]:
@@ -89,16 +100,23 @@ def stored_number(study: Study, trial: FrozenTrial) -> int:
 
 
 class _OptunaFlush:
-    """Adds trials one by one."""
+    """Adds trials one by one.
 
-    def __init__(self, study: Study) -> None:
+    Args:
+        study: The study.
+        lock: Held meanwhile, so that no other search comes between.
+    """
+
+    def __init__(self, study: Study, lock: AbstractContextManager[object]) -> None:
         self._study = study
+        self._lock = lock
 
     def __call__(self, trials: Sequence[FrozenTrial], after: int | None = None) -> int | None:
-        if after is not None and len(self._study.get_trials(deepcopy=False)) != after + 1:
-            return None
-        self._study.add_trials(trials)
-        return stored_number(self._study, trials[-1])
+        with self._lock:
+            if after is not None and len(self._study.get_trials(deepcopy=False)) != after + 1:
+                return None
+            self._study.add_trials(trials)
+            return stored_number(self._study, trials[-1])
 
 
 class _BulkFlush:

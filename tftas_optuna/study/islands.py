@@ -1,25 +1,25 @@
 """Gives every search of a study a number of its own, for as long as it runs.
 
-The lock behind a number is held by a connection to the database server, or by a file lock next
-to a file storage, so it is free again the moment its process is gone, however it went.
+The lock behind a number is held by a connection to the database server, or is a file lock for a
+file storage, so it is free again the moment its process is gone, however it went.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import sqlalchemy
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.study.locks import digest, file_lock
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from optuna.storages import BaseStorage
     from sqlalchemy import Connection, Engine
 
@@ -75,12 +75,9 @@ class _NoClaim:
 class _FileClaim:
     def __init__(self, path: Path, study_name: str, island: int) -> None:
         self.island = island
-        folder = Path(tempfile.gettempdir()) / "tftas-optuna-locks"
-        folder.mkdir(mode=0o777, exist_ok=True)
-        name = _digest(f"{path.resolve()}/{study_name}/{island}")
-        self._lock = FileLock(folder / f"{name}.lock", mode=0o666)
+        self._lock = file_lock(path, study_name, str(island), timeout=0)
         try:
-            self._lock.acquire(blocking=False)
+            self._lock.acquire()
         except Timeout:
             raise _TakenError from None
 
@@ -102,7 +99,7 @@ class _ServerClaim:
     def __init__(self, engine: Engine, study_name: str, island: int) -> None:
         self.island = island
         self._engine = engine
-        self._name = _digest(f"{engine.url.database}/{study_name}/{island}")[:16]
+        self._name = digest(f"{engine.url.database}/{study_name}/{island}")[:16]
         self._connection = self._lock()
 
     def _lock(self) -> Connection:
@@ -149,7 +146,3 @@ def _lowest(take: _Take) -> Claim:
 
 class _Take(Protocol):
     def __call__(self, island: int) -> Claim: ...
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -175,11 +175,12 @@ def search(
         claim = claim_island(opened, study.study_name, storage_file(storage))
         try:
             where = storage_name(storage)
+            flush = make_flush(study, opened, storage_file(storage))
             if storage is not None:
-                merge_rescued(study, where, settings, make_flush(study, opened))
+                merge_rescued(study, where, settings, flush)
             proposer = Proposer(settings, sampler, population_size, claim.island, start)
             coordinator = Coordinator(
-                study, opened, where, settings, proposer, pool, claim, n_trials, callback
+                study, flush, where, settings, proposer, pool, claim, n_trials, callback
             )
             coordinator.go(time.monotonic() + timeout if timeout is not None else None, patience)
             if fidelity != "exact":

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 from optuna.trial import TrialState
 
 from tftas_optuna.errors import TftasError, UnavailableError
-from tftas_optuna.study.flush import make_flush, stored_number, stored_places
+from tftas_optuna.study.flush import stored_number, stored_places
 from tftas_optuna.study.place import is_repeat, place_of
 from tftas_optuna.study.rescue import rescue
 from tftas_optuna.study.storage import reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from optuna import Study
-    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.study.flush import Flush
     from tftas_optuna.study.islands import Claim
     from tftas_optuna.study.settings import StudySettings
 
@@ -44,11 +44,12 @@ class TrialWriter:
 
     Args:
         study: The study.
-        storage: Its storage.
+        flush: Writes to it.
         settings: Its settings.
         claim: The number of this search in the study.
         storage_name: How the storage is known to the next run.
         last_number: Number of the last trial of the generations before.
+        taken: Architectures of other searches up to there that this one has not learned yet.
         patience: Seconds for which a storage may be away.
         meanwhile: Called a few times a second while the search waits for the storage.
 
@@ -60,12 +61,13 @@ class TrialWriter:
     def __init__(
         self,
         study: Study,
-        storage: BaseStorage,
+        flush: Flush,
         settings: StudySettings,
         claim: Claim,
         *,
         storage_name: str,
         last_number: int,
+        taken: Iterable[Architecture],
         patience: float,
         meanwhile: Callable[[], None],
     ) -> None:
@@ -75,10 +77,10 @@ class TrialWriter:
         self._settings = settings
         self._claim = claim
         self._storage_name = storage_name
-        self._flush = make_flush(study, storage)
+        self._flush = flush
         self._last_number = last_number
         self._end = last_number
-        self._taken: set[Architecture] = set()
+        self._taken = set(taken)
         self._patience = patience
         self._meanwhile = meanwhile
         self._hurry = threading.Event()
@@ -209,15 +211,22 @@ class TrialWriter:
         decode = self._settings.space.decode
         while True:
             new = [t for t in trials if is_repeat(t) or decode(t.params) not in self._taken]
+            if not new:
+                self._look()
+                return self._end, len(trials)
             # Only at the end that was looked at, so that none comes between look and write.
-            last = self._flush(new, after=self._end) if new else self._end
+            last = self._flush(new, after=self._end)
             if last is not None:
                 self._end = last
                 return last, len(trials) - len(new)
-            stored = self._study.get_trials(deepcopy=False)
-            self._taken.update(
-                decode(trial.params)
-                for trial in stored[self._end + 1 :]
-                if trial.state == TrialState.COMPLETE and not self._is_ours(trial)
-            )
-            self._end = len(stored) - 1
+            self._look()
+
+    def _look(self) -> None:
+        """See what the study holds by now."""
+        stored = self._study.get_trials(deepcopy=False)
+        self._taken.update(
+            self._settings.space.decode(trial.params)
+            for trial in stored[self._end + 1 :]
+            if trial.state == TrialState.COMPLETE and not self._is_ours(trial)
+        )
+        self._end = len(stored) - 1
