@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import random
+import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 from processes import N_KILLS, SIZES, at, start
 
 from tftas_optuna import TftasError, search
+from tftas_optuna.errors import UnavailableError
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.progress import SearchProgress
 from tftas_optuna.study.storage import load_study
@@ -126,6 +130,28 @@ def test_a_generation_with_a_gap_is_gone_on_with(
         run(n_trials=16, storage=storage, start=known, callback=stop)
     check_distinct(load_study(storage), small_space, 16 + 8 + 7)
     check_distinct(run(n_trials=16, storage=storage, start=known), small_space, 31 + 16)
+
+
+def test_locks_are_for_every_user_of_the_machine(
+    run: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = os.umask(0o077)
+    try:
+        run(n_trials=2, storage=f"sqlite:///{tmp_path}/study.db")
+    finally:
+        os.umask(before)
+    folder = tmp_path / "tftas-optuna-locks"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o777
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o666}
+
+
+def test_where_no_locks_can_be_made_nothing_is_begun(
+    run: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(UnavailableError, match="no locks can be made in .*; make it writable"):
+        run(n_trials=2, storage=f"sqlite:///{tmp_path}/study.db")
 
 
 def test_two_searches_use_up_a_space_and_end(small_space: AutoFormerSpace, tmp_path: Path) -> None:
