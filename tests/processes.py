@@ -10,8 +10,9 @@ from typing import Any
 
 import optuna
 
-from tftas_optuna import search, spaces
+from tftas_optuna import TftasError, search, spaces
 from tftas_optuna.study.progress import SearchProgress
+from tftas_optuna.study.storage import load_study
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["processes", "trainings", "tftas_optuna.study.loop"])
@@ -26,6 +27,14 @@ def seen(study: optuna.Study) -> list[tuple[object, ...]]:
     return [
         (t.number, t.params, t.values, t.user_attrs, t.system_attrs, t.state) for t in study.trials
     ]
+
+
+def stored(storage: str) -> list[tuple[object, ...]]:
+    """What a storage shows of its study so far."""
+    try:
+        return seen(load_study(storage))
+    except (TftasError, KeyError):
+        return []
 
 
 def at(n_done: int, act: Callable[[], object]) -> Callable[[SearchProgress], None]:

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from processes import N_KILLS, SIZES, at, start
+import sqlalchemy
+from processes import N_KILLS, SIZES, at, start, stored
 
-from tftas_optuna import TftasError, search
+from tftas_optuna import search
+from tftas_optuna.architecture import Architecture
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.progress import SearchProgress
@@ -24,11 +26,11 @@ from tftas_optuna.study.storage import load_study
 Search = Callable[..., optuna.Study]
 
 
-def trials_of(storage: str) -> list[optuna.trial.FrozenTrial]:
-    try:
-        return load_study(storage).trials
-    except (TftasError, KeyError):
-        return []
+@pytest.fixture
+def known(small_space: AutoFormerSpace) -> list[Architecture]:
+    """Architectures that several searches start from."""
+    rng = np.random.default_rng(0)
+    return [small_space.sample(rng) for _ in range(8)]
 
 
 def check_distinct(study: optuna.Study, space: AutoFormerSpace, n_trials: int) -> None:
@@ -61,7 +63,7 @@ def test_two_searches_killed_at_random_double_and_lose_nothing(
         assert all(process.is_alive() for process in processes)
         processes[i].kill()
         processes[i].join()
-        n_before = len(trials_of(storage))
+        n_before = len(stored(storage))
         processes[i] = start(description, 10_000, storage)
     for process in processes:
         process.kill()
@@ -69,16 +71,14 @@ def test_two_searches_killed_at_random_double_and_lose_nothing(
     last = start(description, 20, storage)
     last.join(60)
     assert last.exitcode == 0
-    n_trials = len(trials_of(storage))
+    n_trials = len(stored(storage))
     assert n_trials >= n_before + 20 > 20
     check_distinct(load_study(storage), small_space, n_trials)
 
 
 def test_what_another_search_stores_meanwhile_is_not_stored_again(
-    run: Search, small_space: AutoFormerSpace, storage: str
+    run: Search, small_space: AutoFormerSpace, known: list[Architecture], storage: str
 ) -> None:
-    rng = np.random.default_rng(0)
-    known = [small_space.sample(rng) for _ in range(8)]
     other = at(4, lambda: run(n_trials=12, storage=storage, start=known[2:]))
     last: list[SearchProgress] = []
 
@@ -96,30 +96,25 @@ def test_what_another_search_stores_meanwhile_is_not_stored_again(
 
 
 def test_a_generation_that_another_search_has_stored_as_a_whole(
-    run: Search, small_space: AutoFormerSpace, storage: str
+    run: Search, small_space: AutoFormerSpace, known: list[Architecture], storage: str
 ) -> None:
-    rng = np.random.default_rng(0)
-    known = [small_space.sample(rng) for _ in range(8)]
     other = at(4, lambda: run(n_trials=8, storage=storage, start=known))
     check_distinct(run(n_trials=12, storage=storage, start=known, callback=other), small_space, 20)
     check_distinct(run(n_trials=12, storage=storage, start=known), small_space, 32)
 
 
 def test_what_another_search_stored_before_a_stop_is_not_stored_again(
-    run: Search, small_space: AutoFormerSpace, storage: str
+    run: Search, small_space: AutoFormerSpace, known: list[Architecture], storage: str
 ) -> None:
-    rng = np.random.default_rng(0)
-    known = [small_space.sample(rng) for _ in range(8)]
     other = at(12, lambda: run(n_trials=8, storage=storage, start=known))
     run(n_trials=16, storage=storage, callback=other)
     check_distinct(run(n_trials=8, storage=storage, start=known), small_space, 32)
 
 
 def test_a_generation_with_a_gap_is_gone_on_with(
-    run: Search, small_space: AutoFormerSpace, storage: str
+    run: Search, small_space: AutoFormerSpace, known: list[Architecture], storage: str
 ) -> None:
-    known = [small_space.sample(np.random.default_rng(0))]
-    other = at(12, lambda: run(n_trials=8, storage=storage, start=known))
+    other = at(12, lambda: run(n_trials=8, storage=storage, start=known[:1]))
     run(n_trials=16, storage=storage, callback=other)
 
     def stop(progress: SearchProgress) -> None:
@@ -127,9 +122,26 @@ def test_a_generation_with_a_gap_is_gone_on_with(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(n_trials=16, storage=storage, start=known, callback=stop)
+        run(n_trials=16, storage=storage, start=known[:1], callback=stop)
     check_distinct(load_study(storage), small_space, 16 + 8 + 7)
-    check_distinct(run(n_trials=16, storage=storage, start=known), small_space, 31 + 16)
+    check_distinct(run(n_trials=16, storage=storage, start=known[:1]), small_space, 31 + 16)
+
+
+def test_a_generation_that_is_gone_for_no_reason_is_refused(
+    run: Search, known: list[Architecture], tmp_path: Path
+) -> None:
+    storage = f"sqlite:///{tmp_path}/study.db"
+    other = at(4, lambda: run(n_trials=8, storage=storage, start=known))
+    run(n_trials=16, storage=storage, callback=other)
+    with sqlalchemy.create_engine(storage).begin() as connection:
+        connection.execute(
+            sqlalchemy.text(
+                "UPDATE trial_system_attributes SET value_json = replace(value_json, '[0, 1,',"
+                " '[0, 2,') WHERE key = 'tftas_optuna:place'"
+            )
+        )
+    with pytest.raises(UnavailableError, match="lacks generation 1 of 3; give another --study"):
+        run(n_trials=8, storage=storage)
 
 
 def test_locks_are_for_every_user_of_the_machine(
@@ -169,7 +181,7 @@ def test_the_number_of_a_search_is_free_once_it_is_killed(
     small_space: AutoFormerSpace, storage: str
 ) -> None:
     process = start(small_space.to_dict(), 10_000, storage)
-    while len(trials_of(storage)) < 16:
+    while len(stored(storage)) < 16:
         process.join(0.05)
         assert process.is_alive()
     second = start(small_space.to_dict(), 8, storage)

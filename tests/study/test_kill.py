@@ -5,18 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
-from processes import N_KILLS, seen, start
+from processes import N_KILLS, seen, start, stored
 
-from tftas_optuna import TftasError
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.study.storage import load_study
-
-
-def stored(storage: str) -> list[tuple[object, ...]]:
-    try:
-        return seen(load_study(storage))
-    except (TftasError, KeyError):
-        return []
 
 
 @pytest.mark.slow

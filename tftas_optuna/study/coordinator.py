@@ -144,18 +144,23 @@ class Coordinator:
         for trial in trials:
             self._remember(trial)
         generations, others = self._sort(trials)
-        if not all(generations) and not others:
-            raise UnavailableError(
-                f"study {self._study.study_name!r} lacks generation {generations.index([])} of"
-                f" {len(generations)}; give another --study-name"
-            )
-        began = next((own[0].number for own in generations if own), self._n_at_start)
+        begins = [own[0].number for own in generations if own]
+        began = begins[0] if begins else self._n_at_start
+        n_generations = len(generations)
         partial: list[FrozenTrial] = []
         if generations and len(generations[-1]) < self._population_size:
             partial = generations.pop()
         ends = [began - 1]
-        for own in generations:
-            # Of a generation that others were first to store as a whole, nothing is left.
+        for generation, own in enumerate(generations):
+            if not own:
+                # Only others can have been first to store all of it, since it was proposed.
+                since = ends[generation - 1] if generation else -1
+                until = next(begin for begin in begins if begin > ends[-1])
+                if not any(since < trial.number < until for trial in others):
+                    raise UnavailableError(
+                        f"study {self._study.study_name!r} lacks generation {generation} of"
+                        f" {n_generations}; give another --study-name"
+                    )
             ends.append(own[-1].number if own else ends[-1])
         self._learn([trial for trial in others if trial.number < began])
         for generation, own in enumerate(generations):
