@@ -26,8 +26,8 @@ def compare(job: tuple[str, int, int, str]) -> dict[str, Any]:
     import torch
 
     from tftas_optuna import Scorer, get_space
-    from tftas_optuna.indicators import _engine
-    from tftas_optuna.study.rescore import kendall_tau
+    from tftas_optuna.indicators import engine
+    from tftas_optuna.search.rescore import kendall_tau
 
     torch.set_num_threads(1)
     space = get_space(name)
@@ -52,7 +52,7 @@ def compare(job: tuple[str, int, int, str]) -> dict[str, Any]:
     for precision in ("medium",) if device == "cpu" else ("high", "medium"):
         reduced = Scorer(space, device=device, matmul_precision=precision)
         result[f"matmul {precision}"] = against_exact(reduced.batch(archs))
-    _engine._RANK = 1 << 20  # beyond every matrix: full decompositions
+    engine._RANK = 1 << 20  # beyond every matrix: full decompositions
     whole = Scorer(space, device=device, dtype=torch.float64).batch(archs[:float64])
     result["float64, full SVD"] = against_exact(whole)
     return result

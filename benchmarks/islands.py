@@ -22,13 +22,13 @@ def run(storage: str | None, name: str, seed: int, n_trials: int) -> Any:
     import torch
 
     from tftas_optuna import get_space
-    from tftas_optuna.study import loop
+    from tftas_optuna.search import api
 
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Exact scores of the front are no part of the comparison.
-    loop.rescore_front = lambda *_: None
-    return loop.search(
+    api.rescore_front = lambda *_: None
+    return api.search(
         get_space("autoformer-tiny"),
         n_trials=n_trials,
         storage=storage,
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
     from tftas_optuna import get_space
-    from tftas_optuna.study.storage import load_study
+    from tftas_optuna.storage.opening import load_study
 
     space, context = get_space("autoformer-tiny"), get_context("spawn")
     two, one = [], []

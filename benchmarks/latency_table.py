@@ -25,8 +25,8 @@ from tftas_optuna import get_space, pareto_front, search
 from tftas_optuna.architecture import Architecture
 from tftas_optuna.costs import Target
 from tftas_optuna.costs.latency import RelativeClock, device_name, reference_network
+from tftas_optuna.search.rescore import kendall_tau
 from tftas_optuna.study.front import Candidate
-from tftas_optuna.study.rescore import kendall_tau
 from tftas_optuna.study.settings import StudySettings
 
 

@@ -27,7 +27,7 @@ import torch
 from tftas_optuna import Scorer, get_space
 from tftas_optuna.architecture import PiTArchitecture
 from tftas_optuna.indicators import scorer as scorer_module
-from tftas_optuna.study.rescore import kendall_tau
+from tftas_optuna.search.rescore import kendall_tau
 from tftas_optuna.supernet import SUPERNETS, PiTSupernet
 
 

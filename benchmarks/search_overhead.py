@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tftas_optuna import DSSObjective, get_space, search
-from tftas_optuna.study import executors
-from tftas_optuna.study.progress import SearchProgress
+from tftas_optuna.search import executors
+from tftas_optuna.search.progress import SearchProgress
 
 AT = (500, 1000, 5000, 10_000)
 WINDOW = 500

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from multiprocessing.queues import Queue
     from multiprocessing.synchronize import Barrier
 
-    from tftas_optuna.study.progress import SearchProgress
+    from tftas_optuna.search.progress import SearchProgress
 
 POPULATION = 50
 

@@ -11,11 +11,11 @@ from typing import Any
 import optuna
 
 from tftas_optuna import TftasError, search, spaces
-from tftas_optuna.study.progress import SearchProgress
-from tftas_optuna.study.storage import load_study
+from tftas_optuna.search.progress import SearchProgress
+from tftas_optuna.storage.opening import load_study
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["processes", "trainings", "tftas_optuna.study.loop"])
+CONTEXT.set_forkserver_preload(["processes", "trainings", "tftas_optuna.search.api"])
 
 N_KILLS = int(os.environ.get("TFTAS_TEST_KILLS", "6"))
 
@@ -58,7 +58,7 @@ def start(space: dict[str, Any], n_trials: int, storage: str, **kwargs: Any) -> 
 def _search(space: dict[str, Any], n_trials: int, storage: str, kwargs: dict[str, Any]) -> None:
     import torch
 
-    from tftas_optuna.study import storage as storages
+    from tftas_optuna.storage import opening as storages
 
     torch.set_num_threads(1)
     # A killed search leaves its journal's lock; nobody here is slow enough to wait ten seconds.

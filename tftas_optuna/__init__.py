@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from tftas_optuna.indicators import Scorer, score_model
     from tftas_optuna.models import build_model
     from tftas_optuna.plugins import register_indicator
+    from tftas_optuna.search.api import search
     from tftas_optuna.spaces import SearchSpace, get_space
     from tftas_optuna.study.front import pareto_front
-    from tftas_optuna.study.loop import search
     from tftas_optuna.study.objective import DSSObjective
 
 __all__ = [
@@ -50,11 +50,14 @@ _HOMES = {
     "register_cost": "costs",
     "register_indicator": "plugins",
     "score_model": "indicators",
-    "search": "study.loop",
 }
+# Rooms that are called like their main function: see tftas_optuna._callable.
+_CALLABLE = ("search",)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _CALLABLE:
+        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -30,7 +30,7 @@ from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.network import Network
 from tftas_optuna.retrain.run import retrain
-from tftas_optuna.study.rescore import kendall_tau
+from tftas_optuna.search.rescore import kendall_tau
 
 HERE = Path(__file__).parent
 RECIPE = {"no_aug": True, "warmup_epochs": 2}

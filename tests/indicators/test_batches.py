@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tftas_optuna import Scorer, TftasError, get_space
 from tftas_optuna.architecture import AutoFormerArchitecture
-from tftas_optuna.indicators import _engine
+from tftas_optuna.indicators import engine
 from tftas_optuna.spaces import AutoFormerSpace
 
 FIDELITIES = pytest.mark.parametrize("fidelity", ["exact", "collapsed"])
@@ -19,8 +19,8 @@ FIDELITIES = pytest.mark.parametrize("fidelity", ["exact", "collapsed"])
 
 def several_at_once(scorer: Scorer) -> Scorer:
     """On a CPU exact scores are computed one by one; here they are not."""
-    for engine in scorer._engines:
-        engine.batch_size = 5
+    for each in scorer._eachs:
+        each.batch_size = 5
     return scorer
 
 
@@ -136,7 +136,7 @@ def test_a_rank_that_is_too_low_is_raised(
 ) -> None:
     arch = small_space.largest()
     whole = Scorer(small_space, img_size=64, dtype=torch.float64)(arch)
-    monkeypatch.setattr(_engine, "_RANK", 1)
+    monkeypatch.setattr(engine, "_RANK", 1)
     scorer = Scorer(small_space, img_size=64)
     assert scorer(arch) == pytest.approx(whole, rel=2e-5)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tftas_optuna.indicators import DSS, LayerScore, explain_model
-from tftas_optuna.indicators.dss import layer_score
 from tftas_optuna.indicators.gradient import ProductGradients
+from tftas_optuna.indicators.measures.dss import layer_score
 
 CASES = pytest.mark.parametrize("case", oracle_cases.CASES.values(), ids=oracle_cases.CASES)
 

@@ -27,9 +27,9 @@ from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.network import Network, build_network, candidate_network
 from tftas_optuna.retrain.run import Epoch, retrain
+from tftas_optuna.search.api import search
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.front import pareto_front
-from tftas_optuna.study.loop import search
 from tftas_optuna.study.settings import StudySettings
 
 # Everything that holds a state or draws a number.

@@ -13,7 +13,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from tftas_optuna.study.progress import SearchProgress
+    from tftas_optuna.search.progress import SearchProgress
 
 _PLAIN_SECONDS = 10.0
 

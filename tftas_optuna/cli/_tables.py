@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tftas_optuna.costs import cost_names, get_cost
-from tftas_optuna.study.metrics import short
+from tftas_optuna.metrics.bounds import short
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

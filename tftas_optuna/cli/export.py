@@ -92,8 +92,8 @@ def export(
         raise click.UsageError(f"--weights needs a format that holds them: {', '.join(_NETWORKS)}")
     from tftas_optuna.export import export_candidates
     from tftas_optuna.export.files import check_prefix
+    from tftas_optuna.storage.opening import load_study
     from tftas_optuna.study import front
-    from tftas_optuna.study.storage import load_study
 
     if sum((bool(trials), best, knee)) > 1:
         raise click.UsageError("--trial, --best and --knee exclude each other; give one of them")

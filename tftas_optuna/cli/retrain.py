@@ -236,9 +236,9 @@ def _of_study(
 
     from tftas_optuna.errors import UnavailableError
     from tftas_optuna.retrain.network import candidate_network
+    from tftas_optuna.storage.opening import load_study
     from tftas_optuna.study import front
     from tftas_optuna.study.settings import StudySettings
-    from tftas_optuna.study.storage import load_study
 
     study = load_study(storage, study_name)
     settings = StudySettings.read(study)

@@ -20,7 +20,7 @@ from tftas_optuna.cli._options import (
 from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from tftas_optuna.study.progress import SearchProgress
+    from tftas_optuna.search.progress import SearchProgress
 
 _SHOWN = 20
 
@@ -188,7 +188,7 @@ def run(
         },
         more_bounds,
     )
-    from tftas_optuna.study.loop import search
+    from tftas_optuna.search.api import search
 
     name = study_name or space.name
     title = f"{space.name}, seed {seed}" + (f", {fidelity}" if fidelity != "exact" else "")
@@ -231,7 +231,7 @@ def run(
 
 
 def _say_what_is_kept(storage: str, study_name: str) -> None:
-    from tftas_optuna.study.storage import load_study
+    from tftas_optuna.storage.opening import load_study
 
     try:
         kept = len(load_study(storage, study_name).get_trials(deepcopy=False))
@@ -243,8 +243,8 @@ def _say_what_is_kept(storage: str, study_name: str) -> None:
 def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> None:
     from tftas_optuna.cli import _tables
     from tftas_optuna.export import export_front
+    from tftas_optuna.storage.opening import load_study
     from tftas_optuna.study.front import pareto_front
-    from tftas_optuna.study.storage import load_study
 
     study = load_study(storage, study_name)
     front = pareto_front(study)

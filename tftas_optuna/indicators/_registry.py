@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.dss import DSS
+from tftas_optuna.indicators.measures.dss import DSS
 
 INDICATORS = {"dss": DSS}
 

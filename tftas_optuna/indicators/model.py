@@ -12,17 +12,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators._own import score_network
 from tftas_optuna.indicators._registry import INDICATORS, make_indicator
-from tftas_optuna.indicators.dss import layer_score
+from tftas_optuna.indicators.function import score_network
 from tftas_optuna.indicators.gradient import DenseGradient
+from tftas_optuna.indicators.measures.dss import layer_score
 from tftas_optuna.indicators.structure import Structure, read_structure
 from tftas_optuna.plugins import get_indicator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tftas_optuna.indicators.dss import LayerScore
+    from tftas_optuna.indicators.measures.dss import LayerScore
 
 
 def score_model(
@@ -43,7 +43,7 @@ def score_model(
             ``get_classifier()`` or ``head`` for its classifier.
         indicator: Name of the indicator: ``"dss"``, or one of your own.
         img_size: Height and width of the all-ones input, in pixels; by default the model's own.
-        head_weight: Factor of the classifier; see :class:`tftas_optuna.indicators.dss.DSS`.
+        head_weight: Factor of the classifier; see :class:`tftas_optuna.indicators.DSS`.
 
     Raises:
         TftasError: The indicator does not exist, or the model cannot be scored: it has no

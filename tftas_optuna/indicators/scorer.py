@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators._engine import FIDELITIES, Engine, MatmulPrecision
-from tftas_optuna.indicators._own import OwnEngine
 from tftas_optuna.indicators._registry import INDICATORS, make_indicator
 from tftas_optuna.indicators.device import resolve_device
+from tftas_optuna.indicators.engine import FIDELITIES, Engine, MatmulPrecision
+from tftas_optuna.indicators.function import OwnEngine
 from tftas_optuna.plugins import get_indicator
 from tftas_optuna.supernet import SUPERNETS
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.indicators.dss import LayerScore
+    from tftas_optuna.indicators.measures.dss import LayerScore
     from tftas_optuna.spaces import SearchSpace
 
 _AT_ONCE = {
@@ -50,7 +50,7 @@ class Scorer:
         device: ``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         img_size: Height and width of the all-ones input, in pixels; the space's own by default.
         num_classes: Outputs of the classifier; the space's own by default.
-        head_weight: Factor of the classifier; see :class:`tftas_optuna.indicators.dss.DSS`.
+        head_weight: Factor of the classifier; see :class:`tftas_optuna.indicators.DSS`.
         dtype: Floating-point type of the passes.
         matmul_precision: Precision of float32 matrix products, as in
             ``torch.set_float32_matmul_precision``; below ``"highest"`` ranks change slightly.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from tftas_optuna.indicators._engine import FIDELITIES
 from tftas_optuna.indicators.device import one_thread, resolve_device
+from tftas_optuna.indicators.engine import FIDELITIES
 from tftas_optuna.indicators.scorer import Scorer
 
 if TYPE_CHECKING:

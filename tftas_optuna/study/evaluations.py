@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, NamedTuple
 
-from tftas_optuna.study.metrics import violations
+from tftas_optuna.metrics.bounds import violations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

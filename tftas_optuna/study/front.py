@@ -12,8 +12,8 @@ from optuna.study import StudyDirection
 
 from tftas_optuna.costs import cost_names
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.metrics.bounds import COSTS, CostName, direction_of, short
 from tftas_optuna.study.accuracy import accuracies
-from tftas_optuna.study.metrics import COSTS, CostName, direction_of, short
 from tftas_optuna.study.settings import StudySettings, architecture_of
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from optuna.trial import Trial
 
 from tftas_optuna.indicators import Scorer
+from tftas_optuna.metrics.bounds import check_bounds, check_metrics
 from tftas_optuna.study.evaluations import Evaluation, Evaluations
-from tftas_optuna.study.metrics import check_bounds, check_metrics
 from tftas_optuna.study.settings import StudySettings, deployment_for
 
 if TYPE_CHECKING:
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.metrics.bounds import CostName
     from tftas_optuna.plugins import Direction
     from tftas_optuna.spaces import SearchSpace
-    from tftas_optuna.study.metrics import CostName
 
 
 class DSSObjective:

@@ -12,8 +12,7 @@ from optuna.exceptions import ExperimentalWarning
 
 from tftas_optuna.costs import Target, cost_names, get_cost
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.spaces import SearchSpace, space_from_dict
-from tftas_optuna.study.metrics import (
+from tftas_optuna.metrics.bounds import (
     COSTS,
     Bounds,
     CostName,
@@ -21,6 +20,7 @@ from tftas_optuna.study.metrics import (
     direction_of,
     violations,
 )
+from tftas_optuna.spaces import SearchSpace, space_from_dict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,9 +9,9 @@ import pytest
 from processes import seen, start
 
 from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.search import executors
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.study import executors
-from tftas_optuna.study.storage import load_study
+from tftas_optuna.storage.opening import load_study
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def test_processes_that_are_lost_again_and_again_are_an_error(
         return made[-1]
 
     place = executors.Workforce("2 workers", make, 4)
-    monkeypatch.setattr("tftas_optuna.study.loop.worker_processes", lambda *_: place)
+    monkeypatch.setattr("tftas_optuna.search.api.worker_processes", lambda *_: place)
     with pytest.raises(UnavailableError, match="2 workers: processes were lost 3 times in a row"):
         run(workers=2)
     assert len(made) == 3

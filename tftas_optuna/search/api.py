@@ -13,24 +13,24 @@ from optuna.exceptions import DuplicatedStudyError
 from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators.scorer import check_fidelity
 from tftas_optuna.indicators.task import ScoringTask
-from tftas_optuna.study.coordinator import Coordinator
-from tftas_optuna.study.executors import (
+from tftas_optuna.metrics.bounds import check_bounds, check_metrics
+from tftas_optuna.samplers import make_sampler, own_population_size, sampler_name
+from tftas_optuna.search.coordinator import Coordinator
+from tftas_optuna.search.executors import (
     ScoringPool,
     Workforce,
     dask_cluster,
     this_process,
     worker_processes,
 )
-from tftas_optuna.study.flush import make_flush
-from tftas_optuna.study.islands import claim_island
-from tftas_optuna.study.metrics import check_bounds, check_metrics
-from tftas_optuna.study.progress import SearchProgress
-from tftas_optuna.study.proposals import Proposer
-from tftas_optuna.study.rescore import rescore_front
-from tftas_optuna.study.rescue import merge_rescued
-from tftas_optuna.study.samplers import make_sampler, own_population_size, sampler_name
+from tftas_optuna.search.progress import SearchProgress
+from tftas_optuna.search.proposals import Proposer
+from tftas_optuna.search.rescore import rescore_front
+from tftas_optuna.storage.appending import make_flush
+from tftas_optuna.storage.islands import claim_island
+from tftas_optuna.storage.opening import open_storage, storage_file, storage_name
+from tftas_optuna.storage.rescue import merge_rescued
 from tftas_optuna.study.settings import StudySettings, deployment_for
-from tftas_optuna.study.storage import open_storage, storage_file, storage_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.metrics.bounds import CostName
     from tftas_optuna.spaces import SearchSpace
-    from tftas_optuna.study.metrics import CostName
 
 
 def search(
@@ -84,7 +84,7 @@ def search(
     Args:
         space: The search space.
         n_trials: Trials to add.
-        storage: An Optuna storage, or one as :func:`tftas_optuna.study.storage.open_storage`
+        storage: An Optuna storage, or one as :func:`tftas_optuna.storage.opening.open_storage`
             takes it; None for memory.
         study_name: Name of the study; by default the space's.
         metrics: Objectives: ``"dss"``, names of costs (see :mod:`tftas_optuna.costs`) and of
@@ -98,7 +98,7 @@ def search(
         n_seeds: Supernets to average over.
         start: Architectures to try first; they join the population.
         fidelity: How the indicator is computed; see :class:`tftas_optuna.Scorer`. A collapsed
-            search re-scores its final front exactly, see :mod:`tftas_optuna.study.rescore`.
+            search re-scores its final front exactly, see :mod:`tftas_optuna.search.rescore`.
         device: Where it is computed.
         img_size: Height and width of the input, in pixels; the space's own by default.
         num_classes: Outputs of the classifier; the space's own by default.

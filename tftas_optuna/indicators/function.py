@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.indicators.dss import LayerScore
+    from tftas_optuna.indicators.measures.dss import LayerScore
     from tftas_optuna.plugins import Indicator
     from tftas_optuna.supernet import Supernet
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from tftas_optuna.errors import TftasError
 from tftas_optuna.models import PiT
 from tftas_optuna.supernet._base import Supernet
-from tftas_optuna.supernet.patches import PatchClasses, Patches, PatchGrid
-from tftas_optuna.supernet.pit_pass import CentredLinear, PiTPass
+from tftas_optuna.supernet.pit.passes import CentredLinear, PiTPass
+from tftas_optuna.supernet.pit.patches import PatchClasses, Patches, PatchGrid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

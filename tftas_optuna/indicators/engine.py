@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.dss import layer_score
 from tftas_optuna.indicators.gradient import CollapsedGradients, Gradients, ProductGradients
+from tftas_optuna.indicators.measures.dss import layer_score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.indicators.dss import DSS, LayerScore, LayerTerms
+    from tftas_optuna.indicators.measures.dss import DSS, LayerScore, LayerTerms
     from tftas_optuna.supernet import LinearTrace, Supernet
 
 MatmulPrecision = Literal["highest", "high", "medium"]

@@ -6,8 +6,8 @@ import optuna
 import pytest
 
 from tftas_optuna import Scorer, pareto_front, search
+from tftas_optuna.search.rescore import kendall_tau
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.study.rescore import kendall_tau
 
 
 def run(space: AutoFormerSpace, **kwargs: object) -> optuna.Study:

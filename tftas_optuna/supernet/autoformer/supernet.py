@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.supernet._base import Supernet
-from tftas_optuna.supernet.autoformer_pass import AutoFormerPass, BlockWeights
+from tftas_optuna.supernet.autoformer.passes import AutoFormerPass, BlockWeights
+from tftas_optuna.supernet.autoformer.positions import CollapsedPositions, GridPositions, Positions
 from tftas_optuna.supernet.linear import AbsoluteLinear
-from tftas_optuna.supernet.positions import CollapsedPositions, GridPositions, Positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -11,8 +11,8 @@ import sqlalchemy
 from processes import seen
 
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.study import flush
-from tftas_optuna.study.storage import open_storage
+from tftas_optuna.storage import appending
+from tftas_optuna.storage.opening import open_storage
 
 
 def trials(space: AutoFormerSpace, run: object) -> list[optuna.trial.FrozenTrial]:
@@ -25,11 +25,11 @@ def fill(url: str, name: str, written: list[optuna.trial.FrozenTrial], bulk: boo
         storage=storage, study_name=name, directions=["maximize", "minimize"]
     )
     write = (
-        flush.make_flush(study, storage, None)
+        appending.make_flush(study, storage, None)
         if bulk
-        else flush._OptunaFlush(study, nullcontext())
+        else appending._OptunaFlush(study, nullcontext())
     )
-    assert isinstance(write, flush._BulkFlush) == bulk
+    assert isinstance(write, appending._BulkFlush) == bulk
     assert write(written[:5]) == 4
     assert write(written[5:]) == 11
     return optuna.load_study(study_name=name, storage=open_storage(url, create=False))
@@ -63,7 +63,7 @@ def test_behind_a_trial_that_is_not_the_last_nothing_is_written(
     written = trials(small_space, run)
     opened = open_storage(storage, create=True)
     study = optuna.create_study(storage=opened, directions=["maximize", "minimize"])
-    write = flush.make_flush(study, opened, None)
+    write = appending.make_flush(study, opened, None)
     assert write(written[:5], after=-1) == 4
     assert write(written[5:], after=3) is None
     assert len(study.trials) == 5
@@ -84,7 +84,7 @@ def test_a_generation_is_stored_as_a_whole_or_not_at_all(
             )
         )
     with pytest.raises(sqlalchemy.exc.SQLAlchemyError, match="no more"):
-        flush.make_flush(study, storage, None)(written)
+        appending.make_flush(study, storage, None)(written)
     assert study.trials == []
 
 
@@ -97,4 +97,4 @@ def test_tables_of_another_make_are_left_to_optuna(
             sqlalchemy.text("ALTER TABLE trials ADD COLUMN owner TEXT NOT NULL DEFAULT ''")
         )
     study = optuna.create_study(storage=storage, directions=["maximize", "minimize"])
-    assert not isinstance(flush.make_flush(study, storage, None), flush._BulkFlush)
+    assert not isinstance(appending.make_flush(study, storage, None), appending._BulkFlush)

@@ -15,7 +15,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.study.locks import digest, file_lock
+from tftas_optuna.storage.locks import digest, file_lock
 
 if TYPE_CHECKING:
     from pathlib import Path

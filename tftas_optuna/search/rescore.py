@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
-    from tftas_optuna.study.executors import ScoringPool
+    from tftas_optuna.search.executors import ScoringPool
 
 
 def rescore_front(study: Study, pool: ScoringPool) -> None:

@@ -11,11 +11,11 @@ import optuna
 from optuna.trial import TrialState
 
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.search.progress import RunningFront, SearchProgress
+from tftas_optuna.storage.writer import TrialWriter
 from tftas_optuna.study.evaluations import Evaluations
 from tftas_optuna.study.front import as_candidate
 from tftas_optuna.study.place import PLACE_KEY, Place, place_of
-from tftas_optuna.study.progress import RunningFront, SearchProgress
-from tftas_optuna.study.writer import TrialWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.study.executors import ScoringPool
-    from tftas_optuna.study.flush import Flush
-    from tftas_optuna.study.islands import Claim
-    from tftas_optuna.study.proposals import Proposal, Proposer
+    from tftas_optuna.search.executors import ScoringPool
+    from tftas_optuna.search.proposals import Proposal, Proposer
+    from tftas_optuna.storage.appending import Flush
+    from tftas_optuna.storage.islands import Claim
     from tftas_optuna.study.settings import StudySettings
 
 # A front whose hypervolume grows by less than this has stalled.

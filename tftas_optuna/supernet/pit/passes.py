@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tftas_optuna.architecture import PiTArchitecture
-    from tftas_optuna.supernet.patches import Patches
+    from tftas_optuna.supernet.pit.patches import Patches
     from tftas_optuna.supernet.trace import Role
 
 LAYER_NORM_EPS = 1e-6

@@ -12,7 +12,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from tftas_optuna.study.locks import file_lock
+from tftas_optuna.storage.locks import file_lock
 from tftas_optuna.study.place import place_of
 
 if TYPE_CHECKING:

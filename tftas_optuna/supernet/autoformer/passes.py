@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from tftas_optuna.models.autoformer import LAYER_NORM_EPS
-from tftas_optuna.supernet.attention import Attention, HeadGroup
+from tftas_optuna.supernet.autoformer.attention import Attention, HeadGroup
 from tftas_optuna.supernet.trace import LinearTrace
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tftas_optuna.architecture import AutoFormerArchitecture
+    from tftas_optuna.supernet.autoformer.positions import Positions
     from tftas_optuna.supernet.linear import AbsoluteLinear
-    from tftas_optuna.supernet.positions import Positions
 
 
 class BlockWeights(NamedTuple):

@@ -10,8 +10,8 @@ import optuna
 from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.trial import TrialState
 
+from tftas_optuna.samplers import generation_seeds, make_sampler
 from tftas_optuna.study.place import REPEAT_KEY
-from tftas_optuna.study.samplers import generation_seeds, make_sampler
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence

@@ -9,8 +9,8 @@ import pytest
 from processes import SIZES
 
 from tftas_optuna import TftasError, pareto_front, search
+from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.study.progress import SearchProgress
 
 Search = Callable[..., optuna.Study]
 

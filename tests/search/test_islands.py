@@ -19,9 +19,9 @@ from processes import N_KILLS, SIZES, at, start, stored
 from tftas_optuna import search
 from tftas_optuna.architecture import Architecture
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.study.progress import SearchProgress
-from tftas_optuna.study.storage import load_study
+from tftas_optuna.storage.opening import load_study
 
 Search = Callable[..., optuna.Study]
 

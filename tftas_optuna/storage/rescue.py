@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.study.flush import stored_places
+from tftas_optuna.storage.appending import stored_places
 from tftas_optuna.study.place import is_repeat, place_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-    from tftas_optuna.study.flush import Flush
+    from tftas_optuna.storage.appending import Flush
     from tftas_optuna.study.settings import StudySettings
 
 _LOG = logging.getLogger("tftas_optuna")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from optuna.trial import TrialState
 
 from tftas_optuna.errors import TftasError, UnavailableError
-from tftas_optuna.study.flush import stored_number, stored_places
+from tftas_optuna.storage.appending import stored_number, stored_places
+from tftas_optuna.storage.opening import reason
+from tftas_optuna.storage.rescue import rescue
 from tftas_optuna.study.place import is_repeat, place_of
-from tftas_optuna.study.rescue import rescue
-from tftas_optuna.study.storage import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.study.flush import Flush
-    from tftas_optuna.study.islands import Claim
+    from tftas_optuna.storage.appending import Flush
+    from tftas_optuna.storage.islands import Claim
     from tftas_optuna.study.settings import StudySettings
 
 _LOG = logging.getLogger("tftas_optuna")
@@ -40,7 +40,7 @@ class TrialWriter:
     is stored.
 
     A storage that fails is tried again with growing pauses. When it stays away the trials that
-    it lacks are saved to a local journal file; see :mod:`tftas_optuna.study.rescue`.
+    it lacks are saved to a local journal file; see :mod:`tftas_optuna.storage.rescue`.
 
     Args:
         study: The study.

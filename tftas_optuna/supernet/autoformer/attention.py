@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tftas_optuna.supernet.positions import Positions
+    from tftas_optuna.supernet.autoformer.positions import Positions
 
 
 class HeadGroup(NamedTuple):

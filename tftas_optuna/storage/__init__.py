@@ -1,0 +1,1 @@
+"""Storages: opened, appended to, locked between searches, and waited for."""

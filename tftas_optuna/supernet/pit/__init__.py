@@ -1,0 +1,5 @@
+"""The PiT supernet: its weights, and the pass through its slices."""
+
+from tftas_optuna.supernet.pit.supernet import PiTSupernet
+
+__all__ = ["PiTSupernet"]
