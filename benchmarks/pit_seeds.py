@@ -15,6 +15,7 @@ networks with weights of their own (for ``alone``, of the other seeds).
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import json
 import zlib
@@ -26,9 +27,10 @@ import torch
 
 from tftas_optuna import Scorer, get_space
 from tftas_optuna.architecture import PiTArchitecture
+from tftas_optuna.families import get_family, register_family
 from tftas_optuna.indicators import scorer as scorer_module
 from tftas_optuna.search.rescore import kendall_tau
-from tftas_optuna.supernet import SUPERNETS, PiTSupernet
+from tftas_optuna.supernet import PiTSupernet
 
 
 class Unscaled(PiTSupernet):
@@ -71,7 +73,9 @@ def main() -> None:
         archs[space.sample(rng)] = None  # type: ignore[index]
     scores = {}
     for kind, supernet in KINDS.items():
-        SUPERNETS["pit"] = supernet
+        register_family(
+            dataclasses.replace(get_family("pit"), supernet_class=supernet), replace=True
+        )
         rows = []
         for seed in range(options.seeds):
             scorer = Scorer(space, fidelity=options.fidelity, seed=seed)

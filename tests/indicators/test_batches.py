@@ -19,7 +19,7 @@ FIDELITIES = pytest.mark.parametrize("fidelity", ["exact", "collapsed"])
 
 def several_at_once(scorer: Scorer) -> Scorer:
     """On a CPU exact scores are computed one by one; here they are not."""
-    for each in scorer._eachs:
+    for each in scorer._engines:
         each.batch_size = 5
     return scorer
 

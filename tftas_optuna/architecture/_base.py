@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from tftas_optuna.architecture.checks import shown
 from tftas_optuna.errors import TftasError
+from tftas_optuna.families import family_names, get_family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,12 +33,8 @@ class Costs(NamedTuple):
 class Architecture(ABC):
     """A candidate network: immutable, hashable, equal when it builds the same network."""
 
-    families: ClassVar[dict[str, type[Architecture]]] = {}
     family: ClassVar[str]
     retrain_keys: ClassVar[dict[str, str]]
-
-    def __init_subclass__(cls) -> None:
-        Architecture.families[cls.family] = cls
 
     @property
     def n_params(self) -> int:
@@ -115,16 +112,15 @@ class Architecture(ABC):
             return _from_retrain(data["RETRAIN"])
         fields = dict(data)
         family = fields.pop("family", None)
-        families = Architecture.families
-        if not isinstance(family, str) or family not in families:
+        if not isinstance(family, str) or family not in family_names():
             raise TftasError(
-                f"unknown architecture family {shown(family)}; known: {', '.join(families)}"
+                f"unknown architecture family {shown(family)}; known: {', '.join(family_names())}"
             )
-        return families[family]._from_fields(fields)
+        return get_family(family).architecture._from_fields(fields)
 
 
 def _from_retrain(section: Any) -> Architecture:
-    families = Architecture.families.values()
+    families = [get_family(name).architecture for name in family_names()]
     for family in families:
         if isinstance(section, dict) and section.keys() >= set(family.retrain_keys.values()):
             return family._from_retrain(section)

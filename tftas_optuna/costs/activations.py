@@ -12,20 +12,20 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from tftas_optuna.costs._blocks import BLOCKS
 from tftas_optuna.costs._registry import counted
 from tftas_optuna.costs._trace import trace_forward
+from tftas_optuna.families import get_family
 
 if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.costs._blocks import Kind
     from tftas_optuna.costs._registry import Target
+    from tftas_optuna.costs.blocks import Kind
 
 
 def activations(arch: Architecture, target: Target) -> int:
     """Count the activations of one image."""
     target = dataclasses.replace(target, batch_size=1, device="cpu", threads=None)
-    blocks = BLOCKS.get(arch.family)
+    blocks = get_family(arch.family).blocks
     if blocks is None:
         return trace_forward(arch, target).activations
 

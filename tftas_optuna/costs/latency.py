@@ -22,17 +22,18 @@ from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna.costs._blocks import BLOCKS, Kind
 from tftas_optuna.costs._network import empty_model
 from tftas_optuna.costs._registry import Cost
+from tftas_optuna.costs.blocks import Kind
 from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.families import get_family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.costs._blocks import Blocks
     from tftas_optuna.costs._registry import Meter, Target
+    from tftas_optuna.costs.blocks import Blocks
     from tftas_optuna.spaces import SearchSpace
 
 _LOG = logging.getLogger("tftas_optuna")
@@ -111,7 +112,9 @@ class RelativeClock:
 
 def reference_network(space: SearchSpace) -> Architecture:
     """Choose the network that others of a space are measured by."""
-    blocks = BLOCKS[space.family]
+    blocks = get_family(space.family).blocks
+    if blocks is None:
+        raise TftasError(f"networks of family {space.family} do not fall into blocks")
     kinds = blocks.every_kind(space)
     return blocks.uniform(space.supernet, kinds[len(kinds) // 2], _DEPTHS[0])
 
@@ -214,7 +217,7 @@ class DirectMeter:
 
 
 def _open(space: SearchSpace, target: Target, record: Mapping[str, Any] | None) -> Meter:
-    blocks = BLOCKS.get(space.family)
+    blocks = get_family(space.family).blocks
     return DirectMeter(target) if blocks is None else TableMeter(space, target, blocks, record)
 
 

@@ -12,21 +12,21 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from tftas_optuna.costs._blocks import BLOCKS
 from tftas_optuna.costs._registry import counted
 from tftas_optuna.costs._trace import trace_forward
+from tftas_optuna.families import get_family
 
 if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.costs._blocks import Kind
     from tftas_optuna.costs._registry import Target
     from tftas_optuna.costs._trace import Trace
+    from tftas_optuna.costs.blocks import Kind
 
 
 def peak_memory(arch: Architecture, target: Target) -> int:
     """Count the bytes of a forward pass of ``target.batch_size`` images."""
     target = dataclasses.replace(target, device="cpu", threads=None)
-    blocks = BLOCKS.get(arch.family)
+    blocks = get_family(arch.family).blocks
     if blocks is None:
         whole = trace_forward(arch, target)
         return whole.weight_bytes + whole.peak_bytes

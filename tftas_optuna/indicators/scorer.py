@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tftas_optuna.errors import TftasError
+from tftas_optuna.families import get_family
 from tftas_optuna.indicators._registry import INDICATORS, make_indicator
 from tftas_optuna.indicators.device import resolve_device
 from tftas_optuna.indicators.engine import FIDELITIES, Engine, MatmulPrecision
 from tftas_optuna.indicators.function import OwnEngine
 from tftas_optuna.plugins import get_indicator
-from tftas_optuna.supernet import SUPERNETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,7 +101,7 @@ class Scorer:
         own = None if indicator in INDICATORS else get_indicator(indicator)
         self._engines: list[Engine | OwnEngine] = []
         for offset in range(n_seeds):
-            supernet = SUPERNETS[space.family](
+            supernet = get_family(space.family).supernet(
                 space.supernet,
                 seed=seed + offset,
                 img_size=self.img_size,

@@ -13,10 +13,10 @@ from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, NamedTuple
 
+from tftas_optuna.families import get_family
 from tftas_optuna.indicators.device import one_thread, resolve_device
 from tftas_optuna.indicators.scorer import Scorer, most_at_once
 from tftas_optuna.spaces import space_from_dict
-from tftas_optuna.supernet import SUPERNETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +83,7 @@ def divide(
     family = json.loads(task.space)["family"]
     return [
         [archs[i] for i in group[start : start + limit]]
-        for group in SUPERNETS[family].groups(archs)
+        for group in get_family(family).supernet.groups(archs)
         for start in range(0, len(group), limit)
     ]
 

@@ -17,10 +17,9 @@ from torch import nn
 
 from tftas_optuna.architecture import Architecture, read_architecture
 from tftas_optuna.errors import TftasError
+from tftas_optuna.families import get_family
 from tftas_optuna.models.autoformer import AutoFormer
 from tftas_optuna.models.pit import PiT
-
-NETWORKS: dict[str, type[nn.Module]] = {"autoformer": AutoFormer, "pit": PiT}
 
 _COMMON: dict[str, Any] = {
     "num_classes": 1000,
@@ -69,7 +68,7 @@ def build_model(
     Returns:
         A module that maps (batch, in_chans, img_size, img_size) to (batch, num_classes).
     """
-    return NETWORKS[arch.family](
+    return get_family(arch.family).network(
         arch,
         num_classes=num_classes,
         img_size=img_size,
@@ -153,7 +152,7 @@ def _create(
     # timm derives transforms from this entry: let it speak of the model that is built.
     overlay = {"input_size": (kwargs.get("in_chans", 3), height, width)}
     return build_model_with_cfg(
-        NETWORKS[family],
+        get_family(family).network,
         name,
         pretrained,
         pretrained_cfg_overlay={**overlay, **kwargs.pop("pretrained_cfg_overlay", {})},

@@ -17,8 +17,8 @@ import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.files import check_prefix
+from tftas_optuna.families import get_family
 from tftas_optuna.spaces import published_architectures, space_from_dict
-from tftas_optuna.supernet import SUPERNETS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -244,7 +244,7 @@ def _supernet_slices(network: Network, num_classes: int) -> dict[str, Tensor]:
         raise UnavailableError(
             f"{network.label}: its search section is damaged ({error})"
         ) from error
-    supernet = SUPERNETS[space.family](
+    supernet = get_family(space.family).supernet(
         space.supernet,
         seed=seed,
         img_size=network.img_size or 224,

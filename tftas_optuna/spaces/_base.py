@@ -40,6 +40,15 @@ class SearchSpace(ABC):
     in_chans: int
     num_classes: int
 
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, data: dict[str, Any]) -> SearchSpace:
+        """Read a space from plain data; see :meth:`to_dict`.
+
+        Raises:
+            TftasError: The data describes no space of this family; says what is wrong.
+        """
+
     @abstractmethod
     def distributions(self) -> dict[str, CategoricalDistribution]:
         """Give every Optuna parameter of the space, the same in every trial."""

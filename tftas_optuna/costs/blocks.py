@@ -63,6 +63,3 @@ class AutoFormerBlocks:
             num_heads=(kind.num_heads,) * depth,
             mlp_ratio=(kind.mlp_ratio,) * depth,
         )
-
-
-BLOCKS: dict[str, Blocks] = {"autoformer": AutoFormerBlocks()}  # type: ignore[dict-item]

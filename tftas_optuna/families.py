@@ -1,0 +1,185 @@
+"""The one table of families: what a kind of network brings, loaded when it is first used.
+
+A family is a name with a space, an architecture, a network and a supernet. The built-in ones stand
+at the end of this file; others are added by :func:`register_family`, or by an installed package
+through an entry point in the group ``tftas_optuna.families`` whose object is a :class:`Family`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from functools import cached_property, lru_cache
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, cast
+
+from tftas_optuna.errors import TftasError, UnavailableError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.costs.blocks import Blocks
+    from tftas_optuna.spaces import SearchSpace
+    from tftas_optuna.supernet import Supernet
+
+FAMILIES_GROUP = "tftas_optuna.families"
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """The parts of one family, each a class or where to find it, as ``"package.module:Name"``.
+
+    Attributes:
+        name: What spaces and files call it, in lower case.
+        architecture_class: Subclass of :class:`tftas_optuna.Architecture`.
+        space_class: Subclass of :class:`tftas_optuna.spaces.SearchSpace`.
+        network_class: ``torch.nn.Module``, made as ``network(architecture, num_classes=...,
+            img_size=..., in_chans=..., drop_path_rate=...)``.
+        supernet_class: Subclass of :class:`tftas_optuna.supernet.Supernet`.
+        blocks_class: How networks fall into blocks whose costs add up, see
+            :class:`tftas_optuna.costs.blocks.Blocks`; None where they do not, and costs are
+            then taken network by network.
+    """
+
+    name: str
+    architecture_class: type[Architecture] | str
+    space_class: type[SearchSpace] | str
+    network_class: type[nn.Module] | str
+    supernet_class: type[Supernet] | str
+    blocks_class: type[Blocks] | str | None = None
+
+    @cached_property
+    def architecture(self) -> type[Architecture]:
+        """The class of its architectures."""
+        return cast("type[Architecture]", self._load("architecture_class"))
+
+    @cached_property
+    def space(self) -> type[SearchSpace]:
+        """The class of its search spaces."""
+        return cast("type[SearchSpace]", self._load("space_class"))
+
+    @cached_property
+    def network(self) -> type[nn.Module]:
+        """The class of its stand-alone networks."""
+        return cast("type[nn.Module]", self._load("network_class"))
+
+    @cached_property
+    def supernet(self) -> type[Supernet]:
+        """The class of its shared weights."""
+        return cast("type[Supernet]", self._load("supernet_class"))
+
+    @cached_property
+    def blocks(self) -> Blocks | None:
+        """How its networks fall into blocks; None where they do not."""
+        return None if self.blocks_class is None else cast("Blocks", self._load("blocks_class")())
+
+    def _load(self, part: str) -> Any:
+        found = getattr(self, part)
+        if not isinstance(found, str):
+            return found
+        module, _, name = found.partition(":")
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise UnavailableError(
+                f"family {self.name!r}: its {part.removesuffix('_class')} cannot be loaded from"
+                f" {found} ({error})"
+            ) from error
+
+
+def register_family(family: Family, *, replace: bool = False) -> Family:
+    """Add a family to the table, for this process.
+
+    An installed package does the same without any call by an entry point in the group
+    ``tftas_optuna.families``. Where a search scores in several processes, each has to know the
+    family: register it at the top of the script, or install it.
+
+    Args:
+        family: Its parts.
+        replace: Whether to take the place of a family of the same name.
+
+    Returns:
+        The family.
+
+    Raises:
+        TftasError: The name is taken or no plain name.
+    """
+    if not (family.name.isidentifier() and family.name == family.name.lower()):
+        raise TftasError(
+            f"family name {family.name!r} is not allowed; give lower-case letters, digits and"
+            " underscores"
+        )
+    if family.name in family_names() and not replace:
+        raise TftasError(
+            f"family {family.name!r} exists already; give another name or replace=True"
+        )
+    _REGISTERED[family.name] = family
+    return family
+
+
+def get_family(name: str) -> Family:
+    """Look a family up.
+
+    Raises:
+        TftasError: There is none of that name.
+        UnavailableError: It belongs to an installed package that cannot be loaded.
+    """
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    if name in _BUILT_IN:
+        return _BUILT_IN[name]
+    if name in _installed():
+        return _load_entry_point(_installed()[name])
+    raise TftasError(f"unknown family {name!r}; known: {', '.join(family_names())}")
+
+
+def family_names() -> list[str]:
+    """List all families: built-in ones first, then registered and installed ones."""
+    return list(dict.fromkeys([*_BUILT_IN, *_REGISTERED, *_installed()]))
+
+
+@lru_cache(maxsize=1)
+def _installed() -> dict[str, metadata.EntryPoint]:
+    return {entry.name: entry for entry in metadata.entry_points(group=FAMILIES_GROUP)}
+
+
+@lru_cache(maxsize=64)
+def _load_entry_point(entry: metadata.EntryPoint) -> Family:
+    try:
+        family = entry.load()
+    except Exception as error:
+        raise UnavailableError(
+            f"family {entry.name!r} cannot be loaded from {entry.value} of an installed package:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(family, Family) or family.name != entry.name:
+        raise UnavailableError(
+            f"family {entry.name!r}: {entry.value} of an installed package is no Family of that"
+            " name"
+        )
+    return family
+
+
+_REGISTERED: dict[str, Family] = {}
+
+_BUILT_IN = {
+    family.name: family
+    for family in (
+        Family(
+            "autoformer",
+            "tftas_optuna.architecture:AutoFormerArchitecture",
+            "tftas_optuna.spaces:AutoFormerSpace",
+            "tftas_optuna.models:AutoFormer",
+            "tftas_optuna.supernet:AutoFormerSupernet",
+            "tftas_optuna.costs.blocks:AutoFormerBlocks",
+        ),
+        Family(
+            "pit",
+            "tftas_optuna.architecture:PiTArchitecture",
+            "tftas_optuna.spaces:PiTSpace",
+            "tftas_optuna.models:PiT",
+            "tftas_optuna.supernet:PiTSupernet",
+        ),
+    )
+}
