@@ -25,7 +25,7 @@ from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tftas_optuna.errors import TftasError, UnavailableError
-from tftas_optuna.indicators.device import gpu_names
+from tftas_optuna.devices import gpu_names
 from tftas_optuna.indicators.task import ScoringTask, divide, score, visit
 
 if TYPE_CHECKING:
