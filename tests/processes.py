@@ -12,7 +12,7 @@ import optuna
 
 from tftas_optuna import TftasError, search, spaces
 from tftas_optuna.search.progress import SearchProgress
-from tftas_optuna.storage.opening import load_study
+from tftas_optuna.storage import load_study
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["processes", "trainings", "tftas_optuna.search.api"])
@@ -58,11 +58,11 @@ def start(space: dict[str, Any], n_trials: int, storage: str, **kwargs: Any) -> 
 def _search(space: dict[str, Any], n_trials: int, storage: str, kwargs: dict[str, Any]) -> None:
     import torch
 
-    from tftas_optuna.storage import opening as storages
+    from tftas_optuna.storage import journal
 
     torch.set_num_threads(1)
     # A killed search leaves its journal's lock; nobody here is slow enough to wait ten seconds.
-    storages._LOCK_SECONDS = 1
+    journal._LOCK_SECONDS = 1
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search(
         spaces.space_from_dict(space), n_trials=n_trials, storage=storage, **{**SIZES, **kwargs}

@@ -21,7 +21,7 @@ from tftas_optuna.architecture import Architecture
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.storage.opening import load_study
+from tftas_optuna.storage import load_study
 
 Search = Callable[..., optuna.Study]
 

@@ -12,7 +12,7 @@ from processes import CONTEXT
 
 from tftas_optuna import TftasError, search
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.storage.opening import load_study, open_storage
+from tftas_optuna.storage import load_study, open_storage
 
 
 def run(space: AutoFormerSpace, storage: str, n_trials: int = 6) -> optuna.Study:
