@@ -7,8 +7,10 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 
 import optuna
@@ -35,39 +37,47 @@ def shared() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def compete(storage: str | BaseStorage) -> None:
+@pytest.fixture
+def compete(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | BaseStorage], None]:
     """Append from two sides at once, again and again, always behind the last trial."""
-    for _ in range(2):
-        # The tables are made once, before anybody competes.
-        opened = open_storage(storage, create=True)
-    optuna.create_study(storage=opened, study_name="s", directions=["minimize"])
-    opened_twice = [open_storage(storage, create=True) for _ in range(2)]
-    studies = [optuna.load_study(study_name="s", storage=one) for one in opened_twice]
-    appends = [make_append(study, one) for study, one in zip(studies, opened_twice, strict=True)]
-    with ThreadPoolExecutor(2) as pool:
-        for turn in range(10):
-            new = [
-                [
-                    optuna.create_trial(value=0.0, system_attrs={PLACE_KEY: [side, turn, i]})
-                    for i in range(3)
+    add_trials = optuna.Study.add_trials
+
+    def slowly(study: optuna.Study, trials: Sequence[optuna.trial.FrozenTrial]) -> None:
+        time.sleep(0.02)
+        add_trials(study, trials)
+
+    def compete(storage: str | BaseStorage) -> None:
+        opened = [open_storage(storage, create=True) for _ in range(2)]
+        optuna.create_study(storage=opened[0], study_name="s", directions=["minimize"])
+        studies = [optuna.load_study(study_name="s", storage=one) for one in opened]
+        appends = [make_append(study, one) for study, one in zip(studies, opened, strict=True)]
+        monkeypatch.setattr(optuna.Study, "add_trials", slowly)
+        with ThreadPoolExecutor(2) as pool:
+            for last in range(-1, 27, 3):
+                jobs = [
+                    pool.submit(append, generation(side, last), last)
+                    for side, append in enumerate(appends)
                 ]
-                for side in range(2)
-            ]
-            last = 3 * turn - 1
-            jobs = [
-                pool.submit(append, trials, last)
-                for append, trials in zip(appends, new, strict=True)
-            ]
-            assert {job.result() for job in jobs} == {None, last + 3}
-    numbers = [trial.number for trial in studies[0].get_trials()]
-    assert numbers == list(range(30))
+                assert {job.result() for job in jobs} == {None, last + 3}
+        assert [trial.number for trial in studies[0].get_trials()] == list(range(30))
+
+    return compete
 
 
-def test_of_two_at_the_same_place_one_is_first(storage: str | BaseStorage) -> None:
+def generation(side: int, after: int) -> list[optuna.trial.FrozenTrial]:
+    places = [[side, after + 1, position] for position in range(3)]
+    return [optuna.create_trial(value=0.0, system_attrs={PLACE_KEY: place}) for place in places]
+
+
+def test_of_two_at_the_same_place_one_is_first(
+    compete: Callable[[str | BaseStorage], None], storage: str | BaseStorage
+) -> None:
     compete(storage)
 
 
-def test_of_two_at_the_same_place_one_is_first_in_an_unknown_schema(unknown_schema: str) -> None:
+def test_of_two_at_the_same_place_one_is_first_in_an_unknown_schema(
+    compete: Callable[[str | BaseStorage], None], unknown_schema: str
+) -> None:
     compete(unknown_schema)
 
 
@@ -120,6 +130,8 @@ def as_nobody(path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root becomes another user")
 def test_another_user_who_may_write_to_the_storage_may_lock(shared: Path) -> None:
+    # The server that starts processes would keep the umask for all of them.
+    ensure_running()
     before = os.umask(0o077)
     try:
         path = shared / "study.db"

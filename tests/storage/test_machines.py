@@ -47,6 +47,7 @@ def test_a_sqlite_file_in_use_on_another_machine_is_refused(
             lambda: run(n_trials=8, storage=storage),
             lambda: run(n_trials=8, storage=opened),
             lambda: load_study(storage),
+            lambda: load_study(opened),
         ):
             with pytest.raises(UnavailableError, match=REFUSED):
                 refused()
