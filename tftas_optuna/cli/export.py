@@ -92,7 +92,7 @@ def export(
         raise click.UsageError(f"--weights needs a format that holds them: {', '.join(_NETWORKS)}")
     from tftas_optuna.export import export_candidates
     from tftas_optuna.export.files import check_prefix
-    from tftas_optuna.storage.opening import load_study
+    from tftas_optuna.storage import load_study
     from tftas_optuna.study import front
 
     if sum((bool(trials), best, knee)) > 1:

@@ -236,7 +236,7 @@ def _of_study(
 
     from tftas_optuna.errors import UnavailableError
     from tftas_optuna.retrain.network import candidate_network
-    from tftas_optuna.storage.opening import load_study
+    from tftas_optuna.storage import load_study
     from tftas_optuna.study import front
     from tftas_optuna.study.settings import StudySettings
 

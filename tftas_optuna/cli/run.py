@@ -231,7 +231,7 @@ def run(
 
 
 def _say_what_is_kept(storage: str, study_name: str) -> None:
-    from tftas_optuna.storage.opening import load_study
+    from tftas_optuna.storage import load_study
 
     try:
         kept = len(load_study(storage, study_name).get_trials(deepcopy=False))
@@ -243,7 +243,7 @@ def _say_what_is_kept(storage: str, study_name: str) -> None:
 def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> None:
     from tftas_optuna.cli import _tables
     from tftas_optuna.export import export_front
-    from tftas_optuna.storage.opening import load_study
+    from tftas_optuna.storage import load_study
     from tftas_optuna.study.front import pareto_front
 
     study = load_study(storage, study_name)

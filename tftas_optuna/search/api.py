@@ -26,10 +26,13 @@ from tftas_optuna.search.executors import (
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.search.proposals import Proposer
 from tftas_optuna.search.rescore import rescore_front
-from tftas_optuna.storage.appending import make_flush
-from tftas_optuna.storage.islands import claim_island
-from tftas_optuna.storage.opening import open_storage, storage_file, storage_name
-from tftas_optuna.storage.rescue import merge_rescued
+from tftas_optuna.storage import (
+    claim_island,
+    make_append,
+    merge_rescued,
+    open_storage,
+    storage_name,
+)
 from tftas_optuna.study.settings import StudySettings, deployment_for
 
 if TYPE_CHECKING:
@@ -84,7 +87,7 @@ def search(
     Args:
         space: The search space.
         n_trials: Trials to add.
-        storage: An Optuna storage, or one as :func:`tftas_optuna.storage.opening.open_storage`
+        storage: An Optuna storage, or one as :func:`tftas_optuna.storage.open_storage`
             takes it; None for memory.
         study_name: Name of the study; by default the space's.
         metrics: Objectives: ``"dss"``, names of costs (see :mod:`tftas_optuna.costs`) and of
@@ -172,15 +175,15 @@ def search(
         settings = settings.measured(_stored(opened, name))
         study, opened = _open_study(opened, name, settings)
         settings = settings.keep_records(study)
-        claim = claim_island(opened, study.study_name, storage_file(storage))
+        claim = claim_island(opened, study.study_name)
         try:
             where = storage_name(storage)
-            flush = make_flush(study, opened, storage_file(storage))
+            append = make_append(study, opened)
             if storage is not None:
-                merge_rescued(study, where, settings, flush)
+                merge_rescued(study, where, settings, append)
             proposer = Proposer(settings, sampler, population_size, claim.island, start)
             coordinator = Coordinator(
-                study, flush, where, settings, proposer, pool, claim, n_trials, callback
+                study, append, where, settings, proposer, pool, claim, n_trials, callback
             )
             coordinator.go(time.monotonic() + timeout if timeout is not None else None, patience)
             if fidelity != "exact":

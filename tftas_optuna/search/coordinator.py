@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.search.progress import RunningFront, SearchProgress
-from tftas_optuna.storage.writer import TrialWriter
+from tftas_optuna.storage import TrialWriter
 from tftas_optuna.study.evaluations import Evaluations
 from tftas_optuna.study.front import as_candidate
 from tftas_optuna.study.place import PLACE_KEY, Place, place_of
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.search.executors import ScoringPool
     from tftas_optuna.search.proposals import Proposal, Proposer
-    from tftas_optuna.storage.appending import Flush
-    from tftas_optuna.storage.islands import Claim
+    from tftas_optuna.storage import Append, Claim
     from tftas_optuna.study.settings import StudySettings
 
 # A front whose hypervolume grows by less than this has stalled.
@@ -41,7 +40,7 @@ class Coordinator:
 
     Args:
         study: The study.
-        flush: Writes to it.
+        append: Writes to it.
         storage_name: How the storage is known to the next run.
         settings: The settings of the study.
         proposer: What to try.
@@ -54,7 +53,7 @@ class Coordinator:
     def __init__(
         self,
         study: Study,
-        flush: Flush,
+        append: Append,
         storage_name: str,
         settings: StudySettings,
         proposer: Proposer,
@@ -65,7 +64,7 @@ class Coordinator:
     ) -> None:
         assert settings.population_size is not None
         self._study = study
-        self._flush = flush
+        self._append = append
         self._storage_name = storage_name
         self._settings = settings
         self._population_size = settings.population_size
@@ -92,7 +91,7 @@ class Coordinator:
         partial, last_number = self._resume()
         self._writer = TrialWriter(
             self._study,
-            self._flush,
+            self._append,
             self._settings,
             self._claim,
             storage_name=self._storage_name,
@@ -228,11 +227,11 @@ class Coordinator:
         except BaseException:
             self._writer.hurry()
             if scored:
-                self._writer.submit(scored, own=len(partial) + len(scored))
+                self._writer.submit(scored, generation_size=len(partial) + len(scored))
             raise
         if scored:
             own = [*partial, *scored]
-            self._take(self._writer.submit(scored, own=len(own)))
+            self._take(self._writer.submit(scored, generation_size=len(own)))
             self._end_generation(own)
 
     def _score(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-    from tftas_optuna.storage.appending import Flush
+    from tftas_optuna.storage.appending import Append
     from tftas_optuna.study.settings import StudySettings
 
 _LOG = logging.getLogger("tftas_optuna")
@@ -37,6 +37,15 @@ def rescue(
     """Save trials in a journal file, in the working directory or else the temporary one.
 
     The file is an ordinary Optuna journal that holds one study of the same name.
+
+    Args:
+        trials: The trials, with places.
+        study_name: Their study.
+        storage_name: How its storage is known to the next run.
+        settings: Its settings.
+
+    Returns:
+        The file.
 
     Raises:
         UnavailableError: Neither directory can be written to.
@@ -52,11 +61,19 @@ def rescue(
     ) from failure
 
 
-def merge_rescued(study: Study, storage_name: str, settings: StudySettings, flush: Flush) -> None:
+def merge_rescued(
+    study: Study, storage_name: str, settings: StudySettings, append: Append
+) -> None:
     """Move trials of this study from the journal files of :func:`rescue` into its storage.
 
-    Of an architecture that another search has stored meanwhile, no second trial is. A file of a
-    study with other settings is left alone, with a warning.
+    Of an architecture that another search has stored meanwhile, no second trial is stored. A file
+    of a study with other settings is left alone, with a warning.
+
+    Args:
+        study: The study.
+        storage_name: How its storage is known, see :func:`tftas_optuna.storage.storage_name`.
+        settings: Its settings.
+        append: Writes to it.
     """
     stem = _stem(study.study_name, storage_name)
     for path in [path for folder in _folders() for path in sorted(folder.glob(f"{stem}*"))]:
@@ -77,7 +94,7 @@ def merge_rescued(study: Study, storage_name: str, settings: StudySettings, flus
             and (is_repeat(trial) or settings.space.decode(trial.params) not in tried)
         ]
         if missing:
-            flush(sorted(missing, key=lambda trial: place_of(trial) or ()))
+            append(sorted(missing, key=lambda trial: place_of(trial) or ()))
         path.unlink()
         _LOG.warning("merged %d trials from %s", len(missing), path)
 
