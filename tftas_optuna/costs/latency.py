@@ -19,18 +19,18 @@ from itertools import product
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna.costs._network import empty_model
-from tftas_optuna.metrics import Cost
 from tftas_optuna.costs._blocks import Kind
+from tftas_optuna.costs._network import empty_model
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.families import get_family
+from tftas_optuna.metrics import Cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.metrics import Meter, Target
     from tftas_optuna.costs._blocks import Blocks
+    from tftas_optuna.metrics import Meter, Target
     from tftas_optuna.spaces import SearchSpace
 
 _LOG = logging.getLogger("tftas_optuna")

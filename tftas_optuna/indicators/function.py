@@ -44,7 +44,9 @@ class FunctionEngine:
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
         """Refuse: a function has no layers that add up."""
-        raise TftasError(f"indicator {self._indicator.name!r} is one number, not a sum over layers")
+        raise TftasError(
+            f"indicator {self._indicator.name!r} is one number, not a sum over layers"
+        )
 
 
 def score_network(

@@ -12,8 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.function import score_network
 from tftas_optuna.indicators.base import Layer, LayerIndicator, LayerScore, Norms
+from tftas_optuna.indicators.function import score_network
 from tftas_optuna.indicators.gradient import DenseGradient
 from tftas_optuna.indicators.structure import Structure, read_structure
 from tftas_optuna.metrics import FunctionIndicator, get_indicator
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tftas_optuna.metrics import Indicator
-
 
 
 def score_model(
@@ -53,7 +52,9 @@ def score_model(
     if isinstance(wanted, FunctionIndicator):
         with _evaluating(model):
             return score_network(wanted, model, input_shape(model, img_size))
-    return math.fsum(row.value for row in explain_model(model, indicator=wanted, img_size=img_size))
+    return math.fsum(
+        row.value for row in explain_model(model, indicator=wanted, img_size=img_size)
+    )
 
 
 def explain_model(

@@ -121,5 +121,8 @@ def _scorers(task: ScoringTask) -> tuple[list[Scorer], threading.Lock]:
         img_size=task.img_size,
         num_classes=task.num_classes,
     )
-    scorers = [scorer, *(scorer.sharing(name, fidelity_of(name, task.fidelity)) for name in others)]
+    scorers = [
+        scorer,
+        *(scorer.sharing(name, fidelity_of(name, task.fidelity)) for name in others),
+    ]
     return scorers, threading.Lock()

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.storage.appending import stored_places
 from tftas_optuna.study.place import is_repeat, place_of
+from tftas_optuna.study.record import check_continues, write_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +81,7 @@ def merge_rescued(
         journal = JournalStorage(JournalFileBackend(str(path)))
         try:
             kept = optuna.load_study(study_name=study.study_name, storage=journal)
-            settings.check_continues(kept)
+            check_continues(kept, settings)
         except (KeyError, ValueError, UnavailableError) as error:
             _LOG.warning("%s is not merged: %s", path, error)
             continue
@@ -117,9 +118,9 @@ def _save(
     try:
         journal = JournalStorage(JournalFileBackend(str(partial)))
         study = optuna.create_study(
-            storage=journal, study_name=study_name, directions=settings.directions
+            storage=journal, study_name=study_name, directions=list(settings.directions)
         )
-        settings.write(study)
+        write_settings(study, settings)
         study.add_trials(trials)
         partial.replace(path)
     finally:
