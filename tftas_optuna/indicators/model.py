@@ -45,8 +45,8 @@ def score_model(
         **options: Options of the indicator, such as ``head_weight`` of DSS.
 
     Raises:
-        TftasError: The indicator or an option does not exist, or the model cannot be scored: it has no
-            attention, no classifier, or its gradients vanish or overflow.
+        TftasError: The indicator or an option does not exist, or the model cannot be scored: it
+            has no attention, no classifier, or its gradients vanish or overflow.
     """
     wanted = _wanted(indicator, options)
     if isinstance(wanted, FunctionIndicator):

@@ -180,7 +180,7 @@ class Scorer:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = {
+        arguments: dict[str, Any] = {
             "indicator": self.indicator,
             "fidelity": self.fidelity,
             "seed": self.seed,

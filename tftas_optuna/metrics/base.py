@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Literal
 
@@ -17,7 +16,6 @@ _ENDINGS = ("_exact", "_collapsed", "_sd")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
-@dataclasses.dataclass(frozen=True)
 class Metric:
     """Something that an architecture is measured by: an objective, or a bound, or both.
 
@@ -34,6 +32,8 @@ class Metric:
     direction: Direction
     unit: str
 
+    # Subclasses are dataclasses.
+    # Subclasses are dataclasses.
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.direction not in DIRECTIONS:

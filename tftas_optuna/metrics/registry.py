@@ -1,9 +1,10 @@
 """The one registry of everything that can be an objective or a bound.
 
 Built-in metrics are found by their files: each public module of ``tftas_optuna.costs`` and of
-``tftas_optuna.indicators.measures`` is the metric of its name, and assigns it to ``METRIC``. Others
-are registered by a call or a decorator, or brought by an installed package as entry points in the
-groups ``tftas_optuna.costs`` and ``tftas_optuna.indicators``. Nothing is loaded before it is used.
+``tftas_optuna.indicators.measures`` is the metric of its name, and assigns it to ``METRIC``.
+Others are registered by a call or a decorator, or brought by an installed package as entry points
+in the groups ``tftas_optuna.costs`` and ``tftas_optuna.indicators``. Nothing is loaded before it
+is used.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from tftas_optuna.metrics import (
     Meters,
     check_bounds,
     check_objectives,
-    cost_names,
     get_cost,
     get_metric,
 )
@@ -86,7 +85,7 @@ class ArchitectureObjective:
         if objectives is None:
             objectives = (scorer.indicator.name if scorer is not None else "dss", "n_params")
         checked = check_objectives(objectives)
-        sizes = {"img_size": space.img_size, "num_classes": space.num_classes}
+        sizes: dict[str, Any] = {"img_size": space.img_size, "num_classes": space.num_classes}
         if scorer is not None:
             sizes = {"img_size": scorer.img_size, "num_classes": scorer.num_classes}
         sound = check_bounds(bounds, space, **sizes)
@@ -216,11 +215,9 @@ def _scorers(settings: StudySettings, scorer: Scorer | None) -> dict[str, Scorer
         scorer = Scorer(settings.space, indicator=wanted[0])
     first = scorer.indicator.name
     if first not in wanted:
-        known = cost_names()
-        named = [name for name in settings.objectives if name not in known]
         raise TftasError(
             f"the scorer computes {first!r}, which is no objective and no bound; give"
-            f" objectives=({first!r}, ...), or a scorer of {named[0] if named else 'one of them'!r}"
+            f" objectives=({first!r}, ...), or another scorer"
         )
     others = [name for name in wanted if name != first]
     return {first: scorer, **{name: scorer.sharing(name) for name in others}}
@@ -243,7 +240,7 @@ def _as_scored(settings: StudySettings, scorer: Scorer) -> StudySettings:
 def _like(study: Study, settings: StudySettings) -> StudySettings:
     """Settings of an objective, with what only a search has as the study has it."""
     from_search = ("seed", "population_size", "sampler")
-    recorded = {name: study.user_attrs.get(name) for name in from_search}
+    recorded: dict[str, Any] = {name: study.user_attrs.get(name) for name in from_search}
     return dataclasses.replace(settings, **recorded)
 
 
