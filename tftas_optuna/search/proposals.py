@@ -57,7 +57,8 @@ class Proposer:
     Args:
         settings: What is searched.
         meters: The costs of the study.
-        sampler: A name, or a sampler object, whose own randomness then runs on.
+        sampler: The user's sampler, whose randomness goes on from where it is; None for the one
+            that the settings name.
         island: Number of this search within its study.
         start: Architectures to try first.
     """
@@ -66,18 +67,21 @@ class Proposer:
         self,
         settings: StudySettings,
         meters: Meters,
-        sampler: str | BaseSampler,
+        sampler: BaseSampler | None,
         island: int,
         start: Sequence[Architecture] = (),
     ) -> None:
         assert settings.seed is not None and settings.population_size is not None
+        assert settings.sampler is not None
         self._settings = settings
         self._bounds = _CostBounds(settings, meters)
         self._seed = settings.seed
         self._population_size = settings.population_size
         self._island = island
         self._start = [(settings.space.encode(arch), arch) for arch in start]
-        self._breeder = make_breeder(settings.directions, sampler, settings.population_size)
+        self._breeder = make_breeder(
+            settings.directions, sampler or settings.sampler, settings.population_size
+        )
         self._n_generations = 0
 
     def next_generation(self, newcomers: Iterable[FrozenTrial]) -> Generation:
