@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from optuna.study import StudyDirection
@@ -16,6 +14,8 @@ from tftas_optuna.study.record import read_settings
 from tftas_optuna.study.settings import ALWAYS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from optuna import Study
     from optuna.trial import FrozenTrial
 
@@ -43,7 +43,7 @@ class Candidate:
     trial: int
     architecture: Architecture
     values: Mapping[str, float]
-    exact: Mapping[str, float] = MappingProxyType({})
+    exact: Mapping[str, float] = dataclasses.field(default_factory=dict)
     fidelity: str = "exact"
     approximated: tuple[str, ...] = ()
     top1: float | None = None
