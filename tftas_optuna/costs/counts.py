@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tftas_optuna.architecture.published import reference_macs
 from tftas_optuna.costs._registry import counted
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def _macs(arch: Architecture, target: Target) -> int:
 
 
 def _reference_macs(arch: Architecture, target: Target) -> float:
-    return arch.reference_macs(img_size=target.img_size, num_classes=target.num_classes)
+    return reference_macs(arch, img_size=target.img_size, num_classes=target.num_classes)
 
 
 COSTS = (
