@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 import yaml
-from timm.data import resolve_data_config
+from timm.data import IMAGENET_INCEPTION_MEAN, resolve_data_config
 from timm.optim import create_optimizer_v2, param_groups_layer_decay
 from timm.scheduler import create_scheduler_v2
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -17,6 +17,7 @@ import tftas_optuna.models  # noqa: F401  (registers the networks)
 from tftas_optuna import AutoFormerArchitecture, TftasError, build_model
 from tftas_optuna.models.autoformer import Attention
 from tftas_optuna.models.relative_position import RelativePosition2d, key_bias, value_sum
+from tftas_optuna.spaces import published_architectures
 
 ARCH = AutoFormerArchitecture(
     48, (1, 3, 2), (2.0, 4.0, 3.5), head_dim=16, patch_size=8, max_relative_position=3
@@ -191,9 +192,15 @@ def test_the_files_own_settings_are_the_defaults(tmp_path: Path) -> None:
     assert timm.create_model("tftas_autoformer", arch=str(path), num_classes=9).num_classes == 9
 
 
+def test_without_an_architecture_the_papers_own_is_built() -> None:
+    model = timm.create_model("tftas_autoformer", num_classes=10, img_size=32)
+    assert model.architecture == published_architectures()["autoformer-tiny"]
+    assert model(torch.randn(1, 3, 32, 32)).shape == (1, 10)
+    assert resolve_data_config(model=model)["mean"] == IMAGENET_INCEPTION_MEAN
+    assert model.pretrained_cfg["first_conv"] == "patch_embed.proj"
+
+
 def test_what_it_cannot_build_it_refuses() -> None:
-    with pytest.raises(TftasError, match="needs arch="):
-        timm.create_model("tftas_autoformer")
     with pytest.raises(TftasError, match="no pretrained weights"):
         create(pretrained=True)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from timm.data import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
 from timm.layers import DropPath, LayerNorm, Mlp, trunc_normal_, use_fused_attn
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -155,7 +156,24 @@ class AutoFormer(VisionTransformer):
         device: Where the parameters live.
         dtype: Type of the parameters.
         **kwargs: Passed on to timm's ``VisionTransformer``.
+
+    Attributes:
+        default_architecture: AutoFormer-Tiny of the paper.
+        timm_cfg: What timm's configuration says of it beyond the usual.
+        feature_cfg: How timm takes features from it.
     """
+
+    default_architecture: ClassVar[AutoFormerArchitecture] = AutoFormerArchitecture(
+        192,
+        num_heads=(3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 3, 3),
+        mlp_ratio=(3.5, 3.5, 3.0, 3.5, 3.0, 3.0, 4.0, 4.0, 3.5, 4.0, 3.5, 4.0, 3.5),
+    )
+    timm_cfg: ClassVar[dict[str, Any]] = {
+        "mean": IMAGENET_INCEPTION_MEAN,
+        "std": IMAGENET_INCEPTION_STD,
+        "first_conv": "patch_embed.proj",
+    }
+    feature_cfg: ClassVar[dict[str, Any]] = {"out_indices": 3, "feature_cls": "getter"}
 
     def __init__(
         self,
