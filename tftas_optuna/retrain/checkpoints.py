@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,12 @@ from timm.utils import CheckpointSaver
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.retrain.folder import LAST
+from tftas_optuna.retrain.reading import first_line, reading
 
 if TYPE_CHECKING:
     from torch import nn
 
+_REMEDY = "delete it to start again, or copy another checkpoint of this directory there"
 _EXPECTED = ("epoch", "state_dict", "optimizer", "saver")
 
 
@@ -39,7 +40,7 @@ class Checkpoints(CheckpointSaver):
         except (OSError, RuntimeError) as error:
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self.checkpoint_dir, "tmp" + self.extension))
-            reason = (str(error).strip().splitlines() or ["disk full?"])[0]
+            reason = first_line(error)
             raise UnavailableError(
                 f"{self.checkpoint_dir}: the checkpoint of epoch {epoch} cannot be written"
                 f" ({reason}); the one before is kept, go on with the same command"
@@ -82,24 +83,11 @@ def read_last(folder: Path) -> dict[str, Any] | None:
     path = folder / LAST
     if not path.exists():
         return None
-    try:
+    with reading(path, lambda reason: f"{path} cannot be used ({reason}); {_REMEDY}"):
         state = torch.load(path, map_location="cpu", weights_only=True)
         missing = [name for name in _EXPECTED if name not in state]
         if missing:
             raise ValueError(f"it has no {missing[0]}")
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        pickle.UnpicklingError,
-    ) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UnavailableError(
-            f"{path} is damaged ({reason}); delete it to start again, or copy another checkpoint"
-            " of this directory there"
-        ) from error
     loaded: dict[str, Any] = state
     return loaded
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import timm
 import torch
-from safetensors import SafetensorError
 from timm.models import load_state_dict
 from timm.utils import random_seed
 
@@ -18,6 +16,7 @@ from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.files import check_prefix
 from tftas_optuna.families import get_family
+from tftas_optuna.retrain.reading import first_line, reading
 from tftas_optuna.spaces import published_architectures, space_from_dict
 
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
+_TENSORS = "give the state_dict of a network alone, or a .safetensors file"
+_FINISHED = "give a directory that `tftas-optuna retrain` finished"
 WEIGHTS = ("scratch", "supernet", "pretrained")
 
 
@@ -143,9 +144,9 @@ def build_network(
     except TftasError:
         raise
     except (TypeError, AssertionError, ValueError) as error:
-        raise TftasError(f"{network.model} cannot be built so: {_first_line(error)}") from error
+        raise TftasError(f"{network.model} cannot be built so: {first_line(error)}") from error
     except (OSError, RuntimeError) as error:
-        raise UnavailableError(f"{network.model}: {_first_line(error)}") from error
+        raise UnavailableError(f"{network.model}: {first_line(error)}") from error
     if weights == "supernet":
         model.load_state_dict(_supernet_slices(network, num_classes))
     elif weights not in WEIGHTS:
@@ -160,13 +161,9 @@ def read_model(folder: Path) -> nn.Module:
         UnavailableError: It holds no model, or a damaged one.
     """
     if not (folder / "config.json").is_file():
-        raise UnavailableError(
-            f"{folder} holds no config.json; give a directory that `tftas-optuna retrain` finished"
-        )
-    try:
+        raise UnavailableError(f"{folder} holds no config.json; {_FINISHED}")
+    with reading(folder, lambda reason: f"{folder} cannot be loaded: {reason}; {_FINISHED}"):
         model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UnavailableError(f"{folder} cannot be loaded: {_first_line(error)}") from error
     return model
 
 
@@ -210,24 +207,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UnavailableError(
             f"weights {path} do not exist; give a checkpoint, or one of {', '.join(WEIGHTS)}"
         )
-    try:
+    with reading(path, lambda reason: f"{path} is no readable checkpoint: {reason}; {_TENSORS}"):
         state: dict[str, Tensor] = load_state_dict(str(path), weights_only=True)
         if not state or not all(torch.is_tensor(value) for value in state.values()):
             raise ValueError("it holds no tensors by name")
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        pickle.UnpicklingError,
-        SafetensorError,
-    ) as error:
-        raise UnavailableError(
-            f"{path} is no readable checkpoint: {_first_line(error)}"
-        ) from error
     return state
 
 
@@ -270,7 +253,3 @@ def _of_architecture(
 
 def _stem(name: str) -> str:
     return Path(name).name.split(".")[0] or "network"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
