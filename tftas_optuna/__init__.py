@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tftas_optuna.indicators import Scorer, score_model
     from tftas_optuna.models import build_model
     from tftas_optuna.plugins import register_indicator
+    from tftas_optuna.retrain.api import retrain
     from tftas_optuna.search.api import search
     from tftas_optuna.spaces import SearchSpace, get_space
     from tftas_optuna.study.front import pareto_front
@@ -31,6 +32,7 @@ __all__ = [
     "pareto_front",
     "register_cost",
     "register_indicator",
+    "retrain",
     "score_model",
     "search",
 ]
@@ -52,7 +54,7 @@ _HOMES = {
     "score_model": "indicators",
 }
 # Rooms that are called like their main function: see tftas_optuna._callable.
-_CALLABLE = ("search",)
+_CALLABLE = ("retrain", "search")
 
 
 def __getattr__(name: str) -> Any:

@@ -40,7 +40,7 @@ class DataSource:
     download: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain data that tells two sources apart, wherever they are."""
+        """Return plain data that tells two sources apart, wherever they are."""
         return {
             "dataset": self.dataset,
             "train_split": self.train_split,

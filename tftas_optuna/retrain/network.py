@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -53,7 +55,7 @@ class Network:
     search: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain data that tells two networks apart."""
+        """Return plain data that tells two networks apart."""
         arch = self.architecture
         return {
             "model": self.model,
@@ -63,36 +65,34 @@ class Network:
         }
 
 
-def resolve_network(name: str, *, img_size: int | None = None) -> Network:
-    """Find out what a name stands for.
+def resolve_network(
+    source: str | Path | Architecture | Network, *, img_size: int | None = None
+) -> Network:
+    """Find out which network is meant.
 
     Args:
-        name: The path of an exported file, a published architecture such as ``"tf-tas-tiny"``,
-            or a timm model.
+        source: The path of an exported file, the name of a published architecture such as
+            ``"tf-tas-tiny"`` or of a timm model, an architecture (called by its family and the
+            first digits of a hash), or a network, which stays as it is.
         img_size: Height and width of the input, in pixels; None for the source's own.
 
     Raises:
         TftasError: It is none of these.
         UnavailableError: The file cannot be read.
     """
-    published = published_architectures()
-    if Path(name).is_file() or Path(name).suffix in (".yaml", ".yml", ".json"):
-        arch, model = read_architecture(name)
-        search = read_yaml(name).get("search")
-        network = _of_architecture(_stem(name), arch, search=search, **model)
-    elif name in published:
-        network = _of_architecture(name, published[name])
-    elif timm.is_model(name):
-        network = Network(name, name)
+    if isinstance(source, Network):
+        network = source
+    elif isinstance(source, Architecture):
+        text = json.dumps(source.to_dict(), sort_keys=True)
+        label = f"{source.family}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        network = _of_architecture(label, source, img_size=img_size or 224)
     else:
-        raise TftasError(
-            f"{name!r} is neither a file, a timm model, nor one of {', '.join(published)}"
-        )
+        network = _named(str(source))
     return network if img_size is None else dataclasses.replace(network, img_size=img_size)
 
 
 def candidate_network(candidate: Candidate, settings: StudySettings) -> Network:
-    """Give the network of one trial of a study.
+    """Return the network of one trial of a study.
 
     Raises:
         TftasError: The name of the study's space is no plain file name.
@@ -212,6 +212,21 @@ def read_state(path: Path) -> dict[str, Tensor]:
         if not state or not all(torch.is_tensor(value) for value in state.values()):
             raise ValueError("it holds no tensors by name")
     return state
+
+
+def _named(name: str) -> Network:
+    published = published_architectures()
+    if Path(name).is_file() or Path(name).suffix in (".yaml", ".yml", ".json"):
+        arch, model = read_architecture(name)
+        search = read_yaml(name).get("search")
+        return _of_architecture(_stem(name), arch, search=search, **model)
+    if name in published:
+        return _of_architecture(name, published[name])
+    if timm.is_model(name):
+        return Network(name, name)
+    raise TftasError(
+        f"{name!r} is neither a file, a timm model, nor one of {', '.join(published)}"
+    )
 
 
 def _supernet_slices(network: Network, num_classes: int) -> dict[str, Tensor]:
