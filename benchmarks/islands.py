@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON")
     args = parser.parse_args()
     from tftas_optuna import get_space
-    from tftas_optuna.storage.opening import load_study
+    from tftas_optuna.storage import load_study
 
     space, context = get_space("autoformer-tiny"), get_context("spawn")
     two, one = [], []

@@ -9,13 +9,16 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 
 from tftas_optuna import TftasError, search, spaces
 from tftas_optuna.search.progress import SearchProgress
-from tftas_optuna.storage.opening import load_study
+from tftas_optuna.storage import load_study
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["processes", "trainings", "tftas_optuna.search.api"])
+
+Storage = str | BaseStorage
 
 N_KILLS = int(os.environ.get("TFTAS_TEST_KILLS", "6"))
 
@@ -29,7 +32,7 @@ def seen(study: optuna.Study) -> list[tuple[object, ...]]:
     ]
 
 
-def stored(storage: str) -> list[tuple[object, ...]]:
+def stored(storage: Storage) -> list[tuple[object, ...]]:
     """What a storage shows of its study so far."""
     try:
         return seen(load_study(storage))
@@ -48,21 +51,23 @@ def at(n_done: int, act: Callable[[], object]) -> Callable[[SearchProgress], Non
     return callback
 
 
-def start(space: dict[str, Any], n_trials: int, storage: str, **kwargs: Any) -> BaseProcess:
+def start(space: dict[str, Any], n_trials: int, storage: Storage, **kwargs: Any) -> BaseProcess:
     """Start a search of the small space."""
     process = CONTEXT.Process(target=_search, args=(space, n_trials, storage, kwargs))
     process.start()
     return process
 
 
-def _search(space: dict[str, Any], n_trials: int, storage: str, kwargs: dict[str, Any]) -> None:
+def _search(
+    space: dict[str, Any], n_trials: int, storage: Storage, kwargs: dict[str, Any]
+) -> None:
     import torch
 
-    from tftas_optuna.storage import opening as storages
+    from tftas_optuna.storage import journal
 
     torch.set_num_threads(1)
     # A killed search leaves its journal's lock; nobody here is slow enough to wait ten seconds.
-    storages._LOCK_SECONDS = 1
+    journal._LOCK_SECONDS = 1
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search(
         spaces.space_from_dict(space), n_trials=n_trials, storage=storage, **{**SIZES, **kwargs}

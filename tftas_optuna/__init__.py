@@ -3,33 +3,54 @@
 from __future__ import annotations
 
 import importlib
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tftas_optuna.architecture import Architecture, AutoFormerArchitecture
-    from tftas_optuna.costs import register_cost
-    from tftas_optuna.errors import TftasError
+    from tftas_optuna.architecture import (
+        Architecture,
+        AutoFormerArchitecture,
+        PiTArchitecture,
+    )
+    from tftas_optuna.costs import Deployment
+    from tftas_optuna.errors import TftasError, UnavailableError
     from tftas_optuna.export import export_front
-    from tftas_optuna.indicators import Scorer, score_model
+    from tftas_optuna.families import Family, register_family
+    from tftas_optuna.indicators import Scorer, explain_model, score_model
+    from tftas_optuna.metrics import register_cost, register_indicator
     from tftas_optuna.models import build_model
-    from tftas_optuna.plugins import register_indicator
-    from tftas_optuna.search.api import search
-    from tftas_optuna.spaces import SearchSpace, get_space
-    from tftas_optuna.study.front import pareto_front
-    from tftas_optuna.study.objective import DSSObjective
+    from tftas_optuna.search import Execution, SearchProgress, search
+    from tftas_optuna.spaces import AutoFormerSpace, PiTSpace, SearchSpace, get_space
+    from tftas_optuna.study.front import Candidate, pareto_front
+    from tftas_optuna.study.objective import ArchitectureObjective, DSSObjective
+
+    __version__: str
 
 __all__ = [
     "Architecture",
+    "ArchitectureObjective",
     "AutoFormerArchitecture",
+    "AutoFormerSpace",
+    "Candidate",
     "DSSObjective",
+    "Deployment",
+    "Execution",
+    "Family",
+    "PiTArchitecture",
+    "PiTSpace",
     "Scorer",
+    "SearchProgress",
     "SearchSpace",
     "TftasError",
+    "UnavailableError",
+    "__version__",
     "build_model",
+    "explain_model",
     "export_front",
     "get_space",
     "pareto_front",
     "register_cost",
+    "register_family",
     "register_indicator",
     "score_model",
     "search",
@@ -38,17 +59,29 @@ __all__ = [
 # Loaded when first used: reading a front or a file must not wait for PyTorch.
 _HOMES = {
     "Architecture": "architecture",
+    "ArchitectureObjective": "study.objective",
     "AutoFormerArchitecture": "architecture",
+    "AutoFormerSpace": "spaces",
+    "Candidate": "study.front",
     "DSSObjective": "study.objective",
+    "Deployment": "costs",
+    "Execution": "search.execution",
+    "Family": "families",
+    "PiTArchitecture": "architecture",
+    "PiTSpace": "spaces",
     "Scorer": "indicators",
+    "SearchProgress": "search.progress",
     "SearchSpace": "spaces",
     "TftasError": "errors",
+    "UnavailableError": "errors",
     "build_model": "models",
+    "explain_model": "indicators",
     "export_front": "export",
     "get_space": "spaces",
     "pareto_front": "study.front",
-    "register_cost": "costs",
-    "register_indicator": "plugins",
+    "register_cost": "metrics",
+    "register_family": "families",
+    "register_indicator": "metrics",
     "score_model": "indicators",
 }
 # Rooms that are called like their main function: see tftas_optuna._callable.
@@ -56,6 +89,8 @@ _CALLABLE = ("search",)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return metadata.version("tftas-optuna")
     if name in _CALLABLE:
         return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:

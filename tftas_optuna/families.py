@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.costs.blocks import Blocks
+    from tftas_optuna.costs import Blocks
     from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.supernet import Supernet
 
@@ -38,7 +38,7 @@ class Family:
             img_size=..., in_chans=..., drop_path_rate=...)``.
         supernet_class: Subclass of :class:`tftas_optuna.supernet.Supernet`.
         blocks_class: How networks fall into blocks whose costs add up, see
-            :class:`tftas_optuna.costs.blocks.Blocks`; None where they do not, and costs are
+            :class:`tftas_optuna.costs.Blocks`; None where they do not, and costs are
             then taken network by network.
     """
 
@@ -172,7 +172,7 @@ _BUILT_IN = {
             "tftas_optuna.spaces:AutoFormerSpace",
             "tftas_optuna.models:AutoFormer",
             "tftas_optuna.supernet:AutoFormerSupernet",
-            "tftas_optuna.costs.blocks:AutoFormerBlocks",
+            "tftas_optuna.costs:AutoFormerBlocks",
         ),
         Family(
             "pit",

@@ -18,7 +18,7 @@ from tftas_optuna import (
     search,
 )
 from tftas_optuna.export import export_candidates
-from tftas_optuna.indicators.device import one_thread
+from tftas_optuna.devices import one_thread
 from tftas_optuna.spaces import AutoFormerSpace, space_from_dict
 
 

@@ -11,7 +11,7 @@ from processes import seen, start
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.search import executors
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.storage.opening import load_study
+from tftas_optuna.storage import load_study
 
 
 @pytest.mark.slow

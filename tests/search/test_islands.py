@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import random
-import stat
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import numpy as np
 import optuna
 import pytest
 import sqlalchemy
+from optuna.storages import BaseStorage
 from processes import N_KILLS, SIZES, at, start, stored
 
 from tftas_optuna import search
@@ -21,9 +19,10 @@ from tftas_optuna.architecture import Architecture
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.storage.opening import load_study
+from tftas_optuna.storage import load_study
 
 Search = Callable[..., optuna.Study]
+Storage = str | BaseStorage
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def check_distinct(study: optuna.Study, space: AutoFormerSpace, n_trials: int) -
 
 
 def test_two_searches_started_at_once_share_a_new_study(
-    small_space: AutoFormerSpace, storage: str
+    small_space: AutoFormerSpace, storage: Storage
 ) -> None:
     processes = [start(small_space.to_dict(), 150, storage) for _ in range(2)]
     for process in processes:
@@ -50,9 +49,21 @@ def test_two_searches_started_at_once_share_a_new_study(
     check_distinct(load_study(storage), small_space, 300)
 
 
+def test_two_searches_double_nothing_in_a_schema_that_nobody_knows(
+    small_space: AutoFormerSpace, known: list[Architecture], unknown_schema: str
+) -> None:
+    processes = [
+        start(small_space.to_dict(), 60, unknown_schema, start=known[first:]) for first in range(2)
+    ]
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    check_distinct(load_study(unknown_schema), small_space, 120)
+
+
 @pytest.mark.slow
 def test_two_searches_killed_at_random_double_and_lose_nothing(
-    small_space: AutoFormerSpace, storage: str
+    small_space: AutoFormerSpace, storage: Storage
 ) -> None:
     moments = random.Random(0)
     description = small_space.to_dict()
@@ -77,7 +88,10 @@ def test_two_searches_killed_at_random_double_and_lose_nothing(
 
 
 def test_what_another_search_stores_meanwhile_is_not_stored_again(
-    run: Search, small_space: AutoFormerSpace, known: list[Architecture], storage: str
+    run: Search,
+    small_space: AutoFormerSpace,
+    known: list[Architecture],
+    storage: str | BaseStorage,
 ) -> None:
     other = at(4, lambda: run(n_trials=12, storage=storage, start=known[2:]))
     last: list[SearchProgress] = []
@@ -96,7 +110,10 @@ def test_what_another_search_stores_meanwhile_is_not_stored_again(
 
 
 def test_a_generation_that_another_search_has_stored_as_a_whole(
-    run: Search, small_space: AutoFormerSpace, known: list[Architecture], storage: str
+    run: Search,
+    small_space: AutoFormerSpace,
+    known: list[Architecture],
+    storage: str | BaseStorage,
 ) -> None:
     other = at(4, lambda: run(n_trials=8, storage=storage, start=known))
     check_distinct(run(n_trials=12, storage=storage, start=known, callback=other), small_space, 20)
@@ -104,7 +121,10 @@ def test_a_generation_that_another_search_has_stored_as_a_whole(
 
 
 def test_what_another_search_stored_before_a_stop_is_not_stored_again(
-    run: Search, small_space: AutoFormerSpace, known: list[Architecture], storage: str
+    run: Search,
+    small_space: AutoFormerSpace,
+    known: list[Architecture],
+    storage: str | BaseStorage,
 ) -> None:
     other = at(12, lambda: run(n_trials=8, storage=storage, start=known))
     run(n_trials=16, storage=storage, callback=other)
@@ -112,7 +132,10 @@ def test_what_another_search_stored_before_a_stop_is_not_stored_again(
 
 
 def test_a_generation_with_a_gap_is_gone_on_with(
-    run: Search, small_space: AutoFormerSpace, known: list[Architecture], storage: str
+    run: Search,
+    small_space: AutoFormerSpace,
+    known: list[Architecture],
+    storage: str | BaseStorage,
 ) -> None:
     other = at(12, lambda: run(n_trials=8, storage=storage, start=known[:1]))
     run(n_trials=16, storage=storage, callback=other)
@@ -144,28 +167,6 @@ def test_a_generation_that_is_gone_for_no_reason_is_refused(
         run(n_trials=8, storage=storage)
 
 
-def test_locks_are_for_every_user_of_the_machine(
-    run: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    before = os.umask(0o077)
-    try:
-        run(n_trials=2, storage=f"sqlite:///{tmp_path}/study.db")
-    finally:
-        os.umask(before)
-    folder = tmp_path / "tftas-optuna-locks"
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o777
-    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o666}
-
-
-def test_where_no_locks_can_be_made_nothing_is_begun(
-    run: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(UnavailableError, match="no locks can be made in .*; make it writable"):
-        run(n_trials=2, storage=f"sqlite:///{tmp_path}/study.db")
-
-
 def test_two_searches_use_up_a_space_and_end(small_space: AutoFormerSpace, tmp_path: Path) -> None:
     few = dataclasses.replace(small_space, embed_dim=(32,), depth=(1,))
     assert few.cardinality() == 9
@@ -178,7 +179,7 @@ def test_two_searches_use_up_a_space_and_end(small_space: AutoFormerSpace, tmp_p
 
 
 def test_the_number_of_a_search_is_free_once_it_is_killed(
-    small_space: AutoFormerSpace, storage: str
+    small_space: AutoFormerSpace, storage: Storage
 ) -> None:
     process = start(small_space.to_dict(), 10_000, storage)
     while len(stored(storage)) < 16:

@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import FrozenTrial
 
 from tftas_optuna import DSSObjective, Scorer, TftasError, pareto_front, search
-from tftas_optuna.indicators.device import one_thread
+from tftas_optuna.devices import one_thread
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.settings import StudySettings

@@ -1,1 +1,7 @@
-from conftest_studies import database, postgresql, run, storage  # noqa: F401  (fixtures)
+from conftest_studies import (  # noqa: F401  (fixtures)
+    database,
+    postgresql,
+    run,
+    storage,
+    unknown_schema,
+)

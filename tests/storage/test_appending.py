@@ -11,8 +11,9 @@ import sqlalchemy
 from processes import seen
 
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.storage import appending
-from tftas_optuna.storage.opening import open_storage
+from tftas_optuna.storage import make_append, open_storage
+from tftas_optuna.storage.appending import OptunaAppend
+from tftas_optuna.storage.bulk import BulkAppend
 
 
 def trials(space: AutoFormerSpace, run: object) -> list[optuna.trial.FrozenTrial]:
@@ -24,12 +25,8 @@ def fill(url: str, name: str, written: list[optuna.trial.FrozenTrial], bulk: boo
     study = optuna.create_study(
         storage=storage, study_name=name, directions=["maximize", "minimize"]
     )
-    write = (
-        appending.make_flush(study, storage, None)
-        if bulk
-        else appending._OptunaFlush(study, nullcontext())
-    )
-    assert isinstance(write, appending._BulkFlush) == bulk
+    write = make_append(study, storage) if bulk else OptunaAppend(study, nullcontext())
+    assert isinstance(write, BulkAppend) == bulk
     assert write(written[:5]) == 4
     assert write(written[5:]) == 11
     return optuna.load_study(study_name=name, storage=open_storage(url, create=False))
@@ -63,7 +60,7 @@ def test_behind_a_trial_that_is_not_the_last_nothing_is_written(
     written = trials(small_space, run)
     opened = open_storage(storage, create=True)
     study = optuna.create_study(storage=opened, directions=["maximize", "minimize"])
-    write = appending.make_flush(study, opened, None)
+    write = make_append(study, opened)
     assert write(written[:5], after=-1) == 4
     assert write(written[5:], after=3) is None
     assert len(study.trials) == 5
@@ -84,17 +81,5 @@ def test_a_generation_is_stored_as_a_whole_or_not_at_all(
             )
         )
     with pytest.raises(sqlalchemy.exc.SQLAlchemyError, match="no more"):
-        appending.make_flush(study, storage, None)(written)
+        make_append(study, storage)(written)
     assert study.trials == []
-
-
-def test_tables_of_another_make_are_left_to_optuna(
-    small_space: AutoFormerSpace, run: object, tmp_path: object
-) -> None:
-    storage = open_storage(f"sqlite:///{tmp_path}/study.db", create=True)
-    with storage.engine.begin() as connection:
-        connection.execute(
-            sqlalchemy.text("ALTER TABLE trials ADD COLUMN owner TEXT NOT NULL DEFAULT ''")
-        )
-    study = optuna.create_study(storage=storage, directions=["maximize", "minimize"])
-    assert not isinstance(appending.make_flush(study, storage, None), appending._BulkFlush)

@@ -19,7 +19,7 @@ from processes import at, seen
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.search import coordinator
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.storage.opening import storage_name
+from tftas_optuna.storage import storage_name
 from tftas_optuna.storage.rescue import rescue
 from tftas_optuna.study.place import PLACE_KEY, place_of
 from tftas_optuna.study.settings import StudySettings

@@ -12,7 +12,7 @@ from processes import CONTEXT
 
 from tftas_optuna import TftasError, search
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.storage.opening import load_study, open_storage
+from tftas_optuna.storage import load_study, open_storage
 
 
 def run(space: AutoFormerSpace, storage: str, n_trials: int = 6) -> optuna.Study:
@@ -55,6 +55,10 @@ def test_a_new_journal_by_its_scheme_and_one_cut_off_in_a_line(
     run(small_space, f"journal:///{path}")
     assert path.read_bytes().startswith(whole)
     assert len(load_study(str(path), "small").trials) == 12
+    path.write_bytes(path.read_bytes() + b'{"op_code":4,"study')
+    opened = JournalStorage(JournalFileBackend(str(path)))
+    search(small_space, n_trials=6, storage=opened, population_size=4, img_size=32, num_classes=10)
+    assert len(load_study(str(path), "small").trials) == 18
     with pytest.raises(TftasError, match="none.journal does not exist"):
         load_study(f"journal:///{tmp_path}/none.journal")
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 from rich.console import Console
 from rich.table import Table
 
-from tftas_optuna.costs import cost_names, get_cost
-from tftas_optuna.metrics.bounds import short
+from tftas_optuna.metrics import cost_names, get_cost
+from tftas_optuna.metrics.units import short
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from tftas_optuna.study.front import Candidate
+
+
+_COUNTS = {"n_params": "params", "macs": "MACs"}
 
 
 def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
@@ -26,11 +29,8 @@ def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     return [
         {
             "trial": candidate.trial,
-            **candidate.scores(),
+            **candidate.named_values(),
             **({"top1": candidate.top1} if trained else {}),
-            "n_params": candidate.n_params,
-            "macs": candidate.macs,
-            **candidate.others,
             "architecture": candidate.architecture.to_dict(),
         }
         for candidate in candidates
@@ -56,31 +56,57 @@ def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
 def candidate_table(candidates: Sequence[Candidate], title: str) -> Table:
     """Lay candidates out for the terminal."""
     table = Table(title=title, title_justify="left")
-    fidelities = {candidate.fidelity for candidate in candidates}
-    rescored = bool(fidelities - {"exact"})
-    scores = (f"{fidelities.pop()} DSS", "exact DSS") if rescored else ("DSS",)
-    others = list(candidates[0].others) if candidates else []
-    trained = any(candidate.top1 is not None for candidate in candidates)
-    accuracy = ["top-1 %"] if trained else []
-    for heading in ("trial", *scores, *accuracy, "params", "MACs", *map(_heading, others)):
-        table.add_column(heading, justify="right", no_wrap=True)
+    columns = [column for name in _names(candidates) for column in _columns(name, candidates)]
+    if any(candidate.top1 is not None for candidate in candidates):
+        columns.append(_Column("top-1 %", lambda candidate: _percent(candidate.top1)))
+    table.add_column("trial", justify="right", no_wrap=True)
+    for column in columns:
+        table.add_column(column.heading, justify="right", no_wrap=True)
     table.add_column("width x depth, block means", overflow="fold")
     for candidate in candidates:
         table.add_row(
             str(candidate.trial),
-            score_text(candidate.dss),
-            *([_optional(candidate.dss_exact)] if rescored else []),
-            *([_percent(candidate.top1)] if trained else []),
-            short(candidate.n_params),
-            short(candidate.macs),
-            *(short(candidate.others[name]) for name in others),
+            *(column.text(candidate) for column in columns),
             candidate.architecture.summary(),
         )
     return table
 
 
+class _Column(NamedTuple):
+    heading: str
+    text: Callable[[Candidate], str]
+
+
+def _names(candidates: Sequence[Candidate]) -> list[str]:
+    """Return the metrics in the order of a table: indicators, counts, other costs."""
+    names = list(candidates[0].values) if candidates else []
+    return sorted(names, key=lambda name: (name in cost_names(), name not in _COUNTS))
+
+
+def _columns(name: str, candidates: Sequence[Candidate]) -> list[_Column]:
+    if name in cost_names():
+        return [_Column(_heading(name), lambda candidate: short(candidate.values[name]))]
+    title = _title(name)
+    if name not in candidates[0].approximated:
+        return [_Column(title, lambda candidate: score_text(candidate.values[name]))]
+    return [
+        _Column(
+            f"{candidates[0].fidelity} {title}",
+            lambda candidate: score_text(candidate.values[name]),
+        ),
+        _Column(f"exact {title}", lambda candidate: _optional(candidate.exact.get(name))),
+    ]
+
+
+def _title(indicator: str) -> str:
+    """Write short names as the abbreviations they are."""
+    return indicator.upper() if len(indicator) <= 4 else indicator.replace("_", " ")
+
+
 def _heading(name: str) -> str:
-    unit = get_cost(name).unit if name in cost_names() else ""
+    if name in _COUNTS:
+        return _COUNTS[name]
+    unit = get_cost(name).unit
     return name.replace("_", " ") + (f" ({unit})" if unit else "")
 
 
@@ -102,8 +128,8 @@ def training_table(rows: Sequence[dict[str, Any]], title: str) -> Table:
     return table
 
 
-def _optional(dss: float | None) -> str:
-    return "-" if dss is None else score_text(dss)
+def _optional(value: float | None) -> str:
+    return "-" if value is None else score_text(value)
 
 
 def _percent(top1: float | None) -> str:

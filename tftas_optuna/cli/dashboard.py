@@ -25,7 +25,7 @@ def dashboard(storage: str, study_name: str | None, host: str, port: int) -> Non
     import optuna_dashboard
 
     from tftas_optuna.errors import UnavailableError
-    from tftas_optuna.storage.opening import list_studies, open_storage
+    from tftas_optuna.storage import list_studies, open_storage
 
     opened = open_storage(storage, create=False)
     names = list_studies(opened, storage, study_name)

@@ -25,7 +25,7 @@ _NETWORKS = ("onnx", "torchscript", "timm")
 @click.argument("source", required=False, metavar="[DIRECTORY|FILE|NAME]")
 @study_options
 @click.option("--trial", "trials", type=int, multiple=True, help="This trial; repeatable.")
-@click.option("--best", is_flag=True, help="The best DSS of the front, within the budgets.")
+@click.option("--best", is_flag=True, help="The best of the front, within the budgets.")
 @click.option("--knee", is_flag=True, help="The knee of the front, within the budgets.")
 @budget_options
 @click.option(
@@ -92,8 +92,9 @@ def export(
         raise click.UsageError(f"--weights needs a format that holds them: {', '.join(_NETWORKS)}")
     from tftas_optuna.export import export_candidates
     from tftas_optuna.export.files import check_prefix
-    from tftas_optuna.storage.opening import load_study
-    from tftas_optuna.study import front
+    from tftas_optuna.storage import load_study
+    from tftas_optuna.study import front, selection
+    from tftas_optuna.study.record import read_settings
 
     if sum((bool(trials), best, knee)) > 1:
         raise click.UsageError("--trial, --best and --knee exclude each other; give one of them")
@@ -103,14 +104,15 @@ def export(
     if prefix is not None:
         check_prefix(prefix)
     study = load_study(storage, study_name)
+    settings = read_settings(study)
     if trials:
         chosen = [front.get_candidate(study, number) for number in trials]
     else:
-        chosen = front.within(front.pareto_front(study), limits)
+        chosen = selection.within(front.pareto_front(study), limits)
         if best:
-            chosen = [max(chosen, key=lambda candidate: candidate.dss)]
+            chosen = selection.best_first(chosen, settings)[:1]
         elif knee:
-            chosen = [front.knee(chosen)]
+            chosen = [selection.knee(chosen, settings)]
     if documents or not networks:
         paths = export_candidates(
             study, chosen, out, formats=documents or None, prefix=prefix, force=force
@@ -119,9 +121,7 @@ def export(
             click.echo(path)
     if networks:
         from tftas_optuna.retrain.network import build_network, candidate_network
-        from tftas_optuna.study.settings import StudySettings
 
-        settings = StudySettings.read(study)
         stem = check_prefix(settings.space.name if prefix is None else prefix)
         for candidate in chosen:
             model = build_network(

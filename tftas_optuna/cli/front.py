@@ -14,7 +14,7 @@ from tftas_optuna.cli._options import format_option, study_options, verbosity_op
 def front(storage: str, study_name: str | None, output: str) -> None:
     """Print the Pareto front of a study, cheapest first."""
     from tftas_optuna.cli import _tables
-    from tftas_optuna.storage.opening import load_study
+    from tftas_optuna.storage import load_study
     from tftas_optuna.study.front import pareto_front
 
     study = load_study(storage, study_name)

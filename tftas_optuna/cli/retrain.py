@@ -236,17 +236,17 @@ def _of_study(
 
     from tftas_optuna.errors import UnavailableError
     from tftas_optuna.retrain.network import candidate_network
-    from tftas_optuna.storage.opening import load_study
-    from tftas_optuna.study import front
-    from tftas_optuna.study.settings import StudySettings
+    from tftas_optuna.storage import load_study
+    from tftas_optuna.study import front, selection
+    from tftas_optuna.study.record import read_settings
 
     study = load_study(storage, study_name)
-    settings = StudySettings.read(study)
+    settings = read_settings(study)
     if trials:
         candidates = [front.get_candidate(study, number) for number in trials]
     else:
-        members = front.within(front.pareto_front(study), limits)
-        candidates = sorted(members, key=lambda candidate: -candidate.dss)[:top]
+        members = selection.within(front.pareto_front(study), limits)
+        candidates = selection.best_first(members, settings)[:top]
     if not candidates:
         raise UnavailableError(f"study {study_name!r} has nothing to train: no feasible trial")
     chosen: list[tuple[int | None, Network]] = []

@@ -65,7 +65,12 @@ _SHOWN = 20
     type=click.IntRange(0, 2**32 - 1),
     default=0,
     show_default=True,
-    help="Seed of the sampler and of the supernet's weights.",
+    help="Seed of the sampler.",
+)
+@click.option(
+    "--supernet-seed",
+    type=click.IntRange(0, 2**32 - 1),
+    help="Seed of the supernet's weights; that of the sampler.",
 )
 @click.option(
     "--fidelity",
@@ -94,8 +99,7 @@ _SHOWN = 20
 @budget_options
 @click.option("--params-min", type=Amount(), help="Least parameters, such as 5M.")
 @click.option(
-    "--seed-arch",
-    "seed_archs",
+    "--start",
     metavar="NAME|FILE",
     multiple=True,
     help="Architecture to start from: an exported file, or a published one by name. Repeatable.",
@@ -144,6 +148,7 @@ def run(
     sampler: str | None,
     population_size: int,
     seed: int,
+    supernet_seed: int | None,
     fidelity: str,
     n_seeds: int,
     objectives: tuple[str, ...],
@@ -152,7 +157,7 @@ def run(
     macs_max: float | None,
     latency_max: float | None,
     more_bounds: tuple[tuple[str, str, float], ...],
-    seed_archs: tuple[str, ...],
+    start: tuple[str, ...],
     workers: int,
     cluster: str | None,
     latency_batch_size: int,
@@ -175,7 +180,7 @@ def run(
     from tftas_optuna.spaces import find_architecture, get_space
 
     space = get_space(space_name)
-    start = [find_architecture(name) for name in seed_archs]
+    first = [find_architecture(name) for name in start]
     if out is not None:
         check_directory(out)
     if len(objectives) > 3:
@@ -188,7 +193,7 @@ def run(
         },
         more_bounds,
     )
-    from tftas_optuna.search.api import search
+    from tftas_optuna.search import Deployment, Execution, search
 
     name = study_name or space.name
     title = f"{space.name}, seed {seed}" + (f", {fidelity}" if fidelity != "exact" else "")
@@ -204,21 +209,19 @@ def run(
                 n_trials=n_trials,
                 storage=storage,
                 study_name=name,
-                metrics=objectives,
-                constraints=bounds,
+                objectives=objectives,
+                bounds=bounds,
                 sampler=sampler,
                 population_size=population_size,
                 seed=seed,
+                supernet_seed=supernet_seed,
                 n_seeds=n_seeds,
-                start=start,
+                start=first,
                 fidelity=fidelity,
-                device=device,
                 img_size=img_size,
                 num_classes=num_classes,
-                workers=workers,
-                cluster=cluster,
-                latency_batch_size=latency_batch_size,
-                latency_threads=latency_threads,
+                execution=Execution(device, workers, cluster),
+                deployment=Deployment(latency_batch_size, latency_threads),
                 timeout=timeout,
                 patience=patience,
                 callback=update,
@@ -231,7 +234,7 @@ def run(
 
 
 def _say_what_is_kept(storage: str, study_name: str) -> None:
-    from tftas_optuna.storage.opening import load_study
+    from tftas_optuna.storage import load_study
 
     try:
         kept = len(load_study(storage, study_name).get_trials(deepcopy=False))
@@ -243,7 +246,7 @@ def _say_what_is_kept(storage: str, study_name: str) -> None:
 def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> None:
     from tftas_optuna.cli import _tables
     from tftas_optuna.export import export_front
-    from tftas_optuna.storage.opening import load_study
+    from tftas_optuna.storage import load_study
     from tftas_optuna.study.front import pareto_front
 
     study = load_study(storage, study_name)
@@ -257,11 +260,10 @@ def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> Non
     if not front:
         click.echo("No trial met the bounds yet; go on with more --n-trials.", err=True)
         return
-    agreement = study.user_attrs.get("exact_agreement")
-    if agreement is not None:
+    for name, agreement in study.user_attrs.get("exact_agreement", {}).items():
         click.echo(
-            f"The front re-scored exactly: Kendall tau {agreement['kendall_tau']:.4f}, collapsed"
-            f" DSS {agreement['relative_offset']:+.2%} on average.",
+            f"{name} of the front computed exactly: Kendall tau {agreement['kendall_tau']:.4f},"
+            f" the approximation {agreement['relative_offset']:+.2%} on average.",
             err=True,
         )
     if out is not None:

@@ -41,8 +41,8 @@ def score(
 
     from tftas_optuna.cli import _tables
     from tftas_optuna.cli._scoring import check_names, score_by_name
-    from tftas_optuna.indicators.device import resolve_device
-    from tftas_optuna.metrics.bounds import short
+    from tftas_optuna.devices import resolve_device
+    from tftas_optuna.metrics.units import short
 
     resolved = resolve_device(device)
     check_names(names)

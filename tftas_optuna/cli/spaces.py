@@ -115,7 +115,7 @@ def _values(values: Sequence[Any]) -> str:
 
 
 def _range(space: SearchSpace, cost: str) -> str:
-    from tftas_optuna.metrics.bounds import short
+    from tftas_optuna.metrics.units import short
 
     least, most = space.costs(space.smallest()), space.costs(space.largest())
     return f"{short(getattr(least, cost))} - {short(getattr(most, cost))}"

@@ -1,23 +1,6 @@
-"""What a candidate costs: parameters, operations, memory, time, and costs of your own."""
+"""What a candidate costs, one public file for each cost: parameters, operations, memory, time."""
 
-from tftas_optuna.costs._registry import (
-    COSTS_GROUP,
-    Cost,
-    Meter,
-    Target,
-    builtin_cost_names,
-    cost_names,
-    get_cost,
-    register_cost,
-)
+from tftas_optuna.costs._blocks import AutoFormerBlocks, Blocks, Kind
+from tftas_optuna.costs._hardware import Deployment, device_name
 
-__all__ = [
-    "COSTS_GROUP",
-    "Cost",
-    "Meter",
-    "Target",
-    "builtin_cost_names",
-    "cost_names",
-    "get_cost",
-    "register_cost",
-]
+__all__ = ["AutoFormerBlocks", "Blocks", "Deployment", "Kind", "device_name"]

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.costs._registry import Target
+    from tftas_optuna.metrics import Target
 
 _DRAWING = {"uniform_", "normal_", "erfinv_"}
 

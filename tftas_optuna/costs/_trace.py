@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.costs._registry import Target
+    from tftas_optuna.metrics import Target
 
 
 class Trace(NamedTuple):

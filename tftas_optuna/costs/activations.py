@@ -12,14 +12,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from tftas_optuna.costs._registry import counted
 from tftas_optuna.costs._trace import trace_forward
 from tftas_optuna.families import get_family
+from tftas_optuna.metrics import counted
 
 if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.costs._registry import Target
-    from tftas_optuna.costs.blocks import Kind
+    from tftas_optuna.costs._blocks import Kind
+    from tftas_optuna.metrics import Target
 
 
 def activations(arch: Architecture, target: Target) -> int:
@@ -38,4 +38,4 @@ def activations(arch: Architecture, target: Target) -> int:
     return total
 
 
-COST = counted("activations", activations, grows=True)
+METRIC = counted("activations", activations, grows=True)

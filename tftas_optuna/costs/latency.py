@@ -14,26 +14,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import platform
 import time
-from functools import lru_cache
 from itertools import product
-from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
+from tftas_optuna.costs._blocks import Kind
 from tftas_optuna.costs._network import empty_model
-from tftas_optuna.costs._registry import Cost
-from tftas_optuna.costs.blocks import Kind
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.families import get_family
+from tftas_optuna.metrics import Cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.costs._registry import Meter, Target
-    from tftas_optuna.costs.blocks import Blocks
+    from tftas_optuna.costs._blocks import Blocks
+    from tftas_optuna.metrics import Meter, Target
     from tftas_optuna.spaces import SearchSpace
 
 _LOG = logging.getLogger("tftas_optuna")
@@ -58,7 +55,7 @@ def measure_latency(arch: Architecture, target: Target, *, runs: int = 7) -> flo
     """
     import torch
 
-    from tftas_optuna.indicators.device import resolve_device
+    from tftas_optuna.devices import resolve_device
 
     device = resolve_device(target.device)
     model = empty_model(arch, target, device)
@@ -221,31 +218,7 @@ def _open(space: SearchSpace, target: Target, record: Mapping[str, Any] | None) 
     return DirectMeter(target) if blocks is None else TableMeter(space, target, blocks, record)
 
 
-COST = Cost("latency", _open, unit="ms", measured=True, deployed=True)
-
-
-@lru_cache(maxsize=8)
-def device_name(device: str) -> str:
-    """Name the hardware behind a device, such as the processor's model."""
-    import torch
-
-    from tftas_optuna.indicators.device import resolve_device
-
-    resolved = resolve_device(device)
-    if resolved.type == "cuda":
-        return torch.cuda.get_device_name(resolved)
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def default_threads() -> int:
-    """Threads that torch uses unless told otherwise."""
-    import torch
-
-    return torch.get_num_threads()
+METRIC = Cost("latency", _open, unit="ms", measured=True, deployed=True)
 
 
 @contextlib.contextmanager

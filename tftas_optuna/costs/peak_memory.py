@@ -12,15 +12,15 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from tftas_optuna.costs._registry import counted
 from tftas_optuna.costs._trace import trace_forward
 from tftas_optuna.families import get_family
+from tftas_optuna.metrics import counted
 
 if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.costs._registry import Target
+    from tftas_optuna.costs._blocks import Kind
     from tftas_optuna.costs._trace import Trace
-    from tftas_optuna.costs.blocks import Kind
+    from tftas_optuna.metrics import Target
 
 
 def peak_memory(arch: Architecture, target: Target) -> int:
@@ -44,4 +44,4 @@ def peak_memory(arch: Architecture, target: Target) -> int:
     return weights + peak
 
 
-COST = counted("peak_memory", peak_memory, unit="bytes", grows=True, deployed=True)
+METRIC = counted("peak_memory", peak_memory, unit="bytes", grows=True, deployed=True)

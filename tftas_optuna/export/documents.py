@@ -8,13 +8,24 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tftas_optuna.architecture import FORMAT, FORMAT_VERSION
+from tftas_optuna.study.settings import ALWAYS
 
 if TYPE_CHECKING:
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
 
-_SEARCH = ("indicator", "fidelity", "seed", "n_seeds", "head_weight", "bounds", "deployment")
+_SEARCH = (
+    "objectives",
+    "fidelity",
+    "approximated",
+    "seed",
+    "supernet_seed",
+    "n_seeds",
+    "options",
+    "bounds",
+    "deployment",
+)
 
 
 def as_yaml(candidate: Candidate, settings: StudySettings, study_name: str) -> str:
@@ -39,7 +50,8 @@ def as_retrain(candidate: Candidate, settings: StudySettings, study_name: str) -
         TftasError: Those scripts cannot train this architecture; says why.
     """
     arch = candidate.architecture
-    scores = ", ".join(f"{name} {value:.6g}" for name, value in candidate.scores().items())
+    known = candidate.named_values()
+    scores = ", ".join(f"{n} {value:.6g}" for n, value in known.items() if n not in ALWAYS)
     header = (
         f"# Trial {candidate.trial} of study {json.dumps(study_name)}:"
         f" {scores}, {candidate.n_params} parameters.\n"
@@ -59,15 +71,9 @@ def _document(candidate: Candidate, settings: StudySettings, study_name: str) ->
             "num_classes": settings.num_classes,
             "in_chans": settings.space.in_chans,
         },
-        "scores": {
-            **candidate.scores(),
-            "n_params": candidate.n_params,
-            "macs": candidate.macs,
-            **candidate.others,
-        },
+        "scores": candidate.named_values(),
         "study": {"name": study_name, "trial": candidate.trial},
         "search": {
-            "metrics": list(settings.metrics),
             **{name: recorded[name] for name in _SEARCH},
             "space": recorded["space_definition"],
         },

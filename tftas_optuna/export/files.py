@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.documents import as_json, as_retrain, as_yaml
 from tftas_optuna.study.front import pareto_front
-from tftas_optuna.study.settings import StudySettings
+from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ def export_candidates(
     unknown = [name for name in formats or () if name not in _WRITERS]
     if unknown:
         raise TftasError(f"format {unknown[0]!r} does not exist; known: {', '.join(FORMATS)}")
-    settings = StudySettings.read(study)
+    settings = read_settings(study)
     prefix = check_prefix(settings.space.name if prefix is None else prefix)
     if not candidates:
         raise UnavailableError(

@@ -1,4 +1,4 @@
-"""Scores candidates on one supernet, batch by batch."""
+"""Scores candidates on one supernet by a sum over layers, batch by batch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from tftas_optuna.errors import TftasError
+from tftas_optuna.indicators.base import Layer, LayerScore, Norms
 from tftas_optuna.indicators.gradient import CollapsedGradients, Gradients, ProductGradients
-from tftas_optuna.indicators.measures.dss import layer_score
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.indicators.measures.dss import DSS, LayerScore, LayerTerms
-    from tftas_optuna.supernet import LinearTrace, Supernet
+    from tftas_optuna.indicators.base import LayerIndicator, LayerTerms
+    from tftas_optuna.supernet import Supernet
 
 MatmulPrecision = Literal["highest", "high", "medium"]
 
@@ -37,19 +37,19 @@ def _collapsed(delta: Tensor, x: Tensor, rank: int) -> Gradients:
     return CollapsedGradients(delta, x) if x.shape[1] == 2 else ProductGradients(delta, x, rank)
 
 
-FIDELITIES: dict[str, Callable[[Tensor, Tensor, int], Gradients]] = {
+_GRADIENTS: dict[str, Callable[[Tensor, Tensor, int], Gradients]] = {
     "exact": _exact,
     "collapsed": _collapsed,
 }
 
 
-class Engine:
+class LayerEngine:
     """Scores candidates on one supernet.
 
     Args:
         supernet: The weights.
-        indicator: What to score; keeps norms of these weights.
-        fidelity: A key of :data:`FIDELITIES`.
+        indicator: What to score.
+        fidelity: One of the indicator's and of the supernet's.
         batch_size: Most candidates in one pass; halved for good when memory runs out.
         precision: torch's precision of float32 matrix products.
     """
@@ -57,7 +57,7 @@ class Engine:
     def __init__(
         self,
         supernet: Supernet,
-        indicator: DSS,
+        indicator: LayerIndicator,
         *,
         fidelity: str,
         batch_size: int,
@@ -68,6 +68,7 @@ class Engine:
         self._indicator = indicator
         self._fidelity = fidelity
         self._precision = precision
+        self._norms: Norms = {}
         # Relative error of a score that the range finders together may leave.
         self._tolerance = 1e-10 if supernet.dtype == torch.float64 else 2e-5
         if precision != "highest":
@@ -100,10 +101,7 @@ class Engine:
         """Score one candidate layer by layer, in forward order."""
         _, rank = self._settle([arch])
         with self._mode():
-            rows = [
-                layer_score(trace.name, trace.role, trace.shapes[0], terms)
-                for trace, terms in self._terms([arch], rank)
-            ]
+            rows = [LayerScore.of(layer, terms) for layer, terms in self._terms([arch], rank)]
         return rows[::-1]
 
     def _settle(self, archs: Sequence[Architecture]) -> tuple[list[float], int]:
@@ -129,16 +127,12 @@ class Engine:
 
     def _terms(
         self, archs: Sequence[Architecture], rank: int
-    ) -> Iterator[tuple[LinearTrace, LayerTerms]]:
-        gradients_of = FIDELITIES[self._fidelity]
+    ) -> Iterator[tuple[Layer, LayerTerms]]:
+        gradients_of = _GRADIENTS[self._fidelity]
         for trace in self.supernet.traces(archs, fidelity=self._fidelity):
             gradients = gradients_of(trace.delta, trace.x, rank)
-            yield (
-                trace,
-                self._indicator.layer(
-                    trace.name, trace.role, trace.shapes, trace.weight, gradients
-                ),
-            )
+            layer = Layer(trace.name, trace.role, trace.shapes, trace.weight, gradients)
+            yield layer, self._indicator.fold(layer, self._norms)
 
     def _overflow(self) -> TftasError:
         return TftasError(f"a score is not finite in {self.supernet.dtype}; use torch.float64")

@@ -1,4 +1,4 @@
-"""Indicators of the user: functions of a network, one candidate after the other."""
+"""Indicators that are functions of a network, one candidate after the other."""
 
 from __future__ import annotations
 
@@ -15,49 +15,42 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.indicators.measures.dss import LayerScore
-    from tftas_optuna.plugins import Indicator
+    from tftas_optuna.indicators.base import LayerScore
+    from tftas_optuna.metrics import FunctionIndicator
     from tftas_optuna.supernet import Supernet
 
 
-class OwnEngine:
+class FunctionEngine:
     """Scores candidates of one supernet by a function of their stand-alone networks.
 
     Args:
-        supernet: The weights.
-        name: Name of the indicator.
+        supernet: The weights, and the sizes of the image of ones.
         indicator: The function.
-        shape: Channels, height and width of the all-ones input.
     """
 
     batch_size = 1
 
-    def __init__(
-        self,
-        supernet: Supernet,
-        name: str,
-        indicator: Indicator,
-        shape: tuple[int, int, int],
-    ) -> None:
+    def __init__(self, supernet: Supernet, indicator: FunctionIndicator) -> None:
         self.supernet = supernet
-        self._name = name
         self._indicator = indicator
-        self._shape = shape
+        self._shape = (supernet.in_chans, supernet.img_size, supernet.img_size)
 
     def batch(self, archs: Sequence[Architecture]) -> list[float]:
         """Score candidates, in their order."""
         return [
-            score_network(self._name, self._indicator, self.supernet.subnet(arch), self._shape)
+            score_network(self._indicator, self.supernet.subnet(arch), self._shape)
             for arch in archs
         ]
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
-        """Refuse: only the layers of DSS add up."""
-        raise TftasError(f"indicator {self._name!r} is one number, not a sum over layers")
+        """Refuse: a function has no layers that add up."""
+        raise TftasError(
+            f"indicator {self._indicator.name!r} is one number, not a sum over layers"
+        )
 
 
 def score_network(
-    name: str, indicator: Indicator, model: nn.Module, shape: tuple[int, int, int]
+    indicator: FunctionIndicator, model: nn.Module, shape: tuple[int, int, int]
 ) -> float:
     """Score one network in eval mode on an image of ones.
 
@@ -68,5 +61,5 @@ def score_network(
     images = torch.ones(1, *shape, dtype=like.dtype, device=like.device)
     score = float(indicator.score(model, images))
     if not math.isfinite(score):
-        raise TftasError(f"indicator {name!r} gives {score}, which is no finite number")
+        raise TftasError(f"indicator {indicator.name!r} gives {score}, which is no finite number")
     return score

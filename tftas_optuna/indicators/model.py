@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,25 +12,24 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators._registry import INDICATORS, make_indicator
+from tftas_optuna.indicators.base import Layer, LayerIndicator, LayerScore, Norms
 from tftas_optuna.indicators.function import score_network
 from tftas_optuna.indicators.gradient import DenseGradient
-from tftas_optuna.indicators.measures.dss import layer_score
 from tftas_optuna.indicators.structure import Structure, read_structure
-from tftas_optuna.plugins import get_indicator
+from tftas_optuna.metrics import FunctionIndicator, get_indicator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from tftas_optuna.indicators.measures.dss import LayerScore
+    from tftas_optuna.metrics import Indicator
 
 
 def score_model(
     model: nn.Module,
     *,
-    indicator: str = "dss",
+    indicator: str | Indicator = "dss",
     img_size: int | tuple[int, int] | None = None,
-    head_weight: float = 1.0,
+    **options: Any,
 ) -> float:
     """Score a stand-alone network with the weights it has.
 
@@ -41,31 +40,38 @@ def score_model(
     Args:
         model: A timm Vision Transformer of any make, or a module built like one, with
             ``get_classifier()`` or ``head`` for its classifier.
-        indicator: Name of the indicator: ``"dss"``, or one of your own.
+        indicator: Name of the indicator, or the indicator itself.
         img_size: Height and width of the all-ones input, in pixels; by default the model's own.
-        head_weight: Factor of the classifier; see :class:`tftas_optuna.indicators.DSS`.
+        **options: Options of the indicator, such as ``head_weight`` of DSS.
 
     Raises:
-        TftasError: The indicator does not exist, or the model cannot be scored: it has no
-            attention, no classifier, or its gradients vanish or overflow.
+        TftasError: The indicator or an option does not exist, or the model cannot be scored: it
+            has no attention, no classifier, or its gradients vanish or overflow.
     """
-    if indicator not in INDICATORS:
-        own = get_indicator(indicator)
+    wanted = _wanted(indicator, options)
+    if isinstance(wanted, FunctionIndicator):
         with _evaluating(model):
-            return score_network(indicator, own, model, input_shape(model, img_size))
-    rows = explain_model(model, indicator=indicator, img_size=img_size, head_weight=head_weight)
-    return math.fsum(row.value for row in rows)
+            return score_network(wanted, model, input_shape(model, img_size))
+    return math.fsum(
+        row.value for row in explain_model(model, indicator=wanted, img_size=img_size)
+    )
 
 
 def explain_model(
     model: nn.Module,
     *,
-    indicator: str = "dss",
+    indicator: str | Indicator = "dss",
     img_size: int | tuple[int, int] | None = None,
-    head_weight: float = 1.0,
+    **options: Any,
 ) -> list[LayerScore]:
-    """Score a network layer by layer; see :func:`score_model`."""
-    scored = make_indicator(indicator, head_weight=head_weight)
+    """Score a network layer by layer; see :func:`score_model`.
+
+    Raises:
+        TftasError: As there, or the indicator is no sum over layers.
+    """
+    wanted = _wanted(indicator, options)
+    if not isinstance(wanted, LayerIndicator):
+        raise TftasError(f"indicator {wanted.name!r} is one number, not a sum over layers")
     if getattr(model, "num_classes", None) == 0:
         raise TftasError(
             f"{type(model).__name__} has no classifier, so there are no logits to add up; build it"
@@ -76,23 +82,29 @@ def explain_model(
     with _evaluating(model):
         weights, gradients = _gradients(model, names, input_shape(model, img_size))
     rows = []
+    norms: Norms = {}
     for matrix in counted:
         whole, gradient = matrix.of(weights), matrix.of(gradients)
         shape = (whole.shape[0], whole.shape[1])
-        terms = scored.layer(
+        layer = Layer(
             matrix.name,
             matrix.role,
             [shape],
             lambda *_, whole=whole: whole,
             DenseGradient(gradient),
         )
-        rows.append(layer_score(matrix.name, matrix.role, shape, terms))
+        rows.append(LayerScore.of(layer, wanted.fold(layer, norms)))
     if not any(row.value for row in rows if row.role == "attention"):
         raise TftasError(
             f"no gradient reaches the attention of {type(model).__name__}: fresh weights of its"
             " classifier or of its normalisation are zeros"
         )
     return rows
+
+
+def _wanted(indicator: str | Indicator, options: dict[str, Any]) -> Indicator:
+    found = get_indicator(indicator) if isinstance(indicator, str) else indicator
+    return found.with_options(**options)
 
 
 def inspect_model(model: nn.Module, *, img_size: int | tuple[int, int] | None = None) -> Structure:

@@ -13,9 +13,10 @@ from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, NamedTuple
 
+from tftas_optuna.devices import one_thread, resolve_device
 from tftas_optuna.families import get_family
-from tftas_optuna.indicators.device import one_thread, resolve_device
 from tftas_optuna.indicators.scorer import Scorer, most_at_once
+from tftas_optuna.metrics import get_indicator
 from tftas_optuna.spaces import space_from_dict
 
 if TYPE_CHECKING:
@@ -23,33 +24,32 @@ if TYPE_CHECKING:
 
     from tftas_optuna.architecture import Architecture
 
+# Scores of one candidate: by indicator, the score of every seed.
+Scores = dict[str, tuple[float, ...]]
+
 
 class ScoringTask(NamedTuple):
-    """Everything that scores depend on; the arguments of :class:`tftas_optuna.Scorer`.
+    """Everything that scores depend on.
 
     Attributes:
         space: The search space as JSON.
-        indicator: Name of the indicator.
-        fidelity: How it is computed.
+        indicators: Names of the indicators, at least one; all are computed on the same supernets.
+        fidelity: How they are computed, those that know it; the others are computed exactly.
         seed: Seed of the first supernet.
         n_seeds: Supernets.
         img_size: Height and width of the input, in pixels.
         num_classes: Outputs of the classifier.
-        head_weight: Factor of the classifier.
         device: Where it is computed, as the process that computes it sees its devices.
-        own: Indicators of the user to compute beside it, on the same supernets.
     """
 
     space: str
-    indicator: str
+    indicators: tuple[str, ...]
     fidelity: str
     seed: int
     n_seeds: int
     img_size: int
     num_classes: int
-    head_weight: float
     device: str
-    own: tuple[str, ...] = ()
 
 
 class Site(NamedTuple):
@@ -62,6 +62,11 @@ class Site(NamedTuple):
 
     version: str
     device: str
+
+
+def fidelity_of(indicator: str, fidelity: str) -> str:
+    """Tell how an indicator is computed where a fidelity is asked for: so, or exactly."""
+    return fidelity if fidelity in get_indicator(indicator).fidelities else "exact"
 
 
 def visit(task: ScoringTask) -> Site:
@@ -88,25 +93,36 @@ def divide(
     ]
 
 
-def score(task: ScoringTask, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
+def score(task: ScoringTask, archs: Sequence[Architecture]) -> list[Scores]:
     """Score candidates that run together.
 
     Returns:
-        Each one's score of every seed, then its scores by every other indicator of every seed.
+        The scores of each one.
 
     Raises:
         TftasError: One does not fit the supernet, or its score is not finite.
     """
-    scorer, lock = _scorer(task)
-    with lock, one_thread(scorer.device):
-        tables = [scorer.by_seed(archs)]
-        tables += [scorer.own_by_seed(name, archs) for name in task.own]
-    return [sum(scores, ()) for scores in zip(*tables, strict=True)]
+    scorers, lock = _scorers(task)
+    with lock, one_thread(scorers[0].device):
+        tables = [scorer.by_seed(archs) for scorer in scorers]
+    return [dict(zip(task.indicators, row, strict=True)) for row in zip(*tables, strict=True)]
 
 
 @lru_cache(maxsize=1)
-def _scorer(task: ScoringTask) -> tuple[Scorer, threading.Lock]:
-    arguments = task._asdict()
-    del arguments["own"]
-    space = space_from_dict(json.loads(arguments.pop("space")))
-    return Scorer(space, **arguments), threading.Lock()
+def _scorers(task: ScoringTask) -> tuple[list[Scorer], threading.Lock]:
+    first, *others = task.indicators
+    scorer = Scorer(
+        space_from_dict(json.loads(task.space)),
+        indicator=first,
+        fidelity=fidelity_of(first, task.fidelity),
+        seed=task.seed,
+        n_seeds=task.n_seeds,
+        device=task.device,
+        img_size=task.img_size,
+        num_classes=task.num_classes,
+    )
+    scorers = [
+        scorer,
+        *(scorer.sharing(name, fidelity_of(name, task.fidelity)) for name in others),
+    ]
+    return scorers, threading.Lock()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from tftas_optuna.indicators.device import one_thread, resolve_device
-from tftas_optuna.indicators.engine import FIDELITIES
+from tftas_optuna.devices import one_thread, resolve_device
+from tftas_optuna.families import get_family
 from tftas_optuna.indicators.scorer import Scorer
+from tftas_optuna.metrics import get_indicator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +25,8 @@ _PASS_SECONDS = 0.3
 _PROBES = 4
 
 
-def seconds_per_score(space: SearchSpace) -> dict[str, float]:
-    """Measure the time of one score of random candidates, by fidelity.
+def seconds_per_score(space: SearchSpace, indicator: str = "dss") -> dict[str, float]:
+    """Measure the time of one score of random candidates, by each fidelity that there is.
 
     It is measured as a search scores, on a CPU with one thread. A pass takes as many candidates
     as a search gives it, unless that would take long; the median of five counts. Norms of the
@@ -33,8 +34,11 @@ def seconds_per_score(space: SearchSpace) -> dict[str, float]:
     """
     rng = np.random.default_rng(0)
     found = {}
-    for fidelity in FIDELITIES:
-        scorer = Scorer(space, fidelity=fidelity)
+    fidelities = get_family(space.family).supernet.fidelities
+    for fidelity in get_indicator(indicator).fidelities:
+        if fidelity not in fidelities:
+            continue
+        scorer = Scorer(space, indicator=indicator, fidelity=fidelity)
         with one_thread(scorer.device):
             probes = [space.sample(rng) for _ in range(min(_PROBES, scorer.batch_size))]
             scorer.batch(probes)

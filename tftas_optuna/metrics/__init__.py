@@ -1,1 +1,54 @@
-"""Everything that can be an objective or a bound."""
+"""Everything that can be an objective or a bound: one registry of costs and indicators."""
+
+from tftas_optuna.metrics.base import Direction, Metric
+from tftas_optuna.metrics.bounds import (
+    Bound,
+    Bounds,
+    check_bounds,
+    check_objectives,
+    check_reachable,
+    violations,
+)
+from tftas_optuna.metrics.cost import Cost, Meter, Target, counted
+from tftas_optuna.metrics.indicator import FunctionIndicator, Indicator
+from tftas_optuna.metrics.meters import Meters
+from tftas_optuna.metrics.registry import (
+    COSTS_GROUP,
+    INDICATORS_GROUP,
+    cost_names,
+    get_cost,
+    get_indicator,
+    get_metric,
+    indicator_names,
+    metric_names,
+    register_cost,
+    register_indicator,
+)
+
+__all__ = [
+    "COSTS_GROUP",
+    "INDICATORS_GROUP",
+    "Bound",
+    "Bounds",
+    "Cost",
+    "Direction",
+    "FunctionIndicator",
+    "Indicator",
+    "Meter",
+    "Meters",
+    "Metric",
+    "Target",
+    "check_bounds",
+    "check_objectives",
+    "check_reachable",
+    "cost_names",
+    "counted",
+    "get_cost",
+    "get_indicator",
+    "get_metric",
+    "indicator_names",
+    "metric_names",
+    "register_cost",
+    "register_indicator",
+    "violations",
+]

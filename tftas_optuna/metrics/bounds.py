@@ -1,53 +1,45 @@
-"""What a trial is measured by: names, directions, and bounds on the costs."""
+"""Objectives and bounds, checked before anything is computed."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna.costs import Target, cost_names, get_cost
 from tftas_optuna.errors import TftasError
-from tftas_optuna.plugins import Direction, get_indicator, indicator_names
+from tftas_optuna.metrics.cost import Target
+from tftas_optuna.metrics.registry import cost_names, get_cost, metric_names
+from tftas_optuna.metrics.units import short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.spaces import SearchSpace
 
-CostName = str
-Bounds = dict[CostName, tuple[float | None, float | None]]
-
-# Counted for every candidate, whatever is optimised.
-COSTS: tuple[CostName, ...] = ("n_params", "macs")
+Bound = tuple[float | None, float | None]
+Bounds = dict[str, Bound]
 
 
-def direction_of(name: str) -> Direction:
-    """Tell what is better of a metric.
-
-    Raises:
-        TftasError: There is no such metric.
-    """
-    if name == "dss":
-        return "maximize"
-    return get_cost(name).direction if name in cost_names() else get_indicator(name).direction
-
-
-def check_metrics(metrics: Iterable[str]) -> tuple[str, ...]:
-    """Make sure that metrics exist and are told apart.
+def check_objectives(objectives: Iterable[str]) -> tuple[str, ...]:
+    """Make sure that objectives exist and are told apart.
 
     Raises:
         TftasError: One does not exist or is given twice, or none is given.
     """
-    metrics = tuple(metrics)
-    known = ["dss", *indicator_names(), *cost_names()]
-    unknown = [name for name in metrics if name not in known]
-    if unknown or not metrics or len(set(metrics)) != len(metrics):
-        raise TftasError(f"metrics are {list(metrics)}, allowed: each of {known} once")
-    return metrics
+    objectives = (objectives,) if isinstance(objectives, str) else tuple(objectives)
+    known = metric_names()
+    unknown = [name for name in objectives if name not in known]
+    if unknown or not objectives or len(set(objectives)) != len(objectives):
+        raise TftasError(
+            f"objectives are {', '.join(map(str, objectives)) or 'none'}; allowed: each of"
+            f" {', '.join(known)} once"
+        )
+    return objectives
 
 
 def check_bounds(
-    bounds: Mapping[CostName, tuple[float | None, float | None]] | None,
+    bounds: Mapping[str, Bound] | None,
     space: SearchSpace,
     *,
     img_size: int,
@@ -56,47 +48,50 @@ def check_bounds(
     """Make sure that bounds are sound and that the space can meet them.
 
     Args:
-        bounds: Lowest and highest allowed value by cost name; None leaves a side open.
+        bounds: Lowest and highest allowed value by the name of a cost or an indicator; None
+            leaves a side open.
         space: The space to be searched.
         img_size: Height and width of the input, in pixels.
         num_classes: Outputs of the classifier.
 
+    Returns:
+        The bounds that bound something.
+
     Raises:
-        TftasError: A name is unknown, a bound is not positive, the lower one is above the upper
-            one, no architecture of the space can meet them, or the image is too small.
+        TftasError: A name is unknown, a bound is no pair of numbers or not positive for a cost,
+            the lower one is above the upper one, no architecture of the space can meet them, or
+            the image is too small.
     """
     # The image has to fit, whatever is bounded.
-    sizes: dict[str, Any] = {
-        "img_size": img_size,
-        "num_classes": num_classes,
-        "in_chans": space.in_chans,
-    }
-    space.smallest().costs(**sizes)
+    target = Target(img_size=img_size, num_classes=num_classes, in_chans=space.in_chans)
+    space.smallest().costs(**target.input)
+    if bounds is not None and not isinstance(bounds, Mapping):
+        raise TftasError(
+            f"bounds are {bounds!r}, expected pairs by name, such as {{'n_params': (None, 6e6)}}"
+        )
     checked: Bounds = {}
-    for name, (low, high) in (bounds or {}).items():
-        if name not in cost_names():
-            raise TftasError(f"cannot bound {name!r}; allowed: {', '.join(cost_names())}")
+    for name, bound in (bounds or {}).items():
+        if name not in metric_names():
+            raise TftasError(f"cannot bound {name!r}; allowed: {', '.join(metric_names())}")
+        low, high = _pair(name, bound)
         if low is None and high is None:
             continue
+        is_cost = name in cost_names()
         for value in (low, high):
-            if value is not None and not value > 0:
+            if is_cost and value is not None and not value > 0:
                 raise TftasError(f"a bound on {name} is {value:g}, allowed is above 0")
         if low is not None and high is not None and low > high:
             raise TftasError(
                 f"{name} from {short(low)} to {short(high)}: the lower bound is higher"
             )
-        if get_cost(name).grows:
-            target = Target(**sizes)
+        if is_cost and get_cost(name).grows:
             check_reachable(name, (low, high), space, get_cost(name).open(space, target, None))
         checked[name] = (low, high)
     return checked
 
 
 def check_reachable(
-    name: CostName,
-    bound: tuple[float | None, float | None],
-    space: SearchSpace,
-    cost: Callable[[Architecture], float],
+    name: str, bound: Bound, space: SearchSpace, cost: Callable[[Architecture], float]
 ) -> None:
     """Make sure that a space, from its smallest to its largest architecture, meets a bound.
 
@@ -112,26 +107,36 @@ def check_reachable(
         raise TftasError(f"{name} of at least {short(low)} excludes every architecture: {held}")
 
 
-def violations(cost: Callable[[CostName], float], bounds: Bounds) -> dict[str, float]:
-    """Give the relative excess over each bound, zero or less is feasible.
+def violations(value: Callable[[str], float], bounds: Bounds) -> dict[str, float]:
+    """Compute the relative excess over each bound; zero or less is feasible.
 
     Args:
-        cost: Gives a cost of the architecture in question.
+        value: Returns a metric of the architecture in question.
         bounds: The bounds.
     """
     excess = {}
     for name, (low, high) in bounds.items():
-        value = cost(name)
+        found = value(name)
         if high is not None:
-            excess[f"{name}_max"] = value / high - 1
+            excess[f"{name}_max"] = found / high - 1 if high > 0 else _excess(found - high, high)
         if low is not None:
-            excess[f"{name}_min"] = 1 - value / low
+            excess[f"{name}_min"] = 1 - found / low if low > 0 else _excess(low - found, low)
     return excess
 
 
-def short(value: float) -> str:
-    """Write a count as people do: 5.87M, 1.31G."""
-    for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= factor:
-            return f"{value / factor:.2f}{unit}"
-    return f"{value:.4g}"
+def _excess(difference: float, bound: float) -> float:
+    """Relate a difference to a bound that may be zero or negative, as those of indicators."""
+    return difference / (abs(bound) or 1.0)
+
+
+def _pair(name: str, bound: Any) -> Bound:
+    if not isinstance(bound, tuple | list) or len(bound) != 2:
+        raise TftasError(
+            f"the bound on {name} is {bound!r}, expected lowest and highest value, such as"
+            f" (None, {bound if isinstance(bound, int | float) else 6e6!r})"
+        )
+    for value in bound:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and math.isfinite(value)):
+            raise TftasError(f"a bound on {name} is {value!r}, allowed: finite numbers and None")
+    return bound[0], bound[1]

@@ -10,7 +10,7 @@ import torch
 from timm.utils.distributed import init_distributed_device_so, is_distributed_env
 from torch import distributed
 
-from tftas_optuna.indicators.device import resolve_device
+from tftas_optuna.devices import resolve_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,16 +2,18 @@
 
 from tftas_optuna.samplers.named import (
     SAMPLERS,
+    generation_label,
     generation_seeds,
     make_sampler,
-    own_population_size,
     sampler_name,
+    users_population_size,
 )
 
 __all__ = [
     "SAMPLERS",
+    "generation_label",
     "generation_seeds",
     "make_sampler",
-    "own_population_size",
     "sampler_name",
+    "users_population_size",
 ]

@@ -17,6 +17,7 @@ from optuna.samplers import (
 )
 
 from tftas_optuna.errors import TftasError
+from tftas_optuna.samplers._optuna import generation_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,12 +45,17 @@ def make_sampler(name: str, population_size: int, seed: int) -> BaseSampler:
 
 
 def sampler_name(sampler: str | BaseSampler) -> str:
-    """Give the name that a study records."""
+    """Return the name that a study records."""
     return sampler if isinstance(sampler, str) else type(sampler).__name__
 
 
-def own_population_size(sampler: str | BaseSampler) -> int | None:
-    """Give the population size that a sampler object brings along."""
+def generation_label(sampler: BaseSampler) -> str | None:
+    """Return the attribute by which a genetic sampler knows a trial's generation, if it is one."""
+    return generation_key(sampler) if isinstance(sampler, BaseGASampler) else None
+
+
+def users_population_size(sampler: str | BaseSampler | None) -> int | None:
+    """Return the population size that a sampler object brings along."""
     return sampler.population_size if isinstance(sampler, BaseGASampler) else None
 
 

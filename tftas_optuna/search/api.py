@@ -5,32 +5,37 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError
 
+from tftas_optuna.costs import Deployment
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.scorer import check_fidelity
 from tftas_optuna.indicators.task import ScoringTask
-from tftas_optuna.metrics.bounds import check_bounds, check_metrics
-from tftas_optuna.samplers import make_sampler, own_population_size, sampler_name
+from tftas_optuna.metrics import Meters, check_reachable, get_cost
 from tftas_optuna.search.coordinator import Coordinator
-from tftas_optuna.search.executors import (
-    ScoringPool,
-    Workforce,
-    dask_cluster,
-    this_process,
-    worker_processes,
-)
-from tftas_optuna.search.progress import SearchProgress
+from tftas_optuna.search.execution import Execution
+from tftas_optuna.search.executors import ScoringPool
+from tftas_optuna.search.planning import make_settings
 from tftas_optuna.search.proposals import Proposer
 from tftas_optuna.search.rescore import rescore_front
-from tftas_optuna.storage.appending import make_flush
-from tftas_optuna.storage.islands import claim_island
-from tftas_optuna.storage.opening import open_storage, storage_file, storage_name
-from tftas_optuna.storage.rescue import merge_rescued
-from tftas_optuna.study.settings import StudySettings, deployment_for
+from tftas_optuna.search.resume import read_past
+from tftas_optuna.storage import (
+    claim_island,
+    make_append,
+    merge_rescued,
+    open_storage,
+    storage_name,
+)
+from tftas_optuna.study.record import (
+    check_continues,
+    has_settings,
+    keep_meter_records,
+    meter_records,
+    write_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,31 +45,31 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.metrics.bounds import CostName
+    from tftas_optuna.metrics import Bound
+    from tftas_optuna.search.progress import SearchProgress
     from tftas_optuna.spaces import SearchSpace
+    from tftas_optuna.study.settings import StudySettings
 
 
 def search(
     space: SearchSpace,
     *,
     n_trials: int,
+    objectives: Sequence[str] = ("dss", "n_params"),
+    bounds: Mapping[str, Bound] | None = None,
+    start: Sequence[Architecture] = (),
     storage: str | BaseStorage | None = None,
     study_name: str | None = None,
-    metrics: Sequence[str] = ("dss", "n_params"),
-    constraints: Mapping[CostName, tuple[float | None, float | None]] | None = None,
     sampler: str | BaseSampler | None = None,
     population_size: int = 50,
     seed: int = 0,
+    supernet_seed: int | None = None,
     n_seeds: int = 1,
-    start: Sequence[Architecture] = (),
     fidelity: str = "exact",
-    device: str = "auto",
     img_size: int | None = None,
     num_classes: int | None = None,
-    workers: int = 1,
-    cluster: str | None = None,
-    latency_batch_size: int = 1,
-    latency_threads: int | None = None,
+    execution: Execution | None = None,
+    deployment: Deployment | None = None,
     timeout: float | None = None,
     patience: int | None = None,
     callback: Callable[[SearchProgress], None] | None = None,
@@ -74,9 +79,10 @@ def search(
     A study of the same name in the storage is continued. The randomness of a generation derives
     from the seed and the generation's number alone, and scores do not depend on where they are
     computed (to the last digit on a CPU): a run that was cut off and continued leaves the same
-    trials as one that was not, with one worker or many. No architecture is tried twice as long as
-    there are others, and none out of bounds as long as others are near. When interrupted
-    (``KeyboardInterrupt``), what is scored is stored before the exception goes on.
+    trials as one that was not, with one worker or many. A proposal that was tried already, or
+    that its costs put out of bounds, is replaced before it is scored by what a random walk from
+    it finds; only when that finds nothing is it kept. When interrupted (``KeyboardInterrupt``),
+    what is scored is stored before the exception goes on.
 
     Several searches may work on one study at the same time: each takes in what the others found,
     and what two try at the same moment is stored once.
@@ -84,30 +90,31 @@ def search(
     Args:
         space: The search space.
         n_trials: Trials to add.
-        storage: An Optuna storage, or one as :func:`tftas_optuna.storage.opening.open_storage`
-            takes it; None for memory.
-        study_name: Name of the study; by default the space's.
-        metrics: Objectives: ``"dss"``, names of costs (see :mod:`tftas_optuna.costs`) and of
-            indicators of your own.
-        constraints: Lowest and highest allowed value by cost name; see :class:`DSSObjective`.
-        sampler: ``"nsgaii"``, ``"nsgaiii"``, ``"tpe"``, ``"random"``, or an Optuna sampler. The
-            randomness of such an object is its own, so a continued run differs. By default
-            NSGA-II for up to two objectives, NSGA-III for more.
-        population_size: Trials of one generation.
-        seed: Seed of the sampler and of the supernet.
-        n_seeds: Supernets to average over.
+        objectives: What to optimise, in order: names of indicators and of costs; see
+            :func:`tftas_optuna.metrics.metric_names`. Nothing else is scored.
+        bounds: Lowest and highest allowed value by name, such as ``{"n_params": (None, 6e6)}``;
+            they become Optuna constraints.
         start: Architectures to try first; they join the population.
-        fidelity: How the indicator is computed; see :class:`tftas_optuna.Scorer`. A collapsed
-            search re-scores its final front exactly, see :mod:`tftas_optuna.search.rescore`.
-        device: Where it is computed.
-        img_size: Height and width of the input, in pixels; the space's own by default.
-        num_classes: Outputs of the classifier; the space's own by default.
-        workers: Processes of this machine to score in. With more than one, a script needs the
-            usual ``if __name__ == "__main__"``.
-        cluster: Address of a Dask scheduler to score on instead.
-        latency_batch_size: Images at once, where latency or peak memory is asked for. Latency
-            is measured on ``device`` before the first trial, and kept with the study.
-        latency_threads: Threads of the CPU for latency; None for torch's own number.
+        storage: An Optuna storage, or one as :func:`tftas_optuna.storage.open_storage` takes it;
+            None for memory.
+        study_name: Name of the study; by default the space's.
+        sampler: ``"nsgaii"``, ``"nsgaiii"``, ``"tpe"``, ``"random"``, or an Optuna sampler, whose
+            randomness goes on from where it is, so a continued run differs. By default NSGA-II
+            for up to two objectives, NSGA-III for more.
+        population_size: Trials of one generation.
+        seed: Seed of the sampler.
+        supernet_seed: Seed of the first supernet; the sampler's seed by default.
+        n_seeds: Supernets to average over, with the seeds ``supernet_seed``,
+            ``supernet_seed + 1``, ...
+        fidelity: How indicators are computed that know it; see :class:`tftas_optuna.Scorer`. What
+            a search approximates it computes exactly for its final front, see
+            :mod:`tftas_optuna.search.rescore`.
+        img_size: Height and width of the input, in pixels; the space's by default.
+        num_classes: Outputs of the classifier; the space's by default.
+        execution: Where scores are computed: device, workers or a cluster.
+        deployment: Batch size and threads, where latency or peak memory is asked for. Latency is
+            measured on the device of ``execution`` before the first trial, and kept with the
+            study.
         timeout: Seconds after which no further score is begun; None for no limit.
         patience: Generations after which to stop when they have added less than 0.1 % to the
             front's hypervolume; None never stops for that.
@@ -117,47 +124,37 @@ def search(
         The study, with metric names and with user attributes that say what made it.
 
     Raises:
-        TftasError: An argument is out of range, the constraints exclude the whole space, an
-            architecture to start from is not in it, the storage or the cluster cannot be reached,
-            or the study was made with other settings.
+        TftasError: An argument is out of range, the bounds exclude the whole space, or an
+            architecture to start from is not in it.
+        UnavailableError: The storage or the cluster cannot be reached, or the study was made with
+            other settings.
+
+    Example:
+        >>> from tftas_optuna import get_space, pareto_front, search
+        >>> study = search(get_space("autoformer-tiny"), n_trials=50, fidelity="collapsed")
+        >>> smallest = pareto_front(study)[0]
     """
     if n_trials < 1:
         raise TftasError(f"n_trials is {n_trials}, allowed is 1 or more")
-    if sampler is None:
-        sampler = "nsgaii" if len(metrics) <= 2 else "nsgaiii"
-    population_size = own_population_size(sampler) or population_size
-    if population_size < 2:
-        raise TftasError(f"population_size is {population_size}, allowed is 2 or more")
     if patience is not None and patience < 1:
         raise TftasError(f"patience is {patience}, allowed is 1 or more")
-    if isinstance(sampler, str):
-        make_sampler(sampler, population_size, seed)
-    sizes: dict[str, Any] = {
-        "img_size": space.img_size if img_size is None else img_size,
-        "num_classes": space.num_classes if num_classes is None else num_classes,
-    }
-    settings = StudySettings(
-        space=space,
-        metrics=check_metrics(metrics),
-        indicator="dss",
-        fidelity=check_fidelity(fidelity),
-        seed=seed,
-        n_seeds=n_seeds,
-        head_weight=1.0,
-        bounds=check_bounds(constraints, space, **sizes),
+    execution = Execution() if execution is None else execution
+    settings = make_settings(
+        space,
+        objectives=objectives,
+        bounds=bounds,
+        sampler=sampler,
         population_size=population_size,
-        sampler=sampler_name(sampler),
-        **sizes,
+        seed=seed,
+        supernet_seed=supernet_seed,
+        n_seeds=n_seeds,
+        fidelity=fidelity,
+        img_size=img_size,
+        num_classes=num_classes,
     )
-    settings = dataclasses.replace(
-        settings,
-        deployment=deployment_for(
-            settings,
-            device,
-            batch_size=latency_batch_size,
-            threads=latency_threads,
-        ),
-    )
+    if any(get_cost(name).deployed for name in settings.costs):
+        on = (deployment or Deployment()).on(execution.device)
+        settings = dataclasses.replace(settings, deployment=on)
     for arch in start:
         space.encode(arch)
     name = study_name or space.name
@@ -166,53 +163,78 @@ def search(
             f"study_name {name!r} is no text in the locale of this process; give one of printable"
             " characters, or set LC_ALL=C.UTF-8"
         )
-    pool = ScoringPool(_task(settings, device), _workforce(workers, cluster, device))
+    pool = _pool(settings, execution)
     try:
         opened = open_storage(storage, create=True) if storage is not None else None
-        settings = settings.measured(_stored(opened, name))
+        meters = _measured(settings, _stored(opened, name))
         study, opened = _open_study(opened, name, settings)
-        settings = settings.keep_records(study)
-        claim = claim_island(opened, study.study_name, storage_file(storage))
+        keep_meter_records(study, meters.records)
+        if meter_records(study) != meters.records:
+            # Another search has measured meanwhile; all have to use the same numbers.
+            meters = Meters(settings.costs, space, settings.target, meter_records(study))
+        claim = claim_island(opened, study.study_name)
         try:
             where = storage_name(storage)
-            flush = make_flush(study, opened, storage_file(storage))
+            append = make_append(study, opened)
             if storage is not None:
-                merge_rescued(study, where, settings, flush)
-            proposer = Proposer(settings, sampler, population_size, claim.island, start)
+                merge_rescued(study, where, settings, append)
+            users = sampler if isinstance(sampler, optuna.samplers.BaseSampler) else None
             coordinator = Coordinator(
-                study, flush, where, settings, proposer, pool, claim, n_trials, callback
+                study,
+                settings,
+                meters,
+                read_past(study, claim.island, settings.population_size or 0),
+                append=append,
+                storage_name=where,
+                claim=claim,
+                proposer=Proposer(settings, meters, users, claim.island, start),
+                pool=pool,
+                n_trials=n_trials,
+                callback=callback,
             )
-            coordinator.go(time.monotonic() + timeout if timeout is not None else None, patience)
-            if fidelity != "exact":
-                rescore_front(study, pool)
+            coordinator.run(time.monotonic() + timeout if timeout is not None else None, patience)
+            if pool is not None:
+                rescore_front(study, settings, pool)
         finally:
             claim.release()
     finally:
-        pool.close()
+        if pool is not None:
+            pool.close()
     return study
 
 
-def _task(settings: StudySettings, device: str) -> ScoringTask:
-    return ScoringTask(
+def _pool(settings: StudySettings, execution: Execution) -> ScoringPool | None:
+    if not settings.indicators:
+        return None
+    task = ScoringTask(
         space=json.dumps(settings.space.to_dict()),
-        indicator=settings.indicator,
+        indicators=settings.indicators,
         fidelity=settings.fidelity,
-        seed=settings.seed,
+        seed=settings.supernet_seed,
         n_seeds=settings.n_seeds,
         img_size=settings.img_size,
         num_classes=settings.num_classes,
-        head_weight=settings.head_weight,
-        device=device,
-        own=settings.own_indicators,
+        device=execution.device,
     )
+    return ScoringPool(task, execution.workforce())
 
 
-def _workforce(workers: int, cluster: str | None, device: str) -> Workforce:
-    if cluster is not None:
-        if workers != 1:
-            raise TftasError(f"workers is {workers} and there is a cluster too; give one of them")
-        return dask_cluster(cluster)
-    return this_process() if workers == 1 else worker_processes(workers, device)
+def _measured(settings: StudySettings, study: Study | None) -> Meters:
+    """Measure what costs need before the first candidate, unless a study has it already.
+
+    Raises:
+        TftasError: No architecture of the space can meet a bound on what was measured.
+    """
+    space = settings.space
+    meters = Meters(settings.costs, space, settings.target, meter_records(study))
+    for name in settings.costs:
+        if not get_cost(name).measured:
+            continue
+        if name in settings.bounds:
+            check_reachable(name, settings.bounds[name], space, partial(meters.cost, name))
+        else:
+            meters.cost(name, space.smallest())
+    return meters
 
 
 def _stored(storage: BaseStorage | None, name: str) -> Study | None:
@@ -227,12 +249,12 @@ def _open_study(
     storage = storage if storage is not None else optuna.storages.InMemoryStorage()
     try:
         study = optuna.create_study(
-            storage=storage, study_name=name, directions=settings.directions
+            storage=storage, study_name=name, directions=list(settings.directions)
         )
     except DuplicatedStudyError:
         study = optuna.load_study(study_name=name, storage=storage)
-    if not study.get_trials(deepcopy=False) and not StudySettings.recorded(study):
+    if not study.get_trials(deepcopy=False) and not has_settings(study):
         # New, or cut off between its creation and the record of its settings.
-        settings.write(study)
-    settings.check_continues(study)
+        write_settings(study, settings)
+    check_continues(study, settings)
     return study, storage

@@ -8,27 +8,26 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.trial import TrialState
 
-from tftas_optuna.errors import UnavailableError
 from tftas_optuna.search.progress import RunningFront, SearchProgress
-from tftas_optuna.storage.writer import TrialWriter
+from tftas_optuna.storage import TrialWriter
 from tftas_optuna.study.evaluations import Evaluations
-from tftas_optuna.study.front import as_candidate
+from tftas_optuna.study.front import known_values
 from tftas_optuna.study.place import PLACE_KEY, Place, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.search.executors import ScoringPool
+    from tftas_optuna.metrics import Meters
+    from tftas_optuna.search.executors import ScoresOf, ScoringPool
     from tftas_optuna.search.proposals import Proposal, Proposer
-    from tftas_optuna.storage.appending import Flush
-    from tftas_optuna.storage.islands import Claim
+    from tftas_optuna.search.resume import Past
+    from tftas_optuna.storage import Append, Claim
     from tftas_optuna.study.settings import StudySettings
 
 # A front whose hypervolume grows by less than this has stalled.
@@ -41,12 +40,14 @@ class Coordinator:
 
     Args:
         study: The study.
-        flush: Writes to it.
+        settings: Its settings.
+        meters: Its costs.
+        past: What it holds already.
+        append: Writes to it.
         storage_name: How the storage is known to the next run.
-        settings: The settings of the study.
-        proposer: What to try.
-        pool: Where to score it.
         claim: The number of this search in the study.
+        proposer: What to try.
+        pool: Where to score it; None where no objective and no bound needs scores.
         n_trials: Trials to add.
         callback: Told where the search stands; what it raises ends the search.
     """
@@ -54,19 +55,19 @@ class Coordinator:
     def __init__(
         self,
         study: Study,
-        flush: Flush,
-        storage_name: str,
         settings: StudySettings,
-        proposer: Proposer,
-        pool: ScoringPool,
+        meters: Meters,
+        past: Past,
+        *,
+        append: Append,
+        storage_name: str,
         claim: Claim,
+        proposer: Proposer,
+        pool: ScoringPool | None,
         n_trials: int,
         callback: Callable[[SearchProgress], None] | None,
     ) -> None:
         assert settings.population_size is not None
-        self._study = study
-        self._flush = flush
-        self._storage_name = storage_name
         self._settings = settings
         self._population_size = settings.population_size
         self._distributions: dict[str, BaseDistribution] = dict(settings.space.distributions())
@@ -75,38 +76,53 @@ class Coordinator:
         self._claim = claim
         self._n_trials = n_trials
         self._callback = callback
-        self._evaluations = Evaluations(settings)
+        self._evaluations = Evaluations(settings, meters)
         self._known: set[Architecture] = set()
-        self._front = RunningFront(settings)
+        self._front = RunningFront(settings, meters)
         self._origins: Counter[str] = Counter()
+        # Trials that the next generation is bred with, and those that came since from elsewhere.
+        self._newcomers: list[FrozenTrial] = []
         self._arrived: list[FrozenTrial] = []
         self._volumes: list[float] = []
+        self._n_at_start = past.next_number
+        self._n_elsewhere = len(past.trials)
         self._n_scored = 0
-        self._n_elsewhere = 0
         self._scoring_seconds = 0.0
         self._generation = 0
-        self._start = time.monotonic()
-
-    def go(self, deadline: float | None, patience: int | None) -> None:
-        """Run generations until the trials are done, time is up, or the front stalls."""
-        partial, last_number = self._resume()
+        self._partial = past.partial
+        self._live_through(past)
         self._writer = TrialWriter(
-            self._study,
-            self._flush,
-            self._settings,
-            self._claim,
-            storage_name=self._storage_name,
-            last_number=last_number,
+            study,
+            append,
+            settings,
+            claim,
+            storage_name=storage_name,
+            last_number=past.last_number,
             taken=map(self._architecture, self._arrived),
             patience=_STORAGE_PATIENCE,
             meanwhile=self._report,
         )
         self._start = time.monotonic()
+
+    def _live_through(self, past: Past) -> None:
+        """Learn the stored trials as if they had just been run."""
+        for trial in past.trials:
+            self._remember(trial)
+        self._learn(past.before)
+        for generation in past.generations:
+            self._proposer.next_generation(self._newcomers)
+            self._newcomers = []
+            self._end_generation(generation.trials)
+            self._arrived = generation.arrived
+        self._front.add(past.partial)
+
+    def run(self, deadline: float | None, patience: int | None) -> None:
+        """Run generations until the trials are done, time is up, or the front stalls."""
         try:
             self._report()
             while self._is_short() and not self._over(deadline, patience):
-                self._one_generation(partial, deadline)
-                partial = []
+                self._one_generation(self._partial, deadline)
+                self._partial = []
                 self._report()
         except BaseException:
             self._writer.hurry()
@@ -131,87 +147,29 @@ class Coordinator:
         self._arrived.extend(arrived)
         self._n_elsewhere += sum(trial.number >= self._n_at_start for trial in arrived)
 
-    def _resume(self) -> tuple[list[FrozenTrial], int]:
-        """Learn the stored trials as if they had just been run.
-
-        Returns:
-            The trials so far of the generation to go on with, and the number of the last trial
-            of the generations before.
-        """
-        trials = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        self._n_elsewhere = len(trials)
-        self._n_at_start = trials[-1].number + 1 if trials else 0
-        for trial in trials:
-            self._remember(trial)
-        generations, others = self._sort(trials)
-        begins = [own[0].number for own in generations if own]
-        began = begins[0] if begins else self._n_at_start
-        n_generations = len(generations)
-        partial: list[FrozenTrial] = []
-        if generations and len(generations[-1]) < self._population_size:
-            partial = generations.pop()
-        ends = [began - 1]
-        for generation, own in enumerate(generations):
-            if not own:
-                # Only others can have been first to store all of it, since it was proposed.
-                since = ends[generation - 1] if generation else -1
-                until = next(begin for begin in begins if begin > ends[-1])
-                if not any(since < trial.number < until for trial in others):
-                    raise UnavailableError(
-                        f"study {self._study.study_name!r} lacks generation {generation} of"
-                        f" {n_generations}; give another --study-name"
-                    )
-            ends.append(own[-1].number if own else ends[-1])
-        self._learn([trial for trial in others if trial.number < began])
-        for generation, own in enumerate(generations):
-            self._proposer.begin(generation)
-            self._end_generation(own)
-            # What others published along a generation is known one generation later.
-            self._arrived = [
-                trial for trial in others if ends[generation] < trial.number < ends[generation + 1]
-            ]
-        self._front.add(partial)
-        return partial, ends[-1]
-
-    def _sort(
-        self, trials: Sequence[FrozenTrial]
-    ) -> tuple[list[list[FrozenTrial]], list[FrozenTrial]]:
-        """Tell the generations of this search from what came from elsewhere."""
-        generations: list[list[FrozenTrial]] = []
-        others = []
-        for trial in trials:
-            place = place_of(trial)
-            if place is None or place.island != self._claim.island:
-                others.append(trial)
-                continue
-            while len(generations) <= place.generation:
-                generations.append([])
-            generations[place.generation].append(trial)
-        return generations, others
-
     def _remember(self, trial: FrozenTrial) -> None:
-        found = as_candidate(trial, self._settings)
-        spread = trial.user_attrs.get("dss_sd")
-        self._evaluations.remember(found.architecture, found.dss, spread, found.others)
+        known = known_values(trial, self._settings)
+        self._evaluations.remember(self._architecture(trial), known)
 
     def _architecture(self, trial: FrozenTrial) -> Architecture:
         return self._settings.space.decode(trial.params)
 
-    def _learn(self, trials: Sequence[FrozenTrial]) -> None:
-        self._proposer.learn(trials)
+    def _learn(self, trials: Iterable[FrozenTrial]) -> None:
+        trials = list(trials)
+        self._newcomers += trials
         self._front.add(trials)
         self._known.update(map(self._architecture, trials))
 
-    def _end_generation(self, own: Sequence[FrozenTrial]) -> None:
-        self._learn([*own, *self._arrived])
+    def _end_generation(self, trials: Sequence[FrozenTrial]) -> None:
+        self._learn([*trials, *self._arrived])
         self._arrived = []
         self._generation += 1
         self._volumes.append(self._front.hypervolume)
 
     def _one_generation(self, partial: list[FrozenTrial], deadline: float | None) -> None:
         """Propose, score and hand over a generation, of which some may be stored already."""
-        self._proposer.begin(self._generation)
-        proposals = self._proposer.propose(self._generation, self._known)
+        proposals = self._proposer.next_generation(self._newcomers).propose(self._known)
+        self._newcomers = []
         new = [p.architecture for p in proposals if p.architecture not in self._known]
         if [trial.params for trial in partial] == [p.params for p in proposals[: len(partial)]]:
             todo = proposals[len(partial) :]
@@ -228,12 +186,12 @@ class Coordinator:
         except BaseException:
             self._writer.hurry()
             if scored:
-                self._writer.submit(scored, own=len(partial) + len(scored))
+                self._writer.submit(scored, generation_size=len(partial) + len(scored))
             raise
         if scored:
-            own = [*partial, *scored]
-            self._take(self._writer.submit(scored, own=len(own)))
-            self._end_generation(own)
+            whole = [*partial, *scored]
+            self._take(self._writer.submit(scored, generation_size=len(whole)))
+            self._end_generation(whole)
 
     def _score(
         self,
@@ -254,7 +212,7 @@ class Coordinator:
         """
         wanted = {p.architecture for p in todo if p.architecture not in self._evaluations}
         began, start = datetime.datetime.now(), time.monotonic()
-        for part in self._pool.scores(new, wanted) if wanted else [{}]:
+        for part in self._scores(new, wanted) if wanted else [{}]:
             for arch, scores in part.items():
                 self._evaluations.add(arch, scores)
             seconds = time.monotonic() - start
@@ -269,6 +227,13 @@ class Coordinator:
             self._report()
             if _passed(deadline):
                 return
+
+    def _scores(
+        self, new: Sequence[Architecture], wanted: set[Architecture]
+    ) -> Iterator[ScoresOf]:
+        if self._pool is None:
+            return iter([{arch: {} for arch in wanted}])
+        return self._pool.scores(new, wanted)
 
     def _trial(
         self,

@@ -24,9 +24,9 @@ from importlib import metadata
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tftas_optuna.errors import TftasError, UnavailableError
-from tftas_optuna.indicators.device import gpu_names
-from tftas_optuna.indicators.task import ScoringTask, divide, score, visit
+from tftas_optuna.devices import gpu_names
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.indicators.task import Scores, ScoringTask, divide, score, visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _LOSSES = 3
 _POLL = 0.2
 
-Scores = dict["Architecture", tuple[float, ...]]
+ScoresOf = dict["Architecture", Scores]
 
 
 class Workforce(NamedTuple):
@@ -70,12 +70,7 @@ def worker_processes(count: int, device: str) -> Workforce:
         count: How many.
         device: The device asked for; without an index every process gets a GPU of its own, in
             turn.
-
-    Raises:
-        TftasError: ``count`` is below 1.
     """
-    if count < 1:
-        raise TftasError(f"workers is {count}, allowed is 1 or more")
     gpus = gpu_names() if device in ("auto", "cuda") else []
 
     def make() -> Executor:
@@ -160,26 +155,28 @@ class ScoringPool:
         archs: Sequence[Architecture],
         wanted: set[Architecture],
         *,
-        fidelity: str | None = None,
-    ) -> Iterator[Scores]:
+        exactly: tuple[str, ...] = (),
+    ) -> Iterator[ScoresOf]:
         """Score candidates part by part, in the order in which the parts are done.
 
-        Gives nothing a few times a second, so that the caller can look around.
+        An empty part comes a few times a second, so that the caller can look around.
 
         Args:
             archs: New candidates of a generation; how they are divided depends on all of them.
             wanted: Those that are needed; others come along with them.
-            fidelity: Another fidelity than the task's.
+            exactly: Indicators to compute exactly, in place of those of the task.
 
         Raises:
             TftasError: A candidate cannot be scored.
             UnavailableError: Processes are lost time and again.
         """
-        task = self._task if fidelity is None else self._task._replace(fidelity=fidelity, own=())
+        task = self._task
+        if exactly:
+            task = task._replace(fidelity="exact", indicators=exactly)
         parts = deque(
             part for part in divide(task, self._site, archs) if not wanted.isdisjoint(part)
         )
-        running: dict[Future[list[tuple[float, ...]]], list[Architecture]] = {}
+        running: dict[Future[list[Scores]], list[Architecture]] = {}
         losses = 0
         try:
             while parts or running:

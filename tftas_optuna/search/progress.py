@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from optuna.study._multi_objective import _is_pareto_front
 
-from tftas_optuna.study.front import hypervolume
+from tftas_optuna.study._optuna import is_front
+from tftas_optuna.study.hypervolume import Hypervolume
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from optuna.trial import FrozenTrial
 
+    from tftas_optuna.metrics import Meters
     from tftas_optuna.study.settings import StudySettings
 
 
@@ -28,7 +29,7 @@ class SearchProgress(NamedTuple):
         seconds: Time since the first trial of this run.
         scoring_seconds: Time of it spent on scores.
         front_size: Trials on the front of the study.
-        hypervolume: Hypervolume of that front; see :func:`tftas_optuna.study.front.hypervolume`.
+        hypervolume: Size of that front; see :class:`tftas_optuna.study.hypervolume.Hypervolume`.
         n_replaced: Proposals of this run that were tried already or out of bounds, and were
             replaced by others.
         n_repeated: Trials of this run that repeat an architecture, because no other was found.
@@ -50,11 +51,12 @@ class RunningFront:
     """The values on the front of a study, kept up as trials come.
 
     Args:
-        settings: The settings of the study.
+        settings: The study.
+        meters: Its costs.
     """
 
-    def __init__(self, settings: StudySettings) -> None:
-        self._settings = settings
+    def __init__(self, settings: StudySettings, meters: Meters) -> None:
+        self._measure = Hypervolume(settings, meters)
         self._signs = np.array([-1.0 if d == "maximize" else 1.0 for d in settings.directions])
         self._losses = np.empty((0, len(self._signs)))
         self.hypervolume = 0.0
@@ -71,5 +73,5 @@ class RunningFront:
         ]
         if new:
             losses = np.unique(np.vstack((self._losses, np.array(new) * self._signs)), axis=0)
-            self._losses = losses[_is_pareto_front(losses, assume_unique_lexsorted=True)]
-            self.hypervolume = hypervolume(self._losses * self._signs, self._settings)
+            self._losses = losses[is_front(losses)]
+            self.hypervolume = self._measure(self._losses * self._signs)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import optuna
-from optuna.samplers import BaseGASampler, BaseSampler
-from optuna.trial import TrialState
 
-from tftas_optuna.samplers import generation_seeds, make_sampler
+from tftas_optuna.metrics import violations
+from tftas_optuna.samplers import generation_seeds
+from tftas_optuna.search.breeders import make_breeder
 from tftas_optuna.study.place import REPEAT_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.metrics import Meters
+    from tftas_optuna.search.breeders import Litter
+    from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.study.settings import StudySettings
 
 _ASKS = 4
@@ -50,12 +52,13 @@ class Proposal(NamedTuple):
 class Proposer:
     """Proposes generation after generation.
 
-    A generation depends on the seed, its number and the trials learned, on nothing else.
+    A generation depends on the seed, its number and the trials before it, on nothing else.
 
     Args:
         settings: What is searched.
-        sampler: A name, or a sampler object, whose own randomness then runs on.
-        population_size: Proposals of a generation.
+        meters: The costs of the study.
+        sampler: The user's sampler, whose randomness goes on from where it is; None for the one
+            that the settings name.
         island: Number of this search within its study.
         start: Architectures to try first.
     """
@@ -63,58 +66,116 @@ class Proposer:
     def __init__(
         self,
         settings: StudySettings,
-        sampler: str | BaseSampler,
-        population_size: int,
+        meters: Meters,
+        sampler: BaseSampler | None,
         island: int,
         start: Sequence[Architecture] = (),
     ) -> None:
+        assert settings.seed is not None and settings.population_size is not None
+        assert settings.sampler is not None
         self._settings = settings
-        self._space = settings.space
-        self._distributions = settings.space.distributions()
-        self._population_size = population_size
+        self._bounds = _CostBounds(settings, meters)
+        self._seed = settings.seed
+        self._population_size = settings.population_size
         self._island = island
         self._start = [(settings.space.encode(arch), arch) for arch in start]
-        self._breeder = _breeder(settings, sampler, population_size)
-
-    def learn(self, trials: Iterable[FrozenTrial]) -> None:
-        """Take in finished trials; call :meth:`begin` for every generation in between."""
-        self._breeder.learn(trials)
-
-    def begin(self, generation: int) -> None:
-        """Choose the parents of a generation."""
-        self._sampler_seed, mutation_seed = generation_seeds(
-            self._settings.seed, self._island, generation
+        self._breeder = make_breeder(
+            settings.directions, sampler or settings.sampler, settings.population_size
         )
-        self._rng = np.random.default_rng(mutation_seed)
-        self._breeder.begin(generation, self._sampler_seed)
+        self._n_generations = 0
 
-    def propose(self, generation: int, known: Collection[Architecture]) -> list[Proposal]:
-        """Propose a whole generation.
+    def next_generation(self, newcomers: Iterable[FrozenTrial]) -> Generation:
+        """Choose the parents of the next generation; the first call is for generation 0.
 
         Args:
-            generation: Its number; :meth:`begin` was called for it.
+            newcomers: Trials that finished since the last call.
+        """
+        number, self._n_generations = self._n_generations, self._n_generations + 1
+        sampler_seed, mutation_seed = generation_seeds(self._seed, self._island, number)
+        litter = self._breeder.breed(newcomers, sampler_seed)
+        label = self._breeder.label
+        return Generation(
+            self._settings.space,
+            self._bounds,
+            self._start,
+            litter,
+            np.random.default_rng(mutation_seed),
+            {} if label is None else {label: number},
+            self._population_size,
+        )
+
+
+class _CostBounds:
+    """What can be told of the bounds before anything is scored."""
+
+    def __init__(self, settings: StudySettings, meters: Meters) -> None:
+        self._meters = meters
+        self._bounds = {n: bound for n, bound in settings.bounds.items() if n in meters}
+
+    def excess(self, arch: Architecture) -> float:
+        """Sum up what an architecture exceeds the bounds by."""
+        found = violations(lambda name: self._meters.cost(name, arch), self._bounds)
+        return sum(max(value, 0.0) for value in found.values())
+
+
+class Generation:
+    """One generation to be proposed; made by :meth:`Proposer.next_generation`.
+
+    Args:
+        space: The search space.
+        bounds: Bounds that proposals have to keep.
+        start: Architectures to try first, with their parameters.
+        litter: What the sampler gives.
+        rng: Randomness of replacements.
+        labels: System attributes of every trial.
+        size: Proposals of the generation.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        bounds: _CostBounds,
+        start: Sequence[tuple[dict[str, Any], Architecture]],
+        litter: Litter,
+        rng: np.random.Generator,
+        labels: dict[str, Any],
+        size: int,
+    ) -> None:
+        self._space = space
+        self._distributions = space.distributions()
+        self._bounds = bounds
+        self._start = start
+        self._litter = litter
+        self._rng = rng
+        self._labels = labels
+        self._size = size
+
+    def propose(self, known: Collection[Architecture]) -> list[Proposal]:
+        """Propose the whole generation.
+
+        Args:
             known: Architectures that the study has already.
         """
         tried = set(known)
         proposals: list[Proposal] = []
-        while len(proposals) < self._population_size:
-            proposal = self._next(generation, tried)
+        while len(proposals) < self._size:
+            proposal = self._next(tried)
             tried.add(proposal.architecture)
             proposals.append(proposal)
-        self._breeder.close()
+        self._litter.close()
         return proposals
 
-    def _next(self, generation: int, tried: set[Architecture]) -> Proposal:
-        labels = self._labels(generation)
+    def _next(self, tried: set[Architecture]) -> Proposal:
+        labels = self._labels
         for params, arch in self._start:
             if arch not in tried:
                 return Proposal(params, arch, labels, "start")
-        first = params = self._breeder.ask(self._distributions)
+        first = params = self._litter.ask(self._distributions)
         for attempt in range(_ASKS):
             arch = self._space.decode(params)
-            if arch not in tried and not self._excess(arch):
+            if arch not in tried and not self._bounds.excess(arch):
                 return Proposal(params, arch, labels, "replaced" if attempt else "offspring")
-            params = self._breeder.ask(self._distributions)
+            params = self._litter.ask(self._distributions)
         mutated = self._mutate(first, tried)
         if mutated is not None:
             return Proposal(*mutated, labels, "replaced")
@@ -122,14 +183,6 @@ class Proposer:
         if arch not in tried:
             return Proposal(first, arch, labels, "offspring")
         return Proposal(first, arch, {**labels, REPEAT_KEY: True}, "repeat")
-
-    def _labels(self, generation: int) -> dict[str, Any]:
-        label = self._breeder.label
-        return {} if label is None else {label: generation}
-
-    def _excess(self, arch: Architecture) -> float:
-        """Sum of what an architecture exceeds the bounds by."""
-        return sum(max(value, 0.0) for value in self._settings.violations(arch).values())
 
     def _mutate(
         self, rejected: dict[str, Any], tried: set[Architecture]
@@ -144,7 +197,7 @@ class Proposer:
             for step in range(_STEPS):
                 changed = self._change(params)
                 arch = self._space.decode(changed)
-                found = self._excess(arch)
+                found = self._bounds.excess(arch)
                 if found > excess and step >= walk % _STEPS:
                     continue
                 params, excess = changed, found
@@ -157,141 +210,3 @@ class Proposer:
         names = list(params)
         name = names[self._rng.integers(len(names))]
         return {**params, name: self._space.encode(self._space.sample(self._rng))[name]}
-
-
-class _Breeder(Protocol):
-    """Asks an Optuna sampler for parameters.
-
-    Attributes:
-        label: System attribute by which the sampler knows a trial's generation, if it has one.
-    """
-
-    label: str | None
-
-    def learn(self, trials: Iterable[FrozenTrial]) -> None: ...
-
-    def begin(self, generation: int, seed: int) -> None: ...
-
-    def ask(self, distributions: dict[str, Any]) -> dict[str, Any]: ...
-
-    def close(self) -> None: ...
-
-
-def _breeder(
-    settings: StudySettings, sampler: str | BaseSampler, population_size: int
-) -> _Breeder:
-    if isinstance(sampler, str):
-        genetic = isinstance(make_sampler(sampler, population_size, 0), BaseGASampler)
-        if genetic:
-            return _Generations(settings, sampler, population_size)
-    return _History(settings, sampler, population_size)
-
-
-class _Generations:
-    """A genetic sampler in a study that holds only what may become a parent.
-
-    Optuna looks through all trials for every one it asks. Its selection, though, depends on the
-    parents so far and on what came since: with those as the first generation of a small study,
-    its next generation is the one that is wanted, at a cost that never grows.
-    """
-
-    def __init__(self, settings: StudySettings, name: str, population_size: int) -> None:
-        self.label = _label(make_sampler(name, population_size, 0))
-        self._directions = settings.directions
-        self._name = name
-        self._population_size = population_size
-        self._parents: list[FrozenTrial] = []
-        self._newcomers: list[FrozenTrial] = []
-
-    def learn(self, trials: Iterable[FrozenTrial]) -> None:
-        self._newcomers.extend(trials)
-
-    def begin(self, generation: int, seed: int) -> None:
-        sampler = make_sampler(self._name, self._population_size, seed)
-        assert isinstance(sampler, BaseGASampler)
-        with _silence():
-            study = optuna.create_study(directions=self._directions, sampler=sampler)
-        pool = self._parents + self._newcomers
-        study.add_trials(self._first_generation(trial) for trial in pool)
-        if pool:
-            chosen = {trial.number for trial in sampler.get_parent_population(study, 1)}
-            self._parents = [trial for i, trial in enumerate(pool) if i in chosen]
-            self._newcomers = []
-        # One trial stands for all that are asked: the sampler needs its generation, and a trial
-        # of their own for each would be written down parameter by parameter.
-        study.ask()
-        sampler.get_trial_generation(study, study.get_trials(deepcopy=False)[-1])
-        self._carrier = study.get_trials(deepcopy=False)[-1]
-        self._shared = sampler.infer_relative_search_space(study, self._carrier)
-        self._study, self._sampler = study, sampler
-
-    def ask(self, distributions: dict[str, Any]) -> dict[str, Any]:
-        sampler, study, trial = self._sampler, self._study, self._carrier
-        bred = sampler.sample_relative(study, trial, self._shared)
-        return {
-            name: bred[name]
-            if name in bred
-            else sampler.sample_independent(study, trial, name, distribution)
-            for name, distribution in distributions.items()
-        }
-
-    def close(self) -> None:
-        pass
-
-    def _first_generation(self, trial: FrozenTrial) -> FrozenTrial:
-        assert self.label is not None
-        return optuna.create_trial(
-            params=trial.params,
-            distributions=trial.distributions,
-            values=trial.values,
-            system_attrs={**trial.system_attrs, self.label: 0},
-        )
-
-
-class _History:
-    """Any other sampler, in a study that holds all trials."""
-
-    def __init__(
-        self, settings: StudySettings, sampler: str | BaseSampler, population_size: int
-    ) -> None:
-        self.label = None if isinstance(sampler, str) else _label(sampler)
-        with _silence():
-            self._study = optuna.create_study(directions=settings.directions)
-        self._sampler = sampler
-        self._population_size = population_size
-        self._asked: list[Trial] = []
-
-    def learn(self, trials: Iterable[FrozenTrial]) -> None:
-        self._study.add_trials(trials)
-
-    def begin(self, generation: int, seed: int) -> None:
-        sampler = self._sampler
-        if isinstance(sampler, str):
-            sampler = make_sampler(sampler, self._population_size, seed)
-        self._study.sampler = sampler
-
-    def ask(self, distributions: dict[str, Any]) -> dict[str, Any]:
-        self._asked.append(self._study.ask(fixed_distributions=dict(distributions)))
-        return self._asked[-1].params
-
-    def close(self) -> None:
-        """Forget what was asked; the trials come back through :meth:`learn`."""
-        for trial in self._asked:
-            self._study.tell(trial, state=TrialState.FAIL)
-        self._asked = []
-
-
-def _label(sampler: BaseSampler) -> str | None:
-    genetic = isinstance(sampler, BaseGASampler)
-    return f"{type(sampler).__name__}:generation" if genetic else None
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Keep Optuna from announcing studies that nobody else will see."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(before)

@@ -1,4 +1,4 @@
-"""After a search on an approximation: the exact scores of its front."""
+"""After a search on an approximation: the exact values of its front."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tftas_optuna.study.front import pareto_front
+from tftas_optuna.study.front import EXACT, exact_values, pareto_front
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,36 +15,45 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from tftas_optuna.search.executors import ScoringPool
+    from tftas_optuna.study.settings import StudySettings
 
 
-def rescore_front(study: Study, pool: ScoringPool) -> None:
-    """Score the front of a study exactly, and keep the scores beside the approximate ones.
+def rescore_front(study: Study, settings: StudySettings, pool: ScoringPool) -> None:
+    """Compute approximated indicators of the front exactly, and keep both.
 
-    Writes two user attributes of the study: ``exact_dss``, the exact scores by trial number, and
-    ``exact_agreement``, Kendall's tau between both scores and the mean relative offset of the
-    approximate ones.
+    Writes two user attributes of the study: ``exact``, by indicator the exact values by trial
+    number, and ``exact_agreement``, by indicator Kendall's tau between both and the mean relative
+    offset of the approximate ones.
 
     Args:
         study: A study of :func:`tftas_optuna.search`.
+        settings: Its settings.
         pool: Where to score.
     """
     front = pareto_front(study)
-    if not front:
+    names = settings.approximated
+    if not front or not names:
         return
-    known: dict[str, float] = dict(study.user_attrs.get("exact_dss", {}))
-    missing = {c.architecture: str(c.trial) for c in front if str(c.trial) not in known}
-    for part in pool.scores(list(missing), set(missing), fidelity="exact"):
-        known.update({missing[arch]: mean(scores) for arch, scores in part.items()})
-    exact = [known[str(candidate.trial)] for candidate in front]
-    approximate = [candidate.dss for candidate in front]
-    study.set_user_attr("exact_dss", known)
-    study.set_user_attr(
-        "exact_agreement",
-        {
+    known = {name: exact_values(study).get(name, {}) for name in names}
+    missing = {
+        candidate.architecture: str(candidate.trial)
+        for candidate in front
+        if any(str(candidate.trial) not in known[name] for name in names)
+    }
+    for part in pool.scores(list(missing), set(missing), exactly=names):
+        for arch, scores in part.items():
+            for name in names:
+                known[name][missing[arch]] = mean(scores[name])
+    study.set_user_attr(EXACT, known)
+    agreement = {}
+    for name in names:
+        exact = [known[name][str(candidate.trial)] for candidate in front]
+        approximate = [candidate.value(name) for candidate in front]
+        agreement[name] = {
             "kendall_tau": kendall_tau(approximate, exact),
             "relative_offset": float(np.mean(np.array(approximate) / np.array(exact) - 1)),
-        },
-    )
+        }
+    study.set_user_attr("exact_agreement", agreement)
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:

@@ -1,1 +1,21 @@
 """Storages: opened, appended to, locked between searches, and waited for."""
+
+from tftas_optuna.storage.appending import Append, make_append
+from tftas_optuna.storage.islands import Claim, claim_island
+from tftas_optuna.storage.naming import storage_name
+from tftas_optuna.storage.opening import list_studies, load_study, open_storage
+from tftas_optuna.storage.rescue import merge_rescued
+from tftas_optuna.storage.writer import TrialWriter
+
+__all__ = [
+    "Append",
+    "Claim",
+    "TrialWriter",
+    "claim_island",
+    "list_studies",
+    "load_study",
+    "make_append",
+    "merge_rescued",
+    "open_storage",
+    "storage_name",
+]

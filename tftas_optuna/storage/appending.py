@@ -1,54 +1,36 @@
-"""Writes finished trials to a storage, a whole generation at once."""
+"""Appends finished trials to a study, so that two searches never write at the same place."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-from typing import TYPE_CHECKING, Any, Protocol
+import logging
+from typing import TYPE_CHECKING, Protocol
 
-import sqlalchemy
-from optuna.distributions import distribution_to_json
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
-from tftas_optuna.storage.locks import file_lock
+from tftas_optuna.storage._optuna import engine_of, unwrapped
+from tftas_optuna.storage.bulk import KNOWN_SCHEMAS, BulkAppend, schema_version
+from tftas_optuna.storage.file_locks import FileLock, lock_path
+from tftas_optuna.storage.naming import storage_file
+from tftas_optuna.storage.server_locks import ServerLock, has_server_locks
 from tftas_optuna.study.place import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from optuna import Study
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
-    from sqlalchemy import Connection, Table
 
     from tftas_optuna.study.place import Place
 
-# The tables and columns that a trial is made of, in the schema of Optuna 3 to 5.
-_COLUMNS = {
-    "studies": {"study_id", "study_name"},
-    "trials": {
-        "trial_id",
-        "number",
-        "study_id",
-        "state",
-        "datetime_start",
-        "datetime_complete",
-    },
-    "trial_values": {"trial_value_id", "trial_id", "objective", "value", "value_type"},
-    "trial_params": {"param_id", "trial_id", "param_name", "param_value", "distribution_json"},
-    "trial_user_attributes": {"trial_user_attribute_id", "trial_id", "key", "value_json"},
-    "trial_system_attributes": {"trial_system_attribute_id", "trial_id", "key", "value_json"},
-}
-
+_LOG = logging.getLogger("tftas_optuna")
 # Others hold the lock for milliseconds at a time.
 _LOCK_SECONDS = 10
 
 
-class Flush(Protocol):
+class Append(Protocol):
     """Writes trials; all or none where the storage can do that."""
 
     def __call__(self, trials: Sequence[FrozenTrial], after: int | None = None) -> int | None:
@@ -64,43 +46,46 @@ class Flush(Protocol):
         """
 
 
-def make_flush(study: Study, storage: BaseStorage, path: Path | None) -> Flush:
+def make_append(study: Study, storage: BaseStorage) -> Append:
     """Choose how to write to a study.
 
-    Optuna adds a trial to a database by some sixty statements, and one commit each. A generation
-    goes there in seven statements and one transaction instead, as long as the tables are the ones
-    known here; everything else goes through Optuna.
+    A database of a known schema takes whole generations at once. Anything else goes through
+    Optuna, trial by trial, under a lock that all searches of the study share.
 
     Args:
         study: The study.
-        storage: Its storage, as it was opened.
-        path: The file of a SQLite or journal storage.
+        storage: Its storage.
     """
+    storage = unwrapped(storage)
     if isinstance(storage, RDBStorage):
-        tables = _reflect(storage)
-        if tables is not None:
-            return _BulkFlush(study, storage, tables)
-    if path is None:
-        return _OptunaFlush(study, contextlib.nullcontext())
-    lock = file_lock(path, study.study_name, "write", timeout=_LOCK_SECONDS)
-    return _OptunaFlush(study, lock)
+        found = schema_version(storage)
+        if found in KNOWN_SCHEMAS:
+            return BulkAppend(study, storage)
+        _LOG.warning(
+            "the database has Optuna's schema %s, and whole generations are stored only in %s:"
+            " trials are stored one by one through Optuna, which is slower; look for a newer"
+            " tftas-optuna",
+            found,
+            ", ".join(map(str, sorted(KNOWN_SCHEMAS))),
+        )
+    return OptunaAppend(study, _lock(study, storage))
 
 
 def stored_places(study: Study) -> set[Place]:
-    """Give the places of all trials that a study holds."""
+    """Return the places of all trials that a study holds."""
     places = (place_of(trial) for trial in study.get_trials(deepcopy=False))
     return {place for place in places if place is not None}
 
 
 def stored_number(study: Study, trial: FrozenTrial) -> int:
-    """Give the number under which a study holds a trial, found by its place."""
+    """Return the number under which a study holds a trial, found by its place."""
     place = place_of(trial)
     stored = reversed(study.get_trials(deepcopy=False))
     return next(other.number for other in stored if place_of(other) == place)
 
 
-class _OptunaFlush:
-    """Adds trials one by one.
+class OptunaAppend:
+    """Adds trials through Optuna, one by one.
 
     Args:
         study: The study.
@@ -119,102 +104,11 @@ class _OptunaFlush:
             return stored_number(self._study, trials[-1])
 
 
-class _BulkFlush:
-    """Inserts trials into the tables of an Optuna database, in one transaction.
-
-    The study's row is locked first, as Optuna does, so that numbers stay in order when several
-    searches write.
-    """
-
-    def __init__(self, study: Study, storage: RDBStorage, tables: dict[str, Table]) -> None:
-        self._engine = storage.engine
-        self._tables = tables
-        self._study_id = storage.get_study_id_from_name(study.study_name)
-
-    def __call__(self, trials: Sequence[FrozenTrial], after: int | None = None) -> int | None:
-        rows: dict[str, list[dict[str, Any]]] = {}
-        with self._engine.begin() as connection:
-            first = self._next_number(connection)
-            if after is not None and first != after + 1:
-                return None
-            ids = self._insert(connection, trials, first)
-            for trial, trial_id in zip(trials, ids, strict=True):
-                for name, details in _details(trial).items():
-                    rows.setdefault(name, []).extend({"trial_id": trial_id, **d} for d in details)
-            for name, some in rows.items():
-                if some:
-                    connection.execute(self._tables[name].insert(), some)
-        return first + len(trials) - 1
-
-    def _next_number(self, connection: Connection) -> int:
-        """Lock the study for the rest of the transaction; count its trials."""
-        studies, table = self._tables["studies"], self._tables["trials"]
-        own = studies.c.study_id == self._study_id
-        connection.execute(studies.update().where(own).values(study_name=studies.c.study_name))
-        ours = table.c.study_id == self._study_id
-        count = sqlalchemy.select(sqlalchemy.func.count()).select_from(table).where(ours)
-        number: int = connection.execute(count).scalar_one()
-        return number
-
-    def _insert(
-        self, connection: Connection, trials: Sequence[FrozenTrial], first: int
-    ) -> Sequence[int]:
-        """Insert the trials themselves under the numbers from the first on; give their ids."""
-        table = self._tables["trials"]
-        rows = [
-            {
-                "study_id": self._study_id,
-                "number": first + i,
-                "state": trial.state.name,
-                "datetime_start": trial.datetime_start,
-                "datetime_complete": trial.datetime_complete,
-            }
-            for i, trial in enumerate(trials)
-        ]
-        connection.execute(table.insert(), rows)
-        new = (
-            sqlalchemy.select(table.c.trial_id)
-            .where(table.c.study_id == self._study_id, table.c.number >= first)
-            .order_by(table.c.number)
-        )
-        return connection.execute(new).scalars().all()
-
-
-def _details(trial: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
-    """Rows of a finished trial in the other tables, less its id."""
-    assert trial.state == TrialState.COMPLETE and trial.values is not None
-    return {
-        "trial_values": [
-            {"objective": i, "value": value, "value_type": "FINITE"}
-            for i, value in enumerate(trial.values)
-        ],
-        "trial_params": [
-            {
-                "param_name": name,
-                "param_value": trial.distributions[name].to_internal_repr(value),
-                "distribution_json": distribution_to_json(trial.distributions[name]),
-            }
-            for name, value in trial.params.items()
-        ],
-        "trial_user_attributes": _attributes(trial.user_attrs),
-        "trial_system_attributes": _attributes(trial.system_attrs),
-    }
-
-
-def _attributes(attributes: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
-
-
-def _reflect(storage: RDBStorage) -> dict[str, Table] | None:
-    """Read the tables from the database; None where they are not the known ones."""
-    metadata = sqlalchemy.MetaData()
-    try:
-        metadata.reflect(storage.engine, only=list(_COLUMNS))
-    except SQLAlchemyError:
-        return None
-    known = all(
-        columns <= set(metadata.tables[name].c.keys())
-        and all(column.name in columns or column.nullable for column in metadata.tables[name].c)
-        for name, columns in _COLUMNS.items()
-    )
-    return dict(metadata.tables) if known else None
+def _lock(study: Study, storage: BaseStorage) -> AbstractContextManager[object]:
+    path = storage_file(storage)
+    if path is not None:
+        return FileLock(lock_path(path, study.study_name, "write"), path, timeout=_LOCK_SECONDS)
+    if isinstance(storage, RDBStorage) and has_server_locks(engine_of(storage)):
+        return ServerLock(engine_of(storage), study.study_name, "write", timeout=_LOCK_SECONDS)
+    # Memory, or a proxy that one search uses at a time.
+    return contextlib.nullcontext()

@@ -1,27 +1,27 @@
 """Gives every search of a study a number of its own, for as long as it runs.
 
-The lock behind a number is held by a connection to the database server, or is a file lock for a
-file storage, so it is free again the moment its process is gone, however it went.
+The lock behind a number is held by a connection to the database server, or lies beside the file of
+a file storage, so it is free again the moment its process is gone, however it went.
 """
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Protocol
 
-import sqlalchemy
-from filelock import Timeout
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import SQLAlchemyError
 
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.storage.locks import digest, file_lock
+from tftas_optuna.storage._optuna import engine_of, unwrapped
+from tftas_optuna.storage.file_locks import FileLock, lock_path
+from tftas_optuna.storage.machines import check_machine, this_holder
+from tftas_optuna.storage.naming import storage_file
+from tftas_optuna.storage.server_locks import ServerLock, has_server_locks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from optuna.storages import BaseStorage
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Engine
 
 _MOST = 1000
 
@@ -36,28 +36,42 @@ class Claim(Protocol):
     island: int
 
     def renew(self) -> None:
-        """Make sure the number is still ours, after a lost connection as well.
+        """Make sure the number is still this search's, after a lost connection as well.
 
         Raises:
             UnavailableError: Another search has taken it meanwhile.
         """
 
     def release(self) -> None:
-        """Give the number back."""
+        """Return the number."""
 
 
-def claim_island(storage: BaseStorage | None, study_name: str, path: Path | None) -> Claim:
+def claim_island(storage: BaseStorage, study_name: str) -> Claim:
     """Take the lowest number that no other search of the study holds.
 
     Args:
-        storage: The storage; None for memory.
+        storage: The storage.
         study_name: The study.
-        path: The file of a SQLite or journal storage.
+
+    Raises:
+        UnavailableError: No locks can be made, or a search on another machine works on a file
+            that is for one machine at a time.
     """
+    storage = unwrapped(storage)
+    path = storage_file(storage)
     if path is not None:
-        return _lowest(lambda island: _FileClaim(path, study_name, island))
-    if isinstance(storage, RDBStorage) and storage.engine.dialect.name in _TRY_LOCK:
-        engine = storage.engine
+        claim = _lowest(lambda island: _FileClaim(path, study_name, island))
+        if isinstance(storage, RDBStorage):
+            try:
+                # Looked at with this search's number taken, so that of two that start at the
+                # same moment at least one sees the other.
+                check_machine(path)
+            except UnavailableError:
+                claim.release()
+                raise
+        return claim
+    if isinstance(storage, RDBStorage) and has_server_locks(engine_of(storage)):
+        engine = engine_of(storage)
         return _lowest(lambda island: _ServerClaim(engine, study_name, island))
     return _NoClaim()
 
@@ -75,11 +89,15 @@ class _NoClaim:
 class _FileClaim:
     def __init__(self, path: Path, study_name: str, island: int) -> None:
         self.island = island
-        self._lock = file_lock(path, study_name, str(island), timeout=0)
+        self._lock = FileLock(lock_path(path, study_name, str(island)), path, timeout=0)
         try:
             self._lock.acquire()
-        except Timeout:
-            raise _TakenError from None
+            self._lock.write(str(this_holder()))
+        except TimeoutError:
+            raise
+        except OSError as error:
+            self._lock.release()
+            raise UnavailableError(str(error)) from error
 
     def renew(self) -> None: ...
 
@@ -87,59 +105,33 @@ class _FileClaim:
         self._lock.release()
 
 
-# Both locks belong to the session of one connection and end with it.
-_TRY_LOCK = {
-    "postgresql": "SELECT pg_try_advisory_lock(('x' || :name)::bit(64)::bigint)",
-    "mysql": "SELECT GET_LOCK(:name, 0)",
-    "mariadb": "SELECT GET_LOCK(:name, 0)",
-}
-
-
 class _ServerClaim:
     def __init__(self, engine: Engine, study_name: str, island: int) -> None:
         self.island = island
-        self._engine = engine
-        self._name = digest(f"{engine.url.database}/{study_name}/{island}")[:16]
-        self._connection = self._lock()
-
-    def _lock(self) -> Connection:
-        # The connection is the lock: it must not return to the pool, nor come from it.
-        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        connection.detach()
-        statement = sqlalchemy.text(_TRY_LOCK[self._engine.dialect.name])
-        if connection.execute(statement, {"name": self._name}).scalar_one() in (1, True):
-            return connection
-        connection.close()
-        raise _TakenError
+        self._lock = ServerLock(engine, study_name, str(island), timeout=0)
+        self._lock.acquire()
 
     def renew(self) -> None:
+        if self._lock.is_held():
+            return
+        self._lock.release()
         try:
-            self._connection.execute(sqlalchemy.text("SELECT 1"))
-        except SQLAlchemyError:
-            self.release()
-            try:
-                self._connection = self._lock()
-            except _TakenError:
-                raise UnavailableError(
-                    "while the database was away another search took this one's place in the"
-                    " study; run the same command again to go on beside it"
-                ) from None
+            self._lock.acquire()
+        except TimeoutError:
+            raise UnavailableError(
+                "while the database was away another search took this one's place in the"
+                " study; run the same command again to go on beside it"
+            ) from None
 
     def release(self) -> None:
-        # A connection that is lost already cannot be closed properly.
-        with contextlib.suppress(SQLAlchemyError):
-            self._connection.close()
-
-
-class _TakenError(Exception):
-    """Another search holds this number."""
+        self._lock.release()
 
 
 def _lowest(take: _Take) -> Claim:
     for island in range(_MOST):
         try:
             return take(island)
-        except _TakenError:
+        except TimeoutError:
             continue
     raise UnavailableError(f"{_MOST} searches work on this study already")
 

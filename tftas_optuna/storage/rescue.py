@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.storage.appending import stored_places
 from tftas_optuna.study.place import is_repeat, place_of
+from tftas_optuna.study.record import check_continues, write_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.trial import FrozenTrial
 
-    from tftas_optuna.storage.appending import Flush
+    from tftas_optuna.storage.appending import Append
     from tftas_optuna.study.settings import StudySettings
 
 _LOG = logging.getLogger("tftas_optuna")
@@ -37,6 +38,15 @@ def rescue(
     """Save trials in a journal file, in the working directory or else the temporary one.
 
     The file is an ordinary Optuna journal that holds one study of the same name.
+
+    Args:
+        trials: The trials, with places.
+        study_name: Their study.
+        storage_name: How its storage is known to the next run.
+        settings: Its settings.
+
+    Returns:
+        The file.
 
     Raises:
         UnavailableError: Neither directory can be written to.
@@ -52,18 +62,26 @@ def rescue(
     ) from failure
 
 
-def merge_rescued(study: Study, storage_name: str, settings: StudySettings, flush: Flush) -> None:
+def merge_rescued(
+    study: Study, storage_name: str, settings: StudySettings, append: Append
+) -> None:
     """Move trials of this study from the journal files of :func:`rescue` into its storage.
 
-    Of an architecture that another search has stored meanwhile, no second trial is. A file of a
-    study with other settings is left alone, with a warning.
+    Of an architecture that another search has stored meanwhile, no second trial is stored. A file
+    of a study with other settings is left alone, with a warning.
+
+    Args:
+        study: The study.
+        storage_name: How its storage is known, see :func:`tftas_optuna.storage.storage_name`.
+        settings: Its settings.
+        append: Writes to it.
     """
     stem = _stem(study.study_name, storage_name)
     for path in [path for folder in _folders() for path in sorted(folder.glob(f"{stem}*"))]:
         journal = JournalStorage(JournalFileBackend(str(path)))
         try:
             kept = optuna.load_study(study_name=study.study_name, storage=journal)
-            settings.check_continues(kept)
+            check_continues(kept, settings)
         except (KeyError, ValueError, UnavailableError) as error:
             _LOG.warning("%s is not merged: %s", path, error)
             continue
@@ -77,7 +95,7 @@ def merge_rescued(study: Study, storage_name: str, settings: StudySettings, flus
             and (is_repeat(trial) or settings.space.decode(trial.params) not in tried)
         ]
         if missing:
-            flush(sorted(missing, key=lambda trial: place_of(trial) or ()))
+            append(sorted(missing, key=lambda trial: place_of(trial) or ()))
         path.unlink()
         _LOG.warning("merged %d trials from %s", len(missing), path)
 
@@ -100,9 +118,9 @@ def _save(
     try:
         journal = JournalStorage(JournalFileBackend(str(partial)))
         study = optuna.create_study(
-            storage=journal, study_name=study_name, directions=settings.directions
+            storage=journal, study_name=study_name, directions=list(settings.directions)
         )
-        settings.write(study)
+        write_settings(study, settings)
         study.add_trials(trials)
         partial.replace(path)
     finally:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.storage.appending import Flush
+    from tftas_optuna.storage.appending import Append
     from tftas_optuna.storage.islands import Claim
     from tftas_optuna.study.settings import StudySettings
 
@@ -34,7 +34,7 @@ _POLL = 0.2
 
 
 class TrialWriter:
-    """Writes the generations of one search to its study, in order, in a thread of its own.
+    """Writes the generations of one search to its study, in order, in a second thread.
 
     Of an architecture that another search has stored since it was proposed here, no second trial
     is stored.
@@ -44,7 +44,7 @@ class TrialWriter:
 
     Args:
         study: The study.
-        flush: Writes to it.
+        append: Writes to it.
         settings: Its settings.
         claim: The number of this search in the study.
         storage_name: How the storage is known to the next run.
@@ -61,7 +61,7 @@ class TrialWriter:
     def __init__(
         self,
         study: Study,
-        flush: Flush,
+        append: Append,
         settings: StudySettings,
         claim: Claim,
         *,
@@ -77,7 +77,7 @@ class TrialWriter:
         self._settings = settings
         self._claim = claim
         self._storage_name = storage_name
-        self._flush = flush
+        self._append = append
         self._last_number = last_number
         self._end = last_number
         self._taken = set(taken)
@@ -88,12 +88,12 @@ class TrialWriter:
         self._job: Future[list[FrozenTrial]] | None = None
         self._unsaved: list[FrozenTrial] = []
 
-    def submit(self, trials: Sequence[FrozenTrial], *, own: int) -> list[FrozenTrial]:
+    def submit(self, trials: Sequence[FrozenTrial], *, generation_size: int) -> list[FrozenTrial]:
         """Store a generation, once the one before is stored.
 
         Args:
             trials: Its trials that are not stored yet, with places.
-            own: Trials of the generation, with those stored before.
+            generation_size: Trials of the generation so far, with those stored before.
 
         Returns:
             Trials of others that came between the generation before and the one before that.
@@ -103,7 +103,7 @@ class TrialWriter:
         """
         arrived = self.wait(unsubmitted=trials)
         self._unsaved = list(trials)
-        self._job = self._thread.submit(self._store, trials, own)
+        self._job = self._thread.submit(self._store, trials, generation_size)
         return arrived
 
     def hurry(self) -> None:
@@ -151,29 +151,29 @@ class TrialWriter:
             f" {path}: run the same command there once it is back, and they are merged"
         ) from failure
 
-    def _store(self, trials: Sequence[FrozenTrial], own: int) -> list[FrozenTrial]:
+    def _store(self, trials: Sequence[FrozenTrial], generation_size: int) -> list[FrozenTrial]:
         last, n_doubled = self._write(list(trials))
         self.n_stored += len(trials) - n_doubled
         self.n_doubled += n_doubled
-        own -= n_doubled
+        expected = generation_size - n_doubled
         before, self._last_number = self._last_number, last
-        if last - before == own:
+        if last - before == expected:
             return []
         between = self._study.get_trials(deepcopy=False)[before + 1 : last + 1]
-        others = [trial for trial in between if not self._is_ours(trial)]
-        if len(between) - len(others) != own:
+        others = [trial for trial in between if not self._is_this_search(trial)]
+        if len(between) - len(others) != expected:
             raise UnavailableError(
                 f"another search writes to study {self._study.study_name!r} through a storage"
                 " without locks; give one of them another --study-name"
             )
         return [trial for trial in others if trial.state == TrialState.COMPLETE]
 
-    def _is_ours(self, trial: FrozenTrial) -> bool:
+    def _is_this_search(self, trial: FrozenTrial) -> bool:
         place = place_of(trial)
         return place is not None and place.island == self._claim.island
 
     def _write(self, trials: list[FrozenTrial]) -> tuple[int, int]:
-        """Store trials however often the storage fails; what :meth:`_append` gives."""
+        """Store trials however often the storage fails; return what :meth:`_append_new` does."""
         pause, deadline = _FIRST_PAUSE, time.monotonic() + self._patience
         failed = False
         while True:
@@ -186,7 +186,7 @@ class TrialWriter:
                     if not missing:
                         return stored_number(self._study, trials[-1]), 0
                     trials = missing
-                return self._append(trials)
+                return self._append_new(trials)
             except UnavailableError:
                 raise
             except Exception as error:
@@ -202,7 +202,7 @@ class TrialWriter:
                 self._hurry.wait(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _append(self, trials: list[FrozenTrial]) -> tuple[int, int]:
+    def _append_new(self, trials: list[FrozenTrial]) -> tuple[int, int]:
         """Store those trials that no other search has doubled.
 
         Returns:
@@ -215,7 +215,7 @@ class TrialWriter:
                 self._look()
                 return self._end, len(trials)
             # Only at the end that was looked at, so that none comes between look and write.
-            last = self._flush(new, after=self._end)
+            last = self._append(new, after=self._end)
             if last is not None:
                 self._end = last
                 return last, len(trials) - len(new)
@@ -227,6 +227,6 @@ class TrialWriter:
         self._taken.update(
             self._settings.space.decode(trial.params)
             for trial in stored[self._end + 1 :]
-            if trial.state == TrialState.COMPLETE and not self._is_ours(trial)
+            if trial.state == TrialState.COMPLETE and not self._is_this_search(trial)
         )
         self._end = len(stored) - 1

@@ -1,1 +1,1 @@
-"""How Optuna is driven: the objective, the loop, the storage and the front."""
+"""What a study records and gives back: settings, objective, front, selection, accuracy."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from tftas_optuna.study._optuna import storage_of
+
 if TYPE_CHECKING:
     from optuna import Study
 
@@ -28,7 +30,7 @@ def record_accuracy(study: Study, trial: int, record: dict[str, Any]) -> None:
     from optuna_dashboard import get_note, save_note
 
     study.set_user_attr(f"{_KEY}{trial}", record)
-    storage, study_id = study._storage, study._study_id
+    storage, study_id = storage_of(study)
     # optuna-dashboard asks for a running trial, and looks at these three attributes of it.
     running: Any = SimpleNamespace(
         storage=storage,
@@ -45,7 +47,7 @@ def record_accuracy(study: Study, trial: int, record: dict[str, Any]) -> None:
 
 
 def accuracies(study: Study) -> dict[int, float]:
-    """Give the top-1 accuracies, in per cent, of the trials that were retrained."""
+    """Return the top-1 accuracies, in per cent, of the trials that were retrained."""
     return {
         int(name.removeprefix(_KEY)): float(record["top1"])
         for name, record in study.user_attrs.items()

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from tftas_optuna.metrics.bounds import violations
+from tftas_optuna.metrics import violations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.metrics import Meters
     from tftas_optuna.study.settings import StudySettings
 
 
-class Evaluation(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
     """What is known of one architecture.
 
     Attributes:
-        values: The objectives, in the order of the metrics.
-        attributes: Measures that are no objective; the standard deviation of DSS over the
-            supernets among them, where there are several.
+        values: The objectives, in their order.
+        attributes: Measures that are no objective, by name; the standard deviation of an
+            indicator over several supernets is ``NAME_sd``.
         violations: Relative excess over each bound; zero or less is feasible.
     """
 
@@ -34,63 +37,41 @@ class Evaluations:
 
     Args:
         settings: The study.
+        meters: Its costs.
     """
 
-    def __init__(self, settings: StudySettings) -> None:
-        self.settings = settings
-        self._scores: dict[Architecture, float] = {}
-        self._spreads: dict[Architecture, float] = {}
-        self._others: dict[Architecture, dict[str, float]] = {}
+    def __init__(self, settings: StudySettings, meters: Meters) -> None:
+        self._settings = settings
+        self._meters = meters
+        self._known: dict[Architecture, dict[str, float]] = {}
 
     def __contains__(self, arch: Architecture) -> bool:
-        return arch in self._scores
+        return arch in self._known
 
-    def add(self, arch: Architecture, scores: Sequence[float]) -> None:
-        """Take the scores of an architecture.
+    def add(self, arch: Architecture, scores: Mapping[str, Sequence[float]]) -> None:
+        """Take the scores of an architecture: by indicator, those of every supernet."""
+        known = {name: mean(by_seed) for name, by_seed in scores.items()}
+        if self._settings.n_seeds > 1:
+            known |= {f"{name}_sd": stdev(by_seed) for name, by_seed in scores.items()}
+        self._known[arch] = known
 
-        Args:
-            arch: The architecture.
-            scores: DSS on each supernet, then each indicator of the user on each supernet.
-        """
-        n_seeds = self.settings.n_seeds
-        first = scores[:n_seeds]
-        others = {
-            name: mean(scores[(i + 1) * n_seeds : (i + 2) * n_seeds])
-            for i, name in enumerate(self.settings.own_indicators)
-        }
-        self.remember(arch, mean(first), stdev(first) if n_seeds > 1 else None, others)
-
-    def remember(
-        self, arch: Architecture, score: float, spread: float | None, others: Mapping[str, float]
-    ) -> None:
-        """Take what is known already.
-
-        Args:
-            arch: The architecture.
-            score: Its DSS.
-            spread: Standard deviation of that over the supernets, where there are several.
-            others: Indicators of the user and measured costs, by name.
-        """
-        self._scores[arch] = score
-        self._others[arch] = dict(others)
-        if spread is not None:
-            self._spreads[arch] = spread
+    def remember(self, arch: Architecture, known: Mapping[str, float]) -> None:
+        """Take what a finished trial says: indicators, their spreads, and measured costs."""
+        if any(name not in known for name in self._settings.indicators):
+            return  # stored by other means; it is scored when it comes again
+        wanted = {*self._settings.measures, *(f"{name}_sd" for name in self._settings.indicators)}
+        self._known[arch] = {name: value for name, value in known.items() if name in wanted}
 
     def __getitem__(self, arch: Architecture) -> Evaluation:
-        settings = self.settings
-        measured: dict[str, float] = {"dss": self._scores[arch]}
-        if arch in self._spreads:
-            measured["dss_sd"] = self._spreads[arch]
-        others = self._others[arch]
+        settings = self._settings
+        known = self._known[arch]
         for name in settings.costs:
             # Of what is measured for each architecture by itself, the first time stays.
-            if name not in others:
-                others[name] = settings.cost(name, arch)
-            measured[name] = others[name]
-        measured.update({name: others[name] for name in settings.own_indicators})
-        excess = violations(measured.__getitem__, settings.bounds)
+            if name not in known:
+                known[name] = self._meters.cost(name, arch)
+        attributes = {n: v for n, v in known.items() if n not in settings.objectives}
         return Evaluation(
-            values=tuple(float(measured.pop(name)) for name in settings.metrics),
-            attributes=measured,
-            violations=excess,
+            values=tuple(float(known[name]) for name in settings.objectives),
+            attributes=attributes,
+            violations=violations(known.__getitem__, settings.bounds),
         )

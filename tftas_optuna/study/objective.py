@@ -1,16 +1,32 @@
-"""The objective: suggests an architecture, scores it, counts its costs, checks its bounds."""
+"""The objective: suggests an architecture, scores it, takes its costs, checks its bounds."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import Trial
 
+from tftas_optuna.costs import Deployment
+from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.indicators import Scorer
-from tftas_optuna.metrics.bounds import check_bounds, check_metrics
+from tftas_optuna.metrics import (
+    Meters,
+    check_bounds,
+    check_objectives,
+    get_cost,
+    get_metric,
+)
+from tftas_optuna.study._optuna import trial_id
 from tftas_optuna.study.evaluations import Evaluation, Evaluations
-from tftas_optuna.study.settings import StudySettings, deployment_for
+from tftas_optuna.study.record import (
+    check_continues,
+    has_settings,
+    keep_meter_records,
+    meter_records,
+    write_settings,
+)
+from tftas_optuna.study.settings import StudySettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,32 +35,35 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.metrics.bounds import CostName
-    from tftas_optuna.plugins import Direction
+    from tftas_optuna.metrics import Bound, Direction
     from tftas_optuna.spaces import SearchSpace
 
 
-class DSSObjective:
+class ArchitectureObjective:
     """An Optuna objective over a space of Vision Transformers.
 
-    Works with any sampler and any storage; create the study with :attr:`directions`.
+    Works with any sampler and any storage; create the study with :attr:`directions`. It can be
+    pickled: what travels is how it was made, and supernets are drawn again.
 
     Args:
         space: The search space.
-        metrics: Objectives, in order: ``"dss"``, names of costs (see :mod:`tftas_optuna.costs`)
-            and of indicators of your own. With one metric the objective returns a number, with
-            several a tuple.
-        constraints: Lowest and highest allowed value by cost name, such as
-            ``{"n_params": (None, 6e6)}``; they become Optuna constraints.
-        scorer: The scorer; by default ``Scorer(space)``.
+        objectives: What to optimise, in order: names of indicators and of costs; see
+            :func:`tftas_optuna.metrics.metric_names`. With one the objective returns a number,
+            with several a tuple. By default the scorer's indicator against parameters.
+        bounds: Lowest and highest allowed value by name, such as ``{"n_params": (None, 6e6)}``;
+            they become Optuna constraints.
+        scorer: The scorer, of this space; by default ``Scorer(space)`` of the first indicator
+            among objectives and bounds. Other indicators are computed on the same supernets,
+            exactly.
 
     Raises:
-        TftasError: A metric does not exist, or the constraints exclude the whole space.
+        TftasError: An objective does not exist, the bounds exclude the whole space, or the scorer
+            is one of another space or of an indicator that is no objective.
 
     Example:
         >>> import optuna
-        >>> from tftas_optuna import DSSObjective, get_space
-        >>> objective = DSSObjective(get_space("autoformer-tiny"))
+        >>> from tftas_optuna import ArchitectureObjective, get_space
+        >>> objective = ArchitectureObjective(get_space("autoformer-tiny"))
         >>> sampler = optuna.samplers.NSGAIISampler(seed=0)
         >>> study = optuna.create_study(directions=objective.directions, sampler=sampler)
         >>> study.optimize(objective, n_trials=2)
@@ -54,37 +73,56 @@ class DSSObjective:
         self,
         space: SearchSpace,
         *,
-        metrics: Sequence[str] = ("dss", "n_params"),
-        constraints: Mapping[CostName, tuple[float | None, float | None]] | None = None,
+        objectives: Sequence[str] | None = None,
+        bounds: Mapping[str, Bound] | None = None,
         scorer: Scorer | None = None,
     ) -> None:
-        checked = check_metrics(metrics)
-        sizes = {"img_size": space.img_size, "num_classes": space.num_classes}
+        if scorer is not None and scorer.space != space:
+            raise TftasError(
+                f"the scorer is one of space {scorer.space.name!r}, the objective one of"
+                f" {space.name!r}; give Scorer(space) of the same space"
+            )
+        if objectives is None:
+            objectives = (scorer.indicator.name if scorer is not None else "dss", "n_params")
+        checked = check_objectives(objectives)
+        sizes: dict[str, Any] = {"img_size": space.img_size, "num_classes": space.num_classes}
         if scorer is not None:
             sizes = {"img_size": scorer.img_size, "num_classes": scorer.num_classes}
-        bounds = check_bounds(constraints, space, **sizes)
-        self.scorer = scorer if scorer is not None else Scorer(space)
-        self.settings = StudySettings(
+        sound = check_bounds(bounds, space, **sizes)
+        settings = StudySettings(
             space=space,
-            metrics=checked,
-            indicator=self.scorer.indicator,
-            fidelity=self.scorer.fidelity,
-            seed=self.scorer.seed,
-            n_seeds=self.scorer.n_seeds,
-            img_size=self.scorer.img_size,
-            num_classes=self.scorer.num_classes,
-            head_weight=self.scorer.head_weight,
-            bounds=bounds,
+            objectives=checked,
+            directions=tuple(get_metric(name).direction for name in checked),
+            fidelity="exact",
+            supernet_seed=0,
+            n_seeds=1,
+            bounds=sound,
+            **sizes,
         )
-        self.settings = dataclasses.replace(
-            self.settings, deployment=deployment_for(self.settings, str(self.scorer.device))
-        )
-        self._known = Evaluations(self.settings)
+        self._scorers = _scorers(settings, scorer)
+        if self._scorers:
+            settings = _as_scored(settings, next(iter(self._scorers.values())))
+        if any(get_cost(name).deployed for name in settings.costs):
+            device = "auto" if scorer is None else str(scorer.device)
+            settings = dataclasses.replace(settings, deployment=Deployment().on(device))
+        self.settings = settings
+        self._meters = _meters(settings)
+        self._known = Evaluations(settings, self._meters)
+
+    def __getstate__(self) -> dict[str, Any]:
+        first = next(iter(self._scorers.values()), None)
+        return {"settings": self.settings, "scorer": first, "records": self._meters.records}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.settings = state["settings"]
+        self._scorers = _scorers(self.settings, state["scorer"])
+        self._meters = _meters(self.settings, state["records"])
+        self._known = Evaluations(self.settings, self._meters)
 
     @property
     def directions(self) -> list[Direction]:
-        """Optuna directions of the metrics, for ``create_study(directions=...)``."""
-        return self.settings.directions
+        """Optuna directions of the objectives, for ``create_study(directions=...)``."""
+        return list(self.settings.directions)
 
     def __call__(self, trial: BaseTrial) -> float | tuple[float, ...]:
         """Suggest and evaluate one architecture."""
@@ -93,12 +131,11 @@ class DSSObjective:
         return evaluation.values if len(evaluation.values) > 1 else evaluation.values[0]
 
     def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
-        """Evaluate architectures in one batch; the score of each is computed once."""
+        """Evaluate architectures in one batch; each is scored once."""
         new = [arch for arch in dict.fromkeys(archs) if arch not in self._known]
-        tables = [self.scorer.by_seed(new)]
-        tables += [self.scorer.own_by_seed(name, new) for name in self.settings.own_indicators]
-        for arch, scores in zip(new, zip(*tables, strict=True), strict=True):
-            self._known.add(arch, sum(scores, ()))
+        tables = {name: scorer.by_seed(new) for name, scorer in self._scorers.items()}
+        for i, arch in enumerate(new):
+            self._known.add(arch, {name: rows[i] for name, rows in tables.items()})
         return [self._known[arch] for arch in archs]
 
     def annotate(self, study: Study) -> None:
@@ -106,11 +143,54 @@ class DSSObjective:
 
         Call it once, before or after the optimisation; before it where a study goes on whose
         costs were measured, so that the same measurements are used.
+
+        Raises:
+            UnavailableError: The study has other directions, or was made with other settings.
         """
-        if not StudySettings.recorded(study):
-            self.settings.write(study)
-        self.settings = self.settings.measured(study).keep_records(study)
-        self._known.settings = self.settings
+        directions = [direction.name.lower() for direction in study.directions]
+        if directions != self.directions:
+            raise UnavailableError(
+                f"study {study.study_name!r} has the directions {', '.join(directions)}, the"
+                f" objective {', '.join(self.directions)}; create it with"
+                " directions=objective.directions"
+            )
+        if has_settings(study):
+            check_continues(study, _like(study, self.settings))
+        else:
+            write_settings(study, self.settings)
+        keep_meter_records(study, self._meters.records)
+        records = meter_records(study)
+        if records != self._meters.records:
+            self._meters = _meters(self.settings, records)
+            self._known = Evaluations(self.settings, self._meters)
+
+
+class DSSObjective(ArchitectureObjective):
+    """:class:`ArchitectureObjective` with the DSS-indicator, by default against parameters.
+
+    Args:
+        space: The search space.
+        objectives: What to optimise, DSS among it.
+        bounds: Lowest and highest allowed value by name.
+        scorer: A scorer of DSS.
+
+    Raises:
+        TftasError: DSS is no objective; see also :class:`ArchitectureObjective`.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        objectives: Sequence[str] = ("dss", "n_params"),
+        bounds: Mapping[str, Bound] | None = None,
+        scorer: Scorer | None = None,
+    ) -> None:
+        if "dss" not in objectives:
+            raise TftasError(
+                f"objectives are {', '.join(objectives)}, without dss; use ArchitectureObjective"
+            )
+        super().__init__(space, objectives=objectives, bounds=bounds, scorer=scorer)
 
 
 def record(trial: BaseTrial, evaluation: Evaluation) -> None:
@@ -122,5 +202,47 @@ def record(trial: BaseTrial, evaluation: Evaluation) -> None:
     if evaluation.violations and isinstance(trial, Trial):
         # optuna-dashboard reads the form that Optuna 4 wrote; Optuna 5 understands both.
         trial.storage.set_trial_system_attr(
-            trial._trial_id, "constraints", list(evaluation.violations.values())
+            trial_id(trial), "constraints", list(evaluation.violations.values())
         )
+
+
+def _scorers(settings: StudySettings, scorer: Scorer | None) -> dict[str, Scorer]:
+    """Make a scorer for each indicator, all on the same supernets; the given one first."""
+    wanted = settings.indicators
+    if scorer is None:
+        if not wanted:
+            return {}
+        scorer = Scorer(settings.space, indicator=wanted[0])
+    first = scorer.indicator.name
+    if first not in wanted:
+        raise TftasError(
+            f"the scorer computes {first!r}, which is no objective and no bound; give"
+            f" objectives=({first!r}, ...), or another scorer"
+        )
+    others = [name for name in wanted if name != first]
+    return {first: scorer, **{name: scorer.sharing(name) for name in others}}
+
+
+def _as_scored(settings: StudySettings, scorer: Scorer) -> StudySettings:
+    indicator = scorer.indicator
+    usual = get_metric(indicator.name)
+    options = {} if indicator == usual else {indicator.name: indicator.options}
+    return dataclasses.replace(
+        settings,
+        fidelity=scorer.fidelity,
+        approximated=() if scorer.fidelity == "exact" else (indicator.name,),
+        supernet_seed=scorer.seed,
+        n_seeds=scorer.n_seeds,
+        options=options,
+    )
+
+
+def _like(study: Study, settings: StudySettings) -> StudySettings:
+    """Settings of an objective, with what only a search has as the study has it."""
+    from_search = ("seed", "population_size", "sampler")
+    recorded: dict[str, Any] = {name: study.user_attrs.get(name) for name in from_search}
+    return dataclasses.replace(settings, **recorded)
+
+
+def _meters(settings: StudySettings, records: Mapping[str, Any] | None = None) -> Meters:
+    return Meters(settings.costs, settings.space, settings.target, records)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -36,6 +36,8 @@ class Supernet(ABC):
     Raises:
         TftasError: A given weight is missing or of another shape.
     """
+
+    fidelities: ClassVar[tuple[str, ...]] = ("exact",)
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,8 @@ class AutoFormerSupernet(Supernet):
     (queries, keys, values in this order, cut as one vector). Where heads share the width, the
     layout is the same, and a candidate's attention is as wide as its tokens.
     """
+
+    fidelities: ClassVar[tuple[str, ...]] = ("exact", "collapsed")
 
     largest: AutoFormerArchitecture
 

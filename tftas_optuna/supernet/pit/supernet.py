@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class PiTSupernet(Supernet):
     1 / sqrt(fan-in), so each slice is distributed as the stand-alone network's own weights are.
     ``benchmarks/pit_seeds.py`` measures how steady the ranking is.
     """
+
+    fidelities: ClassVar[tuple[str, ...]] = ("exact", "collapsed")
 
     largest: PiTArchitecture
 

@@ -1,4 +1,4 @@
-"""Where scores are computed."""
+"""Where things are computed: devices by name, and threads."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def gpu_names() -> list[str]:
-    """Give the GPUs of this process as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """List the GPUs of this process as ``CUDA_VISIBLE_DEVICES`` names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not torch.cuda.is_available():
         return []

@@ -1,0 +1,68 @@
+"""The conditions that some costs are taken under: device, hardware, batch size and threads."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tftas_optuna.errors import TftasError
+
+
+class Deployment(NamedTuple):
+    """How a network is to be run, where latency or peak memory is asked for.
+
+    Attributes:
+        batch_size: Images at once.
+        threads: Threads of the CPU while latency is measured; None for torch's default.
+    """
+
+    batch_size: int = 1
+    threads: int | None = None
+
+    def on(self, device: str) -> dict[str, Any]:
+        """Describe it on a device of this machine, in full, for the record of a study.
+
+        Args:
+            device: Name of the device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
+
+        Returns:
+            The ``device``, its ``hardware``, the ``batch_size`` and the ``threads``.
+
+        Raises:
+            TftasError: The device is not there, or a number is below 1.
+        """
+        for name in ("batch_size", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise TftasError(f"{name} is {value}, allowed is 1 or more")
+        import torch
+
+        from tftas_optuna.devices import resolve_device
+
+        resolved = str(resolve_device(device))
+        return {
+            "device": resolved,
+            "hardware": device_name(resolved),
+            "batch_size": self.batch_size,
+            "threads": self.threads or torch.get_num_threads(),
+        }
+
+
+@lru_cache(maxsize=8)
+def device_name(device: str) -> str:
+    """Name the hardware behind a device, such as the processor's model."""
+    import torch
+
+    from tftas_optuna.devices import resolve_device
+
+    resolved = resolve_device(device)
+    if resolved.type == "cuda":
+        return torch.cuda.get_device_name(resolved)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

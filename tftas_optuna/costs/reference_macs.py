@@ -1,0 +1,19 @@
+"""Multiply-accumulates by the formula of the family's published training code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tftas_optuna.metrics import counted
+
+if TYPE_CHECKING:
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.metrics import Target
+
+
+def reference_macs(arch: Architecture, target: Target) -> float:
+    """Count the multiply-accumulates of one image by the published convention."""
+    return arch.reference_macs(img_size=target.img_size, num_classes=target.num_classes)
+
+
+METRIC = counted("reference_macs", reference_macs, grows=True)

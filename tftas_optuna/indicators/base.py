@@ -1,0 +1,109 @@
+"""Indicators that fold the layers of a pass into one value for each candidate."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from tftas_optuna.metrics import Indicator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from tftas_optuna.indicators.gradient import Gradients
+    from tftas_optuna.supernet.trace import Role
+
+
+class Layer(NamedTuple):
+    """One linear layer of several candidates, as a pass left it.
+
+    Attributes:
+        name: Name of the layer in the stand-alone network.
+        role: ``"attention"``, ``"mlp"`` or ``"head"``.
+        shapes: Shape of each candidate's weights, (out, in).
+        weight: Returns the absolute weights of a candidate, (out, in), by their shape.
+        gradients: Gradients of the summed logits with respect to the weights.
+    """
+
+    name: str
+    role: Role
+    shapes: Sequence[tuple[int, int]]
+    weight: Callable[[int, int], Tensor]
+    gradients: Gradients
+
+
+class LayerTerms(NamedTuple):
+    """What one layer of several candidates adds to their scores; all shapes (candidates,).
+
+    Attributes:
+        values: The terms.
+        errors: Bounds on how much each may lack.
+        weight_norms: Norms of the weights, where the term is made of them; else None.
+        grad_norms: Norms of the gradients, where the term is made of them; else None.
+    """
+
+    values: Tensor
+    errors: Tensor
+    weight_norms: Tensor | None = None
+    grad_norms: Tensor | None = None
+
+
+class LayerScore(NamedTuple):
+    """Contribution of one layer to a score.
+
+    Attributes:
+        name: Name of the layer in the stand-alone network.
+        role: ``"attention"``, ``"mlp"`` or ``"head"``.
+        shape: Shape of its weights, (out, in).
+        weight_norm: Norm of the weights, where the value is made of it; else None.
+        grad_norm: Norm of the gradient, where the value is made of it; else None.
+        value: What it adds to the score.
+    """
+
+    name: str
+    role: Role
+    shape: tuple[int, int]
+    weight_norm: float | None
+    grad_norm: float | None
+    value: float
+
+    @classmethod
+    def of(cls, layer: Layer, terms: LayerTerms) -> LayerScore:
+        """Turn the terms of a single candidate into plain numbers."""
+        return cls(
+            layer.name,
+            layer.role,
+            layer.shapes[0],
+            None if terms.weight_norms is None else float(terms.weight_norms),
+            None if terms.grad_norms is None else float(terms.grad_norms),
+            float(terms.values),
+        )
+
+
+# Norms of the weights of one supernet, by layer and shape: computed once.
+Norms = dict[tuple[str, tuple[int, int]], float]
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerIndicator(Indicator):
+    """An indicator that is a sum over the linear layers of a network.
+
+    What it needs: absolute weights, one image of ones, and the gradients of the summed logits.
+    Batches, workers, seeds, fidelities, resume, ``explain``, ``score`` and any timm model then
+    work without another line.
+    """
+
+    fidelities: ClassVar[tuple[str, ...]] = ("exact", "collapsed")
+
+    @abstractmethod
+    def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
+        """Score one layer of several candidates.
+
+        Args:
+            layer: The layer.
+            norms: Norms of weights, to look up and to add to; one dictionary serves one set of
+                weights.
+        """

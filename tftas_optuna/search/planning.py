@@ -1,0 +1,79 @@
+"""What a search is asked for, checked and written down as the settings of its study."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from tftas_optuna.errors import TftasError
+from tftas_optuna.indicators.scorer import check_family_fidelity
+from tftas_optuna.indicators.task import fidelity_of
+from tftas_optuna.metrics import check_bounds, check_objectives, get_metric
+from tftas_optuna.samplers import make_sampler, sampler_name, users_population_size
+from tftas_optuna.study.settings import StudySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from optuna.samplers import BaseSampler
+
+    from tftas_optuna.metrics import Bound
+    from tftas_optuna.spaces import SearchSpace
+
+
+def make_settings(
+    space: SearchSpace,
+    *,
+    objectives: Sequence[str],
+    bounds: Mapping[str, Bound] | None,
+    sampler: str | BaseSampler | None,
+    population_size: int,
+    seed: int,
+    supernet_seed: int | None,
+    n_seeds: int,
+    fidelity: str,
+    img_size: int | None,
+    num_classes: int | None,
+) -> StudySettings:
+    """Check what a study is made of, and write it down; see :func:`tftas_optuna.search`.
+
+    Raises:
+        TftasError: An argument is out of range, or does not apply.
+    """
+    checked = check_objectives(objectives)
+    if sampler is None:
+        sampler = "nsgaii" if len(checked) <= 2 else "nsgaiii"
+    population_size = users_population_size(sampler) or population_size
+    if population_size < 2:
+        raise TftasError(f"population_size is {population_size}, allowed is 2 or more")
+    if isinstance(sampler, str):
+        make_sampler(sampler, population_size, seed)
+    if n_seeds < 1:
+        raise TftasError(f"n_seeds is {n_seeds}, allowed is 1 or more")
+    img_size = space.img_size if img_size is None else img_size
+    num_classes = space.num_classes if num_classes is None else num_classes
+    settings = StudySettings(
+        space=space,
+        objectives=checked,
+        directions=tuple(get_metric(name).direction for name in checked),
+        fidelity=fidelity,
+        supernet_seed=seed if supernet_seed is None else supernet_seed,
+        n_seeds=n_seeds,
+        img_size=img_size,
+        num_classes=num_classes,
+        bounds=check_bounds(bounds, space, img_size=img_size, num_classes=num_classes),
+        seed=seed,
+        population_size=population_size,
+        sampler=sampler_name(sampler),
+    )
+    if fidelity == "exact":
+        return settings
+    check_family_fidelity(space.family, fidelity)
+    known = [name for name in settings.indicators if fidelity_of(name, fidelity) == fidelity]
+    if not known:
+        what = ", ".join(settings.indicators) or "no indicator"
+        raise TftasError(
+            f"fidelity {fidelity!r} does not apply: this study computes {what}, which has none of"
+            " that name; leave it out"
+        )
+    return dataclasses.replace(settings, approximated=tuple(known))

@@ -1,0 +1,161 @@
+"""Locks between the searches that work on one file, beside that file.
+
+A lock is free the moment its process is gone, however it went. Its file stays where it is: whoever
+removed it could take it from under the next search that waits for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import stat
+import sys
+import time
+from pathlib import Path
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_PAUSE = 0.01
+_HELD = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
+if sys.platform == "win32":
+    _HELD.add(errno.EDEADLOCK)
+
+
+class LockError(OSError):
+    """A lock that cannot be made at all; the message is one line that says what to do."""
+
+
+class FileLock:
+    """Locks a file that lies beside a storage, for one holder at a time.
+
+    The file has the permissions of the storage's own, so whoever can write to the one can lock
+    the other. A symbolic link in its place is not followed.
+
+    Args:
+        path: The file, made when it is missing.
+        storage: The file of the storage.
+        timeout: Seconds to wait for another holder.
+    """
+
+    def __init__(self, path: Path, storage: Path, *, timeout: float) -> None:
+        self._path = path
+        self._storage = storage
+        self._timeout = timeout
+        self._fd: int | None = None
+
+    def __enter__(self) -> FileLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Wait for the lock, and take it.
+
+        Raises:
+            TimeoutError: Another holds it all the time.
+            LockError: It cannot be made here.
+        """
+        deadline = time.monotonic() + self._timeout
+        fd = self._open()
+        try:
+            while not self._try(fd):
+                if time.monotonic() >= deadline:
+                    raise TimeoutError(f"another search holds {self._path}")
+                time.sleep(_PAUSE)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+
+    def write(self, text: str) -> None:
+        """Say in the file who holds it."""
+        assert self._fd is not None
+        os.ftruncate(self._fd, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        os.write(self._fd, text.encode())
+        os.fsync(self._fd)
+
+    def release(self) -> None:
+        """Free the lock; one that is not held stays so."""
+        fd, self._fd = self._fd, None
+        if fd is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(fd, 0)
+            os.close(fd)
+
+    def _open(self) -> int:
+        flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            try:
+                fd = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o600)
+            except FileExistsError:
+                return os.open(self._path, flags)
+            if sys.platform != "win32":
+                self._share(fd)
+            return fd
+        except OSError as error:
+            if self._path.is_symlink():
+                raise LockError(
+                    f"the lock {self._path} is a symbolic link, which is not followed; remove it"
+                ) from None
+            raise LockError(
+                f"the lock {self._path} cannot be opened ({error.strerror}); make"
+                f" {self._path.parent} and the files in it writable for all who search"
+            ) from None
+
+    def _share(self, fd: int) -> None:
+        """Let everybody lock who may write to the storage, as SQLite does for its own files."""
+        like = self._storage.stat()
+        with contextlib.suppress(PermissionError):
+            os.fchown(fd, like.st_uid if os.geteuid() == 0 else -1, like.st_gid)
+        os.fchmod(fd, stat.S_IMODE(like.st_mode) & 0o666)
+
+    def _try(self, fd: int) -> bool:
+        try:
+            lock(fd)
+        except OSError as error:
+            if error.errno in _HELD:
+                return False
+            raise LockError(
+                f"the file system of {self._path.parent} takes no locks ({error.strerror}); keep"
+                " the study on another disk, or on a PostgreSQL or MySQL server"
+            ) from None
+        return True
+
+
+def lock(fd: int, *, shared: bool = False) -> None:
+    """Lock an open file at once, or raise OSError; on Linux also between machines, over NFS.
+
+    Args:
+        fd: The file.
+        shared: Beside others who share it.
+    """
+    if sys.platform == "win32":
+        # Windows locks bytes, and nobody else could read those.
+        os.lseek(fd, 1 << 20, os.SEEK_SET)
+        msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(fd, fcntl.LOCK_NB | (fcntl.LOCK_SH if shared else fcntl.LOCK_EX))
+
+
+def lock_path(storage: Path, study_name: str, purpose: str) -> Path:
+    """Return the file of a lock.
+
+    Args:
+        storage: The file of a storage.
+        study_name: A study in it.
+        purpose: What is locked.
+    """
+    return storage.with_name(f"{storage.name}.tftas-{digest(study_name)[:8]}-{purpose}.lock")
+
+
+def digest(text: str) -> str:
+    """Turn a text into 32 characters that any file system and database takes as a name."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,0 +1,65 @@
+"""Every private name of Optuna that this room uses, checked.
+
+Optuna has no public function for the hypervolume, for the front of plain values, or for writing
+into a finished trial; its own code and optuna-dashboard use these.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import optuna
+
+from tftas_optuna.errors import UnavailableError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from optuna import Study
+    from optuna.storages import BaseStorage
+    from optuna.trial import Trial
+
+
+def compute_hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
+    """Compute what points, shape (n, objectives), dominate; less is better in every column."""
+    return float(_function("optuna._hypervolume", "compute_hypervolume")(points, reference))
+
+
+def is_front(losses: np.ndarray) -> np.ndarray:
+    """Mark the undominated ones among distinct rows in lexical order, shape (n, objectives)."""
+    marks: np.ndarray = _function("optuna.study._multi_objective", "_is_pareto_front")(
+        losses, assume_unique_lexsorted=True
+    )
+    return marks
+
+
+def storage_of(study: Study) -> tuple[BaseStorage, int]:
+    """Return the storage of a study, and its id there."""
+    return _attribute(study, "_storage"), _attribute(study, "_study_id")
+
+
+def trial_id(trial: Trial) -> int:
+    """Return the id of a running trial in its storage."""
+    found: int = _attribute(trial, "_trial_id")
+    return found
+
+
+def _function(module: str, name: str) -> Any:
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise _gone(f"{module}.{name}") from error
+
+
+def _attribute(owner: Any, name: str) -> Any:
+    try:
+        return getattr(owner, name)
+    except AttributeError as error:
+        raise _gone(f"{type(owner).__name__}.{name}") from error
+
+
+def _gone(name: str) -> UnavailableError:
+    return UnavailableError(
+        f"Optuna {optuna.__version__} no longer has {name}; tftas-optuna was tried with Optuna"
+        " 5.0: install that, or a later tftas-optuna"
+    )

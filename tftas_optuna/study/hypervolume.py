@@ -1,0 +1,53 @@
+"""The size of a front in objective space."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tftas_optuna.study._optuna import compute_hypervolume
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tftas_optuna.metrics import Meters
+    from tftas_optuna.study.settings import StudySettings
+
+
+class Hypervolume:
+    """Measures what a set of objective values dominates.
+
+    Indicators count from zero (those to be minimised, from their highest value in the set). Costs
+    count as fractions of the range between the space's smallest and largest architecture, so a
+    front that reached a score of ``s`` at every cost would have a hypervolume of ``s``.
+
+    Args:
+        settings: The study.
+        meters: Its costs.
+    """
+
+    def __init__(self, settings: StudySettings, meters: Meters) -> None:
+        self._directions = settings.directions
+        corners = settings.space.smallest(), settings.space.largest()
+        self._ranges: list[tuple[float, float] | None] = []
+        for name in settings.objectives:
+            ends = [meters.cost(name, arch) for arch in corners] if name in meters else []
+            self._ranges.append((min(ends), max(ends)) if ends else None)
+
+    def __call__(self, values: Iterable[Sequence[float]]) -> float:
+        """Measure feasible objective values, each in the order of the objectives."""
+        points = np.array([list(point) for point in values], dtype=float)
+        if not points.size:
+            return 0.0
+        reference = np.zeros(len(self._directions))
+        for i, (direction, ends) in enumerate(zip(self._directions, self._ranges, strict=True)):
+            sign = -1 if direction == "maximize" else 1
+            if ends is not None:
+                low, high = ends
+                points[:, i] = (points[:, i] - low) / ((high - low) or 1)
+                reference[i] = 1.0 if sign > 0 else 0.0
+            elif sign > 0:
+                reference[i] = points[:, i].max()
+            points[:, i] *= sign
+        return compute_hypervolume(np.minimum(points, reference), reference)

@@ -1,0 +1,167 @@
+"""The settings of a study as it records them: written, read back, and compared."""
+
+from __future__ import annotations
+
+import warnings
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, cast
+
+from optuna.exceptions import ExperimentalWarning
+
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.metrics.units import short
+from tftas_optuna.spaces import space_from_dict
+from tftas_optuna.study.legacy import upgraded
+from tftas_optuna.study.settings import StudySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from optuna import Study
+
+    from tftas_optuna.metrics import Direction
+
+RECORD_VERSION = 2
+
+# The last attribute that is written: where it stands, the record is complete.
+_MARK = "space_definition"
+_VERSION = "record_version"
+_METERS = "cost_records"
+_VERSIONS = ("tftas-optuna", "optuna", "torch", "timm")
+
+
+def write_settings(study: Study, settings: StudySettings) -> None:
+    """Record settings, and the versions of what runs, in a study.
+
+    An approximated indicator carries its fidelity in the metric's name: ``NAME_collapsed``.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names([settings.label(name) for name in settings.objectives])
+    record = {
+        _VERSION: RECORD_VERSION,
+        **settings.attributes(),
+        "versions": {name: _version(name) for name in _VERSIONS},
+    }
+    record[_MARK] = record.pop(_MARK)
+    for name, value in record.items():
+        study.set_user_attr(name, value)
+
+
+def has_settings(study: Study) -> bool:
+    """Tell whether a study holds a complete record."""
+    return _MARK in study.user_attrs and study.metric_names is not None
+
+
+def read_settings(study: Study) -> StudySettings:
+    """Read the settings of a study back, those of earlier releases too.
+
+    Raises:
+        UnavailableError: The study was not made by this package or by a later release of it, or
+            its record is damaged.
+    """
+    attributes = study.user_attrs
+    foreign = f"study {study.study_name!r} holds no architectures of tftas-optuna"
+    if not has_settings(study):
+        raise UnavailableError(f"{foreign}; make one with `tftas-optuna run`")
+    if attributes.get(_VERSION, 1) not in range(1, RECORD_VERSION + 1):
+        raise UnavailableError(
+            f"study {study.study_name!r} was made by a later release; upgrade tftas-optuna"
+        )
+    if _VERSION not in attributes:
+        attributes = upgraded(attributes, study.metric_names or [])
+    directions = [direction.name.lower() for direction in study.directions]
+    try:
+        return StudySettings(
+            space=space_from_dict(attributes["space_definition"]),
+            objectives=tuple(map(str, attributes["objectives"])),
+            directions=tuple(cast("list[Direction]", directions)),
+            fidelity=str(attributes["fidelity"]),
+            supernet_seed=int(attributes["supernet_seed"]),
+            n_seeds=int(attributes["n_seeds"]),
+            img_size=int(attributes["img_size"]),
+            num_classes=int(attributes["num_classes"]),
+            bounds={name: (low, high) for name, (low, high) in attributes["bounds"].items()},
+            options=dict(attributes["options"]),
+            approximated=tuple(attributes["approximated"]),
+            seed=attributes["seed"],
+            population_size=attributes["population_size"],
+            sampler=attributes["sampler"],
+            deployment=attributes["deployment"],
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnavailableError(f"{foreign}, or its record is damaged ({error})") from error
+
+
+def check_continues(study: Study, settings: StudySettings) -> None:
+    """Make sure that new trials would mean the same as those already in a study.
+
+    Raises:
+        UnavailableError: A setting differs; names it and both values.
+    """
+    theirs = read_settings(study)
+    name = study.study_name
+    if theirs.objectives != settings.objectives:
+        raise UnavailableError(
+            f"study {name!r} optimises {', '.join(theirs.objectives)}, not"
+            f" {', '.join(settings.objectives)}; give another --study-name"
+        )
+    if theirs.directions != settings.directions:
+        raise UnavailableError(
+            f"study {name!r} has the directions {', '.join(theirs.directions)}, not"
+            f" {', '.join(settings.directions)}; give another --study-name"
+        )
+    old, new = theirs.attributes(), settings.attributes()
+    for key in new:
+        # A study that `search` did not make has no seed and no sampler of its own.
+        if old[key] is not None and old[key] != new[key]:
+            what, before, now = _difference(key, old[key], new[key])
+            raise UnavailableError(
+                f"study {name!r} was made with {what} {before}, not {now}; use the same to"
+                " continue it, or give another --study-name"
+            )
+
+
+def meter_records(study: Study | None) -> Mapping[str, Any]:
+    """Look up what was measured for the costs of a study, by name."""
+    return study.user_attrs.get(_METERS, {}) if study is not None else {}
+
+
+def keep_meter_records(study: Study, records: Mapping[str, Any]) -> None:
+    """Write what was measured into a study, unless another search has done so meanwhile."""
+    if records and not meter_records(study):
+        study.set_user_attr(_METERS, dict(records))
+
+
+def _difference(key: str, old: Any, new: Any) -> tuple[str, str, str]:
+    """Name a setting that differs, as narrowly as possible, and write both values."""
+    if isinstance(old, dict) and isinstance(new, dict) and key != "bounds":
+        for part in dict.fromkeys((*old, *new)):
+            if old.get(part) != new.get(part):
+                what, before, now = _difference(part, old.get(part), new.get(part))
+                return f"{key.replace('_', ' ')}: {what}", before, now
+    shown = _shown_bounds if key == "bounds" else _shown
+    return key.replace("_", " "), shown(old), shown(new)
+
+
+def _shown_bounds(bounds: dict[str, Any]) -> str:
+    parts = []
+    for name, (low, high) in bounds.items():
+        parts += [f"{name} >= {short(low)}"] if low is not None else []
+        parts += [f"{name} <= {short(high)}"] if high is not None else []
+    return ", ".join(parts) or "none"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        text = ", ".join(map(str, value))
+    else:
+        text = "none" if value is None else str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "unknown"
