@@ -1,13 +1,17 @@
 # Each target sets up what it needs: a virtual environment in .venv, from PyPI.
 PYTHON ?= python3
 BIN := .venv/bin
+LOWEST := .venv-lowest/bin/python
 
-.PHONY: run test lint
+.PHONY: run test test-lowest lint
 run: .venv/.ready
 	$(BIN)/tftas-optuna run --n-trials 200 --out front
 
 test: .venv/.ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+
+test-lowest: .venv-lowest/.ready
+	OMP_NUM_THREADS=1 $(LOWEST) -m pytest --numprocesses auto
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
@@ -17,5 +21,14 @@ lint: .venv/.ready
 .venv/.ready: pyproject.toml
 	@echo "Setting up .venv (PyTorch is a few GB; this takes some minutes)"
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lint,test]'
+	@touch $@
+
+.venv-lowest/.ready: pyproject.toml .ci/lowest.py
+	@echo "Setting up .venv-lowest with the lowest versions that pyproject.toml declares"
+	$(PYTHON) -m venv --clear .venv-lowest
+	$(LOWEST) -m pip install --quiet --disable-pip-version-check 'tomli; python_version < "3.11"'
+	$(LOWEST) .ci/lowest.py > .venv-lowest/lowest.txt
+	$(LOWEST) -m pip install --quiet --disable-pip-version-check \
+		--constraint .venv-lowest/lowest.txt --editable '.[test]'
 	@touch $@
