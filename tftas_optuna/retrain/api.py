@@ -109,7 +109,7 @@ def retrain(
     from tftas_optuna.retrain.recorded import train_and_record
     from tftas_optuna.retrain.run import check_tensorboard
     from tftas_optuna.study.front import Candidate
-    from tftas_optuna.study.settings import StudySettings
+    from tftas_optuna.study.record import read_settings
 
     trial = None
     if isinstance(network, Candidate):
@@ -119,7 +119,7 @@ def retrain(
                 " architecture alone"
             )
         trial = network.trial
-        network = candidate_network(network, StudySettings.read(study))
+        network = candidate_network(network, read_settings(study))
     elif study is not None:
         raise TftasError(
             f"a study was given with {network!r}; give a candidate of its front, or no study"
