@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from tftas_optuna import Architecture, TftasError
-from tftas_optuna.costs import Target, get_cost, latency
+from tftas_optuna.costs import latency
 from tftas_optuna.costs.latency import measure_latency
+from tftas_optuna.metrics import Target, get_cost
 from tftas_optuna.spaces import AutoFormerSpace
 
 

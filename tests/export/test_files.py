@@ -17,8 +17,8 @@ from tftas_optuna import (
     pareto_front,
     search,
 )
-from tftas_optuna.export import export_candidates
 from tftas_optuna.devices import one_thread
+from tftas_optuna.export import export_candidates
 from tftas_optuna.spaces import AutoFormerSpace, space_from_dict
 
 
@@ -49,7 +49,7 @@ def test_the_document_is_complete(
             num_classes=document["model"]["num_classes"],
         )
         with one_thread(scorer.device):  # as a search does; sums have an order
-            assert scorer(arch) == document["scores"]["dss"] == candidate.dss
+            assert scorer(arch) == document["scores"]["dss"] == candidate.values["dss"]
         assert document["scores"]["n_params"] == candidate.n_params
 
 

@@ -27,7 +27,7 @@ def scorer(small_space: AutoFormerSpace) -> Scorer:
 def test_any_sampler_optimises_it(
     small_space: AutoFormerSpace, scorer: Scorer, sampler: optuna.samplers.BaseSampler
 ) -> None:
-    objective = DSSObjective(small_space, scorer=scorer, constraints={"n_params": (None, 9e4)})
+    objective = DSSObjective(small_space, scorer=scorer, bounds={"n_params": (None, 9e4)})
     study = optuna.create_study(directions=objective.directions, sampler=sampler)
     objective.annotate(study)
     study.optimize(objective, n_trials=12)
@@ -35,22 +35,22 @@ def test_any_sampler_optimises_it(
     assert all(t.system_attrs["constraints"] == [t.values[1] / 9e4 - 1] for t in study.trials)
     front = pareto_front(study)
     assert [c.n_params for c in front] == sorted(c.n_params for c in front)
-    assert [c.dss for c in front] == sorted(c.dss for c in front)
+    assert [c.values["dss"] for c in front] == sorted(c.values["dss"] for c in front)
 
 
 def test_one_objective_is_a_number(small_space: AutoFormerSpace, scorer: Scorer) -> None:
-    objective = DSSObjective(small_space, metrics=["dss"], scorer=scorer)
+    objective = DSSObjective(small_space, objectives=["dss"], scorer=scorer)
     assert objective.directions == ["maximize"]
     study = optuna.create_study(directions=objective.directions)
     objective.annotate(study)
     study.optimize(objective, n_trials=5)
     assert study.best_value == max(t.value for t in study.trials)
     (best,) = pareto_front(study)
-    assert best.dss == study.best_value and best.trial == study.best_trial.number
+    assert best.values["dss"] == study.best_value and best.trial == study.best_trial.number
 
 
 def test_any_order_and_choice_of_metrics(small_space: AutoFormerSpace, scorer: Scorer) -> None:
-    objective = DSSObjective(small_space, metrics=["macs", "dss", "n_params"], scorer=scorer)
+    objective = DSSObjective(small_space, objectives=["macs", "dss", "n_params"], scorer=scorer)
     assert objective.directions == ["minimize", "maximize", "minimize"]
     trial = optuna.trial.FixedTrial(small_space.encode(small_space.largest()))
     costs = small_space.largest().costs(img_size=32, num_classes=10)
