@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from timm.layers import to_2tuple
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, register_model
 
 from tftas_optuna.architecture import Architecture, read_architecture
 from tftas_optuna.errors import TftasError
@@ -88,6 +88,8 @@ def _register(family: str) -> None:
         """
         return _create(family, pretrained, arch, kwargs)
 
+    if is_model(timm_name(family)):
+        return
     create.__name__ = create.__qualname__ = timm_name(family)
     default_cfgs.update(generate_default_cfgs({f"{timm_name(family)}.untrained": _UNBUILT}))
     register_model(create)
