@@ -111,7 +111,7 @@ def _explain(space: SearchSpace, seconds: dict[str, float]) -> None:
 
 
 def _values(values: Sequence[Any]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+    return ", ".join(f"{v:g}" if isinstance(v, int | float) else str(v) for v in values)
 
 
 def _range(space: SearchSpace, cost: str) -> str:
