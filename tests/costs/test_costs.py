@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -39,6 +40,13 @@ def test_activations_are_what_the_products_put_out(small_space: AutoFormerSpace)
             total += heads * tokens * tokens + tokens * inner  # attention
             total += heads * (2 * patches * side + tokens) + 2 * patches * inner  # offsets
         assert count(arch) == total
+
+
+def test_activations_are_those_of_one_image(small_space: AutoFormerSpace) -> None:
+    many = dataclasses.replace(TINY, batch_size=4)
+    arch = small_space.smallest()
+    one = meter("activations", small_space)(arch)
+    assert meter("activations", small_space, many)(arch) == one
 
 
 def test_activations_follow_the_convention_of_timms_tables(small_space: AutoFormerSpace) -> None:

@@ -10,6 +10,7 @@ from tftas_optuna import TftasError, get_space
 from tftas_optuna.architecture import read_architecture
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.retrain.recipe import load_recipe, parse_overrides
+from tftas_optuna.spaces import space_from_dict
 
 GOOD = """\
 name: mine
@@ -56,8 +57,10 @@ def test_every_key_means_something(tmp_path: Path) -> None:
     assert space.shared == ("mlp_ratio",)
     assert space.supernet == arch
     assert space.costs(arch) == arch.costs(img_size=32, in_chans=1, num_classes=10)
+    assert space_from_dict(space.to_dict()) == space
     path.write_text(PIT)
     pit = get_space(path)
+    assert space_from_dict(pit.to_dict()) == pit
     assert (pit.img_size, pit.num_classes, pit.supernet.patch_size) == (64, 1000, 8)
     assert pit.cardinality() == 2 * 2 * 4
 
