@@ -47,7 +47,7 @@ class Alone(PiTSupernet):
         self._own_seed, self._kwargs = seed, kwargs
         super().__init__(largest, seed=seed, **kwargs)
 
-    def traces(self, archs: list[PiTArchitecture], *, fidelity: str = "exact") -> Any:
+    def _traces(self, archs: list[PiTArchitecture], fidelity: str) -> Any:
         seed = zlib.crc32(f"{self._own_seed}/{archs[0]!r}".encode())
         with torch.inference_mode(False):
             own = PiTSupernet(archs[0], seed=seed, **self._kwargs)

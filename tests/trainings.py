@@ -15,7 +15,7 @@ from tftas_optuna.retrain import load_recipe
 from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.network import Network
-from tftas_optuna.retrain.run import retrain
+from tftas_optuna.retrain.run import train_network
 from tftas_optuna.retrain.training import Step
 
 PLAIN = {
@@ -29,7 +29,7 @@ PLAIN = {
 
 
 def train(out: Path, *, network: Network, data: Path, **values: Any) -> dict[str, Any]:
-    """Train on one CPU thread; ``values`` are a recipe's, or options of ``retrain``."""
+    """Train on one CPU thread; ``values`` are a recipe's, or options of ``train_network``."""
     torch.set_num_threads(1)
     options = {
         name: values.pop(name)
@@ -38,7 +38,7 @@ def train(out: Path, *, network: Network, data: Path, **values: Any) -> dict[str
     }
     recipe = load_recipe("quick", {**PLAIN, **values})
     world = World(torch.device("cpu"))
-    return retrain(network, recipe, DataSource(data), out, world=world, **options)
+    return train_network(network, recipe, DataSource(data), out, world=world, **options)
 
 
 def train_and_be_killed(steps: int, seconds: float, out: Path, values: dict[str, Any]) -> None:

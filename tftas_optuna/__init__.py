@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tftas_optuna.indicators import Scorer, explain_model, score_model
     from tftas_optuna.metrics import register_cost, register_indicator
     from tftas_optuna.models import build_model
+    from tftas_optuna.retrain import retrain
     from tftas_optuna.search import Execution, SearchProgress, search
     from tftas_optuna.spaces import AutoFormerSpace, PiTSpace, SearchSpace, get_space
     from tftas_optuna.study.front import Candidate, pareto_front
@@ -52,6 +53,7 @@ __all__ = [
     "register_cost",
     "register_family",
     "register_indicator",
+    "retrain",
     "score_model",
     "search",
 ]
@@ -85,7 +87,7 @@ _HOMES = {
     "score_model": "indicators",
 }
 # Rooms that are called like their main function: see tftas_optuna._callable.
-_CALLABLE = ("search",)
+_CALLABLE = ("retrain", "search")
 
 
 def __getattr__(name: str) -> Any:

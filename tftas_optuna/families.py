@@ -2,20 +2,23 @@
 
 A family is a name with a space, an architecture, a network and a supernet. The built-in ones stand
 at the end of this file; others are added by :func:`register_family`, or by an installed package
-through an entry point in the group ``tftas_optuna.families`` whose object is a :class:`Family`.
+through an entry point in the group ``tftas_optuna.families`` whose object is a :class:`Family` or
+a function that returns one.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from tftas_optuna.errors import TftasError, UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import nn
 
     from tftas_optuna.architecture import Architecture
@@ -34,8 +37,14 @@ class Family:
         name: What spaces and files call it, in lower case.
         architecture_class: Subclass of :class:`tftas_optuna.Architecture`.
         space_class: Subclass of :class:`tftas_optuna.spaces.SearchSpace`.
-        network_class: ``torch.nn.Module``, made as ``network(architecture, num_classes=...,
-            img_size=..., in_chans=..., drop_path_rate=...)``.
+        network_class: ``torch.nn.Module``, made as ``network(architecture=..., num_classes=...,
+            img_size=..., in_chans=..., drop_path_rate=...)``, and a timm model under the name
+            ``tftas_NAME``. It takes such other arguments of timm's as are to be used
+            (``drop_rate`` in training), keeps ``num_classes``, ``num_features`` and
+            ``global_pool``, and is best a subclass of one of timm's networks. It may have
+            ``default_architecture``, to be built without an architecture; ``timm_cfg``, entries
+            of timm's configuration (``mean``, ``std``, ``classifier``, ...); and
+            ``feature_cfg``, for timm's ``features_only``.
         supernet_class: Subclass of :class:`tftas_optuna.supernet.Supernet`.
         blocks_class: How networks fall into blocks whose costs add up, see
             :class:`tftas_optuna.costs.Blocks`; None where they do not, and costs are
@@ -46,7 +55,7 @@ class Family:
     architecture_class: type[Architecture] | str
     space_class: type[SearchSpace] | str
     network_class: type[nn.Module] | str
-    supernet_class: type[Supernet] | str
+    supernet_class: type[Supernet[Any]] | str
     blocks_class: type[Blocks] | str | None = None
 
     @cached_property
@@ -72,15 +81,18 @@ class Family:
     @cached_property
     def blocks(self) -> Blocks | None:
         """How its networks fall into blocks; None where they do not."""
-        return None if self.blocks_class is None else cast("Blocks", self._load("blocks_class")())
+        if self.blocks_class is None:
+            return None
+        return cast("type[Blocks]", self._load("blocks_class"))()
 
-    def _load(self, part: str) -> Any:
-        found = getattr(self, part)
+    def _load(self, part: str) -> object:
+        found: object = getattr(self, part)
         if not isinstance(found, str):
             return found
         module, _, name = found.partition(":")
         try:
-            return getattr(importlib.import_module(module), name)
+            loaded: object = getattr(importlib.import_module(module), name)
+            return loaded
         except (ImportError, AttributeError) as error:
             raise UnavailableError(
                 f"family {self.name!r}: its {part.removesuffix('_class')} cannot be loaded from"
@@ -88,7 +100,25 @@ class Family:
             ) from error
 
 
-def register_family(family: Family, *, replace: bool = False) -> Family:
+@overload
+def register_family(family: Family, *, replace: bool = ...) -> Family: ...
+
+
+@overload
+def register_family(
+    family: Callable[[], Family], *, replace: bool = ...
+) -> Callable[[], Family]: ...
+
+
+@overload
+def register_family(
+    family: None = None, *, replace: bool = ...
+) -> Callable[[Callable[[], Family]], Callable[[], Family]]: ...
+
+
+def register_family(
+    family: Family | Callable[[], Family] | None = None, *, replace: bool = False
+) -> object:
     """Add a family to the table, for this process.
 
     An installed package does the same without any call by an entry point in the group
@@ -96,26 +126,58 @@ def register_family(family: Family, *, replace: bool = False) -> Family:
     family: register it at the top of the script, or install it.
 
     Args:
-        family: Its parts.
+        family: Its parts, or a function that returns them. Without it this is a decorator of
+            such a function.
         replace: Whether to take the place of a family of the same name.
 
     Returns:
-        The family.
+        What was given.
 
     Raises:
-        TftasError: The name is taken or no plain name.
+        TftasError: The name is taken or no plain name, or this is no family.
+
+    Example:
+        >>> from tftas_optuna.families import Family, register_family
+        >>> @register_family
+        ... def mixers() -> Family:
+        ...     return Family(
+        ...         "mixers",
+        ...         architecture_class="mixers.architecture:Mixer",
+        ...         space_class="mixers.space:MixerSpace",
+        ...         network_class="mixers.network:MixerNetwork",
+        ...         supernet_class="mixers.supernet:MixerSupernet",
+        ...     )
     """
-    if not (family.name.isidentifier() and family.name == family.name.lower()):
+    if family is None:
+        return partial(register_family, replace=replace)
+    found = family() if callable(family) else family
+    if not isinstance(found, Family):
         raise TftasError(
-            f"family name {family.name!r} is not allowed; give lower-case letters, digits and"
+            f"{found!r} is no family; give a tftas_optuna.families.Family, or a function that"
+            " returns one"
+        )
+    if not (found.name.isidentifier() and found.name == found.name.lower()):
+        raise TftasError(
+            f"family name {found.name!r} is not allowed; give lower-case letters, digits and"
             " underscores"
         )
-    if family.name in family_names() and not replace:
+    taken = found.name in family_names()
+    if taken and not replace:
         raise TftasError(
-            f"family {family.name!r} exists already; give another name or replace=True"
+            f"family {found.name!r} exists already; give another name or replace=True"
         )
-    _REGISTERED[family.name] = family
+    _REGISTERED[found.name] = found
+    if not taken:
+        for tell in _WATCHERS:
+            tell(found.name)
     return family
+
+
+def watch_families(tell: Callable[[str], None]) -> None:
+    """Call a function with the name of every family: of the known ones now, of others later."""
+    for name in family_names():
+        tell(name)
+    _WATCHERS.append(tell)
 
 
 def get_family(name: str) -> Family:
@@ -147,7 +209,8 @@ def _installed() -> dict[str, metadata.EntryPoint]:
 @lru_cache(maxsize=64)
 def _load_entry_point(entry: metadata.EntryPoint) -> Family:
     try:
-        family = entry.load()
+        found: object = entry.load()
+        family = found() if callable(found) else found
     except Exception as error:
         raise UnavailableError(
             f"family {entry.name!r} cannot be loaded from {entry.value} of an installed package:"
@@ -162,6 +225,7 @@ def _load_entry_point(entry: metadata.EntryPoint) -> Family:
 
 
 _REGISTERED: dict[str, Family] = {}
+_WATCHERS: list[Callable[[str], None]] = []
 
 _BUILT_IN = {
     family.name: family

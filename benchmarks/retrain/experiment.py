@@ -29,7 +29,7 @@ from tftas_optuna.retrain import load_recipe
 from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.network import Network
-from tftas_optuna.retrain.run import retrain
+from tftas_optuna.retrain.run import train_network
 from tftas_optuna.search.rescore import kendall_tau
 
 HERE = Path(__file__).parent
@@ -80,7 +80,7 @@ def main() -> None:
         costs = space.costs(arch)
         network = Network(f"arch{number:02d}", f"tftas_{arch.family}", arch, space.img_size)
         results = [
-            retrain(
+            train_network(
                 network,
                 load_recipe("quick", {**RECIPE, "epochs": args.epochs, "seed": seed}),
                 DataSource(images),

@@ -8,13 +8,16 @@ import pytest
 import timm
 import torch
 import yaml
-from timm.data import resolve_data_config
+from timm.data import IMAGENET_INCEPTION_MEAN, resolve_data_config
 from timm.optim import create_optimizer_v2, param_groups_layer_decay
 from timm.scheduler import create_scheduler_v2
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import tftas_optuna.models  # noqa: F401  (registers the networks)
 from tftas_optuna import AutoFormerArchitecture, TftasError, build_model
+from tftas_optuna.models.autoformer import Attention
 from tftas_optuna.models.relative_position import RelativePosition2d, key_bias, value_sum
+from tftas_optuna.spaces import published_architectures
 
 ARCH = AutoFormerArchitecture(
     48, (1, 3, 2), (2.0, 4.0, 3.5), head_dim=16, patch_size=8, max_relative_position=3
@@ -43,6 +46,50 @@ def test_factorised_relative_positions_equal_all_pairs(grid: tuple[int, int]) ->
     torch.testing.assert_close(key_bias(query, *relative()), expected)
     expected = torch.einsum("bhij,ijd->bhid", attention, pairs)
     torch.testing.assert_close(value_sum(attention, *relative()), expected)
+
+
+def attention(relative: bool, drop: float = 0.0) -> Attention:
+    torch.manual_seed(0)
+    layer = Attention(24, 3, 16, 2 if relative else None, (3, 5), attn_drop=drop)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_(std=0.3)
+    return layer
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_fused_attention_is_used_and_computes_the_written_out_form(relative: bool) -> None:
+    fused, written_out = attention(relative), attention(relative)
+    tokens = torch.randn(2, 16, 24)
+    twin = tokens.clone().requires_grad_()
+    tokens.requires_grad_()
+    with torch.profiler.profile() as seen:
+        ours = fused(tokens)
+    kernel = "scaled_dot_product_flash_attention"
+    assert any(kernel in event.key for event in seen.key_averages())
+    with sdpa_kernel(SDPBackend.MATH), torch.profiler.profile() as seen:
+        theirs = written_out(twin)
+    assert not any("scaled_dot_product" in event.key for event in seen.key_averages())
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    ours.sin().sum().backward()
+    theirs.sin().sum().backward()
+    torch.testing.assert_close(tokens.grad, twin.grad, atol=1e-5, rtol=1e-5)
+    for a, b in zip(fused.parameters(), written_out.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_attention_drops_weights_in_training_alone() -> None:
+    layer = attention(True, drop=0.5)
+    tokens = torch.randn(1, 16, 24)
+    assert not torch.equal(layer(tokens), layer(tokens))
+    layer.eval()
+    torch.testing.assert_close(layer(tokens), attention(True).eval()(tokens))
+
+
+def test_attention_compiles_into_one_graph() -> None:
+    layer, tokens = attention(True), torch.randn(2, 16, 24)
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(tokens), layer(tokens))
 
 
 def test_it_behaves_as_timm_models_do() -> None:
@@ -145,9 +192,15 @@ def test_the_files_own_settings_are_the_defaults(tmp_path: Path) -> None:
     assert timm.create_model("tftas_autoformer", arch=str(path), num_classes=9).num_classes == 9
 
 
+def test_without_an_architecture_the_papers_own_is_built() -> None:
+    model = timm.create_model("tftas_autoformer", num_classes=10, img_size=32)
+    assert model.architecture == published_architectures()["autoformer-tiny"]
+    assert model(torch.randn(1, 3, 32, 32)).shape == (1, 10)
+    assert resolve_data_config(model=model)["mean"] == IMAGENET_INCEPTION_MEAN
+    assert model.pretrained_cfg["first_conv"] == "patch_embed.proj"
+
+
 def test_what_it_cannot_build_it_refuses() -> None:
-    with pytest.raises(TftasError, match="needs arch="):
-        timm.create_model("tftas_autoformer")
     with pytest.raises(TftasError, match="no pretrained weights"):
         create(pretrained=True)
 

@@ -12,6 +12,7 @@ from timm.models.vision_transformer import VisionTransformer
 import tftas_optuna.models  # noqa: F401  (registers the networks)
 from tftas_optuna import Architecture, TftasError, build_model
 from tftas_optuna.architecture import AutoFormerArchitecture, PiTArchitecture
+from tftas_optuna.architecture.published import reference_macs
 from tftas_optuna.indicators.model import count_macs
 from tftas_optuna.spaces import published_architectures
 
@@ -62,12 +63,24 @@ def test_timm_builds_what_was_exported(tmp_path: Path) -> None:
         timm.create_model("tftas_pit", arch=AutoFormerArchitecture(32, (1,), (2.0,)))
 
 
+def test_without_an_architecture_timms_smallest_is_built() -> None:
+    with torch.device("meta"):
+        ours, theirs = timm.create_model("tftas_pit"), timm.create_model("pit_ti_224")
+    assert {name: weight.shape for name, weight in ours.named_parameters()} == {
+        name: weight.shape for name, weight in theirs.named_parameters()
+    }
+    for key in ("mean", "std", "first_conv", "classifier", "input_size"):
+        assert ours.pretrained_cfg[key] == theirs.pretrained_cfg[key], key
+
+
 def test_written_forms_round_trip() -> None:
     assert Architecture.from_dict(yaml.safe_load(yaml.safe_dump(SMALL.to_dict()))) == SMALL
     assert Architecture.from_dict({"RETRAIN": SMALL.to_retrain()}) == SMALL
     finer = PiTArchitecture(4, (1,), (2,), 2, patch_size=8, stride=2)
     with pytest.raises(TftasError, match="retrain format has no stride"):
         finer.to_retrain()
+    with pytest.raises(TftasError, match="family pit has no reference_macs; use macs"):
+        reference_macs(finer, img_size=32, num_classes=10)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_a_damaged_last_checkpoint(train: Train, tmp_path: Path) -> None:
     for damaged in (whole[: len(whole) // 2], b"", b"not a checkpoint"):
         last.unlink()
         last.write_bytes(damaged)
-        with pytest.raises(UnavailableError, match="last.pth.tar is damaged .*; delete it to"):
+        with pytest.raises(UnavailableError, match="last.pth.tar cannot be used .*; delete it to"):
             train(out, epochs=1)
         assert last.read_bytes() == damaged
     last.unlink()

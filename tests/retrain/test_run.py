@@ -26,7 +26,7 @@ from tftas_optuna.retrain import load_recipe
 from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.network import Network, build_network, candidate_network
-from tftas_optuna.retrain.run import Epoch, retrain
+from tftas_optuna.retrain.run import Epoch, train_network
 from tftas_optuna.search.api import search
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.front import pareto_front
@@ -226,7 +226,7 @@ def test_a_data_set_of_torchvision(images: Path, tiny: Network, tmp_path: Path) 
     source = DataSource(images, dataset="torch/image_folder", val_split="val")
     recipe = load_recipe("quick", {"epochs": 1, "warmup_epochs": 0, "batch_size": 8})
     world = World(torch.device("cpu"))
-    result = retrain(tiny, recipe, source, tmp_path / "out", world=world)
+    result = train_network(tiny, recipe, source, tmp_path / "out", world=world)
     assert (result["n_train"], result["n_val"]) == (72, 21)
 
 
@@ -257,7 +257,7 @@ def test_a_data_set_in_shards(images: Path, tiny: Network, tmp_path: Path) -> No
     world = World(torch.device("cpu"))
 
     def run(**options: Any) -> dict[str, Any]:
-        return retrain(tiny, recipe, source, tmp_path / "out", world=world, **options)
+        return train_network(tiny, recipe, source, tmp_path / "out", world=world, **options)
 
     with pytest.raises(TftasError, match="wds/drawn does not tell its classes; give --num-class"):
         run(workers=1)

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from tftas_optuna.architecture.checks import shown
+from tftas_optuna.architecture.published import read_retrain
 from tftas_optuna.errors import TftasError
 from tftas_optuna.families import family_names, get_family
 
@@ -31,10 +32,16 @@ class Costs(NamedTuple):
 
 
 class Architecture(ABC):
-    """A candidate network: immutable, hashable, equal when it builds the same network."""
+    """A candidate network: immutable, hashable, equal when it builds the same network.
+
+    Subclasses are frozen dataclasses of numbers, strings and tuples of them, and check their
+    values when they are made: lists, as files hold them, become tuples there.
+
+    Attributes:
+        family: Name of its family in :mod:`tftas_optuna.families`.
+    """
 
     family: ClassVar[str]
-    retrain_keys: ClassVar[dict[str, str]]
 
     @property
     def n_params(self) -> int:
@@ -59,12 +66,8 @@ class Architecture(ABC):
             TftasError: The image is smaller than one patch.
         """
 
-    @abstractmethod
-    def reference_macs(self, *, img_size: int = 224, num_classes: int = 1000) -> float:
-        """Count by the convention of the family's published training code."""
-
     def to_dict(self) -> dict[str, Any]:
-        """Give plain lists, numbers and strings, complete and ready for YAML or JSON."""
+        """Return plain lists, numbers and strings, complete and ready for YAML or JSON."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         plain = {
             name: list(value) if isinstance(value, tuple) else value
@@ -73,32 +76,25 @@ class Architecture(ABC):
         return {"family": self.family, **plain}
 
     @abstractmethod
-    def to_retrain(self) -> dict[str, Any]:
-        """Give the ``RETRAIN`` section of the family's published training configurations.
-
-        Raises:
-            TftasError: That format cannot tell this architecture from another one.
-        """
-
-    @abstractmethod
     def summary(self) -> str:
         """Describe the shape in one short line."""
 
     @classmethod
-    @abstractmethod
-    def _from_fields(cls, fields: dict[str, Any]) -> Architecture: ...
+    def from_fields(cls, fields: dict[str, Any]) -> Architecture:
+        """Read what :meth:`to_dict` wrote, without the family.
 
-    @classmethod
-    @abstractmethod
-    def _from_retrain(cls, section: dict[str, Any]) -> Architecture: ...
+        Raises:
+            TftasError: A field is unknown, missing or out of range.
+        """
+        return cls(**read_fields(cls, fields))
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Architecture:
         """Read an architecture, telling its kind by its ``family``.
 
         Accepts the output of :meth:`to_dict`, an exported document that holds it under
-        ``architecture``, and the ``RETRAIN`` section of the training configurations that
-        AutoFormer and TF-TAS published.
+        ``architecture``, and the ``RETRAIN`` section of published training configurations; see
+        :mod:`tftas_optuna.architecture.published`.
 
         Raises:
             TftasError: The mapping is none of these, or a value is out of range.
@@ -109,23 +105,14 @@ class Architecture(ABC):
             _check_format(data)
             return Architecture.from_dict(data["architecture"])
         if "RETRAIN" in data:
-            return _from_retrain(data["RETRAIN"])
+            return read_retrain(data["RETRAIN"])
         fields = dict(data)
         family = fields.pop("family", None)
         if not isinstance(family, str) or family not in family_names():
             raise TftasError(
                 f"unknown architecture family {shown(family)}; known: {', '.join(family_names())}"
             )
-        return get_family(family).architecture._from_fields(fields)
-
-
-def _from_retrain(section: Any) -> Architecture:
-    families = [get_family(name).architecture for name in family_names()]
-    for family in families:
-        if isinstance(section, dict) and section.keys() >= set(family.retrain_keys.values()):
-            return family._from_retrain(section)
-    forms = " or ".join(", ".join(family.retrain_keys.values()) for family in families)
-    raise TftasError(f"a RETRAIN section needs {forms}")
+        return get_family(family).architecture.from_fields(fields)
 
 
 def _check_format(document: dict[str, Any]) -> None:
@@ -139,15 +126,26 @@ def _check_format(document: dict[str, Any]) -> None:
         )
 
 
-def read_fields(cls: type[Architecture], fields: dict[str, Any]) -> dict[str, Any]:
-    """Make sure that fields are those of an architecture's class, and none is missing."""
+def read_fields(
+    cls: type[Architecture], fields: dict[str, Any], *, besides: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Check that fields are those of an architecture's class, and none is missing.
+
+    Args:
+        cls: The class, a dataclass.
+        fields: Values by name.
+        besides: What else files may hold, for the message about what may not.
+
+    Raises:
+        TftasError: A field is unknown or missing.
+    """
     known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     article = "an" if cls.family[0] in "aeiou" else "a"
     unknown = sorted(str(name) for name in fields if name not in known)
     if unknown:
         raise TftasError(
             f"unknown key {shown(unknown[0])} in {article} {cls.family} architecture; known:"
-            f" {', '.join(cls.retrain_keys | known)}",
+            f" {', '.join((*known, *besides))}",
             key=(unknown[0],),
         )
     missing = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -40,7 +41,7 @@ class AutoFormerArchitecture(Architecture):
     """
 
     family: ClassVar[str] = "autoformer"
-    retrain_keys: ClassVar[dict[str, str]] = {
+    retrain_keys: ClassVar[Mapping[str, str]] = {
         "embed_dim": "EMBED_DIM",
         "depth": "DEPTH",
         "num_heads": "NUM_HEADS",
@@ -171,26 +172,30 @@ class AutoFormerArchitecture(Architecture):
         return total
 
     def to_dict(self) -> dict[str, Any]:
-        """Give every field, and the depth for the reader."""
+        """Return every field, and the depth for the reader."""
         fields = super().to_dict()
         first = {name: fields.pop(name) for name in ("family", "embed_dim")}
         return {**first, "depth": self.depth, **fields}
 
     def summary(self) -> str:
-        """Give width, depth and the blocks' means: ``192 x 13, 3.4 heads, ratio 3.73``."""
+        """Describe width, depth and the blocks' means: ``192 x 13, 3.4 heads, ratio 3.73``."""
         heads = sum(self.num_heads) / self.depth
         ratio = sum(self.mlp_ratio) / self.depth
         return f"{self.embed_dim} x {self.depth}, {heads:.1f} heads, ratio {ratio:.2f}"
 
     def to_retrain(self) -> dict[str, Any]:
-        """Give the ``RETRAIN`` section of AutoFormer's training configurations."""
+        """Return the ``RETRAIN`` section of AutoFormer's training configurations.
+
+        Raises:
+            TftasError: The format has no key for a value that is not the usual one.
+        """
         plain = AutoFormerArchitecture(self.embed_dim, self.num_heads, self.mlp_ratio)
         names = [field.name for field in dataclasses.fields(self)]
-        own = [name for name in names if getattr(self, name) != getattr(plain, name)]
-        if own:
+        lost = [name for name in names if getattr(self, name) != getattr(plain, name)]
+        if lost:
             raise TftasError(
-                f"the retrain format has no {own[0]}: {shown(getattr(self, own[0]))} would become"
-                f" {shown(getattr(plain, own[0]))}"
+                f"the retrain format has no {lost[0]}: {shown(getattr(self, lost[0]))} would"
+                f" become {shown(getattr(plain, lost[0]))}"
             )
         return {
             "MLP_RATIO": list(self.mlp_ratio),
@@ -200,13 +205,15 @@ class AutoFormerArchitecture(Architecture):
         }
 
     @classmethod
-    def _from_retrain(cls, section: dict[str, Any]) -> AutoFormerArchitecture:
-        return cls._from_fields({name: section[key] for name, key in cls.retrain_keys.items()})
+    def from_retrain(cls, section: Mapping[str, Any]) -> AutoFormerArchitecture:
+        """Read such a section; what it does not say is as usual."""
+        return cls.from_fields({name: section[key] for name, key in cls.retrain_keys.items()})
 
     @classmethod
-    def _from_fields(cls, fields: dict[str, Any]) -> AutoFormerArchitecture:
+    def from_fields(cls, fields: dict[str, Any]) -> AutoFormerArchitecture:
+        """Read what :meth:`to_dict` wrote; the depth may be left out."""
         depth = fields.pop("depth", None)
-        architecture = cls(**read_fields(cls, fields))
+        architecture = cls(**read_fields(cls, fields, besides=("depth",)))
         if depth is not None and depth != architecture.depth:
             raise TftasError(
                 f"depth is {shown(depth)} but num_heads lists {architecture.depth} blocks"

@@ -11,7 +11,7 @@ _MAX_RATIO = 64.0
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> None:
-    """Make sure that a value is a whole number in a range."""
+    """Check that a value is a whole number in a range."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise TftasError(
             f"{name} is {shown(value)}, allowed is a whole number {low} to {high}", key=(name,)
@@ -19,7 +19,7 @@ def check_int(name: str, value: Any, low: int, high: int) -> None:
 
 
 def check_ratio(name: str, value: Any, width: int) -> None:
-    """Make sure that a value is a ratio that gives an MLP of this width a hidden unit."""
+    """Check that a value is a ratio that gives an MLP of this width a hidden unit."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TftasError(f"{name} holds {shown(value)}, allowed are numbers", key=(name,))
     if not (0 < value <= _MAX_RATIO and int(width * value) >= 1):
@@ -29,7 +29,7 @@ def check_ratio(name: str, value: Any, width: int) -> None:
 
 
 def as_tuple(name: str, value: Any, *, per: str) -> tuple[Any, ...]:
-    """Give a list as a tuple."""
+    """Return a list as a tuple."""
     if not isinstance(value, list | tuple):
         raise TftasError(
             f"{name} is {shown(value)}, expected a list with one value per {per}", key=(name,)

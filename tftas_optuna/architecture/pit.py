@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from tftas_optuna.architecture._base import Architecture, Costs, read_fields
+from tftas_optuna.architecture._base import Architecture, Costs
 from tftas_optuna.architecture.checks import as_tuple, check_int, check_ratio
 from tftas_optuna.errors import TftasError
 
@@ -37,7 +38,7 @@ class PiTArchitecture(Architecture):
     """
 
     family: ClassVar[str] = "pit"
-    retrain_keys: ClassVar[dict[str, str]] = {
+    retrain_keys: ClassVar[Mapping[str, str]] = {
         "base_dim": "BASE_DIM",
         "depth": "DEPTH",
         "num_heads": "NUM_HEADS",
@@ -101,7 +102,10 @@ class PiTArchitecture(Architecture):
         return tuple(sides)
 
     def costs(self, *, img_size: int = 224, num_classes: int = 1000, in_chans: int = 3) -> Costs:
-        """Count parameters and MACs in closed form; see :meth:`Architecture.costs`."""
+        """Count parameters and MACs in closed form; see :meth:`Architecture.costs`.
+
+        The PiT paper's 0.7, 1.4 and 2.9 G (Ti, XS, S) are counted in the same way.
+        """
         grids, widths = self.grids(img_size), self.widths
         pixels = in_chans * self.patch_size**2
         n_params = widths[0] * (pixels + 1 + grids[0] ** 2 + 1)
@@ -124,12 +128,12 @@ class PiTArchitecture(Architecture):
         macs += before * num_classes
         return Costs(n_params, macs)
 
-    def reference_macs(self, *, img_size: int = 224, num_classes: int = 1000) -> float:
-        """Give the true count: the PiT paper's 0.7, 1.4 and 2.9 G (Ti, XS, S) are just that."""
-        return float(self.costs(img_size=img_size, num_classes=num_classes).macs)
-
     def to_retrain(self) -> dict[str, Any]:
-        """Give the ``RETRAIN`` section of TF-TAS's training configurations, all lists."""
+        """Return the ``RETRAIN`` section of TF-TAS's training configurations, all lists.
+
+        Raises:
+            TftasError: The stride is not half a patch, and the format has no key for it.
+        """
         if self.stride * 2 != self.patch_size:
             raise TftasError(
                 f"the retrain format has no stride: patches of {self.patch_size} pixels are"
@@ -144,18 +148,15 @@ class PiTArchitecture(Architecture):
         }
 
     def summary(self) -> str:
-        """Give widths, depths and the ratio: ``80-160-320 x 2-4-4, 2-4-8 heads, ratio 2``."""
+        """Describe widths, depths and the ratio: ``80-160-320 x 2-4-4, 2-4-8 heads, ratio 2``."""
         widths, depth, heads = (
             "-".join(map(str, values)) for values in (self.widths, self.depth, self.num_heads)
         )
         return f"{widths} x {depth}, {heads} heads, ratio {self.mlp_ratio:g}"
 
     @classmethod
-    def _from_fields(cls, fields: dict[str, Any]) -> PiTArchitecture:
-        return cls(**read_fields(cls, fields))
-
-    @classmethod
-    def _from_retrain(cls, section: dict[str, Any]) -> PiTArchitecture:
+    def from_retrain(cls, section: Mapping[str, Any]) -> PiTArchitecture:
+        """Read such a section; patches are two strides wide."""
         fields = {name: section[key] for name, key in cls.retrain_keys.items()}
         for name in ("base_dim", "mlp_ratio", "patch_size"):
             values = set(as_tuple(cls.retrain_keys[name], fields[name], per="stage"))

@@ -171,10 +171,12 @@ def retrain(
     rows = []
     with join_world(device) as world:
         for trial, network in chosen:
-            row, result = _train_one(
+            row = _train_one(
                 network,
-                out / network.label,
+                out,
                 quiet=quiet or not world.primary,
+                study=study,
+                trial=trial,
                 recipe=recipe,
                 source=source,
                 world=world,
@@ -184,18 +186,6 @@ def retrain(
                 tensorboard=tensorboard,
             )
             rows.append(row)
-            if study is not None and world.primary:
-                from tftas_optuna.study.accuracy import record_accuracy
-
-                assert trial is not None
-                how = {
-                    "recipe": recipe.name,
-                    "epochs": recipe.epochs,
-                    "seed": recipe.seed,
-                    "weights": weights,
-                    "data": dataset or str(data_dir),
-                }
-                record_accuracy(study, trial, {**result, **how})
         if not world.primary:
             return
     if output != "table":
@@ -204,24 +194,22 @@ def retrain(
         _tables.stdout().print(_tables.training_table(rows, f"Trained on {dataset or data_dir}"))
 
 
-def _train_one(
-    network: Network, folder: Path, *, quiet: bool, **arguments: Any
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _train_one(network: Network, out: Path, *, quiet: bool, **arguments: Any) -> dict[str, Any]:
     from tftas_optuna.cli._training import TrainingDisplay
-    from tftas_optuna.retrain.run import retrain as train
+    from tftas_optuna.retrain.recorded import train_and_record
 
     recipe = arguments["recipe"]
     with TrainingDisplay(network.label, recipe.epochs, quiet=quiet) as display:
         try:
-            result = train(network, out=folder, callback=display.update, **arguments)
+            return train_and_record(network, out=out, callback=display.update, **arguments)
         except KeyboardInterrupt:
             display.close()
             click.echo(
-                f"Interrupted; whole epochs are kept in {folder}. Go on with the same command.",
+                f"Interrupted; whole epochs are kept in {out / network.label}. Go on with the same"
+                " command.",
                 err=True,
             )
             raise
-    return {"name": network.label, **result, "out": str(folder)}, result
 
 
 def _of_study(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tftas_optuna.architecture.published import reference_macs
 from tftas_optuna.metrics import counted
 
 if TYPE_CHECKING:
@@ -11,9 +12,13 @@ if TYPE_CHECKING:
     from tftas_optuna.metrics import Target
 
 
-def reference_macs(arch: Architecture, target: Target) -> float:
-    """Count the multiply-accumulates of one image by the published convention."""
-    return arch.reference_macs(img_size=target.img_size, num_classes=target.num_classes)
+def count_reference_macs(arch: Architecture, target: Target) -> float:
+    """Count the multiply-accumulates of one image by the published convention.
+
+    Raises:
+        TftasError: The family has no convention of its own.
+    """
+    return reference_macs(arch, img_size=target.img_size, num_classes=target.num_classes)
 
 
-METRIC = counted("reference_macs", reference_macs, grows=True)
+METRIC = counted("reference_macs", count_reference_macs, grows=True)

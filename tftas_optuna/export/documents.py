@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tftas_optuna.architecture import FORMAT, FORMAT_VERSION
+from tftas_optuna.architecture.published import retrain_document
 from tftas_optuna.study.settings import ALWAYS
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def as_retrain(candidate: Candidate, settings: StudySettings, study_name: str) -
         f"# Trial {candidate.trial} of study {json.dumps(study_name)}:"
         f" {scores}, {candidate.n_params} parameters.\n"
     )
-    return header + _dump({**settings.space.to_retrain(), "RETRAIN": arch.to_retrain()})
+    return header + _dump(retrain_document(settings.space, arch))
 
 
 def _document(candidate: Candidate, settings: StudySettings, study_name: str) -> dict[str, Any]:

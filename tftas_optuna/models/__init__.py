@@ -1,7 +1,10 @@
-"""The networks, as plain modules on timm's layers; importing this registers them with timm."""
+"""The networks, as plain modules on timm's layers.
 
-from tftas_optuna.models._build import build_model, tftas_autoformer, tftas_pit
+Importing this registers every family with timm, as ``tftas_`` and its name.
+"""
+
+from tftas_optuna.models._build import build_model, timm_name
 from tftas_optuna.models.autoformer import AutoFormer
 from tftas_optuna.models.pit import PiT
 
-__all__ = ["AutoFormer", "PiT", "build_model", "tftas_autoformer", "tftas_pit"]
+__all__ = ["AutoFormer", "PiT", "build_model", "timm_name"]

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from timm.data import (
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    IMAGENET_INCEPTION_MEAN,
-    IMAGENET_INCEPTION_STD,
-)
 from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
-from torch import nn
 
 from tftas_optuna.architecture import Architecture, read_architecture
 from tftas_optuna.errors import TftasError
-from tftas_optuna.families import get_family
-from tftas_optuna.models.autoformer import AutoFormer
-from tftas_optuna.models.pit import PiT
+from tftas_optuna.families import get_family, watch_families
 
-_COMMON: dict[str, Any] = {
+if TYPE_CHECKING:
+    from torch import nn
+
+# What timm knows of a model before it is built; the network's own `timm_cfg` is added then.
+_UNBUILT: dict[str, Any] = {
     "num_classes": 1000,
     "input_size": (3, 224, 224),
     "pool_size": None,
@@ -30,22 +25,7 @@ _COMMON: dict[str, Any] = {
     "fixed_input_size": True,
     "classifier": "head",
 }
-default_cfgs = generate_default_cfgs(
-    {
-        "tftas_autoformer.untrained": {
-            **_COMMON,
-            "mean": IMAGENET_INCEPTION_MEAN,
-            "std": IMAGENET_INCEPTION_STD,
-            "first_conv": "patch_embed.proj",
-        },
-        "tftas_pit.untrained": {
-            **_COMMON,
-            "mean": IMAGENET_DEFAULT_MEAN,
-            "std": IMAGENET_DEFAULT_STD,
-            "first_conv": "patch_embed.conv",
-        },
-    }
-)
+default_cfgs: dict[str, Any] = {}
 
 
 def build_model(
@@ -77,86 +57,82 @@ def build_model(
     )
 
 
-@register_model
-def tftas_autoformer(
-    pretrained: bool = False,
-    *,
-    arch: Architecture | dict[str, Any] | str | Path | None = None,
-    **kwargs: Any,
-) -> AutoFormer:
-    """Build an AutoFormer through ``timm.create_model("tftas_autoformer", arch=...)``.
-
-    Args:
-        pretrained: Whether to load weights: those of a directory or hub repository that names
-            this model (``timm.create_model("local-dir:...", pretrained=True)``). There are none
-            by its mere name; pass ``checkpoint_path`` to load a file.
-        arch: An architecture, its dictionary, or the path of an exported file. The image size
-            and class count of an exported file are the defaults of this model.
-        **kwargs: timm's model arguments, such as ``num_classes`` and ``img_size``.
-
-    Raises:
-        TftasError: ``arch`` is missing or describes no AutoFormer, or ``pretrained`` is set and
-            there are no weights.
-    """
-    feature_cfg = dict(out_indices=3, feature_cls="getter")
-    model: AutoFormer = _create("autoformer", pretrained, arch, feature_cfg, kwargs)
-    return model
+def timm_name(family: str) -> str:
+    """Return what timm calls the networks of a family: ``tftas_`` and its name."""
+    return f"tftas_{family}"
 
 
-@register_model
-def tftas_pit(
-    pretrained: bool = False,
-    *,
-    arch: Architecture | dict[str, Any] | str | Path | None = None,
-    **kwargs: Any,
-) -> PiT:
-    """Build a PiT through ``timm.create_model("tftas_pit", arch=...)``.
+def _register(family: str) -> None:
+    """Make a family a model of timm's, without loading it."""
 
-    Args:
-        pretrained: As for :func:`tftas_autoformer`.
-        arch: As for :func:`tftas_autoformer`.
-        **kwargs: timm's model arguments.
+    def create(
+        pretrained: bool = False,
+        *,
+        arch: Architecture | dict[str, Any] | str | Path | None = None,
+        **kwargs: Any,
+    ) -> nn.Module:
+        """Build a network of this family through ``timm.create_model("tftas_...", arch=...)``.
 
-    Raises:
-        TftasError: ``arch`` is missing or describes no PiT, or ``pretrained`` is set and there
-            are no weights.
-    """
-    feature_cfg = dict(out_indices=(0, 1, 2), feature_cls="hook")
-    model: PiT = _create("pit", pretrained, arch, feature_cfg, kwargs)
-    return model
+        Args:
+            pretrained: Whether to load weights: those of a directory or hub repository that
+                names this model (``timm.create_model("local-dir:...", pretrained=True)``). There
+                are none by its mere name; pass ``checkpoint_path`` to load a file.
+            arch: An architecture, its dictionary, or the path of an exported file, whose image
+                size and class count are then the defaults of this model. Without one the
+                network's ``default_architecture`` is built.
+            **kwargs: timm's model arguments, such as ``num_classes`` and ``img_size``.
+
+        Raises:
+            TftasError: ``arch`` describes no network of this family or is missing where there is
+                no default, or ``pretrained`` is set and there are no weights.
+        """
+        return _create(family, pretrained, arch, kwargs)
+
+    create.__name__ = create.__qualname__ = timm_name(family)
+    default_cfgs.update(generate_default_cfgs({f"{timm_name(family)}.untrained": _UNBUILT}))
+    register_model(create)
 
 
 def _create(
     family: str,
     pretrained: bool,
     arch: Architecture | dict[str, Any] | str | Path | None,
-    feature_cfg: dict[str, Any],
     kwargs: dict[str, Any],
-) -> Any:
-    name = f"tftas_{family}"
+) -> nn.Module:
+    name = timm_name(family)
     if pretrained and not kwargs.get("pretrained_cfg"):
         raise TftasError(f"{name} has no pretrained weights; pass checkpoint_path=...")
-    if arch is None:
-        raise TftasError(f"{name} needs arch=, an exported file or its dictionary")
+    network: Any = get_family(family).network
     defaults: dict[str, Any] = {}
-    if isinstance(arch, str | Path):
+    if arch is None:
+        arch = getattr(network, "default_architecture", None)
+        if arch is None:
+            raise TftasError(f"{name} needs arch=, an exported file or its dictionary")
+    elif isinstance(arch, str | Path):
         arch, defaults = read_architecture(arch)
-    elif not isinstance(arch, Architecture):
+    if not isinstance(arch, Architecture):
         arch = Architecture.from_dict(arch)
     if arch.family != family:
         raise TftasError(
-            f"{name} builds {family}, not {arch.family} architectures; use tftas_{arch.family}"
+            f"{name} builds {family}, not {arch.family} architectures; use"
+            f" {timm_name(arch.family)}"
         )
     kwargs = {**defaults, **{name: value for name, value in kwargs.items() if value is not None}}
     height, width = to_2tuple(kwargs.get("img_size", 224))
-    # timm derives transforms from this entry: let it speak of the model that is built.
-    overlay = {"input_size": (kwargs.get("in_chans", 3), height, width)}
+    # timm derives transforms from these entries: let them speak of the model that is built.
+    overlay: dict[str, Any] = {"input_size": (kwargs.get("in_chans", 3), height, width)}
+    known = kwargs.get("pretrained_cfg")
+    if not known or isinstance(known, str):
+        overlay = {**getattr(network, "timm_cfg", {}), **overlay}
     return build_model_with_cfg(
-        get_family(family).network,
+        network,
         name,
         pretrained,
         pretrained_cfg_overlay={**overlay, **kwargs.pop("pretrained_cfg_overlay", {})},
-        feature_cfg=feature_cfg,
+        feature_cfg=dict(getattr(network, "feature_cfg", {})),
         architecture=arch,
         **kwargs,
     )
+
+
+watch_families(_register)

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from timm.layers import DropPath, LayerNorm, Mlp, trunc_normal_
+import torch.nn.functional as F
+from timm.data import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
+from timm.layers import DropPath, LayerNorm, Mlp, trunc_normal_, use_fused_attn
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from tftas_optuna.architecture import AutoFormerArchitecture
-from tftas_optuna.models.relative_position import RelativePosition2d, key_bias, value_sum
+from tftas_optuna.models.relative_position import (
+    RelativePosition2d,
+    key_bias,
+    places,
+    seen_from,
+    value_sum,
+)
 
 LAYER_NORM_EPS = 1e-5
 
 
 class Attention(nn.Module):
     """Multi-head self-attention with heads of fixed width and relative positions.
+
+    It runs in torch's fused kernels, relative positions included: see
+    :func:`tftas_optuna.models.relative_position.seen_from`. Where those are switched off, by
+    timm's ``set_fused_attn`` or torch's ``sdpa_kernel(SDPBackend.MATH)``, it is written out: in
+    factorised products whose operations can be counted and whose gradients have gradients.
 
     Args:
         dim: Width of the tokens.
@@ -44,6 +57,7 @@ class Attention(nn.Module):
         self.num_heads = num_heads
         self.head_dim = head_dim
         self.scale = head_dim**-0.5
+        self.fused_attn = use_fused_attn()
         inner = num_heads * head_dim
         self.qkv = nn.Linear(dim, 3 * inner)
         self.relative_key = self.relative_value = None
@@ -59,6 +73,27 @@ class Attention(nn.Module):
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        fused = self.fused_attn and _fused_kernels()
+        out = self._fused(q, k, v) if fused else self._written_out(q, k, v)
+        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
+
+    def _fused(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        drop = self.attn_drop.p if self.training else 0.0
+        if self.relative_key is None or self.relative_value is None:
+            return F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
+        by_key = torch.einsum("bhid,ied->bhie", q, seen_from(*self.relative_key()))
+        where = places(*self.relative_key.grid, like=k).expand(*k.shape[:2], -1, -1)
+        out = F.scaled_dot_product_attention(
+            torch.cat((q, by_key), dim=-1),
+            torch.cat((k, where), dim=-1),
+            torch.cat((v, where), dim=-1),
+            dropout_p=drop,
+            scale=self.scale,
+        )
+        out, weights = out.split((self.head_dim, where.shape[-1]), dim=-1)
+        return out + torch.einsum("bhie,ied->bhid", weights, seen_from(*self.relative_value()))
+
+    def _written_out(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         q = q * self.scale
         logits = q @ k.transpose(-2, -1)
         if self.relative_key is not None:
@@ -67,7 +102,15 @@ class Attention(nn.Module):
         out = attention @ v
         if self.relative_value is not None:
             out = out + value_sum(attention, *self.relative_value())
-        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
+        return out
+
+
+def _fused_kernels() -> bool:
+    # Compilers cannot ask for the setting, and choose for themselves.
+    kernels = torch.backends.cuda
+    return torch.compiler.is_compiling() or (
+        kernels.flash_sdp_enabled() or kernels.mem_efficient_sdp_enabled()
+    )
 
 
 class Block(nn.Module):
@@ -113,7 +156,24 @@ class AutoFormer(VisionTransformer):
         device: Where the parameters live.
         dtype: Type of the parameters.
         **kwargs: Passed on to timm's ``VisionTransformer``.
+
+    Attributes:
+        default_architecture: AutoFormer-Tiny of the paper.
+        timm_cfg: What timm's configuration says of it beyond the usual.
+        feature_cfg: How timm takes features from it.
     """
+
+    default_architecture: ClassVar[AutoFormerArchitecture] = AutoFormerArchitecture(
+        192,
+        num_heads=(3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 4, 3, 3),
+        mlp_ratio=(3.5, 3.5, 3.0, 3.5, 3.0, 3.0, 4.0, 4.0, 3.5, 4.0, 3.5, 4.0, 3.5),
+    )
+    timm_cfg: ClassVar[dict[str, Any]] = {
+        "mean": IMAGENET_INCEPTION_MEAN,
+        "std": IMAGENET_INCEPTION_STD,
+        "first_conv": "patch_embed.proj",
+    }
+    feature_cfg: ClassVar[dict[str, Any]] = {"out_indices": 3, "feature_cls": "getter"}
 
     def __init__(
         self,

@@ -65,6 +65,50 @@ def offset_index(side: int, max_distance: int, *, device: torch.device | None = 
     return offset.clamp(-max_distance, max_distance) + max_distance + 1
 
 
+def places(n_rows: int, n_columns: int, like: Tensor) -> Tensor:
+    """Where each token stands, as coordinates: class token or not, its row, its column.
+
+    Args:
+        n_rows: Rows of the patch grid.
+        n_columns: Columns of the patch grid.
+        like: A tensor of the wanted type, on the wanted device.
+
+    Returns:
+        Zeros and ones, shape (tokens, 1 + rows + columns), class token first.
+    """
+    row = torch.eye(n_rows, dtype=like.dtype, device=like.device)
+    column = torch.eye(n_columns, dtype=like.dtype, device=like.device)
+    patches = torch.cat((row.repeat_interleave(n_columns, 0), column.repeat(n_rows, 1)), dim=1)
+    class_token = torch.ones(1, 1, dtype=like.dtype, device=like.device)
+    return torch.block_diag(class_token, patches)
+
+
+def seen_from(rows: Tensor, columns: Tensor, class_pair: Tensor) -> Tensor:
+    """Embeddings of every coordinate of :func:`places`, as each token sees it.
+
+    The embedding of the pair (query i, key j) is ``places[j] @ seen_from[i]``. So relative
+    positions of keys are further components of queries and keys, and those of values are further
+    components of values: attention with both is plain attention of longer vectors.
+
+    Args:
+        rows: Shape (rows, rows, head_dim).
+        columns: Shape (columns, columns, head_dim).
+        class_pair: Shape (head_dim,).
+
+    Returns:
+        Shape (tokens, 1 + rows + columns, head_dim), class token first.
+    """
+    n_rows, n_columns = len(rows), len(columns)
+    by_row = rows.repeat_interleave(n_columns, 0)
+    by_column = columns.repeat(n_rows, 1, 1)
+    class_first = class_pair.expand(n_rows * n_columns, 1, -1)
+    patches = torch.cat((class_first, by_row, by_column), dim=1)
+    # The class token sees every other token alike: by its row alone.
+    alike = class_pair.expand(1 + n_rows, -1)
+    first = torch.cat((alike, class_pair.new_zeros(n_columns, len(class_pair))))
+    return torch.cat((first.unsqueeze(0), patches))
+
+
 def key_bias(query: Tensor, rows: Tensor, columns: Tensor, class_pair: Tensor) -> Tensor:
     """Products of every query with the relative embedding of every key.
 

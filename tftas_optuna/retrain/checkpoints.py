@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.utils import CheckpointSaver
 
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.retrain._timm import WholeFileSaver
 from tftas_optuna.retrain.folder import LAST
+from tftas_optuna.retrain.reading import first_line, reading
 
 if TYPE_CHECKING:
     from torch import nn
 
+_REMEDY = "delete it to start again, or copy another checkpoint of this directory there"
 _EXPECTED = ("epoch", "state_dict", "optimizer", "saver")
 
 
-class Checkpoints(CheckpointSaver):
-    """timm's saver, whose files are always whole.
-
-    timm unlinks a file before it renames the next one to its name; between the two there is no
-    last checkpoint.
-    """
+class Checkpoints(WholeFileSaver):
+    """The last checkpoint of a training, its best ones, and their history."""
 
     def save(self, epoch: int, metric: float) -> None:
         """Save the state after an epoch.
@@ -39,35 +35,16 @@ class Checkpoints(CheckpointSaver):
         except (OSError, RuntimeError) as error:
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(self.checkpoint_dir, "tmp" + self.extension))
-            reason = (str(error).strip().splitlines() or ["disk full?"])[0]
             raise UnavailableError(
                 f"{self.checkpoint_dir}: the checkpoint of epoch {epoch} cannot be written"
-                f" ({reason}); the one before is kept, go on with the same command"
+                f" ({first_line(error)}); the one before is kept, go on with the same command"
             ) from error
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up the history of a checkpoint that was loaded."""
         self.load_state_dict(state["saver"])
         epoch, metric = state["saver"]["pending"]
-        path = self._checkpoint_path(epoch)
-        better = self.best_metric is None or self.cmp(metric, self.best_metric)
-        if better and not os.path.exists(path):
-            # Killed after the last checkpoint was there and before its copies were.
-            self._duplicate(os.path.join(self.checkpoint_dir, LAST), path)
-            self._track_checkpoint(path, epoch, metric)
-
-    def _replace(self, src: str, dst: str) -> None:
-        os.replace(src, dst)
-
-    def _duplicate(self, src: str, dst: str) -> None:
-        scratch = dst + ".tmp"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(scratch)
-        try:
-            os.link(src, scratch)
-        except OSError:
-            shutil.copy2(src, scratch)
-        os.replace(scratch, dst)
+        self.rank_last(epoch, metric)
 
 
 def read_last(folder: Path) -> dict[str, Any] | None:
@@ -82,24 +59,11 @@ def read_last(folder: Path) -> dict[str, Any] | None:
     path = folder / LAST
     if not path.exists():
         return None
-    try:
+    with reading(path, lambda reason: f"{path} cannot be used ({reason}); {_REMEDY}"):
         state = torch.load(path, map_location="cpu", weights_only=True)
         missing = [name for name in _EXPECTED if name not in state]
         if missing:
             raise ValueError(f"it has no {missing[0]}")
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        pickle.UnpicklingError,
-    ) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UnavailableError(
-            f"{path} is damaged ({reason}); delete it to start again, or copy another checkpoint"
-            " of this directory there"
-        ) from error
     loaded: dict[str, Any] = state
     return loaded
 

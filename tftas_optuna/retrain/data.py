@@ -11,6 +11,7 @@ from timm.data import create_dataset, create_loader, resolve_data_config
 from torch.utils.data import IterableDataset, RandomSampler
 
 from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.retrain.reading import first_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -39,7 +40,7 @@ class DataSource:
     download: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain data that tells two sources apart, wherever they are."""
+        """Return plain data that tells two sources apart, wherever they are."""
         return {
             "dataset": self.dataset,
             "train_split": self.train_split,
@@ -219,8 +220,7 @@ def _open(
     except Exception as error:
         # Every reader has errors of its own: missing files, packages, names, splits.
         what = f"{source.dataset or 'images'} ({split}) in {source.root}"
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UnavailableError(f"{what} cannot be opened: {reason}") from error
+        raise UnavailableError(f"{what} cannot be opened: {first_line(error)}") from error
 
 
 def _class_names(data: Any) -> tuple[str, ...] | None:

@@ -66,7 +66,7 @@ class RunFolder:
                 self._write(ABOUT, "# What was trained, on what.\n" + _yaml(about))
 
     def result(self) -> dict[str, Any] | None:
-        """Give the result of a finished training, None before its end."""
+        """Return the result of a finished training, None before its end."""
         if not (self.path / RESULT).is_file():
             return None
         result = read_yaml(self.path / RESULT)

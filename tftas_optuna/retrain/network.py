@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
+import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import timm
 import torch
-from safetensors import SafetensorError
 from timm.models import load_state_dict
 from timm.utils import random_seed
 
@@ -18,6 +18,7 @@ from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.files import check_prefix
 from tftas_optuna.families import get_family
+from tftas_optuna.retrain.reading import first_line, reading
 from tftas_optuna.spaces import published_architectures, space_from_dict
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
+_TENSORS = "give the state_dict of a network alone, or a .safetensors file"
+_FINISHED = "give a directory that `tftas-optuna retrain` finished"
 WEIGHTS = ("scratch", "supernet", "pretrained")
 
 
@@ -52,7 +55,7 @@ class Network:
     search: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain data that tells two networks apart."""
+        """Return plain data that tells two networks apart."""
         arch = self.architecture
         return {
             "model": self.model,
@@ -62,36 +65,34 @@ class Network:
         }
 
 
-def resolve_network(name: str, *, img_size: int | None = None) -> Network:
-    """Find out what a name stands for.
+def resolve_network(
+    source: str | Path | Architecture | Network, *, img_size: int | None = None
+) -> Network:
+    """Find out which network is meant.
 
     Args:
-        name: The path of an exported file, a published architecture such as ``"tf-tas-tiny"``,
-            or a timm model.
+        source: The path of an exported file, the name of a published architecture such as
+            ``"tf-tas-tiny"`` or of a timm model, an architecture (called by its family and the
+            first digits of a hash), or a network, which stays as it is.
         img_size: Height and width of the input, in pixels; None for the source's own.
 
     Raises:
         TftasError: It is none of these.
         UnavailableError: The file cannot be read.
     """
-    published = published_architectures()
-    if Path(name).is_file() or Path(name).suffix in (".yaml", ".yml", ".json"):
-        arch, model = read_architecture(name)
-        search = read_yaml(name).get("search")
-        network = _of_architecture(_stem(name), arch, search=search, **model)
-    elif name in published:
-        network = _of_architecture(name, published[name])
-    elif timm.is_model(name):
-        network = Network(name, name)
+    if isinstance(source, Network):
+        network = source
+    elif isinstance(source, Architecture):
+        text = json.dumps(source.to_dict(), sort_keys=True)
+        label = f"{source.family}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        network = _of_architecture(label, source, img_size=img_size or 224)
     else:
-        raise TftasError(
-            f"{name!r} is neither a file, a timm model, nor one of {', '.join(published)}"
-        )
+        network = _named(str(source))
     return network if img_size is None else dataclasses.replace(network, img_size=img_size)
 
 
 def candidate_network(candidate: Candidate, settings: StudySettings) -> Network:
-    """Give the network of one trial of a study.
+    """Return the network of one trial of a study.
 
     Raises:
         TftasError: The name of the study's space is no plain file name.
@@ -143,9 +144,9 @@ def build_network(
     except TftasError:
         raise
     except (TypeError, AssertionError, ValueError) as error:
-        raise TftasError(f"{network.model} cannot be built so: {_first_line(error)}") from error
+        raise TftasError(f"{network.model} cannot be built so: {first_line(error)}") from error
     except (OSError, RuntimeError) as error:
-        raise UnavailableError(f"{network.model}: {_first_line(error)}") from error
+        raise UnavailableError(f"{network.model}: {first_line(error)}") from error
     if weights == "supernet":
         model.load_state_dict(_supernet_slices(network, num_classes))
     elif weights not in WEIGHTS:
@@ -160,13 +161,9 @@ def read_model(folder: Path) -> nn.Module:
         UnavailableError: It holds no model, or a damaged one.
     """
     if not (folder / "config.json").is_file():
-        raise UnavailableError(
-            f"{folder} holds no config.json; give a directory that `tftas-optuna retrain` finished"
-        )
-    try:
+        raise UnavailableError(f"{folder} holds no config.json; {_FINISHED}")
+    with reading(folder, lambda reason: f"{folder} cannot be loaded: {reason}; {_FINISHED}"):
         model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise UnavailableError(f"{folder} cannot be loaded: {_first_line(error)}") from error
     return model
 
 
@@ -210,25 +207,26 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UnavailableError(
             f"weights {path} do not exist; give a checkpoint, or one of {', '.join(WEIGHTS)}"
         )
-    try:
+    with reading(path, lambda reason: f"{path} is no readable checkpoint: {reason}; {_TENSORS}"):
         state: dict[str, Tensor] = load_state_dict(str(path), weights_only=True)
         if not state or not all(torch.is_tensor(value) for value in state.values()):
             raise ValueError("it holds no tensors by name")
-    except (
-        OSError,
-        EOFError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        pickle.UnpicklingError,
-        SafetensorError,
-    ) as error:
-        raise UnavailableError(
-            f"{path} is no readable checkpoint: {_first_line(error)}"
-        ) from error
     return state
+
+
+def _named(name: str) -> Network:
+    published = published_architectures()
+    if Path(name).is_file() or Path(name).suffix in (".yaml", ".yml", ".json"):
+        arch, model = read_architecture(name)
+        search = read_yaml(name).get("search")
+        return _of_architecture(_stem(name), arch, search=search, **model)
+    if name in published:
+        return _of_architecture(name, published[name])
+    if timm.is_model(name):
+        return Network(name, name)
+    raise TftasError(
+        f"{name!r} is neither a file, a timm model, nor one of {', '.join(published)}"
+    )
 
 
 def _supernet_slices(network: Network, num_classes: int) -> dict[str, Tensor]:
@@ -270,7 +268,3 @@ def _of_architecture(
 
 def _stem(name: str) -> str:
     return Path(name).name.split(".")[0] or "network"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

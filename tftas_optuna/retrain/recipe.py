@@ -199,7 +199,7 @@ class Recipe:
         return self.lr * self.batch_size / self.lr_base_size
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain data, complete and ready for YAML."""
+        """Return plain data, complete and ready for YAML."""
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in dataclasses.asdict(self).items()
@@ -212,21 +212,23 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(sorted(Path(entry.name).stem for entry in folder.iterdir()))
 
 
-def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(source: str | Path | Recipe, overrides: Mapping[str, Any] | None = None) -> Recipe:
     """Load a recipe by name or from a YAML file, and override values of it.
 
     A file lists what differs from the defaults of :class:`Recipe`, or from another recipe that
     it names as ``base``. The ``recipe.yaml`` beside the checkpoints of a training is such a file.
 
     Args:
-        name_or_path: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, or a path.
+        source: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, a path, or a recipe that
+            was loaded.
         overrides: Values by name.
 
     Raises:
         TftasError: There is no such recipe or value, or a value is out of range.
         UnavailableError: The file cannot be read or holds no recipe.
     """
-    fields = {**_read(str(name_or_path)), **(overrides or {})}
+    base = source.to_dict() if isinstance(source, Recipe) else _read(str(source))
+    fields = {**base, **(overrides or {})}
     known = [setting.name for setting in dataclasses.fields(Recipe)]
     unknown = [str(name) for name in fields if name not in known]
     if unknown:

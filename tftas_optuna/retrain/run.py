@@ -45,7 +45,7 @@ class Epoch(NamedTuple):
     epochs: int
 
 
-def retrain(
+def train_network(
     network: Network,
     recipe: Recipe,
     source: DataSource,
@@ -286,4 +286,4 @@ def _deterministic(world: World) -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
-__all__ = ["Epoch", "check_tensorboard", "retrain"]
+__all__ = ["Epoch", "check_tensorboard", "train_network"]

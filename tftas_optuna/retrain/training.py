@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import timm
@@ -19,6 +20,7 @@ from timm.utils import NativeScaler, dispatch_clip_grad, random_seed, unwrap_mod
 
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.retrain.data import set_order
+from tftas_optuna.retrain.reading import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 
     from tftas_optuna.retrain.distributed import World
     from tftas_optuna.retrain.recipe import Recipe
+
+_LOCAL = "local-dir:"
+_TEACHERS = "give a model of timm's, or local-dir:PATH of one that was trained"
 
 Batch = tuple["Tensor", "Tensor"]
 
@@ -239,12 +244,9 @@ def _make_task(
 def _make_teacher(
     name: str, student: nn.Module, num_classes: int, device: torch.device
 ) -> nn.Module:
-    try:
+    local = Path(name.removeprefix(_LOCAL)) if name.startswith(_LOCAL) else None
+    with reading(local, lambda reason: f"teacher {name} cannot be had: {reason}; {_TEACHERS}"):
         teacher: nn.Module = timm.create_model(name, pretrained=True)
-    except Exception as error:
-        # Anything may happen between a name and its weights: no such name, no network, no file.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UnavailableError(f"teacher {name} cannot be had: {reason}") from error
     if teacher.num_classes != num_classes:
         raise UnavailableError(
             f"teacher {name} knows {teacher.num_classes} classes, the data have {num_classes};"

@@ -24,6 +24,9 @@ class SearchSpace(ABC):
     every trial, and the slots beyond a candidate's depth are ignored when it is decoded. NSGA-II
     crosses over only parameters that all trials share.
 
+    A family's own space says what its parameters are in ``_distributions``, ``_decode`` and
+    ``_encode``; names as users see them, with their prefix, are made here.
+
     Attributes:
         name: Name of the space, also the default name of a study on it.
         family: Family of its architectures.
@@ -35,10 +38,14 @@ class SearchSpace(ABC):
 
     family: ClassVar[str]
     name: str
-    supernet: Any
     img_size: int
     in_chans: int
     num_classes: int
+
+    if TYPE_CHECKING:
+        # An attribute or a property, as the family likes: at run time nothing is in its way.
+        @property
+        def supernet(self) -> Architecture: ...
 
     @classmethod
     @abstractmethod
@@ -50,24 +57,8 @@ class SearchSpace(ABC):
         """
 
     @abstractmethod
-    def distributions(self) -> dict[str, CategoricalDistribution]:
-        """Give every Optuna parameter of the space, the same in every trial."""
-
-    @abstractmethod
-    def decode(self, params: Mapping[str, Any]) -> Architecture:
-        """Turn the parameters of a trial into the architecture they mean.
-
-        Raises:
-            TftasError: A parameter is missing or is no choice of this space.
-        """
-
-    @abstractmethod
-    def encode(self, arch: Architecture) -> dict[str, Any]:
-        """Turn an architecture into parameters, inactive slots at their first choice.
-
-        Raises:
-            TftasError: The architecture is not in the space; says where.
-        """
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that :func:`tftas_optuna.spaces.space_from_dict` reads back."""
 
     @abstractmethod
     def cardinality(self) -> int:
@@ -75,27 +66,62 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def smallest(self) -> Architecture:
-        """Give the cheapest architecture, in parameters and MACs."""
+        """Return the cheapest architecture, in parameters and MACs."""
 
     @abstractmethod
     def largest(self) -> Architecture:
-        """Give the most expensive architecture, in parameters and MACs."""
+        """Return the most expensive architecture, in parameters and MACs."""
 
-    @abstractmethod
     def choices(self) -> dict[str, tuple[Any, ...]]:
-        """Give the choices of each dimension, in the field's words."""
+        """Return the choices of each dimension, in the field's words, for people to read."""
+        return {name: tuple(found.choices) for name, found in self._distributions().items()}
 
-    @abstractmethod
     def traits(self) -> dict[str, Any]:
-        """Give what all architectures of the space have in common, in the field's words."""
+        """Return what all architectures of the space have in common, for people to read."""
+        return {}
 
-    @abstractmethod
-    def to_dict(self) -> dict[str, Any]:
-        """Give a description that :func:`tftas_optuna.spaces.space_from_dict` reads back."""
+    def distributions(self, *, prefix: str = "") -> dict[str, CategoricalDistribution]:
+        """Return every Optuna parameter of the space, the same in every trial.
 
-    @abstractmethod
-    def to_retrain(self) -> dict[str, Any]:
-        """Give the space's own sections of the family's published training configurations."""
+        Args:
+            prefix: What every name begins with.
+        """
+        return {prefix + name: found for name, found in self._distributions().items()}
+
+    def decode(self, params: Mapping[str, Any], *, prefix: str = "") -> Architecture:
+        """Turn the parameters of a trial into the architecture they mean.
+
+        Args:
+            params: Values by name; names of other parameters do no harm.
+            prefix: What the names of this space begin with.
+
+        Raises:
+            TftasError: A parameter is missing or is no choice of this space.
+        """
+        if not prefix:
+            return self._decode(params)
+        try:
+            return self._decode(
+                {
+                    name.removeprefix(prefix): value
+                    for name, value in params.items()
+                    if name.startswith(prefix)
+                }
+            )
+        except TftasError as error:
+            raise TftasError(f"behind the prefix {prefix!r}: {error}") from error
+
+    def encode(self, arch: Architecture, *, prefix: str = "") -> dict[str, Any]:
+        """Turn an architecture into parameters, inactive slots at their first choice.
+
+        Args:
+            arch: The architecture.
+            prefix: What every name begins with.
+
+        Raises:
+            TftasError: The architecture is not in the space; says where.
+        """
+        return {prefix + name: value for name, value in self._encode(arch).items()}
 
     def costs(self, arch: Architecture) -> Costs:
         """Count parameters and MACs of an architecture on the space's own images."""
@@ -103,13 +129,20 @@ class SearchSpace(ABC):
             img_size=self.img_size, num_classes=self.num_classes, in_chans=self.in_chans
         )
 
-    def suggest(self, trial: BaseTrial) -> Architecture:
-        """Suggest every parameter of the space and decode the result."""
+    def suggest(self, trial: BaseTrial, *, prefix: str = "") -> Architecture:
+        """Suggest every parameter of the space and decode the result.
+
+        Args:
+            trial: The trial.
+            prefix: What every name begins with, so that it collides neither with another space
+                nor with other parameters of the same trial.
+        """
         return self.decode(
             {
                 name: trial.suggest_categorical(name, distribution.choices)
-                for name, distribution in self.distributions().items()
-            }
+                for name, distribution in self.distributions(prefix=prefix).items()
+            },
+            prefix=prefix,
         )
 
     def sample(self, rng: np.random.Generator) -> Architecture:
@@ -127,3 +160,15 @@ class SearchSpace(ABC):
         except TftasError:
             return False
         return True
+
+    @abstractmethod
+    def _distributions(self) -> dict[str, CategoricalDistribution]:
+        """See :meth:`distributions`."""
+
+    @abstractmethod
+    def _decode(self, params: Mapping[str, Any]) -> Architecture:
+        """See :meth:`decode`."""
+
+    @abstractmethod
+    def _encode(self, arch: Architecture) -> dict[str, Any]:
+        """See :meth:`encode`."""

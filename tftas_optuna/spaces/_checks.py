@@ -20,7 +20,7 @@ _HIGHEST = {"img_size": 4096, "in_chans": 1024, "num_classes": 1_000_000}
 def check_keys(
     data: dict[str, Any], family: str, *, required: Iterable[str], optional: Iterable[str]
 ) -> None:
-    """Make sure that a description has the keys of its family and no others."""
+    """Check that a description has the keys of its family and no others."""
     article = "an" if family[0] in "aeiou" else "a"
     required = ("name", "family", *required)
     known = {*required, *optional}
@@ -39,7 +39,7 @@ def check_keys(
 def as_choices(
     name: str, values: Any, *, whole: bool, key: tuple[str | int, ...]
 ) -> tuple[Any, ...]:
-    """Give a list of positive choices, sorted.
+    """Return a list of positive choices, sorted.
 
     Args:
         name: What to call the list in an error.
@@ -65,13 +65,13 @@ def as_choices(
 
 
 def check_input(space: SearchSpace) -> None:
-    """Make sure that the input of a space is of sensible sizes."""
+    """Check that the input of a space is of sensible sizes."""
     for name in INPUT:
         check_int(name, getattr(space, name), 1, _HIGHEST[name])
 
 
 def input_fields(space: SearchSpace) -> dict[str, int]:
-    """Give what a space says of its input beyond the usual."""
+    """Return what a space says of its input beyond the usual."""
     usual = type(space)
     return {
         name: getattr(space, name)

@@ -29,7 +29,7 @@ def read_with_lines(path: Path) -> tuple[Any, dict[Key, int]]:
 
 
 def line_of(key: Key, lines: dict[Key, int]) -> int | None:
-    """Give the line of a key, or of the nearest one around it that the file holds."""
+    """Return the line of a key, or of the nearest one around it that the file holds."""
     while key not in lines and key:
         key = key[:-1]
     return lines.get(key)

@@ -126,7 +126,7 @@ class AutoFormerSpace(SearchSpace):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain data that :meth:`from_dict` reads back, traits inside the supernet."""
+        """Return plain data that :meth:`from_dict` reads back, traits inside the supernet."""
         supernet = self.supernet.to_dict()
         del supernet["family"]
         for dimension in ("num_heads", "mlp_ratio"):
@@ -143,7 +143,7 @@ class AutoFormerSpace(SearchSpace):
         }
 
     def to_retrain(self) -> dict[str, Any]:
-        """Give the ``SUPERNET`` and ``SEARCH_SPACE`` sections."""
+        """Return ``SUPERNET`` and ``SEARCH_SPACE`` of AutoFormer's training configurations."""
         supernet = self.supernet
         return {
             "SUPERNET": {
@@ -158,17 +158,17 @@ class AutoFormerSpace(SearchSpace):
         }
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
-        """Give the choices of each dimension."""
+        """Return the choices of each dimension."""
         return {dimension: getattr(self, dimension) for dimension in _CHOICES}
 
     def traits(self) -> dict[str, Any]:
-        """Give head width, patches, positions, pooling, and what blocks share."""
+        """Return head width, patches, positions, pooling, and what blocks share."""
         traits = {name: getattr(self.supernet, name) for name in _TRAITS}
         traits["head_dim"] = traits["head_dim"] or "embed_dim / num_heads"
         return {**traits, "shared": ", ".join(self.shared) or "nothing, each block its own"}
 
-    def distributions(self) -> dict[str, CategoricalDistribution]:
-        """Give ``embed_dim``, ``depth``, what blocks share, and one parameter per block slot."""
+    def _distributions(self) -> dict[str, CategoricalDistribution]:
+        """Return ``embed_dim``, ``depth``, what blocks share, and one parameter per block slot."""
         once = ("embed_dim", "depth", *self.shared)
         blocks = CategoricalDistribution(tuple(self._blocks()))
         slots = range(self.depth[-1]) if self._of_block else ()
@@ -177,7 +177,7 @@ class AutoFormerSpace(SearchSpace):
             **{_slot(i): blocks for i in slots},
         }
 
-    def decode(self, params: Mapping[str, Any]) -> AutoFormerArchitecture:
+    def _decode(self, params: Mapping[str, Any]) -> AutoFormerArchitecture:
         """Read width, depth, what blocks share and the first ``depth`` slots; ignore the rest."""
         for dimension in ("embed_dim", "depth", *self.shared):
             if params.get(dimension) not in getattr(self, dimension):
@@ -200,8 +200,8 @@ class AutoFormerSpace(SearchSpace):
             chosen.update(zip(self._of_block, columns, strict=True))
         return dataclasses.replace(self.supernet, embed_dim=params["embed_dim"], **chosen)
 
-    def encode(self, arch: Architecture) -> dict[str, Any]:
-        """Give the parameters that decode to an architecture."""
+    def _encode(self, arch: Architecture) -> dict[str, Any]:
+        """Return the parameters that decode to an architecture."""
         if not isinstance(arch, AutoFormerArchitecture):
             raise TftasError(f"{arch!r} is no autoformer architecture")
         params: dict[str, Any] = {"embed_dim": arch.embed_dim, "depth": arch.depth}
@@ -218,13 +218,13 @@ class AutoFormerSpace(SearchSpace):
             active = list(zip(*(getattr(arch, name) for name in self._of_block), strict=True))
             outside = [block for block in active if block not in labels]
             if outside:
-                own = dict(zip(self._of_block, outside[0], strict=True))
+                first = dict(zip(self._of_block, outside[0], strict=True))
                 words = {"num_heads": "{:g} heads", "mlp_ratio": "ratio {:g}"}
-                block = " and ".join(words[name].format(value) for name, value in own.items())
+                block = " and ".join(words[name].format(value) for name, value in first.items())
                 raise TftasError(f"a block with {block} is not in space {self.name}")
             padded = active + [next(iter(labels))] * (self.depth[-1] - len(active))
             params.update({_slot(i): labels[block] for i, block in enumerate(padded)})
-        if self.decode(params) != arch:
+        if self._decode(params) != arch:
             raise TftasError(
                 f"head width, patch size, positions or pooling differ from space {self.name}"
             )
@@ -237,11 +237,11 @@ class AutoFormerSpace(SearchSpace):
         return common * sum(int(per_block**depth) for depth in self.depth)
 
     def smallest(self) -> AutoFormerArchitecture:
-        """Give the corner of the smallest choices."""
+        """Return the corner of the smallest choices."""
         return self._corner(0)
 
     def largest(self) -> AutoFormerArchitecture:
-        """Give the corner of the largest choices."""
+        """Return the corner of the largest choices."""
         return self._corner(-1)
 
     def _corner(self, index: int) -> AutoFormerArchitecture:
@@ -260,7 +260,7 @@ class AutoFormerSpace(SearchSpace):
         return tuple(name for name in _OF_BLOCK if name not in self.shared)
 
     def _blocks(self) -> dict[str, tuple[float, ...]]:
-        """Give what a block may be by its label; one empty label where blocks share all."""
+        """Return what a block may be by its label; one empty label where blocks share all."""
         own = {name: getattr(self, name) for name in self._of_block}
         return {
             " ".join(

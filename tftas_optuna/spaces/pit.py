@@ -98,7 +98,7 @@ class PiTSpace(SearchSpace):
         return cls(**{key: value for key, value in data.items() if key != "family"})
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain data that :meth:`from_dict` reads back."""
+        """Return plain data that :meth:`from_dict` reads back."""
         choices: dict[str, Any] = {name: list(getattr(self, name)) for name in _CHOICES}
         choices["depth"] = [list(values) for values in self.depth]
         return {
@@ -110,7 +110,7 @@ class PiTSpace(SearchSpace):
         }
 
     def to_retrain(self) -> dict[str, Any]:
-        """Give the ``SEARCH_SPACE`` section."""
+        """Return the ``SEARCH_SPACE`` section of TF-TAS's training configurations."""
         return {
             "SEARCH_SPACE": {
                 "PATCH_SIZE": [self.patch_size],
@@ -122,7 +122,7 @@ class PiTSpace(SearchSpace):
         }
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
-        """Give the choices of each dimension, of the depth stage by stage."""
+        """Return the choices of each dimension, of the depth stage by stage."""
         return {
             "base_dim": self.base_dim,
             **{_depth(i): values for i, values in enumerate(self.depth)},
@@ -131,11 +131,11 @@ class PiTSpace(SearchSpace):
         }
 
     def traits(self) -> dict[str, Any]:
-        """Give the patches."""
+        """Return the sizes of the patches."""
         return {name: getattr(self, name) for name in _PATCHES}
 
-    def distributions(self) -> dict[str, CategoricalDistribution]:
-        """Give ``base_dim``, one depth per stage, the heads of all stages, and ``mlp_ratio``."""
+    def _distributions(self) -> dict[str, CategoricalDistribution]:
+        """Return ``base_dim``, one depth per stage, the heads of all stages, and ``mlp_ratio``."""
         return {
             "base_dim": CategoricalDistribution(self.base_dim),
             **{_depth(i): CategoricalDistribution(v) for i, v in enumerate(self.depth)},
@@ -143,9 +143,9 @@ class PiTSpace(SearchSpace):
             "mlp_ratio": CategoricalDistribution(self.mlp_ratio),
         }
 
-    def decode(self, params: Mapping[str, Any]) -> PiTArchitecture:
+    def _decode(self, params: Mapping[str, Any]) -> PiTArchitecture:
         """Read every parameter."""
-        for name, distribution in self.distributions().items():
+        for name, distribution in self._distributions().items():
             if params.get(name) not in distribution.choices:
                 raise TftasError(
                     f"parameter {name} is {params.get(name)!r}, space {self.name} has"
@@ -158,8 +158,8 @@ class PiTSpace(SearchSpace):
             params["mlp_ratio"],
         )
 
-    def encode(self, arch: Architecture) -> dict[str, Any]:
-        """Give the parameters that decode to an architecture."""
+    def _encode(self, arch: Architecture) -> dict[str, Any]:
+        """Return the parameters that decode to an architecture."""
         if not isinstance(arch, PiTArchitecture):
             raise TftasError(f"{arch!r} is no pit architecture")
         if len(arch.depth) != len(self.depth):
@@ -172,7 +172,7 @@ class PiTSpace(SearchSpace):
             "num_heads": _label(arch.num_heads),
             "mlp_ratio": arch.mlp_ratio,
         }
-        if self.decode(params) != arch:
+        if self._decode(params) != arch:
             raise TftasError(f"patch size or stride differ from space {self.name}")
         return params
 
@@ -182,11 +182,11 @@ class PiTSpace(SearchSpace):
         return len(self.base_dim) * depths * len(self._heads()) * len(self.mlp_ratio)
 
     def smallest(self) -> PiTArchitecture:
-        """Give the corner of the smallest choices."""
+        """Return the corner of the smallest choices."""
         return self._corner(0)
 
     def largest(self) -> PiTArchitecture:
-        """Give the corner of the largest choices."""
+        """Return the corner of the largest choices."""
         return self._corner(-1)
 
     def _corner(self, index: int) -> PiTArchitecture:

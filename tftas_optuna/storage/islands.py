@@ -1,4 +1,4 @@
-"""Gives every search of a study a number of its own, for as long as it runs.
+"""Numbers the searches that work on one study; a search keeps its number for as long as it runs.
 
 The lock behind a number is held by a connection to the database server, or lies beside the file of
 a file storage, so it is free again the moment its process is gone, however it went.

@@ -107,7 +107,7 @@ class TrialWriter:
         return arrived
 
     def hurry(self) -> None:
-        """Give a storage that is away up at once, and no longer call ``meanwhile``."""
+        """Stop waiting for a storage that is away, and no longer call ``meanwhile``."""
         self._hurry.set()
         self._meanwhile = lambda: None
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Generic
 
 import torch
+from typing_extensions import TypeVar
 
+from tftas_optuna.architecture import Architecture
 from tftas_optuna.errors import TftasError
 from tftas_optuna.models import build_model
 
@@ -19,8 +21,19 @@ if TYPE_CHECKING:
     from tftas_optuna.supernet.trace import LinearTrace
 
 
-class Supernet(ABC):
+A = TypeVar("A", bound=Architecture, default=Architecture)
+
+
+class Supernet(ABC, Generic[A]):
     """One set of weights that every candidate of a study is cut from.
+
+    A family's own supernet says what its weights are (``_shapes``, ``_draw``), what a candidate
+    sees of them (``_limits``, ``_slices``), and runs it (``_traces``).
+
+    Attributes:
+        fidelities: How :meth:`traces` can run: ``"exact"``, and ``"collapsed"`` where all patches
+            can be one token.
+        traits: Fields of the architecture in which every candidate equals the supernet.
 
     Args:
         largest: The supernet itself; no candidate is larger in any dimension.
@@ -38,10 +51,11 @@ class Supernet(ABC):
     """
 
     fidelities: ClassVar[tuple[str, ...]] = ("exact",)
+    traits: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
-        largest: Any,
+        largest: A,
         *,
         seed: int = 0,
         img_size: int = 224,
@@ -73,16 +87,30 @@ class Supernet(ABC):
             for name, weight in self.state_dict.items()
         }
 
-    @abstractmethod
-    def check(self, arch: Any) -> None:
-        """Make sure that a candidate can be cut from this supernet.
+    def check(self, arch: A) -> None:
+        """Check that a candidate can be cut from this supernet.
 
         Raises:
             TftasError: It is of another kind, or larger; says in what.
         """
+        for name in ("family", *self.traits):
+            theirs, ours = getattr(arch, name), getattr(self.largest, name)
+            if theirs != ours:
+                raise TftasError(f"{name} is {theirs}, the supernet has {ours}")
+        for name, (values, most) in self._limits(arch).items():
+            if any(value > limit for value, limit in zip(values, most, strict=True)):
+                found, limits = (_plainly(each) for each in (values, most))
+                raise TftasError(f"{name} is {found}, the supernet holds at most {limits}")
 
-    def subnet(self, arch: Any) -> nn.Module:
-        """Build the stand-alone network that holds a candidate's slices, signs kept."""
+    def subnet(self, arch: A) -> nn.Module:
+        """Build the stand-alone network that holds a candidate's slices, signs kept.
+
+        Returns:
+            A network in eval mode, on the device and in the type of the scoring.
+
+        Raises:
+            TftasError: The candidate does not fit.
+        """
         self.check(arch)
         model = build_model(
             arch, num_classes=self.num_classes, img_size=self.img_size, in_chans=self.in_chans
@@ -91,47 +119,66 @@ class Supernet(ABC):
         return model.to(device=self.device).eval()
 
     @staticmethod
-    @abstractmethod
-    def groups(archs: Sequence[Any]) -> list[list[int]]:
-        """Sort candidates, by index, into lists that run together."""
+    def groups(archs: Sequence[A]) -> list[list[int]]:
+        """Sort candidates, by index, into lists that run together; here each runs alone."""
+        return [[i] for i in range(len(archs))]
 
-    @abstractmethod
-    def traces(self, archs: Sequence[Any], *, fidelity: str = "exact") -> Iterable[LinearTrace]:
+    def traces(self, archs: Sequence[A], *, fidelity: str = "exact") -> Iterable[LinearTrace]:
         """Feed the all-ones image through the absolute slices and back-propagate the logits.
 
         Args:
             archs: Candidates of one of the :meth:`groups`.
-            fidelity: ``"exact"`` or ``"collapsed"``.
+            fidelity: One of :attr:`fidelities`.
 
         Returns:
             The counted layers, from the last to the first; each covers those first candidates
             that are deep enough to have it.
+
+        Raises:
+            TftasError: A candidate does not fit, or the family has no such fidelity.
         """
+        if fidelity not in self.fidelities:
+            raise TftasError(
+                f"family {self.largest.family} has no fidelity {fidelity!r}; known:"
+                f" {', '.join(self.fidelities)}"
+            )
+        for arch in archs:
+            self.check(arch)
+        return self._traces(archs, fidelity)
+
+    def pass_bytes(self, fidelity: str) -> int:
+        """Estimate the memory that one candidate takes in :meth:`traces`, in bytes.
+
+        It limits how many run together; where each runs alone, the size of the weights will do.
+        """
+        return sum(weight.numel() for weight in self._absolute.values()) * self.dtype.itemsize
 
     @abstractmethod
-    def pass_bytes(self, fidelity: str) -> int:
-        """Estimate the memory that one candidate takes in :meth:`traces`, in bytes."""
+    def _limits(self, arch: A) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
+        """Return sizes of a candidate by name, each with the most that fits, one by one."""
+
+    @abstractmethod
+    def _traces(self, archs: Sequence[A], fidelity: str) -> Iterable[LinearTrace]:
+        """See :meth:`traces`; the arguments are checked."""
 
     @abstractmethod
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """Give the shape of every weight by name."""
+        """Return the shape of every weight by name."""
 
     @abstractmethod
     def _draw(self, name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
         """Fill a weight in place, on the CPU in float32, as its family's training starts."""
 
     @abstractmethod
-    def _slices(self, arch: Any, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _slices(self, arch: A, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Cut a candidate's weights, by the names of the stand-alone network."""
-
-    def _check_kind(self, arch: Any, traits: Sequence[str]) -> None:
-        for name in ("family", *traits):
-            own, ours = getattr(arch, name), getattr(self.largest, name)
-            if own != ours:
-                raise TftasError(f"{name} is {own}, the supernet has {ours}")
 
 
 def generator_of(seed: int, name: str) -> torch.Generator:
-    """Give a tensor its own generator, so that no tensor's draw depends on another's shape."""
+    """Make a generator for one tensor, so that no tensor's draw depends on another's shape."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def _plainly(sizes: Sequence[float]) -> str:
+    return f"{sizes[0]:g}" if len(sizes) == 1 else str(list(sizes))

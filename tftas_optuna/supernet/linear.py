@@ -17,49 +17,96 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class AbsoluteLinear:
-    """One linear layer at full size; candidates use its upper left corner.
+class CentredLinear:
+    """One absolute linear layer; of one at full size, candidates use the upper left corner.
 
     Args:
-        weight: Absolute weights, shape (out, in).
-        bias: Absolute bias, shape (out,).
-        mean_matters: Whether the mean of the weights changes anything. It does not where the
-            layer writes to the residual stream, nor behind a normalisation whose output sums to
-            zero.
-        keep_whole: Whether the weights are needed in every pass, not only once in a while.
+        weight: Absolute weights less their mean, shape (out, in).
+        mean: What was subtracted, a scalar.
+        bias: Absolute bias, shape (out,), or None.
+        adds_mean: Whether :meth:`forward` and :meth:`backward` add the mean's part. It changes
+            nothing where the layer writes to the residual stream, nor behind a normalisation
+            whose output sums to zero.
+        whole: The absolute weights themselves, where every pass needs them; None to add them up
+            when asked.
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor, *, mean_matters: bool, keep_whole: bool
+        self,
+        weight: Tensor,
+        mean: Tensor,
+        bias: Tensor | None,
+        *,
+        adds_mean: bool = False,
+        whole: Tensor | None = None,
     ) -> None:
-        self._mean = weight.mean()
-        self._centred = weight - self._mean
-        self._whole = weight if keep_whole else None
-        self._mean_matters = mean_matters
-        self.bias = bias if bool((bias != 0).any()) else None
+        self._centred = weight
+        self._mean = mean
+        self._whole = whole
+        self._adds_mean = adds_mean
+        self.bias = bias
+        self.shape = (weight.shape[0], weight.shape[1])
+
+    @classmethod
+    def of(
+        cls, weight: Tensor, bias: Tensor, *, mean_matters: bool, keep_whole: bool
+    ) -> CentredLinear:
+        """Centre a layer.
+
+        Args:
+            weight: Absolute weights, shape (out, in).
+            bias: Absolute bias, shape (out,).
+            mean_matters: Whether the mean of the weights changes anything.
+            keep_whole: Whether the weights are needed in every pass, not only once in a while.
+        """
+        mean = weight.mean()
+        return cls(
+            weight - mean,
+            mean,
+            bias if bool((bias != 0).any()) else None,
+            adds_mean=mean_matters,
+            whole=weight if keep_whole else None,
+        )
 
     def whole(self, out: int, into: int) -> Tensor:
-        """Give the absolute weights, shape (out, in)."""
+        """Return the absolute weights, shape (out, in)."""
         if self._whole is not None:
             return self._whole[:out, :into]
         return self._centred[:out, :into] + self._mean
 
-    def forward(self, x: Tensor, out: int, *, bias: bool = True) -> Tensor:
+    def shift(self, x: Tensor) -> Tensor:
+        """Return what the mean adds to every output, shape (..., 1).
+
+        Args:
+            x: Shape (..., in).
+        """
+        return x.sum(-1, keepdim=True) * self._mean
+
+    def forward(self, x: Tensor, out: int | None = None, *, bias: bool = True) -> Tensor:
         """Apply the corner that fits, up to a shift that normalisation removes.
 
         Args:
             x: Shape (..., in).
-            out: Outputs.
+            out: Outputs; None for all.
             bias: Whether to add the bias.
+
+        Returns:
+            Shape (..., out).
         """
         weight = self._centred[:out, : x.shape[-1]]
         added = self.bias[:out] if bias and self.bias is not None else None
         y = F.linear(x, weight, added)
-        return y.add_(x.sum(-1, keepdim=True) * self._mean) if self._mean_matters else y
+        return y.add_(self.shift(x)) if self._adds_mean else y
 
     def backward(self, grad: Tensor, into: int) -> Tensor:
-        """Gradient of the input, shape (..., in), up to a shift that normalisation removes."""
+        """Compute the gradient of the input, up to a shift that normalisation removes.
+
+        Args:
+            grad: Gradient of the output, shape (..., out).
+            into: Inputs.
+
+        Returns:
+            Shape (..., in).
+        """
         x_grad = grad @ self._centred[: grad.shape[-1], :into]
-        if self._mean_matters:
-            x_grad.add_(grad.sum(-1, keepdim=True) * self._mean)
-        return x_grad
+        return x_grad.add_(self.shift(grad)) if self._adds_mean else x_grad

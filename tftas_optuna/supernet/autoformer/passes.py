@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tftas_optuna.architecture import AutoFormerArchitecture
     from tftas_optuna.supernet.autoformer.positions import Positions
-    from tftas_optuna.supernet.linear import AbsoluteLinear
+    from tftas_optuna.supernet.linear import CentredLinear
 
 
 class BlockWeights(NamedTuple):
@@ -35,11 +35,11 @@ class BlockWeights(NamedTuple):
     """
 
     norm1: tuple[Tensor, Tensor]
-    qkv: AbsoluteLinear
-    proj: AbsoluteLinear
+    qkv: CentredLinear
+    proj: CentredLinear
     norm2: tuple[Tensor, Tensor]
-    fc1: AbsoluteLinear
-    fc2: AbsoluteLinear
+    fc1: CentredLinear
+    fc2: CentredLinear
     key_embeddings: Tensor | None
     value_embeddings: Tensor | None
 
@@ -114,7 +114,7 @@ class AutoFormerPass:
         self._head_dim = archs[0].head_dim
 
     def run(self, tokens: Tensor) -> Iterator[LinearTrace]:
-        """Run the candidates; give the layers from the last to the first.
+        """Run the candidates; yield the layers from the last to the first.
 
         A layer's trace covers the first of the candidates, those that are deep enough for it.
 
@@ -201,7 +201,7 @@ class AutoFormerPass:
     def _backward(
         self, i: int, block: _Block, grad: Tensor
     ) -> Generator[LinearTrace, None, Tensor]:
-        """Give the layers of a block, the last one first, and return the gradient before it."""
+        """Yield the layers of a block, the last one first, and return the gradient before it."""
         weights, width, name = self._blocks[i], self._width, f"blocks.{i}"
         archs = self._archs[: len(grad)]
         inner, hidden = block.out.shape[2], block.hidden.shape[2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from tftas_optuna.errors import TftasError
 from tftas_optuna.supernet._base import Supernet
 from tftas_optuna.supernet.autoformer.passes import AutoFormerPass, BlockWeights
 from tftas_optuna.supernet.autoformer.positions import CollapsedPositions, GridPositions, Positions
-from tftas_optuna.supernet.linear import AbsoluteLinear
+from tftas_optuna.supernet.linear import CentredLinear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ POSITIONS: dict[str, Callable[[int, int, torch.device], Positions]] = {
 }
 
 
-class AutoFormerSupernet(Supernet):
+class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
     """One set of weights that every candidate of a study is cut from.
 
     Weights are kept by the names and in the layout of AutoFormer's published supernets, so those
@@ -37,36 +37,28 @@ class AutoFormerSupernet(Supernet):
     layout is the same, and a candidate's attention is as wide as its tokens.
     """
 
-    fidelities: ClassVar[tuple[str, ...]] = ("exact", "collapsed")
-
-    largest: AutoFormerArchitecture
+    fidelities = tuple(POSITIONS)
+    traits = ("head_dim", "patch_size", "relative_position", "abs_pos")
 
     def __init__(self, largest: AutoFormerArchitecture, **arguments: Any) -> None:
         super().__init__(largest, **arguments)
         self._prepared: dict[str, tuple[Positions, list[BlockWeights], Tensor]] = {}
 
-    def check(self, arch: AutoFormerArchitecture) -> None:
-        """Make sure a candidate can be cut from this supernet.
-
-        Raises:
-            TftasError: It is of another kind, wider, deeper, or has more heads; says which.
-        """
+    def _limits(
+        self, arch: AutoFormerArchitecture
+    ) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
         largest = self.largest
-        self._check_kind(arch, ("head_dim", "patch_size", "relative_position", "abs_pos"))
         if arch.relative_position and arch.max_relative_position != largest.max_relative_position:
             raise TftasError(
                 f"max_relative_position is {arch.max_relative_position}, the supernet has"
                 f" {largest.max_relative_position}"
             )
-        limits = {
-            "embed_dim": (arch.embed_dim, largest.embed_dim),
-            "depth": (arch.depth, largest.depth),
-            "num_heads": (max(arch.num_heads), min(largest.num_heads)),
-            "hidden width": (max(arch.hidden_dim), min(largest.hidden_dim)),
+        return {
+            "embed_dim": ([arch.embed_dim], [largest.embed_dim]),
+            "depth": ([arch.depth], [largest.depth]),
+            "num_heads": ([max(arch.num_heads)], [min(largest.num_heads)]),
+            "hidden width": ([max(arch.hidden_dim)], [min(largest.hidden_dim)]),
         }
-        for name, (value, limit) in limits.items():
-            if value > limit:
-                raise TftasError(f"{name} is {value}, the supernet holds at most {limit}")
 
     @staticmethod
     def groups(archs: Sequence[AutoFormerArchitecture]) -> list[list[int]]:
@@ -76,12 +68,9 @@ class AutoFormerSupernet(Supernet):
             groups.setdefault(archs[i].embed_dim, []).append(i)
         return list(groups.values())
 
-    def traces(
-        self, archs: Sequence[AutoFormerArchitecture], *, fidelity: str = "exact"
+    def _traces(
+        self, archs: Sequence[AutoFormerArchitecture], fidelity: str
     ) -> Iterator[LinearTrace]:
-        """See :meth:`Supernet.traces`; fidelities are the keys of :data:`POSITIONS`."""
-        for arch in archs:
-            self.check(arch)
         positions, blocks, tokens = self._prepare(fidelity)
         weights = self._absolute
         norm = (weights["norm.weight"], weights["norm.bias"])
@@ -124,11 +113,11 @@ class AutoFormerSupernet(Supernet):
             table = f"attn.rel_pos_embed_{kind}.embeddings_table_"
             return positions.embeddings(get(f"{table}v"), get(f"{table}h"))
 
-        def linear(name: str, norm: str | None, *, keep_whole: bool) -> AbsoluteLinear:
+        def linear(name: str, norm: str | None, *, keep_whole: bool) -> CentredLinear:
             weight = get(f"{name}.weight")
             if name == "attn.qkv" and self.largest.head_dim is not None:
                 weight = _by_head(weight, self.largest.head_dim)
-            return AbsoluteLinear(
+            return CentredLinear.of(
                 weight,
                 get(f"{name}.bias"),
                 mean_matters=norm is not None and not self._is_plain(f"blocks.{i}.{norm}"),

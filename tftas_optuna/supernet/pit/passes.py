@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,34 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tftas_optuna.architecture import PiTArchitecture
+    from tftas_optuna.supernet.linear import CentredLinear
     from tftas_optuna.supernet.pit.patches import Patches
     from tftas_optuna.supernet.trace import Role
 
 LAYER_NORM_EPS = 1e-6
-
-
-class CentredLinear(NamedTuple):
-    """One absolute linear layer of a candidate, its mean kept apart to lose no digits.
-
-    See :mod:`tftas_optuna.supernet.linear` for why.
-
-    Attributes:
-        weight: Weights less the mean, shape (out, in).
-        mean: What was subtracted, a scalar.
-        bias: Shape (out,).
-    """
-
-    weight: Tensor
-    mean: Tensor
-    bias: Tensor
-
-    def whole(self) -> Tensor:
-        """Give the absolute weights."""
-        return self.weight + self.mean
-
-    def shift(self, x: Tensor) -> Tensor:
-        """Give what the mean adds to every output, shape (tokens, 1)."""
-        return x.sum(-1, keepdim=True) * self.mean
 
 
 class PiTPass:
@@ -77,7 +54,7 @@ class PiTPass:
         self._layers: list[tuple[str, Role, Tensor, Tensor]] = []
 
     def run(self) -> list[LinearTrace]:
-        """Give the counted layers from the last to the first."""
+        """Return the counted layers from the last to the first."""
         weights = self._weights
         # Every patch of an all-ones image embeds to the same vector: the sums of the filters.
         patch = weights["patch_embed.conv.weight"].sum((1, 2, 3))
@@ -129,13 +106,12 @@ class PiTPass:
         return y if self._plain_norms else y + shift
 
     def _linear(self, name: str, role: Role, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply a layer; give its output less a shift, and the shift."""
+        """Apply a layer; return its output less a shift, and the shift."""
         layer = self._linears[name]
-        y = F.linear(x, layer.weight, layer.bias)
+        y = layer.forward(x)
         self._layers.append((name, role, x.detach(), y))
         return y, layer.shift(x)
 
     def _trace(self, name: str, role: Role, x: Tensor, delta: Tensor) -> LinearTrace:
         layer = self._linears[name]
-        shape = (layer.weight.shape[0], layer.weight.shape[1])
-        return LinearTrace(name, role, [shape], lambda *_: layer.whole(), x[None], delta[None])
+        return LinearTrace(name, role, [layer.shape], layer.whole, x[None], delta[None])

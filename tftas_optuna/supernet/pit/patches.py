@@ -15,7 +15,7 @@ class Patches(Protocol):
     """What a pass needs to know of the patches; those of a stage are (patches, width)."""
 
     def embed(self, patch: Tensor, pos_embed: Tensor) -> Tensor:
-        """Give the patches of the first stage.
+        """Return the patches of the first stage.
 
         Args:
             patch: The embedding that all patches share, shape (width,).

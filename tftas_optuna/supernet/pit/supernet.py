@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from tftas_optuna.errors import TftasError
 from tftas_optuna.models import PiT
 from tftas_optuna.supernet._base import Supernet
-from tftas_optuna.supernet.pit.passes import CentredLinear, PiTPass
+from tftas_optuna.supernet.linear import CentredLinear
+from tftas_optuna.supernet.pit.passes import PiTPass
 from tftas_optuna.supernet.pit.patches import PatchClasses, Patches, PatchGrid
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ PATCHES: dict[str, Callable[[tuple[int, ...], torch.device], Patches]] = {
 }
 
 
-class PiTSupernet(Supernet):
+class PiTSupernet(Supernet["PiTArchitecture"]):
     """One set of weights that every candidate of a study is cut from.
 
     Weights have the names and the layout of timm's ``PoolingVisionTransformer``. A candidate sees
@@ -36,9 +37,8 @@ class PiTSupernet(Supernet):
     ``benchmarks/pit_seeds.py`` measures how steady the ranking is.
     """
 
-    fidelities: ClassVar[tuple[str, ...]] = ("exact", "collapsed")
-
-    largest: PiTArchitecture
+    fidelities = tuple(PATCHES)
+    traits = ("patch_size", "stride")
 
     def __init__(self, largest: PiTArchitecture, **arguments: Any) -> None:
         self._known_shapes: dict[PiTArchitecture, dict[str, tuple[int, ...]]] = {}
@@ -55,40 +55,20 @@ class PiTSupernet(Supernet):
         )
         self._patches: dict[str, Patches] = {}
 
-    def check(self, arch: PiTArchitecture) -> None:
-        """Make sure a candidate can be cut from this supernet.
-
-        Raises:
-            TftasError: It is of another kind, wider or deeper; says which.
-        """
+    def _limits(self, arch: PiTArchitecture) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
         largest = self.largest
-        self._check_kind(arch, ("patch_size", "stride"))
         if len(arch.depth) != len(largest.depth):
             raise TftasError(
                 f"depth lists {len(arch.depth)} stages, the supernet has {len(largest.depth)}"
             )
-        limits = {
+        return {
             "depth": (arch.depth, largest.depth),
             "width": (arch.widths, largest.widths),
             "hidden width": (arch.hidden_dims, largest.hidden_dims),
         }
-        for name, (values, limit) in limits.items():
-            if any(value > most for value, most in zip(values, limit, strict=True)):
-                raise TftasError(
-                    f"{name} is {list(values)}, the supernet holds at most {list(limit)}"
-                )
 
-    @staticmethod
-    def groups(archs: Sequence[PiTArchitecture]) -> list[list[int]]:
-        """Sort candidates, by index, into lists that run together: each runs alone."""
-        return [[i] for i in range(len(archs))]
-
-    def traces(
-        self, archs: Sequence[PiTArchitecture], *, fidelity: str = "exact"
-    ) -> list[LinearTrace]:
-        """See :meth:`Supernet.traces`; fidelities are the keys of :data:`PATCHES`."""
+    def _traces(self, archs: Sequence[PiTArchitecture], fidelity: str) -> list[LinearTrace]:
         (arch,) = archs
-        self.check(arch)
         with torch.inference_mode(False), torch.enable_grad():
             if fidelity not in self._patches:
                 grids = self.largest.grids(self.img_size)

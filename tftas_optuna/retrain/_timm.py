@@ -1,0 +1,83 @@
+"""What trainings need of timm that timm does not promise, checked before it is used."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import shutil
+from typing import Any
+
+import timm
+from timm.utils import CheckpointSaver
+
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.retrain.folder import BEST, LAST
+
+_TRIED = "1.0.31"
+_HOOKS = {
+    "_replace": ["src", "dst"],
+    "_duplicate": ["src", "dst"],
+    "_checkpoint_path": ["epoch"],
+    "_cleanup_checkpoints": ["trim"],
+    "_track_checkpoint": ["save_path", "epoch", "metric"],
+}
+
+
+class WholeFileSaver(CheckpointSaver):
+    """timm's saver, whose files are always whole.
+
+    timm unlinks a file before it renames the next one to its name; between the two there is no
+    last checkpoint.
+
+    Raises:
+        UnavailableError: timm's saver no longer writes through what is replaced here.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        _check_hooks()
+        super().__init__(*args, **kwargs)
+
+    def rank_last(self, epoch: int, metric: float) -> None:
+        """Rank the last checkpoint, where a kill came after it was there and before its copies."""
+        last, path = os.path.join(self.checkpoint_dir, LAST), self._checkpoint_path(epoch)
+        if os.path.exists(path):
+            if self.best_epoch == epoch:
+                self._duplicate(last, os.path.join(self.checkpoint_dir, BEST))
+            return
+        full = len(self.checkpoint_files) >= self.max_history
+        if full and not self.cmp(metric, self.checkpoint_files[-1][1]):
+            return
+        if full:
+            self._cleanup_checkpoints(1)
+        self._duplicate(last, path)
+        self._track_checkpoint(path, epoch, metric)
+
+    def _replace(self, src: str, dst: str) -> None:
+        os.replace(src, dst)
+
+    def _duplicate(self, src: str, dst: str) -> None:
+        if os.path.exists(dst) and os.path.samefile(src, dst):
+            # Renaming one link to another of the same file leaves both.
+            return
+        scratch = dst + ".tmp"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(scratch)
+        try:
+            os.link(src, scratch)
+        except OSError:
+            shutil.copy2(src, scratch)
+        os.replace(scratch, dst)
+
+
+def _check_hooks() -> None:
+    used = CheckpointSaver.save_checkpoint.__code__.co_names
+    for name, expected in _HOOKS.items():
+        hook = getattr(CheckpointSaver, name, None)
+        names = [] if hook is None else list(inspect.signature(hook).parameters)[1:]
+        if names[: len(expected)] != expected or name not in used:
+            raise UnavailableError(
+                f"timm {timm.__version__} no longer saves checkpoints through"
+                f" CheckpointSaver.{name}({', '.join(expected)}); tftas-optuna was tried with"
+                f" {_TRIED}: install that (pip install 'timm=={_TRIED}'), or a newer tftas-optuna"
+            )

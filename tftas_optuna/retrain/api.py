@@ -1,0 +1,144 @@
+"""Retraining from Python: what ``tftas-optuna retrain`` does with one network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tftas_optuna.errors import TftasError
+from tftas_optuna.retrain.recipe import load_recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from optuna import Study
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.retrain.network import Network
+    from tftas_optuna.retrain.recipe import Recipe
+    from tftas_optuna.retrain.run import Epoch
+    from tftas_optuna.retrain.training import Step
+    from tftas_optuna.study.front import Candidate
+
+
+def retrain(
+    network: str | Path | Architecture | Candidate | Network,
+    *,
+    data_dir: str | Path,
+    dataset: str = "",
+    train_split: str = "train",
+    val_split: str = "validation",
+    download: bool = False,
+    recipe: str | Path | Recipe = "autoformer",
+    overrides: Mapping[str, Any] | None = None,
+    weights: str | Path = "scratch",
+    study: Study | None = None,
+    img_size: int | None = None,
+    num_classes: int | None = None,
+    out: str | Path = "trained",
+    device: str = "auto",
+    workers: int = 0,
+    tensorboard: bool = False,
+    callback: Callable[[Step | Epoch], None] | None = None,
+) -> dict[str, Any]:
+    """Train a network and leave it as a model that timm loads.
+
+    What is left in ``out/NAME``, and what it means, is said at
+    :func:`tftas_optuna.retrain.run.train_network`. The same call goes on with a training that was
+    stopped, after its last whole epoch, and returns at once what a finished one has reached.
+    Under ``torchrun`` all processes train together.
+
+    Example:
+        Search, and train the best architecture of at most six million parameters::
+
+            from tftas_optuna import get_space, pareto_front, retrain, search
+
+            study = search(get_space("autoformer-tiny"), n_trials=1000)
+            front = pareto_front(study)
+            best = max((c for c in front if c.n_params <= 6e6), key=lambda c: c.dss)
+            result = retrain(best, study=study, data_dir="imagenet", recipe="deit", workers=8)
+            print(result["top1"], result["out"])
+
+        A plain ViT beside it, shorter::
+
+            retrain("vit_tiny_patch16_224", data_dir="imagenet", recipe="deit",
+                    overrides={"epochs": 100, "mixup": 0.2}, workers=8)
+
+    Args:
+        network: The path of an exported file, the name of a published architecture
+            (``"tf-tas-tiny"``) or of a timm model, an architecture, or a candidate of a study's
+            front.
+        data_dir: Images as ``train/CLASS/IMAGE`` and ``val/CLASS/IMAGE``, or where ``dataset``
+            lies.
+        dataset: A data set of timm, such as ``"torch/cifar10"``.
+        train_split: What to train on.
+        val_split: What to evaluate on.
+        download: Whether to download the data set where timm can.
+        recipe: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, the path of a YAML file,
+            or a :class:`tftas_optuna.retrain.Recipe`.
+        overrides: Values of the recipe to replace, such as ``{"epochs": 100}``.
+        weights: What to start from: ``"scratch"``, ``"supernet"`` (the slices that the study
+            scored), ``"pretrained"`` (timm's), or the path of a checkpoint.
+        study: The study of a candidate; its accuracy is written there, for
+            :func:`tftas_optuna.pareto_front` and the dashboard.
+        img_size: Height and width of the input, in pixels; the network's by default.
+        num_classes: Classes that the data must have; those of the data by default.
+        out: Where to write to, one directory for each network.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        workers: Processes that load images; 0 loads them in this one.
+        tensorboard: Whether to write the metrics for TensorBoard too.
+        callback: Called after every step and every epoch, with a
+            :class:`tftas_optuna.retrain.training.Step` or
+            :class:`tftas_optuna.retrain.run.Epoch`.
+
+    Returns:
+        The network's ``name``; ``top1``, ``top5`` (per cent) and ``loss`` after the last epoch;
+        ``best_top1`` and its ``best_epoch``; ``epochs``, ``n_params``, ``n_train``, ``n_val``,
+        ``seconds``; and the directory, ``out``.
+
+    Raises:
+        TftasError: There is no such network, recipe or device, or they do not fit together.
+        UnavailableError: Data, weights, checkpoints or disk are not as they must be.
+    """
+    recipe = load_recipe(recipe, overrides)
+
+    # PyTorch is loaded here, not by ``import tftas_optuna`` nor before a recipe is refused.
+    from tftas_optuna.retrain.data import DataSource
+    from tftas_optuna.retrain.distributed import join_world
+    from tftas_optuna.retrain.network import candidate_network, resolve_network
+    from tftas_optuna.retrain.recorded import train_and_record
+    from tftas_optuna.retrain.run import check_tensorboard
+    from tftas_optuna.study.front import Candidate
+    from tftas_optuna.study.record import read_settings
+
+    trial = None
+    if isinstance(network, Candidate):
+        if study is None:
+            raise TftasError(
+                f"trial {network.trial} was given without its study; give study=..., or the"
+                " architecture alone"
+            )
+        trial = network.trial
+        network = candidate_network(network, read_settings(study))
+    elif study is not None:
+        raise TftasError(
+            f"a study was given with {network!r}; give a candidate of its front, or no study"
+        )
+    resolved = resolve_network(network, img_size=img_size)
+    if tensorboard:
+        check_tensorboard()
+    with join_world(device) as world:
+        return train_and_record(
+            resolved,
+            recipe,
+            DataSource(Path(data_dir), dataset, train_split, val_split, download),
+            Path(out),
+            world=world,
+            weights=str(weights),
+            study=study,
+            trial=trial,
+            num_classes=num_classes,
+            workers=workers,
+            tensorboard=tensorboard,
+            callback=callback or (lambda _: None),
+        )
