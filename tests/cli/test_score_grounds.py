@@ -141,9 +141,9 @@ def test_another_size_is_another_supernet(small_space: AutoFormerSpace, tmp_path
 
 
 def test_several_of_one_preset_share_its_supernet() -> None:
-    names = ("tf-tas-tiny", "autoformer-tiny", "tf-tas-pit-tiny", "--img-size", "64")
+    names = ("tf-tas-small", "autoformer-small", "tf-tas-pit-tiny", "--img-size", "64")
     found, human, pit = rows(*names)
-    assert found["weights"] == human["weights"] == "autoformer-tiny supernet, seed 0"
+    assert found["weights"] == human["weights"] == "autoformer-small supernet, seed 0"
     assert pit["weights"] == "fresh, seed 0"
     assert rows("tf-tas-tiny", "--img-size", "64")[0]["weights"] == "fresh, seed 0"
 
