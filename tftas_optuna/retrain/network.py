@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tftas_optuna.study.settings import StudySettings
 
 _TENSORS = "give the state_dict of a network alone, or a .safetensors file"
+_RENAME = "search a space with another name"
 _FINISHED = "give a directory that `tftas-optuna retrain` finished"
 WEIGHTS = ("scratch", "supernet", "pretrained")
 
@@ -99,7 +100,7 @@ def candidate_network(candidate: Candidate, settings: StudySettings) -> Network:
         TftasError: The name of the study's space is no plain file name.
     """
     return _of_architecture(
-        f"{check_prefix(settings.space.name)}-trial{candidate.trial:05d}",
+        f"{check_prefix(settings.space.name, remedy=_RENAME)}-trial{candidate.trial:05d}",
         candidate.architecture,
         img_size=settings.img_size,
         num_classes=settings.num_classes,
