@@ -30,9 +30,10 @@ def run(job: tuple[str, str, int, int]) -> dict[str, Any]:
     from optuna.distributions import CategoricalDistribution
 
     from tftas_optuna import DSSObjective, Scorer, get_space, search
+    from tftas_optuna.metrics import Meters
     from tftas_optuna.spaces import AutoFormerSpace
-    from tftas_optuna.study.front import hypervolume
-    from tftas_optuna.study.settings import StudySettings
+    from tftas_optuna.study.hypervolume import Hypervolume
+    from tftas_optuna.study.record import meter_records, read_settings
 
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -67,12 +68,14 @@ def run(job: tuple[str, str, int, int]) -> dict[str, Any]:
     else:
         study = search(space, n_trials=n_trials, seed=seed)
     values = [trial.values for trial in study.trials]
-    settings = StudySettings.read(study)
+    settings = read_settings(study)
+    meters = Meters(settings.costs, settings.space, settings.target, meter_records(study))
+    volume = Hypervolume(settings, meters)
     steps = [n_trials // 4, n_trials // 2, n_trials]
     return {
         "method": method,
         "seed": seed,
-        "hypervolume": {step: hypervolume(values[:step], settings) for step in steps},
+        "hypervolume": {step: volume(values[:step]) for step in steps},
         "dashboard_bytes": payload(study),
     }
 
