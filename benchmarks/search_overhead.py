@@ -32,7 +32,7 @@ WINDOW = 500
 PLAIN = 100
 
 
-def free_score(task: object, archs: list) -> list[tuple[float]]:
+def free_score(task: object, archs: list) -> list[dict[str, tuple[float]]]:
     """Grow with size and scatter, as DSS does."""
     return [{"dss": (arch.n_params / 1e3 + hash(arch) % 97 * 10.0,)} for arch in archs]
 
@@ -58,7 +58,8 @@ def overhead(storage: str | None, n_trials: int) -> dict[int, float]:
 def plain_optuna(storage: str | None) -> float:
     """Milliseconds per trial of ``study.optimize`` on the same objective, over 100 trials."""
     objective = DSSObjective(get_space("autoformer-tiny"))
-    objective.scorer.by_seed = lambda archs: free_score(None, archs)  # type: ignore[method-assign]
+    (scorer,) = objective._scorers.values()
+    scorer.by_seed = lambda archs: [scores["dss"] for scores in free_score(None, archs)]  # type: ignore[method-assign]
     study = optuna.create_study(
         storage=storage,
         directions=objective.directions,

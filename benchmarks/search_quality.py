@@ -31,15 +31,18 @@ def run(job: tuple[str, str, int, int]) -> dict[str, Any]:
 
     from tftas_optuna import DSSObjective, Scorer, get_space, search
     from tftas_optuna.metrics import Meters
+    from tftas_optuna.search import api
     from tftas_optuna.spaces import AutoFormerSpace
     from tftas_optuna.study.hypervolume import Hypervolume
     from tftas_optuna.study.record import meter_records, read_settings
 
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # It reads the study by the product's encoding, and exact scores have nothing to re-score.
+    api.rescore_front = lambda *_: None
 
     class SeparateSpace(AutoFormerSpace):
-        def distributions(self) -> dict[str, CategoricalDistribution]:
+        def _distributions(self) -> dict[str, CategoricalDistribution]:
             apart = {
                 "embed_dim": CategoricalDistribution(self.embed_dim),
                 "depth": CategoricalDistribution(self.depth),
@@ -49,12 +52,12 @@ def run(job: tuple[str, str, int, int]) -> dict[str, Any]:
                 apart[f"ratio_{i:02d}"] = CategoricalDistribution(self.mlp_ratio)
             return apart
 
-        def decode(self, params: Mapping[str, Any]) -> Any:
+        def _decode(self, params: Mapping[str, Any]) -> Any:
             joined = {name: params[name] for name in ("embed_dim", "depth")}
             for i in range(1, self.depth[-1] + 1):
                 heads, ratio = params[f"heads_{i:02d}"], params[f"ratio_{i:02d}"]
                 joined[f"block_{i:02d}"] = f"h{heads} r{ratio:g}"
-            return super().decode(joined)
+            return super()._decode(joined)
 
     space = get_space(space_name)
     if method == "nsgaii separate":
