@@ -94,7 +94,7 @@ class RelativeClock:
         return median(self._paces)
 
     def round(self, archs: Iterable[Architecture]) -> list[float]:
-        """Give each one's latency over the reference's at about the same time."""
+        """Return each one's latency over the reference's at about the same time."""
         paces, found = [self._measure(self._reference)], []
         for arch in archs:
             found.append(self._measure(arch))

@@ -26,7 +26,7 @@ class Place(NamedTuple):
 
 
 def place_of(trial: FrozenTrial) -> Place | None:
-    """Give the place of a trial; None for one that no search of this package made."""
+    """Return the place of a trial; None for one that no search of this package made."""
     place = trial.system_attrs.get(PLACE_KEY)
     return Place(*place) if isinstance(place, list) and len(place) == 3 else None
 
