@@ -149,7 +149,15 @@ def test_several_of_one_preset_share_its_supernet() -> None:
 
 
 @pytest.mark.parametrize(
-    "section", [{}, [], {"seed": "x"}, {"seed": 0, "space": 3}, {"options": {"dss": 3}}]
+    "section",
+    [
+        {},
+        [],
+        {"seed": "x"},
+        {"seed": 0, "space": 3},
+        {"options": {"dss": 3}},
+        {"seed": 0, "options": {"dss": {"head_weight": "x"}}},
+    ],
 )
 def test_a_damaged_section_is_one_line(
     section: object, small_space: AutoFormerSpace, tmp_path: Path

@@ -145,9 +145,9 @@ def stdout() -> Console:
     return console if console.is_terminal else Console(width=120, markup=False, emoji=False)
 
 
-def score_text(dss: float) -> str:
+def score_text(score: float) -> str:
     """Write a score with at least five digits."""
-    return f"{dss:,.0f}" if dss >= 1e4 else f"{dss:.5g}"
+    return f"{score:,.0f}" if score >= 1e4 else f"{score:.5g}"
 
 
 def _flatten(row: dict[str, Any]) -> dict[str, Any]:

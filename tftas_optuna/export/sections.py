@@ -66,9 +66,10 @@ def read_section(data: Any, where: str) -> SearchSection:
     """
     try:
         options = {name: dict(values) for name, values in data.get("options", {}).items()}
-        head_weight = float(data.get("head_weight", 1.0))
+        of_dss = options.get("dss", {})
+        head_weight = float(of_dss.get("head_weight", data.get("head_weight", 1.0)))
         if head_weight != 1.0:
-            options["dss"] = {"head_weight": head_weight}
+            options["dss"] = {**of_dss, "head_weight": head_weight}
         seed = data["supernet_seed"] if "supernet_seed" in data else data["seed"]
         return SearchSection(
             space=space_from_dict(data["space"]),
