@@ -60,7 +60,8 @@ def test_the_document_says_all_that_was_asked_for(
 ) -> None:
     grey = dataclasses.replace(small_space, name="grey", in_chans=1)
     study = search(grey, n_trials=2, population_size=2, img_size=32, num_classes=10)
-    candidate = pareto_front(study)[0]._replace(others={"activations": 5.0})
+    found = pareto_front(study)[0]
+    candidate = dataclasses.replace(found, values={**found.values, "activations": 5.0})
     (path,) = export_candidates(study, [candidate], tmp_path, formats=["yaml"])
     document = yaml.safe_load(path.read_text())
     sizes = {"img_size": 32, "num_classes": 10, "in_chans": 1}

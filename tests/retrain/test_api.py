@@ -40,7 +40,7 @@ def exported(tiny: Network, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def study(small_space: AutoFormerSpace) -> Study:
-    return search(small_space, n_trials=4, population_size=4, img_size=32, seed=5, device="cpu")
+    return search(small_space, n_trials=4, population_size=4, img_size=32, seed=5)
 
 
 def test_it_is_the_command(

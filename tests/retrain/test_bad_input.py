@@ -144,7 +144,7 @@ def test_networks_that_are_none(tmp_path: Path) -> None:
 
 
 def test_a_space_named_by_an_attacker_stays_inside(small_space: AutoFormerSpace) -> None:
-    study = search(small_space, n_trials=2, population_size=2, img_size=32, device="cpu")
+    study = search(small_space, n_trials=2, population_size=2, img_size=32)
     (candidate, *_) = pareto_front(study)
     settings = dataclasses.replace(
         StudySettings.read(study), space=dataclasses.replace(small_space, name="../../evil")

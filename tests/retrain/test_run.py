@@ -178,7 +178,7 @@ def _network_of(out: Path) -> Network:
 
 
 def test_starting_from_the_supernet(small_space: AutoFormerSpace) -> None:
-    study = search(small_space, n_trials=4, population_size=4, img_size=32, seed=5, device="cpu")
+    study = search(small_space, n_trials=4, population_size=4, img_size=32, seed=5)
     settings, (candidate, *_) = StudySettings.read(study), pareto_front(study)
     network = candidate_network(candidate, settings)
     model = build_network(network, num_classes=10, weights="supernet").eval()

@@ -33,7 +33,6 @@ class Metric:
     unit: str
 
     # Subclasses are dataclasses.
-    # Subclasses are dataclasses.
     def __post_init__(self) -> None:
         check_name(self.name)
         if self.direction not in DIRECTIONS:

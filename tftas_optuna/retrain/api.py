@@ -55,7 +55,7 @@ def retrain(
 
             study = search(get_space("autoformer-tiny"), n_trials=1000)
             front = pareto_front(study)
-            best = max((c for c in front if c.n_params <= 6e6), key=lambda c: c.dss)
+            best = max((c for c in front if c.n_params <= 6e6), key=lambda c: c.values["dss"])
             result = retrain(best, study=study, data_dir="imagenet", recipe="deit", workers=8)
             print(result["top1"], result["out"])
 
