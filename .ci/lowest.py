@@ -30,7 +30,9 @@ def lowest(requirement: str) -> str:
     """
     match = REQUIREMENT.fullmatch(requirement)
     if match is None:
-        sys.exit(f"pyproject.toml: {requirement!r} has no lower bound: write it as 'name>=version'")
+        sys.exit(
+            f"pyproject.toml: {requirement!r} has no lower bound: write it as 'name>=version'"
+        )
     return f"{match['name']}=={match['version']}{match['marker'] or ''}"
 
 
