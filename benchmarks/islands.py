@@ -21,7 +21,7 @@ def run(storage: str | None, name: str, seed: int, n_trials: int) -> Any:
     import optuna
     import torch
 
-    from tftas_optuna import get_space
+    from tftas_optuna import Execution, get_space
     from tftas_optuna.search import api
 
     torch.set_num_threads(1)
@@ -35,16 +35,19 @@ def run(storage: str | None, name: str, seed: int, n_trials: int) -> Any:
         study_name=name,
         seed=seed,
         fidelity="collapsed",
-        device="cpu",
+        execution=Execution(device="cpu"),
     )
 
 
 def volume(study: Any) -> float:
     """Hypervolume of a study's front."""
-    from tftas_optuna.study.front import hypervolume
-    from tftas_optuna.study.settings import StudySettings
+    from tftas_optuna.metrics import Meters
+    from tftas_optuna.study.hypervolume import Hypervolume
+    from tftas_optuna.study.record import meter_records, read_settings
 
-    return hypervolume([t.values for t in study.best_trials], StudySettings.read(study))
+    settings = read_settings(study)
+    meters = Meters(settings.costs, settings.space, settings.target, meter_records(study))
+    return Hypervolume(settings, meters)([trial.values for trial in study.best_trials])
 
 
 def main() -> None:

@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from tftas_optuna import get_space, pareto_front, search
+from tftas_optuna import Candidate, Deployment, Execution, get_space, pareto_front, search
 from tftas_optuna.architecture import Architecture
-from tftas_optuna.costs import Target
-from tftas_optuna.costs.latency import RelativeClock, device_name, reference_network
+from tftas_optuna.costs import device_name
+from tftas_optuna.costs.latency import RelativeClock, reference_network
+from tftas_optuna.metrics import Meters, Target
 from tftas_optuna.search.rescore import kendall_tau
-from tftas_optuna.study.front import Candidate
-from tftas_optuna.study.settings import StudySettings
+from tftas_optuna.study.record import meter_records, read_settings
 
 
 def directly(
@@ -68,7 +68,9 @@ def holding(front: list[Candidate], direct: list[float]) -> dict[str, Any]:
     def undominated(slack: float) -> int:
         return sum(
             not any(
-                other.dss >= one.dss and other.n_params <= one.n_params and b * (1 + slack) < a
+                other.values["dss"] >= one.values["dss"]
+                and other.n_params <= one.n_params
+                and b * (1 + slack) < a
                 for other, b in zip(front, direct, strict=True)
                 if other is not one
             )
@@ -101,24 +103,24 @@ def main() -> None:
     study = search(
         space,
         n_trials=args.trials,
-        metrics=("dss", "n_params", "latency"),
+        objectives=("dss", "n_params", "latency"),
         fidelity="collapsed",
-        device=args.device,
-        latency_batch_size=args.batch_size,
-        latency_threads=args.threads,
+        execution=Execution(device=args.device),
+        deployment=Deployment(batch_size=args.batch_size, threads=args.threads),
     )
     seconds = time.perf_counter() - start
-    settings = StudySettings.read(study)
+    settings, records = read_settings(study), meter_records(study)
+    meters = Meters(settings.costs, space, settings.target, records)
     rng = np.random.default_rng(0)
     archs = [space.sample(rng) for _ in range(args.candidates)]
     start = time.perf_counter()
-    table = [settings.cost("latency", arch) for arch in archs]
+    table = [meters.cost("latency", arch) for arch in archs]
     lookup = 1e6 * (time.perf_counter() - start) / len(archs)
     front = pareto_front(study)
     some = [front[i] for i in np.unique(np.linspace(0, len(front) - 1, args.front).astype(int))]
     clock = RelativeClock(reference_network(space), target)
     relative, plain = directly(archs + [found.architecture for found in some], clock, args.rounds)
-    reference_ms = settings.records["latency"]["reference"]
+    reference_ms = records["latency"]["reference"]
     direct = [reference_ms * ratio for ratio in relative]
     result = {
         "space": space.name,
@@ -132,7 +134,7 @@ def main() -> None:
         "front": {
             "size": len(front),
             **compare(
-                [found.cost("latency") for found in some],
+                [found.values["latency"] for found in some],
                 direct[len(archs) :],
                 plain[len(archs) :],
             ),

@@ -28,7 +28,6 @@ import torch
 from tftas_optuna import Scorer, get_space
 from tftas_optuna.architecture import PiTArchitecture
 from tftas_optuna.families import get_family, register_family
-from tftas_optuna.indicators import scorer as scorer_module
 from tftas_optuna.search.rescore import kendall_tau
 from tftas_optuna.supernet import PiTSupernet
 
@@ -106,7 +105,7 @@ def main() -> None:
 
 def fresh_norms(scorer: Scorer) -> Scorer:
     for engine in scorer._engines:
-        engine._indicator = scorer_module.make_indicator(scorer.indicator)
+        engine._norms = {}
     return scorer
 
 

@@ -23,7 +23,7 @@ import sqlalchemy
 from rich.console import Console
 from rich.table import Table
 
-from tftas_optuna import DSSObjective, get_space, search
+from tftas_optuna import DSSObjective, Execution, get_space, search
 from tftas_optuna.search import executors
 from tftas_optuna.search.progress import SearchProgress
 
@@ -32,9 +32,9 @@ WINDOW = 500
 PLAIN = 100
 
 
-def free_score(task: object, archs: list) -> list[tuple[float]]:
+def free_score(task: object, archs: list) -> list[dict[str, tuple[float]]]:
     """Grow with size and scatter, as DSS does."""
-    return [(arch.n_params / 1e3 + hash(arch) % 97 * 10.0,) for arch in archs]
+    return [{"dss": (arch.n_params / 1e3 + hash(arch) % 97 * 10.0,)} for arch in archs]
 
 
 def overhead(storage: str | None, n_trials: int) -> dict[int, float]:
@@ -49,7 +49,7 @@ def overhead(storage: str | None, n_trials: int) -> dict[int, float]:
             get_space("autoformer-tiny"),
             n_trials=n_trials,
             storage=storage,
-            device="cpu",
+            execution=Execution(device="cpu"),
             callback=mark,
         )
     return {at: 1000 * (marks[at] - marks[at - WINDOW]) / WINDOW for at in AT if at <= n_trials}
@@ -58,7 +58,8 @@ def overhead(storage: str | None, n_trials: int) -> dict[int, float]:
 def plain_optuna(storage: str | None) -> float:
     """Milliseconds per trial of ``study.optimize`` on the same objective, over 100 trials."""
     objective = DSSObjective(get_space("autoformer-tiny"))
-    objective.scorer.by_seed = lambda archs: free_score(None, archs)  # type: ignore[method-assign]
+    (scorer,) = objective._scorers.values()
+    scorer.by_seed = lambda archs: [scores["dss"] for scores in free_score(None, archs)]  # type: ignore[method-assign]
     study = optuna.create_study(
         storage=storage,
         directions=objective.directions,

@@ -30,15 +30,19 @@ def run(job: tuple[str, str, int, int]) -> dict[str, Any]:
     from optuna.distributions import CategoricalDistribution
 
     from tftas_optuna import DSSObjective, Scorer, get_space, search
+    from tftas_optuna.metrics import Meters
+    from tftas_optuna.search import api
     from tftas_optuna.spaces import AutoFormerSpace
-    from tftas_optuna.study.front import hypervolume
-    from tftas_optuna.study.settings import StudySettings
+    from tftas_optuna.study.hypervolume import Hypervolume
+    from tftas_optuna.study.record import meter_records, read_settings
 
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # It reads the study by the product's encoding, and exact scores have nothing to re-score.
+    api.rescore_front = lambda *_: None
 
     class SeparateSpace(AutoFormerSpace):
-        def distributions(self) -> dict[str, CategoricalDistribution]:
+        def _distributions(self) -> dict[str, CategoricalDistribution]:
             apart = {
                 "embed_dim": CategoricalDistribution(self.embed_dim),
                 "depth": CategoricalDistribution(self.depth),
@@ -48,12 +52,12 @@ def run(job: tuple[str, str, int, int]) -> dict[str, Any]:
                 apart[f"ratio_{i:02d}"] = CategoricalDistribution(self.mlp_ratio)
             return apart
 
-        def decode(self, params: Mapping[str, Any]) -> Any:
+        def _decode(self, params: Mapping[str, Any]) -> Any:
             joined = {name: params[name] for name in ("embed_dim", "depth")}
             for i in range(1, self.depth[-1] + 1):
                 heads, ratio = params[f"heads_{i:02d}"], params[f"ratio_{i:02d}"]
                 joined[f"block_{i:02d}"] = f"h{heads} r{ratio:g}"
-            return super().decode(joined)
+            return super()._decode(joined)
 
     space = get_space(space_name)
     if method == "nsgaii separate":
@@ -67,12 +71,14 @@ def run(job: tuple[str, str, int, int]) -> dict[str, Any]:
     else:
         study = search(space, n_trials=n_trials, seed=seed)
     values = [trial.values for trial in study.trials]
-    settings = StudySettings.read(study)
+    settings = read_settings(study)
+    meters = Meters(settings.costs, settings.space, settings.target, meter_records(study))
+    volume = Hypervolume(settings, meters)
     steps = [n_trials // 4, n_trials // 2, n_trials]
     return {
         "method": method,
         "seed": seed,
-        "hypervolume": {step: hypervolume(values[:step], settings) for step in steps},
+        "hypervolume": {step: volume(values[:step]) for step in steps},
         "dashboard_bytes": payload(study),
     }
 

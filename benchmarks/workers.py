@@ -14,7 +14,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-from tftas_optuna import get_space, search
+from tftas_optuna import Execution, get_space, search
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
@@ -53,8 +53,7 @@ def measure(
             n_trials=100_000,
             population_size=POPULATION,
             fidelity=fidelity,
-            workers=workers,
-            device="cpu",
+            execution=Execution(device="cpu", workers=workers),
             callback=callback,
         )
     except Enough:

@@ -25,7 +25,7 @@ def main() -> None:
     scorer = Scorer(space)
 
     # A ready objective, here with TPE on DSS and MACs.
-    objective = DSSObjective(space, metrics=("dss", "macs"), scorer=scorer)
+    objective = DSSObjective(space, objectives=("dss", "macs"), scorer=scorer)
     study = optuna.create_study(
         directions=objective.directions,
         sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=10),

@@ -31,23 +31,21 @@ from tftas_optuna import (
 )
 
 
-def energy_mj(arch: Architecture, *, img_size: int, num_classes: int) -> float:
+# At the top of the module, so that worker processes know them too.
+@register_cost("energy_mj", unit="mJ")
+def energy_mj(arch: Architecture, *, img_size: int, num_classes: int, in_chans: int) -> float:
     """4.6 pJ for a multiply-accumulate, 640 pJ for a weight from memory (45 nm, Horowitz 2014)."""
-    costs = arch.costs(img_size=img_size, num_classes=num_classes)
+    costs = arch.costs(img_size=img_size, num_classes=num_classes, in_chans=in_chans)
     return 1e-9 * (4.6 * costs.macs + 640 * costs.n_params)
 
 
+@register_indicator("logit_spread")
 def logit_spread(model: torch.nn.Module, images: torch.Tensor) -> float:
     """Standard deviation of the logits over eight random images."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(8, *images.shape[1:], generator=generator).to(images)
     with torch.inference_mode():
         return float(model(noise).std(dim=0).mean())
-
-
-# At the top of the module, so that worker processes (`workers=2`) know them too.
-register_cost("energy_mj", energy_mj, unit="mJ")
-register_indicator("logit_spread", logit_spread)
 
 
 def main() -> None:
@@ -62,13 +60,14 @@ def main() -> None:
         get_space(args.space),
         n_trials=args.n_trials,
         storage=args.storage,
-        metrics=("dss", "logit_spread", "energy_mj"),
+        objectives=("dss", "logit_spread", "energy_mj"),
         img_size=args.img_size,
     )
     for found in pareto_front(study):
         print(
-            f"trial {found.trial}: DSS {found.dss:.5g}, spread {found.cost('logit_spread'):.3g},"
-            f" {found.cost('energy_mj'):.2f} mJ, {found.architecture.summary()}"
+            f"trial {found.trial}: DSS {found.values['dss']:.5g}, spread"
+            f" {found.values['logit_spread']:.3g}, {found.values['energy_mj']:.2f} mJ,"
+            f" {found.architecture.summary()}"
         )
 
 

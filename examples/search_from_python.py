@@ -24,7 +24,7 @@ def main() -> None:
     study = tftas_optuna.search(
         space,
         n_trials=args.n_trials,
-        constraints={"n_params": (None, args.budget)},
+        bounds={"n_params": (None, args.budget)},
         callback=lambda progress: print(
             f"\r{progress.n_done}/{progress.n_trials} trials, hypervolume"
             f" {progress.hypervolume:.0f}",
@@ -35,7 +35,8 @@ def main() -> None:
     front = tftas_optuna.pareto_front(study)
     for candidate in front:
         print(
-            f"{candidate.dss:10.0f}  {candidate.n_params:9d}  {candidate.architecture.summary()}"
+            f"{candidate.values['dss']:10.0f}  {candidate.n_params:9d}"
+            f"  {candidate.architecture.summary()}"
         )
 
     best = front[-1]

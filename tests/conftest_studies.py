@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-from processes import SIZES
+from processes import SIZES, grouped
 
 from tftas_optuna import search
 from tftas_optuna.spaces import AutoFormerSpace
@@ -23,7 +23,7 @@ def run(small_space: AutoFormerSpace) -> Search:
     """Search the small space, by default for 20 trials in memory."""
 
     def run(**kwargs: object) -> optuna.Study:
-        return search(small_space, **{"n_trials": 20, **SIZES, **kwargs})
+        return search(small_space, **grouped({"n_trials": 20, **SIZES, **kwargs}))
 
     return run
 

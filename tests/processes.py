@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 from optuna.storages import BaseStorage
 
-from tftas_optuna import TftasError, search, spaces
+from tftas_optuna import Deployment, Execution, TftasError, search, spaces
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.storage import load_study
 
@@ -22,7 +22,19 @@ Storage = str | BaseStorage
 
 N_KILLS = int(os.environ.get("TFTAS_TEST_KILLS", "6"))
 
-SIZES: dict[str, Any] = dict(img_size=32, num_classes=10, population_size=8, device="cpu")
+SIZES: dict[str, Any] = dict(img_size=32, num_classes=10, population_size=8)
+
+
+def grouped(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Put arguments of ``Execution`` and ``Deployment`` into their groups, on a CPU by default."""
+    kept = dict(arguments)
+    execution = {n: kept.pop(n) for n in ("device", "workers", "cluster") if n in kept}
+    deployment = {n: kept.pop(n) for n in ("batch_size", "threads") if n in kept}
+    return {
+        **kept,
+        "execution": Execution(**{"device": "cpu", **execution}),
+        "deployment": Deployment(**deployment),
+    }
 
 
 def seen(study: optuna.Study) -> list[tuple[object, ...]]:
@@ -70,5 +82,8 @@ def _search(
     journal._LOCK_SECONDS = 1
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     search(
-        spaces.space_from_dict(space), n_trials=n_trials, storage=storage, **{**SIZES, **kwargs}
+        spaces.space_from_dict(space),
+        n_trials=n_trials,
+        storage=storage,
+        **grouped({**SIZES, **kwargs}),
     )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tftas_optuna import Architecture, AutoFormerArchitecture, TftasError, build_model, get_space
-from tftas_optuna.architecture import read_architecture
+from tftas_optuna.architecture import PiTArchitecture, read_architecture
 from tftas_optuna.indicators.model import count_macs
 from tftas_optuna.spaces import published_architectures, space_names
 
@@ -93,6 +93,20 @@ def test_the_retrain_section_of_training_scripts_is_read() -> None:
         "MLP_RATIO": list(arch.mlp_ratio),
     }
     assert Architecture.from_dict({"RETRAIN": section}) == arch
+
+
+def test_hidden_widths_are_cut_to_whole_numbers_as_autoformer_does() -> None:
+    arch = AutoFormerArchitecture(38, (1, 2), (3.7, 2.5), head_dim=8, patch_size=4)
+    assert arch.hidden_dim == (140, 95)
+    assert build_model(arch, img_size=8).blocks[0].mlp.fc1.out_features == 140
+    assert PiTArchitecture(19, (1, 1), (1, 3), 3.7).hidden_dims == (70, 210)
+
+
+def test_summaries_show_the_shape() -> None:
+    arch = AutoFormerArchitecture(192, (3, 4, 4), (3.5, 4.0, 4.0))
+    assert arch.summary() == "192 x 3, 3.7 heads, ratio 3.83"
+    arch = PiTArchitecture(40, (2, 4, 4), (2, 4, 8), 2.0)
+    assert arch.summary() == "80-160-320 x 2-4-4, 2-4-8 heads, ratio 2"
 
 
 GOOD = {"family": "autoformer", "embed_dim": 64, "num_heads": [1, 2], "mlp_ratio": [4.0, 3.5]}

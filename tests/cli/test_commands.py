@@ -283,7 +283,7 @@ BAD = {
         "--storage",
         "postgresql://postgres:secret@127.0.0.1:9/x",
     ),
-    "no such start": (2, "unknown architecture 'nope'", *SEARCH, "--seed-arch", "nope"),
+    "no such start": (2, "unknown architecture 'nope'", *SEARCH, "--start", "nope"),
     "no cluster": (1, "no Dask scheduler answers", *SEARCH, "--cluster", "tcp://127.0.0.1:9"),
     "no storage at all": (1, "neither a database URL", *SEARCH, "--storage", "nonsense"),
     "out is a file": (1, "evil.yaml is in the way", *SEARCH, "--out", "evil.yaml"),

@@ -9,8 +9,7 @@ from pathlib import Path
 from conftest_cli import SEARCH, Run
 
 MODULE = """
-from tftas_optuna.costs import Cost
-from tftas_optuna.costs import Target
+from tftas_optuna.metrics import Cost, Target
 
 
 def n_heads(arch, *, img_size, num_classes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -12,9 +13,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
 from tftas_optuna import AutoFormerArchitecture, TftasError, build_model, register_cost
-from tftas_optuna.costs import Target, cost_names, get_cost
-from tftas_optuna.costs._registry import _REGISTERED
 from tftas_optuna.costs._trace import trace_forward
+from tftas_optuna.metrics import Target, cost_names, get_cost, registry
 from tftas_optuna.spaces import AutoFormerSpace
 
 TINY = Target(img_size=32, num_classes=10)
@@ -40,6 +40,13 @@ def test_activations_are_what_the_products_put_out(small_space: AutoFormerSpace)
             total += heads * tokens * tokens + tokens * inner  # attention
             total += heads * (2 * patches * side + tokens) + 2 * patches * inner  # offsets
         assert count(arch) == total
+
+
+def test_activations_are_those_of_one_image(small_space: AutoFormerSpace) -> None:
+    many = dataclasses.replace(TINY, batch_size=4)
+    arch = small_space.smallest()
+    one = meter("activations", small_space)(arch)
+    assert meter("activations", small_space, many)(arch) == one
 
 
 def test_activations_follow_the_convention_of_timms_tables(small_space: AutoFormerSpace) -> None:
@@ -79,25 +86,24 @@ def test_macs_have_two_names(small_space: AutoFormerSpace) -> None:
     assert meter("macs", small_space)(arch) == arch.costs(img_size=32, num_classes=10).macs
     reference = arch.reference_macs(img_size=32, num_classes=10)
     assert meter("reference_macs", small_space)(arch) == reference
-    assert cost_names()[:3] == ["n_params", "macs", "reference_macs"]
 
 
 def test_a_cost_of_ones_own(small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tftas_optuna.costs._registry._REGISTERED", dict(_REGISTERED))
-    register_cost("n_heads", lambda arch, *, img_size, num_classes: sum(arch.num_heads) + img_size)
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    register_cost("n_heads", lambda arch, *, img_size, **_: sum(arch.num_heads) + img_size)
     arch = small_space.smallest()
     assert meter("n_heads", small_space)(arch) == sum(arch.num_heads) + 32
     assert "n_heads" in cost_names() and get_cost("n_heads").direction == "minimize"
     for name, message in (
         ("macs", "'macs' exists already"),
-        ("dss", "'dss' is kept for DSS"),
+        ("dss", "'dss' exists already"),
         ("N heads", "cannot be a name; up to 64 lower-case letters"),
     ):
         with pytest.raises(TftasError, match=message):
             register_cost(name, lambda arch, **_: 0.0)
-    with pytest.raises(TftasError, match="direction is 'up', allowed: minimize, maximize"):
+    with pytest.raises(TftasError, match="direction of 'height' is 'up', allowed: minimize"):
         register_cost("height", lambda arch, **_: 0.0, direction="up")  # type: ignore[arg-type]
-    with pytest.raises(TftasError, match="cost 'energy' does not exist; known: n_params, macs"):
+    with pytest.raises(TftasError, match="cost 'energy' does not exist; known: activations"):
         get_cost("energy")
 
 
@@ -105,7 +111,7 @@ def test_counting_what_is_free_loads_no_torch() -> None:
     code = (
         "import sys\n"
         "from tftas_optuna import get_space\n"
-        "from tftas_optuna.costs import Target, get_cost\n"
+        "from tftas_optuna.metrics import Target, get_cost\n"
         "space = get_space('autoformer-tiny')\n"
         "for name in ('n_params', 'macs', 'reference_macs'):\n"
         "    assert get_cost(name).open(space, Target(), None)(space.largest()) > 0\n"

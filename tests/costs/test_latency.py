@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from tftas_optuna import Architecture, TftasError
-from tftas_optuna.costs import Target, get_cost, latency
+from tftas_optuna.costs import latency
+from tftas_optuna.costs._network import empty_model
 from tftas_optuna.costs.latency import measure_latency
+from tftas_optuna.metrics import Target, get_cost
 from tftas_optuna.spaces import AutoFormerSpace
 
 
@@ -107,6 +110,35 @@ def test_measuring_leaves_the_threads_alone(small_space: AutoFormerSpace) -> Non
     target = Target(img_size=32, batch_size=2, threads=1)
     assert measure_latency(small_space.largest(), target, runs=2) > 0
     assert torch.get_num_threads() == before
+
+
+def test_what_is_measured_is_a_batch_after_a_warm_up(
+    small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[tuple[int, ...], int, bool]] = []
+    passed = 0.0
+
+    class Network(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            nonlocal passed
+            passed += 100.0 if len(seen) < 2 else 0.25
+            seen.append((images.shape, torch.get_num_threads(), images.requires_grad))
+            return images
+
+    clock = SimpleNamespace(perf_counter=lambda: passed)
+    monkeypatch.setattr(latency, "empty_model", lambda arch, target, device: Network().eval())
+    monkeypatch.setattr(latency, "time", clock)
+    threads = 2 if torch.get_num_threads() == 1 else 1
+    target = Target(img_size=16, in_chans=2, batch_size=5, threads=threads)
+    assert measure_latency(small_space.smallest(), target, runs=2) == 250.0
+    assert seen == [((5, 2, 16, 16), threads, False)] * 4
+
+
+def test_networks_are_measured_as_they_are_deployed(small_space: AutoFormerSpace) -> None:
+    model = empty_model(small_space.smallest(), Target(img_size=32, num_classes=3))
+    assert not any(module.training for module in model.modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert model(torch.zeros(1, 3, 32, 32)).isfinite().all()
 
 
 @pytest.mark.parametrize("field", ["batch_size", "threads", "img_size"])

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+import timm
+import torch
 import yaml
 
 from tftas_optuna import (
@@ -17,8 +19,8 @@ from tftas_optuna import (
     pareto_front,
     search,
 )
-from tftas_optuna.export import export_candidates
 from tftas_optuna.devices import one_thread
+from tftas_optuna.export import export_candidates
 from tftas_optuna.spaces import AutoFormerSpace, space_from_dict
 
 
@@ -49,8 +51,24 @@ def test_the_document_is_complete(
             num_classes=document["model"]["num_classes"],
         )
         with one_thread(scorer.device):  # as a search does; sums have an order
-            assert scorer(arch) == document["scores"]["dss"] == candidate.dss
+            assert scorer(arch) == document["scores"]["dss"] == candidate.values["dss"]
         assert document["scores"]["n_params"] == candidate.n_params
+
+
+def test_the_document_says_all_that_was_asked_for(
+    small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    grey = dataclasses.replace(small_space, name="grey", in_chans=1)
+    study = search(grey, n_trials=2, population_size=2, img_size=32, num_classes=10)
+    candidate = pareto_front(study)[0]._replace(others={"activations": 5.0})
+    (path,) = export_candidates(study, [candidate], tmp_path, formats=["yaml"])
+    document = yaml.safe_load(path.read_text())
+    sizes = {"img_size": 32, "num_classes": 10, "in_chans": 1}
+    assert document["model"] == {"name": "tftas_autoformer", **sizes}
+    assert document["scores"]["activations"] == 5.0
+    assert document["scores"]["macs"] == candidate.architecture.costs(**sizes).macs
+    model = timm.create_model("tftas_autoformer", arch=path)
+    assert model(torch.zeros(1, 1, 32, 32)).shape == (1, 10)
 
 
 def test_the_training_configuration(tmp_path: Path) -> None:

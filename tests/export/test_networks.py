@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,40 @@ def test_what_computes_something_else_is_not_kept(
     with pytest.raises(TftasError, match="computes something else than PyTorch, by 0.0002; not"):
         export_network(model, tmp_path / "net", "torchscript")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_computes_no_numbers_is_not_kept(
+    model: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending, write, load = networks._FORMS["torchscript"]
+
+    def wrong(path: Path) -> Any:
+        right = load(path)
+        return lambda images: right(images) * (float("nan") if len(images) == 2 else 1)
+
+    monkeypatch.setitem(networks._FORMS, "torchscript", (ending, write, wrong))
+    with pytest.raises(TftasError, match="computes something else than PyTorch, by nan; not kept"):
+        export_network(model, tmp_path / "net", "torchscript")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_network_itself_stays_as_it_is(model: torch.nn.Module, tmp_path: Path) -> None:
+    assert model.train().training
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    export_network(model, tmp_path / "net", "timm")
+    assert model.training
+    assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
+
+
+def test_whoever_may_read_the_configuration_may_read_the_weights(
+    model: torch.nn.Module, tmp_path: Path
+) -> None:
+    before = os.umask(0o022)
+    try:
+        path, _ = export_network(model, tmp_path / "net", "timm")
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o644}
 
 
 def test_nothing_is_overwritten(model: torch.nn.Module, tmp_path: Path) -> None:

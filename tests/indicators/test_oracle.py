@@ -7,9 +7,9 @@ import oracle_cases
 import pytest
 import torch
 
-from tftas_optuna.indicators import DSS, LayerScore, explain_model
+from tftas_optuna.indicators import Layer, LayerScore, explain_model
 from tftas_optuna.indicators.gradient import ProductGradients
-from tftas_optuna.indicators.measures.dss import layer_score
+from tftas_optuna.indicators.measures.dss import DSS
 
 CASES = pytest.mark.parametrize("case", oracle_cases.CASES.values(), ids=oracle_cases.CASES)
 
@@ -19,8 +19,8 @@ def supernet_rows(case: dict[str, Any], dtype: torch.dtype) -> list[LayerScore]:
     rows = []
     for trace in oracle_cases.supernet(case, dtype).traces([arch]):
         gradients = ProductGradients(trace.delta, trace.x, rank=24)
-        terms = DSS().layer(trace.name, trace.role, trace.shapes, trace.weight, gradients)
-        rows.append(layer_score(trace.name, trace.role, trace.shapes[0], terms))
+        layer = Layer(trace.name, trace.role, trace.shapes, trace.weight, gradients)
+        rows.append(LayerScore.of(layer, DSS().fold(layer, {})))
     return rows[::-1]
 
 

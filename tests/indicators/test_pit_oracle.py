@@ -7,9 +7,9 @@ import pit_oracle_cases
 import pytest
 import torch
 
-from tftas_optuna.indicators import DSS, LayerScore, explain_model
+from tftas_optuna.indicators import Layer, LayerScore, explain_model
 from tftas_optuna.indicators.gradient import ProductGradients
-from tftas_optuna.indicators.measures.dss import layer_score
+from tftas_optuna.indicators.measures.dss import DSS
 
 CASES = pytest.mark.parametrize(
     "case", pit_oracle_cases.CASES.values(), ids=pit_oracle_cases.CASES
@@ -21,8 +21,8 @@ def supernet_rows(case: dict[str, Any], dtype: torch.dtype) -> list[LayerScore]:
     rows = []
     for trace in pit_oracle_cases.supernet(case, dtype).traces([arch]):
         gradients = ProductGradients(trace.delta, trace.x, rank=24)
-        terms = DSS().layer(trace.name, trace.role, trace.shapes, trace.weight, gradients)
-        rows.append(layer_score(trace.name, trace.role, trace.shapes[0], terms))
+        layer = Layer(trace.name, trace.role, trace.shapes, trace.weight, gradients)
+        rows.append(LayerScore.of(layer, DSS().fold(layer, {})))
     return rows[::-1]
 
 

@@ -14,7 +14,13 @@ from timm.scheduler import create_scheduler_v2
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import tftas_optuna.models  # noqa: F401  (registers the networks)
-from tftas_optuna import AutoFormerArchitecture, TftasError, build_model
+from tftas_optuna import (
+    Architecture,
+    AutoFormerArchitecture,
+    PiTArchitecture,
+    TftasError,
+    build_model,
+)
 from tftas_optuna.models.autoformer import Attention
 from tftas_optuna.models.relative_position import RelativePosition2d, key_bias, value_sum
 from tftas_optuna.spaces import published_architectures
@@ -22,6 +28,7 @@ from tftas_optuna.spaces import published_architectures
 ARCH = AutoFormerArchitecture(
     48, (1, 3, 2), (2.0, 4.0, 3.5), head_dim=16, patch_size=8, max_relative_position=3
 )
+PIT = PiTArchitecture(8, (1, 1), (1, 2), 2.0, patch_size=8, stride=4)
 
 
 def create(**kwargs: object) -> torch.nn.Module:
@@ -126,6 +133,7 @@ def test_features_and_another_input_size() -> None:
     backbone = create(img_size=32, features_only=True, out_indices=(0, 2))
     shapes = [feature.shape for feature in backbone(torch.randn(1, 3, 32, 32))]
     assert shapes == [(1, 48, 4, 4), (1, 48, 4, 4)]
+    assert backbone.feature_info.reduction() == [8, 8]
     model = create(img_size=32, num_classes=2).eval()
     model.set_input_size(img_size=(48, 64))
     assert model(torch.randn(1, 3, 48, 64)).shape == (1, 2)
@@ -198,6 +206,44 @@ def test_without_an_architecture_the_papers_own_is_built() -> None:
     assert model(torch.randn(1, 3, 32, 32)).shape == (1, 10)
     assert resolve_data_config(model=model)["mean"] == IMAGENET_INCEPTION_MEAN
     assert model.pretrained_cfg["first_conv"] == "patch_embed.proj"
+
+
+def test_a_file_may_describe_a_network_without_classifier(tmp_path: Path) -> None:
+    path = tmp_path / "arch.yaml"
+    document = {"architecture": ARCH.to_dict(), "model": {"img_size": 32, "num_classes": 0}}
+    path.write_text(yaml.safe_dump(document))
+    model = timm.create_model("tftas_autoformer", arch=path)
+    assert model(torch.randn(1, 3, 32, 32)).shape == (1, 48)
+
+
+def test_images_are_normalised_as_where_the_family_was_published() -> None:
+    for name, arch, mean in (
+        ("tftas_autoformer", ARCH, (0.5, 0.5, 0.5)),
+        ("tftas_pit", PIT, (0.485, 0.456, 0.406)),
+    ):
+        config = resolve_data_config(model=timm.create_model(name, arch=arch, img_size=32))
+        assert (config["mean"], config["crop_pct"], config["interpolation"]) == (
+            mean,
+            0.9,
+            "bicubic",
+        )
+
+
+@pytest.mark.parametrize("arch", [ARCH, PIT])
+def test_timm_finds_the_first_and_the_last_layer(arch: Architecture) -> None:
+    model = timm.create_model(
+        f"tftas_{arch.family}", arch=arch.to_dict(), img_size=32, in_chans=2, num_classes=7
+    )
+    first = model.get_submodule(model.pretrained_cfg["first_conv"])
+    last = model.get_submodule(model.pretrained_cfg["classifier"])
+    assert (first.in_channels, last.out_features) == (2, 7)
+    assert model.get_classifier() is last
+
+
+def test_parameters_take_the_type_that_is_asked_for() -> None:
+    model = create(img_size=32, dtype=torch.float64)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float64}
+    assert model(torch.randn(1, 3, 32, 32, dtype=torch.float64)).dtype == torch.float64
 
 
 def test_what_it_cannot_build_it_refuses() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,14 @@ def test_costs_at_other_sizes(img_size: int) -> None:
     assert count_macs(model) == pytest.approx(costs.macs, rel=0.02)
     side = model.patch_embed.grid_size[0]
     assert SMALL.grids(img_size)[0] == side
+
+
+def test_patches_may_overlap_by_any_amount() -> None:
+    arch = dataclasses.replace(SMALL, stride=3)
+    model, costs = build_model(arch, img_size=32, num_classes=7), arch.costs(img_size=32)
+    assert model.patch_embed.grid_size == (9, 9) and arch.grids(32) == (9, 5, 3)
+    assert costs.n_params == sum(p.numel() for p in build_model(arch, img_size=32).parameters())
+    assert model(torch.randn(1, 3, 32, 32)).shape == (1, 7)
 
 
 def test_timm_builds_what_was_exported(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from timm.utils import CheckpointSaver
 
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.retrain.checkpoints import Checkpoints, read_last
+from tftas_optuna.retrain.checkpoints import Checkpoints, checkpoint_bytes, read_last
 
 Train = Callable[..., dict[str, Any]]
 
@@ -117,3 +117,19 @@ def test_a_timm_that_saves_another_way_is_named(
     monkeypatch.delattr(CheckpointSaver, "_track_checkpoint")
     with pytest.raises(UnavailableError, match=f"timm {timm.__version__} no longer .*_track_che"):
         saver_of(tmp_path)
+
+
+@pytest.mark.parametrize("ema", [False, True])
+def test_the_room_that_checkpoints_take_is_known_before(ema: bool, tmp_path: Path) -> None:
+    model = torch.nn.Linear(256, 256)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.zeros(1, 256)).sum().backward()
+    optimizer.step()
+    averaged = torch.nn.Linear(256, 256) if ema else None
+    saver = Checkpoints(
+        model, optimizer, model_ema=averaged, checkpoint_dir=str(tmp_path), max_history=2
+    )
+    saver.save(0, 1.0)
+    one = (tmp_path / "last.pth.tar").stat().st_size
+    # Two ranked ones, the best, the last, and the next one while it is written.
+    assert checkpoint_bytes(model, history=2, ema=ema) == pytest.approx(5 * one, rel=0.02)

@@ -61,7 +61,7 @@ def test_a_gpu_is_needed_only_where_candidates_are_scored(
     monkeypatch.setattr(executors, "score", lambda task, archs: score(on_the_worker(task), archs))
     assert seen(run(device="cuda:99")) == seen(run())
     with pytest.raises(TftasError, match="'cuda:99' is not there"):
-        run(device="cuda:99", metrics=("dss", "latency"))
+        run(device="cuda:99", objectives=("dss", "latency"))
 
 
 def test_processes_that_are_lost_again_and_again_are_an_error(
@@ -80,7 +80,7 @@ def test_processes_that_are_lost_again_and_again_are_an_error(
         return made[-1]
 
     place = executors.Workforce("2 workers", make, 4)
-    monkeypatch.setattr("tftas_optuna.search.api.worker_processes", lambda *_: place)
+    monkeypatch.setattr("tftas_optuna.search.execution.worker_processes", lambda *_: place)
     with pytest.raises(UnavailableError, match="2 workers: processes were lost 3 times in a row"):
         run(workers=2)
     assert len(made) == 3

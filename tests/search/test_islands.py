@@ -62,6 +62,7 @@ def test_two_searches_double_nothing_in_a_schema_that_nobody_knows(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120 + 30 * N_KILLS)
 def test_two_searches_killed_at_random_double_and_lose_nothing(
     small_space: AutoFormerSpace, storage: Storage
 ) -> None:

@@ -12,6 +12,7 @@ from tftas_optuna.spaces import AutoFormerSpace
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120 + 30 * N_KILLS)
 def test_killed_at_random_it_goes_on_to_the_same_study(
     small_space: AutoFormerSpace, storage: str | BaseStorage, run: object
 ) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 import numpy as np
 import optuna
 import pytest
+from optuna.trial import FrozenTrial
 from processes import SIZES
 
 from tftas_optuna import TftasError, pareto_front, search
+from tftas_optuna.search.breeders import make_breeder
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.spaces import AutoFormerSpace
 
@@ -61,7 +63,7 @@ def test_a_space_that_is_used_up_repeats_and_counts(small_space: AutoFormerSpace
 
 def test_a_narrow_band_is_filled(run: Search) -> None:
     low, high = 56e3, 66e3
-    study = run(n_trials=200, population_size=20, constraints={"n_params": (low, high)})
+    study = run(n_trials=200, population_size=20, bounds={"n_params": (low, high)})
     inside = [t for t in study.trials if low <= t.values[1] <= high]
     assert len(inside) >= 190
     front = pareto_front(study)
@@ -95,7 +97,7 @@ def test_other_samplers_resume_exactly_too(run: Search, tmp_path: object, sample
     assert [(t.params, t.values) for t in study.trials] == [
         (t.params, t.values) for t in whole.trials
     ]
-    with pytest.raises(TftasError, match=f"made with sampler '{sampler}', not 'nsgaii'"):
+    with pytest.raises(TftasError, match=f"made with sampler {sampler}, not nsgaii;"):
         run(storage=storage)
 
 
@@ -117,3 +119,26 @@ def test_patience_ends_a_search_that_stalls(small_space: AutoFormerSpace, run: S
     assert len(run(n_trials=48, patience=100).trials) == 48
     with pytest.raises(TftasError, match="patience is 0"):
         run(patience=0)
+
+
+def test_parents_are_the_best_not_the_oldest(run: Search, small_space: AutoFormerSpace) -> None:
+    def dominates(one: FrozenTrial, other: FrozenTrial) -> bool:
+        (dss, n_params), (its_dss, its_params) = one.values, other.values
+        return dss >= its_dss and n_params <= its_params and one.values != other.values
+
+    study = run(n_trials=40, sampler="random")
+    breeder = make_breeder(["maximize", "minimize"], "nsgaii", 8)
+    parents: list[FrozenTrial] = []
+    for generation in range(5):
+        pool = [*parents, *study.trials[8 * generation : 8 * (generation + 1)]]
+        litter = breeder.breed(pool[len(parents) :], seed=0)
+        parents = list(breeder._parents)  # type: ignore[attr-defined]
+        kept = {trial.number for trial in parents}
+        assert len(parents) == 8 and kept <= {trial.number for trial in pool}
+        excluded = [trial for trial in pool if trial.number not in kept]
+        assert not any(dominates(one, other) for one in excluded for other in parents)
+        # Every parameter of a child is one of its parents', but for few that mutate.
+        child = litter.ask(dict(small_space.distributions()))
+        inherited = [any(p.params[name] == child[name] for p in parents) for name in child]
+        assert sum(inherited) >= len(child) - 2
+    assert {trial.number for trial in parents} != set(range(8))

@@ -5,14 +5,18 @@ import itertools
 import optuna
 import pytest
 
-from tftas_optuna import Scorer, pareto_front, search
+from tftas_optuna import Execution, Scorer, pareto_front, search
 from tftas_optuna.search.rescore import kendall_tau
 from tftas_optuna.spaces import AutoFormerSpace
 
 
 def run(space: AutoFormerSpace, **kwargs: object) -> optuna.Study:
-    fixed = dict(population_size=8, img_size=32, num_classes=10, seed=3, device="cpu")
-    return search(space, **{"n_trials": 24, "fidelity": "collapsed", **fixed, **kwargs})
+    fixed = dict(population_size=8, img_size=32, num_classes=10, seed=3)
+    return search(
+        space,
+        execution=Execution("cpu"),
+        **{"n_trials": 24, "fidelity": "collapsed", **fixed, **kwargs},
+    )
 
 
 def test_a_collapsed_search_ends_with_exact_scores(small_space: AutoFormerSpace) -> None:
@@ -24,24 +28,25 @@ def test_a_collapsed_search_ends_with_exact_scores(small_space: AutoFormerSpace)
     assert study.metric_names == ["dss_collapsed", "n_params"]
     front = pareto_front(study)
     for candidate in front:
-        assert candidate.scores() == {
-            "dss_collapsed": candidate.dss,
-            "dss": candidate.dss_exact,
-        }
-        assert candidate.dss == pytest.approx(collapsed(candidate.architecture), rel=1e-5)
-        assert candidate.dss_exact == pytest.approx(exact(candidate.architecture), rel=1e-5)
-    agreement = study.user_attrs["exact_agreement"]
+        named = candidate.named_values()
+        assert list(named) == ["dss_collapsed", "dss", "n_params", "macs"]
+        assert named["dss_collapsed"] == candidate.values["dss"]
+        assert named["dss"] == candidate.exact["dss"]
+        approximate = collapsed(candidate.architecture)
+        assert candidate.values["dss"] == pytest.approx(approximate, rel=1e-5)
+        assert candidate.exact["dss"] == pytest.approx(exact(candidate.architecture), rel=1e-5)
+    agreement = study.user_attrs["exact_agreement"]["dss"]
     assert agreement["kendall_tau"] == kendall_tau(
-        [c.dss for c in front], [c.dss_exact for c in front]
+        [c.values["dss"] for c in front], [c.exact["dss"] for c in front]
     )
-    mean = sum(c.dss / c.dss_exact - 1 for c in front) / len(front)
+    mean = sum(c.values["dss"] / c.exact["dss"] - 1 for c in front) / len(front)
     assert agreement["relative_offset"] == pytest.approx(mean)
 
 
 def test_an_exact_search_stores_nothing_of_it(small_space: AutoFormerSpace) -> None:
     study = run(small_space, fidelity="exact")
-    assert "exact_dss" not in study.user_attrs
-    assert all(candidate.dss_exact is None for candidate in pareto_front(study))
+    assert "exact" not in study.user_attrs
+    assert all(not candidate.exact for candidate in pareto_front(study))
 
 
 def test_collapsed_and_batched_is_reproducible(small_space: AutoFormerSpace) -> None:

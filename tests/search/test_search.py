@@ -7,12 +7,13 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.trial import FrozenTrial
+from processes import grouped
 
 from tftas_optuna import DSSObjective, Scorer, TftasError, pareto_front, search
 from tftas_optuna.devices import one_thread
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.study.settings import StudySettings
+from tftas_optuna.study.record import read_settings
 
 Search = Callable[..., optuna.Study]
 
@@ -20,8 +21,8 @@ Search = Callable[..., optuna.Study]
 @pytest.fixture
 def run(small_space: AutoFormerSpace) -> Search:
     def run(**kwargs: object) -> optuna.Study:
-        defaults = dict(n_trials=20, population_size=8, img_size=32, num_classes=10, device="cpu")
-        return search(small_space, **{**defaults, **kwargs})
+        defaults = dict(n_trials=20, population_size=8, img_size=32, num_classes=10)
+        return search(small_space, **grouped({**defaults, **kwargs}))
 
     return run
 
@@ -110,7 +111,7 @@ def test_later_generations_descend_from_the_best(run: Search) -> None:
 
 
 def test_bounds_become_constraints_that_optuna_and_the_dashboard_read(run: Search) -> None:
-    study = run(n_trials=40, constraints={"n_params": (30e3, 90e3), "macs": (None, 1.5e6)})
+    study = run(n_trials=40, bounds={"n_params": (30e3, 90e3), "macs": (None, 1.5e6)})
     for trial in study.trials:
         n_params, macs = trial.values[1], trial.user_attrs["macs"]
         assert trial.constraints["n_params_max"] == pytest.approx(n_params / 90e3 - 1)
@@ -124,14 +125,15 @@ def test_bounds_become_constraints_that_optuna_and_the_dashboard_read(run: Searc
 
 
 def test_the_study_says_what_made_it(run: Search, small_space: AutoFormerSpace) -> None:
-    study = run(n_trials=2, seed=9, constraints={"n_params": (None, 9e4)})
+    study = run(n_trials=2, seed=9, bounds={"n_params": (None, 9e4)})
     assert study.metric_names == ["dss", "n_params"]
     attributes = study.user_attrs
     assert attributes["space"] == "small" and attributes["seed"] == 9
-    assert attributes["indicator"] == "dss" and attributes["fidelity"] == "exact"
+    assert attributes["objectives"] == ["dss", "n_params"] and attributes["fidelity"] == "exact"
+    assert attributes["supernet_seed"] == 9
     assert attributes["img_size"] == 32 and attributes["num_classes"] == 10
     assert set(attributes["versions"]) == {"tftas-optuna", "optuna", "torch", "timm"}
-    settings = StudySettings.read(study)
+    settings = read_settings(study)
     assert settings.space == small_space
     assert settings.bounds == {"n_params": (None, 9e4)}
 
@@ -143,8 +145,8 @@ def test_the_study_says_what_made_it(run: Search, small_space: AutoFormerSpace) 
         ({"img_size": 64}, "made with img size 32, not 64"),
         ({"num_classes": 3}, "made with num classes 10, not 3"),
         ({"population_size": 4}, "made with population size 8, not 4"),
-        ({"constraints": {"n_params": (None, 9e4)}}, "made with bounds {}"),
-        ({"metrics": ("dss", "macs")}, "optimises dss, n_params, not dss, macs"),
+        ({"bounds": {"n_params": (None, 9e4)}}, "made with bounds none, not n_params <= 90.00k"),
+        ({"objectives": ("dss", "macs")}, "optimises dss, n_params, not dss, macs"),
     ],
 )
 def test_other_settings_do_not_continue_a_study(
@@ -221,13 +223,13 @@ def test_a_long_study_is_resumed_without_recursion(
         ({"n_trials": 0}, "n_trials is 0, allowed is 1 or more"),
         ({"study_name": "gr\udcc3"}, "is no text in the locale of this process"),
         ({"population_size": 1}, "population_size is 1, allowed is 2 or more"),
-        ({"metrics": ("dss", "beauty")}, "metrics are .* allowed: each of"),
-        ({"metrics": ()}, "metrics are"),
-        ({"constraints": {"n_params": (None, 1e3)}}, "at most 1.00k excludes every architecture"),
-        ({"constraints": {"n_params": (1e9, None)}}, "at least 1.00G excludes every architecture"),
-        ({"constraints": {"n_params": (2e5, 1e5)}}, "the lower bound is higher"),
-        ({"constraints": {"n_params": (-1, None)}}, "is -1, allowed is above 0"),
-        ({"constraints": {"energy": (None, 1)}}, "cannot bound 'energy'"),
+        ({"objectives": ("dss", "beauty")}, "objectives are dss, beauty; allowed: each of"),
+        ({"objectives": ()}, "objectives are none"),
+        ({"bounds": {"n_params": (None, 1e3)}}, "at most 1.00k excludes every architecture"),
+        ({"bounds": {"n_params": (1e9, None)}}, "at least 1.00G excludes every architecture"),
+        ({"bounds": {"n_params": (2e5, 1e5)}}, "the lower bound is higher"),
+        ({"bounds": {"n_params": (-1, None)}}, "is -1, allowed is above 0"),
+        ({"bounds": {"energy": (None, 1)}}, "cannot bound 'energy'"),
         ({"device": "cuda:99"}, "device 'cuda:99' is not there"),
         ({"img_size": 4}, "img_size 4 is smaller than one patch"),
     ],

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import optuna
 import pytest
+from processes import grouped
 
 from tftas_optuna import Architecture, DSSObjective, Scorer, TftasError, pareto_front, search
-from tftas_optuna.costs import Target, latency
+from tftas_optuna.costs import device_name, latency
+from tftas_optuna.metrics import Meters, Target
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.study.settings import StudySettings
+from tftas_optuna.study.record import (
+    keep_meter_records,
+    meter_records,
+    read_settings,
+    write_settings,
+)
 
 SIZES = {"img_size": 32, "num_classes": 10}
 Search = Callable[..., optuna.Study]
@@ -36,13 +43,13 @@ def run(small_space: AutoFormerSpace, tmp_path: Path) -> Search:
     def run(**changes: object) -> optuna.Study:
         arguments = dict(
             n_trials=12,
-            metrics=("dss", "n_params", "latency"),
+            objectives=("dss", "n_params", "latency"),
             storage=f"sqlite:///{tmp_path}/study.db",
             population_size=8,
-            latency_threads=1,
+            threads=1,
             **SIZES,
         )
-        return search(small_space, **{**arguments, **changes})
+        return search(small_space, **grouped({**arguments, **changes}))
 
     return run
 
@@ -53,21 +60,22 @@ def test_a_measurement_is_kept_with_the_study_and_used_again(
     study = run()
     n_measured = len(visits)
     assert n_measured and study.metric_names == ["dss", "n_params", "latency"]
-    settings = StudySettings.read(study)
+    settings = read_settings(study)
     assert settings.deployment == {
         "device": "cpu",
-        "hardware": latency.device_name("cpu"),
+        "hardware": device_name("cpu"),
         "batch_size": 1,
         "threads": 1,
     }
     more = run(n_trials=8)
+    meters = Meters(settings.costs, small_space, settings.target, meter_records(study))
     assert len(visits) == n_measured
     for trial in more.trials:
         arch = small_space.decode(trial.params)
-        assert trial.values[2] == settings.cost("latency", arch)
+        assert trial.values[2] == meters.cost("latency", arch)
     assert len(more.trials) == 20
     front = pareto_front(more)
-    assert front and all(candidate.cost("latency") > 0 for candidate in front)
+    assert front and all(candidate.value("latency") > 0 for candidate in front)
 
 
 def test_cut_off_and_continued_is_the_same_study(
@@ -76,10 +84,12 @@ def test_cut_off_and_continued_is_the_same_study(
     """With a table that a first study brings along, two ways of running agree trial by trial."""
     first = run(n_trials=20)
     other = f"sqlite:///{tmp_path}/other.db"
-    settings = StudySettings.read(first)
-    study = optuna.create_study(storage=other, study_name="small", directions=settings.directions)
-    settings.write(study)
-    settings.keep_records(study)
+    settings = read_settings(first)
+    study = optuna.create_study(
+        storage=other, study_name="small", directions=list(settings.directions)
+    )
+    write_settings(study, settings)
+    keep_meter_records(study, meter_records(first))
     run(storage=other, n_trials=5)
     second = run(storage=other, n_trials=15)
     assert [t.values for t in second.trials] == [t.values for t in first.trials]
@@ -88,23 +98,23 @@ def test_cut_off_and_continued_is_the_same_study(
 
 def test_three_objectives_call_for_nsga_iii(run: Search, visits: list[Architecture]) -> None:
     assert run(n_trials=2).user_attrs["sampler"] == "nsgaiii"
-    two = run(n_trials=2, metrics=("dss", "latency"), study_name="two")
+    two = run(n_trials=2, objectives=("dss", "latency"), study_name="two")
     assert two.user_attrs["sampler"] == "nsgaii"
 
 
 def test_another_deployment_does_not_continue(run: Search, visits: list[Architecture]) -> None:
     run(n_trials=2)
-    with pytest.raises(TftasError, match="made with deployment .*'threads': 1.*, not .*: 2"):
-        run(latency_threads=2)
+    with pytest.raises(TftasError, match="made with deployment: threads 1, not 2"):
+        run(threads=2)
     with pytest.raises(TftasError, match="made with deployment"):
-        run(latency_batch_size=4)
+        run(batch_size=4)
 
 
 def test_a_latency_that_no_architecture_has_creates_nothing(
     run: Search, visits: list[Architecture], tmp_path: Path
 ) -> None:
     with pytest.raises(TftasError, match="latency of at most 0.001 excludes every architecture"):
-        run(constraints={"latency": (None, 0.001)})
+        run(bounds={"latency": (None, 0.001)})
     assert optuna.get_all_study_names(f"sqlite:///{tmp_path}/study.db") == []
 
 
@@ -112,8 +122,8 @@ def test_every_cost_bounds_a_search(run: Search, visits: list[Architecture]) -> 
     study = run(
         n_trials=40,
         storage=None,
-        metrics=("dss", "activations"),
-        constraints={
+        objectives=("dss", "activations"),
+        bounds={
             "latency": (None, 30.0),
             "reference_macs": (None, 2.5e6),
             "peak_memory": (1e5, 7e5),
@@ -128,8 +138,8 @@ def test_every_cost_bounds_a_search(run: Search, visits: list[Architecture]) -> 
             1 - attributes["peak_memory"] / 1e5
         )
     front = pareto_front(study)
-    assert front and all(c.cost("latency") <= 30 for c in front)
-    assert all(c.cost("reference_macs") <= 2.5e6 for c in front)
+    assert front and all(c.value("latency") <= 30 for c in front)
+    assert all(c.value("reference_macs") <= 2.5e6 for c in front)
 
 
 def test_ones_own_study_keeps_the_measurement_too(
@@ -137,7 +147,7 @@ def test_ones_own_study_keeps_the_measurement_too(
 ) -> None:
     def objective() -> DSSObjective:
         scorer = Scorer(small_space, device="cpu", **SIZES)
-        return DSSObjective(small_space, metrics=("dss", "latency"), scorer=scorer)
+        return DSSObjective(small_space, objectives=("dss", "latency"), scorer=scorer)
 
     first = objective()
     study = optuna.create_study(directions=first.directions)

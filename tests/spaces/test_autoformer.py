@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tftas_optuna import TftasError, get_space
+from tftas_optuna import AutoFormerArchitecture, TftasError, get_space
 from tftas_optuna.spaces import AutoFormerSpace, published_architectures, space_names
 
 TINY = get_space("autoformer-tiny")
@@ -35,6 +35,14 @@ def test_samples_are_members_and_round_trip(name: str, seed: int) -> None:
     )
     assert space.smallest().n_params <= arch.n_params <= space.largest().n_params
     assert space.smallest().macs <= arch.macs <= space.largest().macs
+
+
+@pytest.mark.parametrize("name", ["autoformer-tiny", "pit-tiny"])
+def test_samples_reach_every_choice(name: str) -> None:
+    space, rng = get_space(name), np.random.default_rng(0)
+    drawn = [space.encode(space.sample(rng)) for _ in range(500)]
+    for parameter, distribution in space.distributions().items():
+        assert {params[parameter] for params in drawn} == set(distribution.choices)
 
 
 def test_every_trial_suggests_the_same_parameters() -> None:
@@ -132,6 +140,16 @@ def test_heads_that_share_the_width() -> None:
         assert space.smallest().n_params <= arch.n_params <= space.largest().n_params
     with pytest.raises(TftasError, match="embed_dim 24 cannot be split into 5 heads"):
         dataclasses.replace(space.smallest(), num_heads=(5,))
+
+
+def test_no_block_is_larger_than_the_supernets_smallest() -> None:
+    supernet = AutoFormerArchitecture(64, (4, 2), (4.0, 3.0), head_dim=16, patch_size=8)
+    sizes: dict[str, Any] = {"embed_dim": (64,), "depth": (1, 2)}
+    assert AutoFormerSpace("fits", **sizes, num_heads=(2,), mlp_ratio=(3.0,), supernet=supernet)
+    with pytest.raises(TftasError, match="num_heads goes up to 4, the supernet only to 2"):
+        AutoFormerSpace("heads", **sizes, num_heads=(2, 4), mlp_ratio=(3.0,), supernet=supernet)
+    with pytest.raises(TftasError, match="mlp_ratio goes up to 4, the supernet only to 3"):
+        AutoFormerSpace("ratio", **sizes, num_heads=(2,), mlp_ratio=(3.0, 4.0), supernet=supernet)
 
 
 def test_what_is_outside_says_where() -> None:

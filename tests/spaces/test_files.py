@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from tftas_optuna import TftasError, get_space
+from tftas_optuna.architecture import read_architecture
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.retrain.recipe import load_recipe, parse_overrides
+from tftas_optuna.spaces import space_from_dict
 
 GOOD = """\
 name: mine
@@ -54,8 +57,10 @@ def test_every_key_means_something(tmp_path: Path) -> None:
     assert space.shared == ("mlp_ratio",)
     assert space.supernet == arch
     assert space.costs(arch) == arch.costs(img_size=32, in_chans=1, num_classes=10)
+    assert space_from_dict(space.to_dict()) == space
     path.write_text(PIT)
     pit = get_space(path)
+    assert space_from_dict(pit.to_dict()) == pit
     assert (pit.img_size, pit.num_classes, pit.supernet.patch_size) == (64, 1000, 8)
     assert pit.cardinality() == 2 * 2 * 4
 
@@ -126,8 +131,38 @@ def test_heads_must_divide_every_width_they_share(tmp_path: Path) -> None:
         get_space(path)
 
 
-def test_an_alias_that_leads_back_to_itself_ends(tmp_path: Path) -> None:
-    path = tmp_path / "loop.yaml"
-    path.write_text("&a\nname: mine\nfamily: pit\ndepth: *a\nbase_dim: [8]\n")
-    with pytest.raises(TftasError, match="line 1: a pit space needs num_heads, mlp_ratio"):
-        get_space(path)
+def test_aliases_are_read_where_they_are_few(tmp_path: Path) -> None:
+    path = tmp_path / "few.yaml"
+    path.write_text(PIT.replace("[[1, 2], [2], [1]]", "[&some [1, 2], [2], *some]"))
+    assert get_space(path).depth == ((1, 2), (2,), (1, 2))
+
+
+def bomb(levels: int = 10) -> str:
+    lines = ["a0: &a0 [0, 0, 0, 0, 0, 0, 0, 0, 0, 0]"]
+    for i in range(1, levels):
+        lines.append(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]")
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        bomb() + PIT.replace("[8, 16]", "*a9"),
+        "&a\nname: mine\nfamily: pit\ndepth: *a\nbase_dim: [8]\n",
+        "a: &a {x: 1}\nb: &b\n  <<: [" + ", ".join(["*a"] * 30_000) + "]\n",
+    ],
+    ids=["bomb", "loop", "merge"],
+)
+def test_aliases_that_expand_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bomb.yaml"
+    path.write_text(text)
+    for read in (get_space, read_architecture, load_recipe):
+        with pytest.raises(UnavailableError, match=f"^{path}, line 1: .*aliases stand") as caught:
+            read(path)
+        assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
+
+
+def test_aliases_that_expand_are_refused_on_the_command_line() -> None:
+    flow = "{" + ", ".join(line for line in bomb().splitlines()) + "}"
+    with pytest.raises(TftasError, match="the value cannot be read"):
+        parse_overrides([f"mean={flow}"])

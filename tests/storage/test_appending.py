@@ -17,7 +17,7 @@ from tftas_optuna.storage.bulk import BulkAppend
 
 
 def trials(space: AutoFormerSpace, run: object) -> list[optuna.trial.FrozenTrial]:
-    return run(n_trials=12, constraints={"n_params": (None, 1e5)}).trials
+    return run(n_trials=12, bounds={"n_params": (None, 1e5)}).trials
 
 
 def fill(url: str, name: str, written: list[optuna.trial.FrozenTrial], bulk: bool) -> object:

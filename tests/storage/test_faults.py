@@ -22,7 +22,7 @@ from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.storage import storage_name
 from tftas_optuna.storage.rescue import rescue
 from tftas_optuna.study.place import PLACE_KEY, place_of
-from tftas_optuna.study.settings import StudySettings
+from tftas_optuna.study.record import read_settings
 
 Search = Callable[..., optuna.Study]
 
@@ -87,7 +87,7 @@ def test_what_another_search_has_stored_meanwhile_is_not_merged(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     storage = f"sqlite:///{tmp_path}/study.db"
-    settings = StudySettings.read(run(n_trials=8, storage=storage))
+    settings = read_settings(run(n_trials=8, storage=storage))
     scored = run(n_trials=12).trials
     for trial in scored:
         trial.system_attrs[PLACE_KEY] = [1, *place_of(trial)[1:]]

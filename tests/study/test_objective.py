@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import dataclasses
+import pickle
 import statistics
 from collections.abc import Sequence
 
 import optuna
 import pytest
 
-from tftas_optuna import Architecture, DSSObjective, Scorer, pareto_front
+from tftas_optuna import (
+    Architecture,
+    ArchitectureObjective,
+    DSSObjective,
+    Scorer,
+    TftasError,
+    UnavailableError,
+    pareto_front,
+)
 from tftas_optuna.spaces import AutoFormerSpace
 
 
@@ -27,7 +37,7 @@ def scorer(small_space: AutoFormerSpace) -> Scorer:
 def test_any_sampler_optimises_it(
     small_space: AutoFormerSpace, scorer: Scorer, sampler: optuna.samplers.BaseSampler
 ) -> None:
-    objective = DSSObjective(small_space, scorer=scorer, constraints={"n_params": (None, 9e4)})
+    objective = DSSObjective(small_space, scorer=scorer, bounds={"n_params": (None, 9e4)})
     study = optuna.create_study(directions=objective.directions, sampler=sampler)
     objective.annotate(study)
     study.optimize(objective, n_trials=12)
@@ -35,22 +45,22 @@ def test_any_sampler_optimises_it(
     assert all(t.system_attrs["constraints"] == [t.values[1] / 9e4 - 1] for t in study.trials)
     front = pareto_front(study)
     assert [c.n_params for c in front] == sorted(c.n_params for c in front)
-    assert [c.dss for c in front] == sorted(c.dss for c in front)
+    assert [c.values["dss"] for c in front] == sorted(c.values["dss"] for c in front)
 
 
 def test_one_objective_is_a_number(small_space: AutoFormerSpace, scorer: Scorer) -> None:
-    objective = DSSObjective(small_space, metrics=["dss"], scorer=scorer)
+    objective = DSSObjective(small_space, objectives=["dss"], scorer=scorer)
     assert objective.directions == ["maximize"]
     study = optuna.create_study(directions=objective.directions)
     objective.annotate(study)
     study.optimize(objective, n_trials=5)
     assert study.best_value == max(t.value for t in study.trials)
     (best,) = pareto_front(study)
-    assert best.dss == study.best_value and best.trial == study.best_trial.number
+    assert best.values["dss"] == study.best_value and best.trial == study.best_trial.number
 
 
 def test_any_order_and_choice_of_metrics(small_space: AutoFormerSpace, scorer: Scorer) -> None:
-    objective = DSSObjective(small_space, metrics=["macs", "dss", "n_params"], scorer=scorer)
+    objective = DSSObjective(small_space, objectives=["macs", "dss", "n_params"], scorer=scorer)
     assert objective.directions == ["minimize", "maximize", "minimize"]
     trial = optuna.trial.FixedTrial(small_space.encode(small_space.largest()))
     costs = small_space.largest().costs(img_size=32, num_classes=10)
@@ -83,3 +93,71 @@ def test_an_architecture_is_scored_once(small_space: AutoFormerSpace, scorer: Sc
         for label in ("h1 r2", "h3 r4")
     }
     assert len(values) == 1 and len(calls) == 1
+
+
+def test_a_scorer_of_another_space_or_indicator_is_refused(
+    small_space: AutoFormerSpace, scorer: Scorer
+) -> None:
+    other = dataclasses.replace(small_space, name="other", depth=(2, 3))
+    with pytest.raises(TftasError, match="the scorer is one of space 'small', .* of 'other'"):
+        DSSObjective(other, scorer=scorer)
+    with pytest.raises(TftasError, match="the scorer computes 'dss', which is no objective"):
+        ArchitectureObjective(small_space, objectives=("n_params", "macs"), scorer=scorer)
+    with pytest.raises(TftasError, match="without dss; use ArchitectureObjective"):
+        DSSObjective(small_space, objectives=("n_params",), scorer=scorer)
+
+
+def test_costs_alone_need_no_scorer(small_space: AutoFormerSpace) -> None:
+    objective = ArchitectureObjective(small_space, objectives=("n_params", "macs"))
+    trial = optuna.trial.FixedTrial(small_space.encode(small_space.largest()))
+    assert objective(trial) == (small_space.largest().n_params, small_space.largest().macs)
+
+
+def test_a_study_of_other_directions_or_settings_is_refused(
+    small_space: AutoFormerSpace, scorer: Scorer
+) -> None:
+    objective = DSSObjective(small_space, scorer=scorer)
+    wrong = optuna.create_study(study_name="wrong", directions=["minimize", "minimize"])
+    with pytest.raises(UnavailableError, match="'wrong' has the directions minimize, minimize"):
+        objective.annotate(wrong)
+    assert wrong.user_attrs == {}
+    study = optuna.create_study(directions=objective.directions)
+    objective.annotate(study)
+    objective.annotate(study)
+    other = Scorer(small_space, img_size=32, num_classes=10, seed=5)
+    with pytest.raises(UnavailableError, match="made with supernet seed 0, not 5"):
+        DSSObjective(small_space, scorer=other).annotate(study)
+
+
+def test_an_objective_travels_as_how_it_was_made(
+    small_space: AutoFormerSpace, scorer: Scorer
+) -> None:
+    objective = DSSObjective(small_space, scorer=scorer, bounds={"n_params": (None, 9e4)})
+    trial = optuna.trial.FixedTrial(small_space.encode(small_space.smallest()))
+    value = objective(trial)
+    packed = pickle.dumps(objective)
+    assert len(packed) < 10_000
+    again = pickle.loads(packed)
+    assert type(again) is DSSObjective and again.settings == objective.settings
+    assert again(trial) == value
+    twice = Scorer(small_space, head_weight=2.0, seed=3, img_size=32)
+    assert pickle.loads(pickle.dumps(twice)).indicator == twice.indicator
+    assert pickle.loads(pickle.dumps(twice)).batch([small_space.smallest()]) == twice.batch(
+        [small_space.smallest()]
+    )
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"n_params": 5e4}, r"the bound on n_params is 50000.0, expected lowest and highest"),
+        ({"n_params": (None, float("inf"))}, "a bound on n_params is inf, allowed: finite"),
+        ({"n_params": (None, "6M")}, "a bound on n_params is '6M', allowed: finite numbers"),
+        ([("n_params", 1)], "expected pairs by name"),
+    ],
+)
+def test_bounds_of_the_wrong_form(
+    small_space: AutoFormerSpace, scorer: Scorer, bounds: object, message: str
+) -> None:
+    with pytest.raises(TftasError, match=message):
+        DSSObjective(small_space, scorer=scorer, bounds=bounds)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 from tftas_optuna.architecture._base import FORMAT, FORMAT_VERSION, Architecture, Costs
 from tftas_optuna.architecture.autoformer import AutoFormerArchitecture
-from tftas_optuna.architecture.files import read_architecture, read_yaml
+from tftas_optuna.architecture.files import parse_yaml, read_architecture, read_yaml
 from tftas_optuna.architecture.pit import PiTArchitecture
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "AutoFormerArchitecture",
     "Costs",
     "PiTArchitecture",
+    "parse_yaml",
     "read_architecture",
     "read_yaml",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from tftas_optuna.architecture.checks import check_int, shown
 from tftas_optuna.errors import TftasError, UnavailableError
 
 _MAX_FILE_BYTES = 1_000_000
+# What aliases may stand for beyond what is written: ten lines of them can mean billions of values.
+_MAX_ALIASED = 10_000
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -20,11 +23,16 @@ def read_yaml(path: str | Path) -> Any:
     Raises:
         UnavailableError: The file is missing, too large, not text, or not plain YAML.
     """
+    return read_yaml_nodes(path)[0]
+
+
+def read_yaml_nodes(path: str | Path) -> tuple[Any, yaml.Node | None]:
+    """Read a file as :func:`read_yaml` does; return the nodes of its text too, None if empty."""
     path = Path(path)
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise UnavailableError(f"{path}: larger than {_MAX_FILE_BYTES} bytes, not read")
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UnavailableError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
@@ -36,6 +44,15 @@ def read_yaml(path: str | Path) -> Any:
         line = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "nested too deeply or malformed"
         raise UnavailableError(f"{path}{line}: not plain YAML ({problem})") from error
+
+
+def parse_yaml(text: str) -> Any:
+    """Read YAML text without constructing any object but plain data.
+
+    Raises:
+        yaml.YAMLError: It is not plain YAML, or its aliases stand for too much.
+    """
+    return _parse(text)[0]
 
 
 def read_architecture(path: str | Path) -> tuple[Architecture, dict[str, Any]]:
@@ -64,3 +81,31 @@ def read_architecture(path: str | Path) -> tuple[Architecture, dict[str, Any]]:
     except TftasError as error:
         raise UnavailableError(f"{path}: {error}") from error
     return architecture, model
+
+
+def _parse(text: str) -> tuple[Any, yaml.Node | None]:
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None, None
+        sizes: dict[int, float] = {}
+        if _size(root, sizes) > len(sizes) + _MAX_ALIASED:
+            raise yaml.MarkedYAMLError(
+                problem=f"aliases stand for more than {_MAX_ALIASED} values; write out what you"
+                " mean",
+                problem_mark=root.start_mark,
+            )
+        return loader.construct_document(root), root
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, sizes: dict[int, float]) -> float:
+    """Count the nodes of a tree with aliases written out, infinite where one leads back."""
+    if id(node) not in sizes:
+        sizes[id(node)] = math.inf
+        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (part for entry in inner for part in (entry if type(entry) is tuple else (entry,)))
+        sizes[id(node)] = 1 + sum(_size(part, sizes) for part in parts)
+    return sizes[id(node)]

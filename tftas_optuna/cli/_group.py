@@ -25,6 +25,7 @@ class Group(click.Group):
             name,
             help=help,
             commands=commands,
+            no_args_is_help=False,
             context_settings={"help_option_names": ["-h", "--help"]},
         )
         self._order = [command.name or "" for command in commands]
@@ -33,6 +34,13 @@ class Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Keep the order of a first session."""
         return self._order
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse a command line; where it is empty, print the help and exit."""
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command; print what went wrong on one line, and exit."""

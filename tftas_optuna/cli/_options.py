@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from tftas_optuna.metrics import metric_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +30,7 @@ class Amount(click.ParamType):  # type: ignore[type-arg]
             return value
         match = _AMOUNT.fullmatch(str(value).strip())
         amount = float(match[1].replace("_", "")) * _UNITS[match[2].lower()] if match else 0.0
-        if amount <= 0:
+        if not 0 < amount < math.inf:
             self.fail(
                 f"{value!r} is no positive amount; write it like 6M, 1.3G or 5867944", param, ctx
             )
@@ -46,6 +49,17 @@ class Bound(click.ParamType):  # type: ignore[type-arg]
         if match is None:
             self.fail(f"{value!r} is no bound; write it like 'activations<=8M'", param, ctx)
         return match[1], match[2], Amount().convert(match[3], param, ctx)
+
+
+class MetricsOption(click.Option):
+    """An option whose help lists all metrics, installed ones too, in place of ``{metrics}``."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Look the names up only where the help is printed."""
+        record = super().get_help_record(ctx)
+        if record is None:
+            return None
+        return record[0], record[1].replace("{metrics}", ", ".join(metric_names()))
 
 
 def merge_bounds(
@@ -68,7 +82,7 @@ def budgets(
     latency_max: float | None,
     more: Sequence[tuple[str, str, float]],
 ) -> dict[str, float]:
-    """Give upper limits by cost name, from the options of :func:`budget_options`."""
+    """Return upper limits by cost name, from the options of :func:`budget_options`."""
     limits = {"n_params": params_max, "macs": macs_max, "latency": latency_max}
     bounds = merge_bounds({name: (None, limit) for name, limit in limits.items()}, more)
     if any(low is not None for low, _ in bounds.values()):

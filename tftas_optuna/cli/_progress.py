@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,18 +31,18 @@ class ProgressDisplay:
     def __init__(self, title: str, n_trials: int, *, quiet: bool) -> None:
         self._title = title
         self._quiet = quiet
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False, emoji=False)
         self._last: SearchProgress | None = None
         self._printed = -float("inf")
         self._bar = Progress(
-            TextColumn(f"[bold]{title}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("trials"),
             TimeRemainingColumn(),
             console=self._console,
         )
-        self._task = self._bar.add_task("search", total=n_trials)
+        self._task = self._bar.add_task(title, total=n_trials)
         self._live: Live | None = None
         if self._console.is_terminal and not quiet:
             self._live = Live(self._layout(), console=self._console, refresh_per_second=8)
@@ -93,7 +94,9 @@ class ProgressDisplay:
         layout.add_row(self._bar)
         facts = Table.grid(padding=(0, 3))
         if self._last is not None:
-            cells = [f"[dim]{name}[/] {value}" for name, value in _facts(self._last)]
+            cells = [
+                Text.assemble((name, "dim"), " ", value) for name, value in _facts(self._last)
+            ]
             for start in range(0, len(cells), 3):
                 facts.add_row(*cells[start : start + 3])
         layout.add_row(facts)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import timm
 from timm.utils import random_seed
 
-from tftas_optuna.architecture import read_architecture, read_yaml
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.cli._grounds import EXACT, find_grounds, find_subject, is_file
+from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators import Scorer, explain_model
 from tftas_optuna.indicators.model import count_macs, input_shape, inspect_model
+from tftas_optuna.metrics import get_indicator
 from tftas_optuna.models import build_model
-from tftas_optuna.spaces import published_architectures, space_from_dict
+from tftas_optuna.spaces import published_architectures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from tftas_optuna.cli._grounds import Ground, Subject
     from tftas_optuna.indicators import LayerScore
 
 _CLASSES = 1000
@@ -31,8 +32,8 @@ class Scored(NamedTuple):
     """A scored network.
 
     Attributes:
-        row: Its score, its costs, and what they were taken for.
-        layers: What each layer adds to the score; empty unless asked for.
+        row: Its scores, its costs, and what they were taken for.
+        layers: What each layer adds to the first score; empty unless asked for.
         left_out: Why a weight does not count, by name; empty unless asked for.
     """
 
@@ -49,68 +50,115 @@ def check_names(names: Sequence[str]) -> None:
     """
     published = published_architectures()
     for name in names:
-        if not (_is_file(name) or name in published or timm.is_model(name)):
+        if not (is_file(name) or name in published or timm.is_model(name)):
             raise TftasError(
                 f"{name!r} is neither a file, a timm model, nor one of {', '.join(published)}"
             )
 
 
-def score_by_name(
-    name: str,
+def score_names(
+    names: Sequence[str],
     seed: int | None,
     img_size: int | None,
     num_classes: int | None,
     device: torch.device,
     *,
     explain: bool = False,
-) -> Scored:
-    """Score one network and count its costs; None means the network's own setting."""
-    published = published_architectures()
-    if _is_file(name):
-        arch, own = read_architecture(name)
-        search = read_yaml(name).get("search")
-    elif name in published:
-        arch, own, search = published[name], {}, None
-    else:
-        model = _timm_model(name, seed or 0, img_size, num_classes).to(device)
-        n_params = sum(parameter.numel() for parameter in model.parameters())
-        macs = count_macs(model, img_size=img_size)
-        return _score_fresh(name, model, seed, img_size, explain, n_params=n_params, macs=macs)
-    sizes: dict[str, Any] = {
-        "img_size": img_size or own.get("img_size", 224),
-        "num_classes": num_classes or own.get("num_classes", _CLASSES),
-    }
-    in_chans = own.get("in_chans", 3)
-    costs = arch.costs(**sizes, in_chans=in_chans)._asdict()
-    if search is None:
-        random_seed(seed or 0)
-        model = build_model(arch, **sizes, in_chans=in_chans).to(device)
-        return _score_fresh(name, model, seed, sizes["img_size"], explain, **costs)
-    scorer = _scorer_of(name, search, seed, device, sizes)
-    weights = f"{scorer.space.name} supernet, seed {scorer.seed}"
-    row = {"name": name, "dss": scorer(arch), **costs, **sizes, "weights": weights}
-    return Scored(row, scorer.explain(arch) if explain else [], {})
+) -> list[Scored]:
+    """Score networks and count their costs; None means each one's own setting.
+
+    What fits one space is scored on the same supernet; the ``weights`` of a row tell which.
+    """
+    wanted = {"img_size": img_size, "num_classes": num_classes}
+    sizes = {name: value for name, value in wanted.items() if value is not None}
+    subjects = [find_subject(name, sizes) for name in names]
+    grounds = find_grounds(subjects, seed)
+    scorers = _Scorers(device)
+    scored = []
+    for subject, ground in zip(subjects, grounds, strict=True):
+        if ground is not None:
+            scored.append(_score_slices(subject, ground, scorers, explain))
+        elif subject.architecture is not None:
+            scored.append(_score_architecture(subject, seed or 0, device, explain))
+        else:
+            scored.append(
+                _score_timm(subject.name, seed or 0, img_size, num_classes, device, explain)
+            )
+    # Every row has the same columns.
+    labels = {label for each in scored for label in each.row if label.startswith(EXACT)}
+    for each in scored:
+        rest = {name: value for name, value in each.row.items() if name not in labels}
+        values = {label: each.row.get(label) for label in sorted(labels)}
+        each.row.clear()
+        each.row.update({"name": rest.pop("name"), **values, **rest})
+    return scored
 
 
-def _is_file(name: str) -> bool:
-    return Path(name).is_file() or Path(name).suffix in (".yaml", ".yml", ".json")
+class _Scorers:
+    """Scorers of supernets, each made when it is first needed."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._made: list[tuple[Ground, str, Scorer]] = []
+
+    def get(self, ground: Ground, label: str) -> Scorer:
+        for known, of, scorer in self._made:
+            if (known, of) == (ground, label):
+                return scorer
+        section = ground.section
+        scorer = Scorer(
+            section.space,
+            indicator=get_indicator(EXACT).with_options(**section.options.get(EXACT, {})),
+            fidelity=label.removeprefix(EXACT).lstrip("_") or "exact",
+            seed=section.supernet_seed,
+            n_seeds=section.n_seeds,
+            device=self._device,
+            img_size=ground.img_size,
+            num_classes=ground.num_classes,
+        )
+        self._made.append((ground, label, scorer))
+        return scorer
 
 
-def _scorer_of(
-    name: str, search: Any, seed: int | None, device: torch.device, sizes: dict[str, Any]
-) -> Scorer:
-    try:
-        space = space_from_dict(search["space"])
-        own_seed, head_weight = int(search["seed"]), float(search["head_weight"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnavailableError(f"{name}: its search section is damaged ({error})") from error
-    return Scorer(
-        space,
-        seed=own_seed if seed is None else seed,
-        head_weight=head_weight,
-        device=device,
+def _score_slices(subject: Subject, ground: Ground, scorers: _Scorers, explain: bool) -> Scored:
+    arch = subject.architecture
+    assert arch is not None
+    sizes = {"img_size": ground.img_size, "num_classes": ground.num_classes}
+    row = {
+        "name": subject.name,
+        **{label: scorers.get(ground, label)(arch) for label in ground.labels},
+        **arch.costs(**sizes, in_chans=ground.space.in_chans)._asdict(),
         **sizes,
-    )
+        "weights": str(ground),
+    }
+    layers = scorers.get(ground, ground.labels[0]).explain(arch) if explain else []
+    return Scored(row, layers, {})
+
+
+def _score_architecture(
+    subject: Subject, seed: int, device: torch.device, explain: bool
+) -> Scored:
+    arch = subject.architecture
+    assert arch is not None
+    sizes = {"img_size": 224, "num_classes": _CLASSES, "in_chans": 3, **subject.sizes}
+    random_seed(seed)
+    model = build_model(arch, **sizes).to(device)
+    costs = arch.costs(**sizes)._asdict()
+    return _score_fresh(subject.name, model, seed, sizes["img_size"], explain, **costs)
+
+
+def _score_timm(
+    name: str,
+    seed: int,
+    img_size: int | None,
+    num_classes: int | None,
+    device: torch.device,
+    explain: bool,
+) -> Scored:
+    model = _timm_model(name, seed, img_size, num_classes).to(device)
+    n_params = sum(parameter.numel() for parameter in model.parameters())
+    macs = count_macs(model, img_size=img_size)
+    return _score_fresh(name, model, seed, img_size, explain, n_params=n_params, macs=macs)
 
 
 def _timm_model(name: str, seed: int, img_size: int | None, num_classes: int | None) -> nn.Module:
@@ -133,7 +181,7 @@ def _timm_model(name: str, seed: int, img_size: int | None, num_classes: int | N
 def _score_fresh(
     name: str,
     model: nn.Module,
-    seed: int | None,
+    seed: int,
     img_size: int | None,
     explain: bool,
     **costs: int,
@@ -145,7 +193,7 @@ def _score_fresh(
         **costs,
         "img_size": input_shape(model, img_size)[1],
         "num_classes": getattr(model, "num_classes", _CLASSES),
-        "weights": f"fresh, seed {seed or 0}",
+        "weights": f"fresh, seed {seed}",
     }
     if not explain:
         return Scored(row, [], {})

@@ -24,7 +24,7 @@ _COUNTS = {"n_params": "params", "macs": "MACs"}
 
 
 def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
-    """Give plain data, one mapping per candidate."""
+    """Return plain data, one mapping per candidate."""
     trained = any(candidate.top1 is not None for candidate in candidates)
     return [
         {
@@ -137,9 +137,12 @@ def _percent(top1: float | None) -> str:
 
 
 def stdout() -> Console:
-    """Console for results; as wide as it needs where stdout is no terminal."""
-    console = Console()
-    return console if console.is_terminal else Console(width=120)
+    """Console for results; as wide as it needs where stdout is no terminal.
+
+    Names are the user's, so nothing in them is markup.
+    """
+    console = Console(markup=False, emoji=False)
+    return console if console.is_terminal else Console(width=120, markup=False, emoji=False)
 
 
 def score_text(dss: float) -> str:

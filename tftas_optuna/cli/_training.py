@@ -33,9 +33,9 @@ class TrainingDisplay:
 
     def __init__(self, title: str, epochs: int, *, quiet: bool) -> None:
         self._title, self._quiet = title, quiet
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False, emoji=False)
         self._bar = Progress(
-            TextColumn(f"[bold]{title}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("epochs  {task.fields[facts]}"),
@@ -44,7 +44,7 @@ class TrainingDisplay:
             console=self._console,
             disable=quiet or not self._console.is_terminal,
         )
-        self._task = self._bar.add_task("train", total=epochs, facts="")
+        self._task = self._bar.add_task(title, total=epochs, facts="")
         self._loss = ""
         self._reached = ""
 

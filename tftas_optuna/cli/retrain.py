@@ -74,7 +74,7 @@ if TYPE_CHECKING:
     help="Train members of this study's front, and write their accuracy into it.",
 )
 @storage_option
-@click.option("--top", type=click.IntRange(min=1), help="So many of the front, best DSS first; 1.")
+@click.option("--top", type=click.IntRange(min=1), help="So many of the front, best first; 1.")
 @click.option("--trial", "trials", type=int, multiple=True, help="This trial; repeatable.")
 @budget_options
 @click.option(

@@ -12,6 +12,7 @@ import click
 from tftas_optuna.cli._options import (
     DEFAULT_STORAGE,
     Amount,
+    MetricsOption,
     budget_options,
     merge_bounds,
     study_options,
@@ -77,15 +78,15 @@ _SHOWN = 20
     type=click.Choice(["exact", "collapsed"]),
     default="exact",
     show_default=True,
-    help="DSS itself, or its approximation by few tokens, faster by some 90 times (PiT: 2 to 3); "
-    "the front is then re-scored exactly.",
+    help="How candidates are scored: in full, or with all patches of the image as one token, "
+    "which is far faster and ranks them much alike; the front is then scored in full.",
 )
 @click.option(
     "--n-seeds",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Supernets to average DSS over.",
+    help="Supernets to average scores over.",
 )
 @click.option(
     "--objectives",
@@ -93,8 +94,8 @@ _SHOWN = 20
     default="dss,n_params",
     show_default=True,
     callback=lambda ctx, param, value: tuple(name.strip() for name in value.split(",")),
-    help="One to three of dss, n_params, macs, reference_macs, activations, peak_memory, latency, "
-    "and costs and indicators of your own.",
+    cls=MetricsOption,
+    help="What to optimise, one to three, separated by commas: {metrics}.",
 )
 @budget_options
 @click.option("--params-min", type=Amount(), help="Least parameters, such as 5M.")
@@ -168,7 +169,7 @@ def run(
     out: Path | None,
     quiet: bool,
 ) -> None:
-    """Search a space for the best DSS at every parameter count, or for other trade-offs.
+    """Search a space for the best trade-offs between its objectives.
 
     Latency is measured once before the first trial, block by block, on the device of the search.
 
@@ -176,12 +177,13 @@ def run(
     """
     from tftas_optuna.cli._interrupts import Interrupts
     from tftas_optuna.cli._progress import ProgressDisplay
-    from tftas_optuna.export.files import check_directory
+    from tftas_optuna.export.files import check_directory, check_prefix
     from tftas_optuna.spaces import find_architecture, get_space
 
     space = get_space(space_name)
     first = [find_architecture(name) for name in start]
     if out is not None:
+        check_prefix(space.name, remedy="give the space another name, or leave out --out")
         check_directory(out)
     if len(objectives) > 3:
         raise click.UsageError(f"--objectives names {len(objectives)}; allowed are one to three")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -34,22 +35,18 @@ def score(
 ) -> None:
     """Score exported files, published architectures and timm models.
 
-    An exported file is scored with the weights of its own search, so its DSS is that of its
-    trial. Everything else gets fresh weights: compare such scores within one call.
+    An exported file is scored as its own search did, on the same supernets, so its DSS is that
+    of its trial. Published architectures and other files share them where they are in its space,
+    or one of their own where they fit one preset. Everything else gets fresh weights. Compare
+    scores of the same weights only; each kind has a table of its own.
     """
-    from rich.table import Table
-
     from tftas_optuna.cli import _tables
-    from tftas_optuna.cli._scoring import check_names, score_by_name
+    from tftas_optuna.cli._scoring import check_names, score_names
     from tftas_optuna.devices import resolve_device
-    from tftas_optuna.metrics.units import short
 
     resolved = resolve_device(device)
     check_names(names)
-    scored = [
-        score_by_name(name, seed, img_size, num_classes, resolved, explain=explain)
-        for name in names
-    ]
+    scored = score_names(names, seed, img_size, num_classes, resolved, explain=explain)
     if output != "table":
         rows = [row for each in scored for row in _layer_rows(each)] if explain else None
         _tables.print_rows([each.row for each in scored] if rows is None else rows, output)
@@ -59,25 +56,45 @@ def score(
             _tables.stdout().print(_layer_table(each))
             for reason, weights in _by_reason(each.left_out).items():
                 click.echo(f"left out, {reason}: {_shown(weights)}")
+    comparable: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in (each.row for each in scored):
+        taken_for = (row["weights"], row["img_size"], row["num_classes"])
+        comparable.setdefault(taken_for, []).append(row)
+    for rows in comparable.values():
+        _tables.stdout().print(_score_table(rows))
+    if len(comparable) > 1:
+        click.echo(
+            "Scores of different tables cannot be compared: their weights or images differ."
+        )
+
+
+def _score_table(rows: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    from tftas_optuna.cli import _tables
+    from tftas_optuna.metrics.units import short
+
+    headings = {"dss": "DSS", "dss_collapsed": "collapsed DSS"}
+    labels = [label for label in headings if rows[0].get(label) is not None]
     table = Table(title="DSS of untrained networks", title_justify="left")
     table.add_column("name", overflow="fold")
-    for heading in ("DSS", "params", "MACs", "input"):
+    for heading in (*(headings[label] for label in labels), "params", "MACs", "input"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("weights")
-    for row in (each.row for each in scored):
+    for row in rows:
         table.add_row(
             row["name"],
-            _tables.score_text(row["dss"]),
+            *(_tables.score_text(row[label]) for label in labels),
             short(row["n_params"]),
             short(row["macs"]),
             str(row["img_size"]),
             row["weights"],
         )
-    _tables.stdout().print(table)
+    return table
 
 
 def _layer_rows(scored: Scored) -> list[dict[str, Any]]:
-    """Give plain data: one mapping per layer, then one per weight that does not count."""
+    """Return plain data: one mapping per layer, then one per weight that does not count."""
     name = scored.row["name"]
     rows: list[dict[str, Any]] = []
     for layer in scored.layers:
@@ -102,7 +119,7 @@ def _layer_table(scored: Scored) -> Table:
     table.add_column("counted as", no_wrap=True)
     for heading in ("out x in", "|W|*", "|dL/dW|*", "adds", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
-    total = scored.row["dss"]
+    total = math.fsum(layer.value for layer in scored.layers)
     for layer in scored.layers:
         norms = (layer.weight_norm, layer.grad_norm)
         table.add_row(

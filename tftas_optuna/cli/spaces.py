@@ -87,12 +87,14 @@ def _list(title: str, known: Sequence[SearchSpace]) -> None:
 
 def _explain(space: SearchSpace, seconds: dict[str, float]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from tftas_optuna.cli import _tables
     from tftas_optuna.indicators.timing import machine
 
     table = Table.grid(padding=(0, 2))
-    table.add_row("[bold]space", f"[bold]{space.name}[/], family {space.family}")
+    named = Text.assemble((space.name, "bold"), f", family {space.family}")
+    table.add_row(Text("space", "bold"), named)
     table.add_row("for", _images(space))
     for dimension, values in space.choices().items():
         table.add_row(dimension, _values(values))
@@ -111,7 +113,7 @@ def _explain(space: SearchSpace, seconds: dict[str, float]) -> None:
 
 
 def _values(values: Sequence[Any]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+    return ", ".join(f"{v:g}" if isinstance(v, int | float) else str(v) for v in values)
 
 
 def _range(space: SearchSpace, cost: str) -> str:

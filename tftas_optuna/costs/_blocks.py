@@ -26,20 +26,23 @@ class Kind(NamedTuple):
 
 
 class Blocks(Protocol):
-    """How a family's architectures fall into blocks whose costs add up."""
+    """How a family's architectures fall into blocks whose costs add up.
+
+    A family without one has its costs taken network by network.
+    """
 
     def kinds(self, arch: Architecture) -> list[Kind]:
-        """Kinds of an architecture's blocks, first one first."""
+        """Return the kinds of an architecture's blocks, first one first."""
 
     def every_kind(self, space: SearchSpace) -> list[Kind]:
-        """Every kind that occurs in a space."""
+        """Return every kind that occurs in a space."""
 
     def uniform(self, arch: Architecture, kind: Kind, depth: int) -> Architecture:
-        """An architecture with blocks of one kind, otherwise like another."""
+        """Return an architecture like another, with so many blocks of one kind."""
 
 
 class AutoFormerBlocks:
-    """Blocks of AutoFormer: one width, heads and MLP ratio block by block."""
+    """Blocks of AutoFormer: one width, heads and MLP ratio block by block; see :class:`Blocks`."""
 
     def kinds(self, arch: AutoFormerArchitecture) -> list[Kind]:
         return [

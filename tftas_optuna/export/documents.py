@@ -9,24 +9,12 @@ import yaml
 
 from tftas_optuna.architecture import FORMAT, FORMAT_VERSION
 from tftas_optuna.architecture.published import retrain_document
+from tftas_optuna.export.sections import write_section
 from tftas_optuna.study.settings import ALWAYS
 
 if TYPE_CHECKING:
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
-
-
-_SEARCH = (
-    "objectives",
-    "fidelity",
-    "approximated",
-    "seed",
-    "supernet_seed",
-    "n_seeds",
-    "options",
-    "bounds",
-    "deployment",
-)
 
 
 def as_yaml(candidate: Candidate, settings: StudySettings, study_name: str) -> str:
@@ -61,7 +49,6 @@ def as_retrain(candidate: Candidate, settings: StudySettings, study_name: str) -
 
 
 def _document(candidate: Candidate, settings: StudySettings, study_name: str) -> dict[str, Any]:
-    recorded = settings.attributes()
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -74,10 +61,7 @@ def _document(candidate: Candidate, settings: StudySettings, study_name: str) ->
         },
         "scores": candidate.named_values(),
         "study": {"name": study_name, "trial": candidate.trial},
-        "search": {
-            **{name: recorded[name] for name in _SEARCH},
-            "space": recorded["space_definition"],
-        },
+        "search": write_section(settings),
     }
 
 

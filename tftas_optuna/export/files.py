@@ -114,8 +114,12 @@ def export_candidates(
     return list(texts)
 
 
-def check_prefix(prefix: str) -> str:
+def check_prefix(prefix: str, *, remedy: str = "give --prefix") -> str:
     """Make sure that a prefix is a plain file name.
+
+    Args:
+        prefix: What file names begin with.
+        remedy: What to do where it is none.
 
     Raises:
         TftasError: It has other characters than letters, digits, ``.``, ``_`` and ``-``, or
@@ -124,7 +128,7 @@ def check_prefix(prefix: str) -> str:
     if not _NAME.fullmatch(prefix):
         raise TftasError(
             f"{prefix!r} cannot start a file name: up to 100 letters, digits, '.', '_' and '-'"
-            " are allowed, beginning with a letter or a digit; give --prefix"
+            f" are allowed, beginning with a letter or a digit; {remedy}"
         )
     return prefix
 

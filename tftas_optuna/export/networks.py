@@ -113,12 +113,13 @@ def _difference(
     model: nn.Module, other: Callable[[Tensor], Tensor], shape: tuple[int, ...]
 ) -> float:
     generator = torch.Generator().manual_seed(1)
-    worst = 0.0
+    worst = torch.zeros(())
     with torch.no_grad():
         for batch in _CHECKED:
             images = torch.randn(batch, *shape, generator=generator)
-            worst = max(worst, float((model(images) - other(images)).abs().max()))
-    return worst
+            # Unlike Python's, this maximum keeps a NaN.
+            worst = torch.maximum(worst, (model(images) - other(images)).abs().max())
+    return float(worst)
 
 
 def _write_onnx(model: nn.Module, path: Path, images: Tensor) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from timm.layers import to_2tuple
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, register_model
 
 from tftas_optuna.architecture import Architecture, read_architecture
 from tftas_optuna.errors import TftasError
@@ -57,8 +57,7 @@ def build_model(
     )
 
 
-def timm_name(family: str) -> str:
-    """Return what timm calls the networks of a family: ``tftas_`` and its name."""
+def _timm_name(family: str) -> str:
     return f"tftas_{family}"
 
 
@@ -88,8 +87,10 @@ def _register(family: str) -> None:
         """
         return _create(family, pretrained, arch, kwargs)
 
-    create.__name__ = create.__qualname__ = timm_name(family)
-    default_cfgs.update(generate_default_cfgs({f"{timm_name(family)}.untrained": _UNBUILT}))
+    if is_model(_timm_name(family)):
+        return
+    create.__name__ = create.__qualname__ = _timm_name(family)
+    default_cfgs.update(generate_default_cfgs({f"{_timm_name(family)}.untrained": _UNBUILT}))
     register_model(create)
 
 
@@ -99,7 +100,7 @@ def _create(
     arch: Architecture | dict[str, Any] | str | Path | None,
     kwargs: dict[str, Any],
 ) -> nn.Module:
-    name = timm_name(family)
+    name = _timm_name(family)
     if pretrained and not kwargs.get("pretrained_cfg"):
         raise TftasError(f"{name} has no pretrained weights; pass checkpoint_path=...")
     network: Any = get_family(family).network
@@ -115,7 +116,7 @@ def _create(
     if arch.family != family:
         raise TftasError(
             f"{name} builds {family}, not {arch.family} architectures; use"
-            f" {timm_name(arch.family)}"
+            f" {_timm_name(arch.family)}"
         )
     kwargs = {**defaults, **{name: value for name, value in kwargs.items() if value is not None}}
     height, width = to_2tuple(kwargs.get("img_size", 224))

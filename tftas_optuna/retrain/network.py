@@ -17,9 +17,10 @@ import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.files import check_prefix
+from tftas_optuna.export.sections import read_section, write_section
 from tftas_optuna.families import get_family
 from tftas_optuna.retrain.reading import first_line, reading
-from tftas_optuna.spaces import published_architectures, space_from_dict
+from tftas_optuna.spaces import published_architectures
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from tftas_optuna.study.settings import StudySettings
 
 _TENSORS = "give the state_dict of a network alone, or a .safetensors file"
+_RENAME = "search a space with another name"
 _FINISHED = "give a directory that `tftas-optuna retrain` finished"
 WEIGHTS = ("scratch", "supernet", "pretrained")
 
@@ -43,7 +45,7 @@ class Network:
         img_size: Height and width of its input, in pixels; None for the model's own.
         in_chans: Channels of its input.
         num_classes: Outputs that its source names; None where it names none.
-        search: The ``space`` and the ``seed`` of the study it comes from, None where unknown.
+        search: The search section of an exported file, None where it comes from no study.
     """
 
     label: str
@@ -98,12 +100,12 @@ def candidate_network(candidate: Candidate, settings: StudySettings) -> Network:
         TftasError: The name of the study's space is no plain file name.
     """
     return _of_architecture(
-        f"{check_prefix(settings.space.name)}-trial{candidate.trial:05d}",
+        f"{check_prefix(settings.space.name, remedy=_RENAME)}-trial{candidate.trial:05d}",
         candidate.architecture,
         img_size=settings.img_size,
         num_classes=settings.num_classes,
         in_chans=settings.space.in_chans,
-        search={"space": settings.space.to_dict(), "seed": settings.seed},
+        search=write_section(settings),
     )
 
 
@@ -236,15 +238,10 @@ def _supernet_slices(network: Network, num_classes: int) -> dict[str, Tensor]:
             f"{network.label} comes from no study, so it has no supernet; use --weights scratch,"
             " or a file that `tftas-optuna export` wrote"
         )
-    try:
-        space, seed = space_from_dict(search["space"]), int(search["seed"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnavailableError(
-            f"{network.label}: its search section is damaged ({error})"
-        ) from error
-    supernet = get_family(space.family).supernet(
-        space.supernet,
-        seed=seed,
+    section = read_section(search, network.label)
+    supernet = get_family(section.space.family).supernet(
+        section.space.supernet,
+        seed=section.supernet_seed,
         img_size=network.img_size or 224,
         num_classes=num_classes,
         in_chans=network.in_chans,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tftas_optuna.architecture import read_yaml
+from tftas_optuna.architecture import parse_yaml, read_yaml
 from tftas_optuna.errors import TftasError, UnavailableError
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
         if not separator or not name:
             raise TftasError(f"--set {assignment!r}: write it KEY=VALUE, such as mixup=0.2")
         try:
-            values[name.strip().replace("-", "_")] = yaml.safe_load(text)
+            values[name.strip().replace("-", "_")] = parse_yaml(text)
         except yaml.YAMLError as error:
             raise TftasError(f"--set {assignment!r}: the value cannot be read") from error
     return values

@@ -1,4 +1,4 @@
-"""The search spaces: presets as data files beside this module, and files of your own."""
+"""The search spaces: presets as data files beside this module, and files of the user's."""
 
 from __future__ import annotations
 

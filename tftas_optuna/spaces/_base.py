@@ -24,7 +24,7 @@ class SearchSpace(ABC):
     every trial, and the slots beyond a candidate's depth are ignored when it is decoded. NSGA-II
     crosses over only parameters that all trials share.
 
-    A family's own space says what its parameters are in ``_distributions``, ``_decode`` and
+    A family's space says what its parameters are in ``_distributions``, ``_decode`` and
     ``_encode``; names as users see them, with their prefix, are made here.
 
     Attributes:
@@ -124,7 +124,7 @@ class SearchSpace(ABC):
         return {prefix + name: value for name, value in self._encode(arch).items()}
 
     def costs(self, arch: Architecture) -> Costs:
-        """Count parameters and MACs of an architecture on the space's own images."""
+        """Count parameters and MACs of an architecture on the images of the space."""
         return arch.costs(
             img_size=self.img_size, num_classes=self.num_classes, in_chans=self.in_chans
         )

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from tftas_optuna.architecture import read_yaml
 from tftas_optuna.architecture.checks import shown
+from tftas_optuna.architecture.files import read_yaml_nodes
 from tftas_optuna.errors import UnavailableError
 
 Key = tuple[str | int, ...]
@@ -20,9 +20,8 @@ def read_with_lines(path: Path) -> tuple[Any, dict[Key, int]]:
     Raises:
         UnavailableError: The file cannot be read, is not plain YAML, or gives a key twice.
     """
-    data = read_yaml(path)
+    data, root = read_yaml_nodes(path)
     lines: dict[Key, int] = {}
-    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     if root is not None:
         _walk(path, root, (), lines)
     return data, lines
@@ -37,9 +36,6 @@ def line_of(key: Key, lines: dict[Key, int]) -> int | None:
 
 def _walk(path: Path, node: yaml.Node, key: Key, lines: dict[Key, int]) -> None:
     lines.setdefault(key, node.start_mark.line + 1)
-    if len(key) > 8:
-        # Deeper than any space; an alias may even lead back to its own parent.
-        return
     if isinstance(node, yaml.MappingNode):
         for name, value in node.value:
             inner = (*key, name.value)

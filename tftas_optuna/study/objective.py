@@ -106,18 +106,28 @@ class ArchitectureObjective:
             device = "auto" if scorer is None else str(scorer.device)
             settings = dataclasses.replace(settings, deployment=Deployment().on(device))
         self.settings = settings
-        self._meters = _meters(settings)
-        self._known = Evaluations(settings, self._meters)
+        self._records: Mapping[str, Any] = {}
+        self._opened: Evaluations | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         first = next(iter(self._scorers.values()), None)
-        return {"settings": self.settings, "scorer": first, "records": self._meters.records}
+        return {"settings": self.settings, "scorer": first, "records": dict(self._records)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.settings = state["settings"]
         self._scorers = _scorers(self.settings, state["scorer"])
-        self._meters = _meters(self.settings, state["records"])
-        self._known = Evaluations(self.settings, self._meters)
+        self._records = state["records"]
+        self._opened = None
+
+    @property
+    def _known(self) -> Evaluations:
+        """Evaluations so far; what has to be measured for the space is, when they are needed."""
+        if self._opened is None:
+            settings = self.settings
+            meters = Meters(settings.costs, settings.space, settings.target, self._records)
+            self._records = meters.records
+            self._opened = Evaluations(settings, meters)
+        return self._opened
 
     @property
     def directions(self) -> list[Direction]:
@@ -158,11 +168,12 @@ class ArchitectureObjective:
             check_continues(study, _like(study, self.settings))
         else:
             write_settings(study, self.settings)
-        keep_meter_records(study, self._meters.records)
-        records = meter_records(study)
-        if records != self._meters.records:
-            self._meters = _meters(self.settings, records)
-            self._known = Evaluations(self.settings, self._meters)
+        stored = meter_records(study)
+        if stored and stored != self._records:
+            self._records, self._opened = stored, None
+            return
+        _ = self._known
+        keep_meter_records(study, self._records)
 
 
 class DSSObjective(ArchitectureObjective):
@@ -242,7 +253,3 @@ def _like(study: Study, settings: StudySettings) -> StudySettings:
     from_search = ("seed", "population_size", "sampler")
     recorded: dict[str, Any] = {name: study.user_attrs.get(name) for name in from_search}
     return dataclasses.replace(settings, **recorded)
-
-
-def _meters(settings: StudySettings, records: Mapping[str, Any] | None = None) -> Meters:
-    return Meters(settings.costs, settings.space, settings.target, records)

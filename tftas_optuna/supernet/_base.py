@@ -27,7 +27,7 @@ A = TypeVar("A", bound=Architecture, default=Architecture)
 class Supernet(ABC, Generic[A]):
     """One set of weights that every candidate of a study is cut from.
 
-    A family's own supernet says what its weights are (``_shapes``, ``_draw``), what a candidate
+    A family's supernet says what its weights are (``_shapes``, ``_draw``), what a candidate
     sees of them (``_limits``, ``_slices``), and runs it (``_traces``).
 
     Attributes:

@@ -1,0 +1,113 @@
+"""The table of families, and one that somebody else brings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+import tower
+
+import tftas_optuna.models  # noqa: F401  (registers the networks)
+from tftas_optuna import Scorer, TftasError, families, get_space
+from tftas_optuna.architecture import PiTArchitecture
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.families import Family, family_names, get_family, register_family
+from tftas_optuna.models import PiT
+from tftas_optuna.spaces import PiTSpace
+from tftas_optuna.supernet import AutoFormerSupernet, PiTSupernet
+
+SPACE = {"name": "towers", "family": "tower", "width": [8, 16], "depth": [1, 2, 3]}
+
+
+@pytest.fixture(autouse=True)
+def table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what a test registers."""
+    monkeypatch.setattr(families, "_REGISTERED", {})
+
+
+def parts(name: str, **changed: Any) -> Family:
+    whole = dict(
+        architecture_class=PiTArchitecture,
+        space_class=PiTSpace,
+        network_class=PiT,
+        supernet_class=PiTSupernet,
+    )
+    return Family(name, **{**whole, **changed})
+
+
+def test_a_family_is_registered_by_a_call_or_as_a_decorator() -> None:
+    given = parts("by_call")
+    assert register_family(given) is given is get_family("by_call")
+
+    @register_family
+    def made() -> Family:
+        return parts("by_function")
+
+    @register_family(replace=True)
+    def other() -> Family:
+        return parts("by_function", supernet_class="tftas_optuna.supernet:AutoFormerSupernet")
+
+    assert made().name == "by_function"
+    assert get_family("by_function").supernet is AutoFormerSupernet
+    assert family_names() == ["autoformer", "pit", "by_call", "by_function"]
+    assert timm.is_model("tftas_by_call") and timm.is_model("tftas_by_function")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (parts("pit"), "family 'pit' exists already; give another name or replace=True"),
+        (parts("Not a name"), "family name 'Not a name' is not allowed"),
+        (lambda: "tower", "'tower' is no family; give a tftas_optuna.families.Family, or"),
+    ],
+)
+def test_what_is_no_family_is_refused(given: Any, message: str) -> None:
+    with pytest.raises(TftasError, match=message):
+        register_family(given)
+
+
+def test_a_part_that_is_missing_is_named() -> None:
+    register_family(parts("holes", network_class="tower:Nothing", space_class="no_such:Space"))
+    with pytest.raises(UnavailableError, match="'holes': its network cannot be loaded from tower"):
+        get_family("holes").network  # noqa: B018
+    with pytest.raises(UnavailableError, match="its space cannot be loaded from no_such:Space"):
+        get_family("holes").space  # noqa: B018
+    with pytest.raises(TftasError, match="unknown family 'none'; known: autoformer, pit, holes"):
+        get_family("none")
+
+
+def test_a_fidelity_that_a_family_lacks_is_told_in_one_line() -> None:
+    assert PiTSupernet.fidelities == AutoFormerSupernet.fidelities == ("exact", "collapsed")
+    assert tower.TowerSupernet.fidelities == ("exact",)
+    register_family(tower.family)
+    space = tower.TowerSpace.from_dict(SPACE)
+    assert Scorer(space, device="cpu")(space.largest()) > 0
+    with pytest.raises(TftasError, match="family.* 'collapsed'; known: exact"):
+        Scorer(space, fidelity="collapsed", device="cpu")(space.largest())
+
+
+@pytest.mark.parametrize("name", ["autoformer-tiny", "pit-tiny"])
+def test_what_does_not_fit_a_supernet_is_told(name: str) -> None:
+    space = get_space(name)
+    supernet = get_family(space.family).supernet(space.smallest(), img_size=32, num_classes=3)
+    with pytest.raises(TftasError, match="is .*, the supernet holds at most") as caught:
+        supernet.traces([space.largest()])
+    assert "\n" not in str(caught.value)
+    with pytest.raises(TftasError, match="has no fidelity 'rough'; known: exact, collapsed"):
+        supernet.traces([space.smallest()], fidelity="rough")
+    other = get_space("pit-tiny" if name != "pit-tiny" else "autoformer-tiny")
+    with pytest.raises(TftasError, match="family is .*, the supernet has"):
+        supernet.check(other.smallest())
+
+
+def test_timm_builds_a_family_of_somebody_elses() -> None:
+    register_family(tower.family)
+    arch = {"family": "tower", "width": 8, "depth": 2}
+    model = timm.create_model("tftas_tower", arch=arch, img_size=8, num_classes=5)
+    assert model(torch.randn(2, 3, 8, 8)).shape == (2, 5)
+    assert model.pretrained_cfg["first_conv"] == "stem"
+    assert model.pretrained_cfg["input_size"] == (3, 8, 8)
+    with pytest.raises(TftasError, match="tftas_tower needs arch="):
+        timm.create_model("tftas_tower")
