@@ -15,19 +15,20 @@ from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
     from optuna import Study
     from optuna.storages import BaseStorage
     from optuna.trial import Trial
 
 
-def compute_hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
+def compute_hypervolume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
     """Compute what points, shape (n, objectives), dominate; less is better in every column."""
     return float(_function("optuna._hypervolume", "compute_hypervolume")(points, reference))
 
 
-def is_front(losses: np.ndarray) -> np.ndarray:
+def is_front(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Mark the undominated ones among distinct rows in lexical order, shape (n, objectives)."""
-    marks: np.ndarray = _function("optuna.study._multi_objective", "_is_pareto_front")(
+    marks: NDArray[np.bool_] = _function("optuna.study._multi_objective", "_is_pareto_front")(
         losses, assume_unique_lexsorted=True
     )
     return marks

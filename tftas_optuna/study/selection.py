@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.metrics import cost_names
@@ -73,7 +74,7 @@ def knee(front: Sequence[Candidate], settings: StudySettings) -> Candidate:
     return front[int(np.argmax(worth - n_params))]
 
 
-def _normalised(values: Sequence[float]) -> np.ndarray:
+def _normalised(values: Sequence[float]) -> NDArray[np.float64]:
     array = np.array(values, dtype=float)
     span = array.max() - array.min()
     return (array - array.min()) / span if span else np.zeros_like(array)
