@@ -196,3 +196,8 @@ def test_an_indicator_can_be_bounded(small_space: AutoFormerSpace) -> None:
         excess = trial.constraints["balance_min"]
         assert (excess <= 0) == (trial.user_attrs["balance"] >= -10_000)
         assert excess == pytest.approx((-10_000 - trial.user_attrs["balance"]) / 10_000)
+
+
+def test_a_cost_that_cannot_be_called_is_refused_at_once() -> None:
+    with pytest.raises(TftasError, match="'old' cannot be called as count.*'in_chans'"):
+        register_cost("old", lambda arch, *, img_size, num_classes: 1.0)

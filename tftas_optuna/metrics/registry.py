@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import logging
 from functools import lru_cache, partial
 from importlib import metadata, resources
@@ -279,6 +280,16 @@ def _as_cost(name: str, found: Any, direction: Direction, unit: str) -> Cost:
         return dataclasses.replace(found, name=name)
     if isinstance(found, Metric) or not callable(found):
         raise TftasError(f"cost {name!r} is {found!r}, expected a function or a Cost")
+
+    try:
+        inspect.signature(found).bind(None, **Target().input)
+    except TypeError as error:
+        raise TftasError(
+            f"cost {name!r} cannot be called as count(arch, *, img_size, num_classes, in_chans):"
+            f" {error}"
+        ) from error
+    except ValueError:
+        pass  # some built-in functions tell no signature
 
     def value(arch: Architecture, target: Target) -> float:
         return float(found(arch, **target.input))
