@@ -84,7 +84,7 @@ def test_a_fidelity_that_a_family_lacks_is_told_in_one_line() -> None:
     register_family(tower.family)
     space = tower.TowerSpace.from_dict(SPACE)
     assert Scorer(space, device="cpu")(space.largest()) > 0
-    with pytest.raises(TftasError, match="family.* 'collapsed'; known: exact"):
+    with pytest.raises(TftasError, match="family.* 'collapsed'; it has: exact"):
         Scorer(space, fidelity="collapsed", device="cpu")(space.largest())
 
 

@@ -23,7 +23,7 @@ from tftas_optuna.retrain.network import (
     resolve_network,
 )
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.study.settings import StudySettings
+from tftas_optuna.study.record import read_settings
 
 Train = Callable[..., dict[str, Any]]
 
@@ -147,7 +147,7 @@ def test_a_space_named_by_an_attacker_stays_inside(small_space: AutoFormerSpace)
     study = search(small_space, n_trials=2, population_size=2, img_size=32)
     (candidate, *_) = pareto_front(study)
     settings = dataclasses.replace(
-        StudySettings.read(study), space=dataclasses.replace(small_space, name="../../evil")
+        read_settings(study), space=dataclasses.replace(small_space, name="../../evil")
     )
     with pytest.raises(TftasError, match="cannot start a file name"):
         candidate_network(candidate, settings)

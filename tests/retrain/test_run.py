@@ -30,7 +30,7 @@ from tftas_optuna.retrain.run import Epoch, train_network
 from tftas_optuna.search.api import search
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.front import pareto_front
-from tftas_optuna.study.settings import StudySettings
+from tftas_optuna.study.record import read_settings
 
 # Everything that holds a state or draws a number.
 FULL = {
@@ -179,7 +179,7 @@ def _network_of(out: Path) -> Network:
 
 def test_starting_from_the_supernet(small_space: AutoFormerSpace) -> None:
     study = search(small_space, n_trials=4, population_size=4, img_size=32, seed=5)
-    settings, (candidate, *_) = StudySettings.read(study), pareto_front(study)
+    settings, (candidate, *_) = read_settings(study), pareto_front(study)
     network = candidate_network(candidate, settings)
     model = build_network(network, num_classes=10, weights="supernet").eval()
     scorer = Scorer(small_space, seed=5, img_size=32, num_classes=10, device="cpu")

@@ -24,7 +24,7 @@ def test_workers_give_the_same_study(
     is up, and were not waited for, would wait for a word forever.
     """
     storage = f"sqlite:///{tmp_path}/study.db"
-    child = start(small_space.to_dict(), 10_000, storage, workers=2, timeout=1.0)
+    child = start(small_space.to_dict(), 10_000, storage, workers=2, timeout=5.0)
     child.join(120)
     assert child.exitcode == 0
     found = seen(load_study(storage, small_space.name))
