@@ -93,7 +93,8 @@ def register_cost(
         return partial(
             _decorate, register_cost, name, direction=direction, unit=unit, replace=replace
         )
-    _register(name, _as_cost(name, count, direction, unit), replace)
+    _check_free(name, replace)
+    _REGISTERED[name] = _as_cost(name, count, direction, unit)
     return count
 
 
@@ -150,7 +151,8 @@ def register_indicator(
         return partial(
             _decorate, register_indicator, name, direction=direction, unit=unit, replace=replace
         )
-    _register(name, _as_indicator(name, score, direction, unit), replace)
+    _check_free(name, replace)
+    _REGISTERED[name] = _as_indicator(name, score, direction, unit)
     return score
 
 
@@ -224,12 +226,12 @@ def _decorate(register: Callable[..., Any], name: str, function: Function, **how
     return function
 
 
-def _register(name: str, metric: Cost | Indicator, replace: bool) -> None:
+def _check_free(name: str, replace: bool) -> None:
+    check_name(name)
     if name in metric_names() and not replace:
         raise TftasError(
             f"metric {name!r} exists already; give another name, or replace=True to take its place"
         )
-    _REGISTERED[name] = metric
 
 
 @lru_cache(maxsize=2)
