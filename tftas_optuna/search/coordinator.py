@@ -170,7 +170,9 @@ class Coordinator:
         """Propose, score and hand over a generation, of which some may be stored already."""
         proposals = self._proposer.next_generation(self._newcomers).propose(self._known)
         self._newcomers = []
-        new = [p.architecture for p in proposals if p.architecture not in self._known]
+        # A repeat within the generation is in it once.
+        new = list(dict.fromkeys(p.architecture for p in proposals))
+        new = [arch for arch in new if arch not in self._known]
         if [trial.params for trial in partial] == [p.params for p in proposals[: len(partial)]]:
             todo = proposals[len(partial) :]
         else:
