@@ -93,6 +93,9 @@ def test_an_architecture_is_scored_once(small_space: AutoFormerSpace, scorer: Sc
         for label in ("h1 r2", "h3 r4")
     }
     assert len(values) == 1 and len(calls) == 1
+    largest = small_space.largest()
+    first, second = objective.evaluate([largest, largest])
+    assert first == second and calls.count(largest) == 1
 
 
 def test_a_scorer_of_another_space_or_indicator_is_refused(
