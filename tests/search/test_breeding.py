@@ -122,15 +122,22 @@ def test_a_search_that_ended_frees_its_number(run: Search, tmp_path: Path) -> No
 def test_what_to_start_from_may_change_between_runs(
     run: Search, small_space: AutoFormerSpace
 ) -> None:
-    storage = optuna.storages.InMemoryStorage()
-    run(n_trials=5, storage=storage, objectives=COSTS)
+    generations = [0] * 8 + [1] * 8
     largest = small_space.largest()
-    study = run(n_trials=11, storage=storage, objectives=COSTS, start=[largest])
-    archs = [small_space.decode(trial.params) for trial in study.trials]
-    # It joins the generation in hand, which does not grow by that.
-    assert len(set(archs)) == 16 and archs.index(largest) == 5
-    generations = [trial.system_attrs["NSGAIISampler:generation"] for trial in study.trials]
-    assert generations == [0] * 8 + [1] * 8
+    rng = np.random.default_rng(0)
+    for before, after in (
+        ([], [largest]),
+        ([small_space.sample(rng) for _ in range(5)], []),
+    ):
+        storage = optuna.storages.InMemoryStorage()
+        run(n_trials=5, storage=storage, objectives=COSTS, start=before)
+        study = run(n_trials=11, storage=storage, objectives=COSTS, start=after)
+        archs = [small_space.decode(trial.params) for trial in study.trials]
+        assert len(set(archs)) == 16
+        # It joins the generation in hand, which does not grow by that.
+        assert archs[5 : 5 + len(after)] == after
+        labels = [trial.system_attrs["NSGAIISampler:generation"] for trial in study.trials]
+        assert labels == generations
 
 
 def test_what_cannot_be_started_from_creates_nothing(
