@@ -187,8 +187,15 @@ def test_workers_without_this_package_are_told(run: Any, monkeypatch: pytest.Mon
 def test_a_cluster_without_workers_is_told(run: Any) -> None:
     distributed = pytest.importorskip("distributed")
     with distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        before = set(cluster.scheduler.clients)
         with pytest.raises(UnavailableError, match="has no workers; start `dask worker`"):
             run(cluster=cluster.scheduler_address)
+        # A client that is left open complains of the cluster's end later on.
+        for _ in range(500):
+            if set(cluster.scheduler.clients) == before:
+                return
+            time.sleep(0.01)
+        pytest.fail("the client is still there")
 
 
 def test_a_worker_ends_with_a_search_that_is_killed() -> None:
