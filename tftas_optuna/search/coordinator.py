@@ -170,9 +170,7 @@ class Coordinator:
         """Propose, score and hand over a generation, of which some may be stored already."""
         proposals = self._proposer.next_generation(self._newcomers).propose(self._known)
         self._newcomers = []
-        # A repeat within the generation is in it once.
-        new = list(dict.fromkeys(p.architecture for p in proposals))
-        new = [arch for arch in new if arch not in self._known]
+        new = [p.architecture for p in proposals if p.architecture not in self._known]
         if [trial.params for trial in partial] == [p.params for p in proposals[: len(partial)]]:
             todo = proposals[len(partial) :]
         else:
@@ -214,7 +212,8 @@ class Coordinator:
         """
         archs = dict.fromkeys(p.architecture for p in todo)
         wanted = [arch for arch in archs if arch not in self._evaluations]
-        # A foreign trial makes an architecture known, but need not hold all of its scores.
+        # Each once, though a generation may repeat it; and what a foreign trial made known without
+        # all of its scores.
         together = dict.fromkeys((*new, *wanted))
         began, start = datetime.datetime.now(), time.monotonic()
         for part in self._scores(list(together), set(wanted)) if wanted else [{}]:
