@@ -12,6 +12,7 @@ from tftas_optuna.cli import _progress, _tables, _training
 from tftas_optuna.cli._progress import ProgressDisplay
 from tftas_optuna.cli._training import TrainingDisplay
 from tftas_optuna.retrain.run import Epoch
+from tftas_optuna.retrain.training import Step
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.front import Candidate
@@ -85,6 +86,20 @@ def test_nothing_is_shown_when_quiet(
     with TrainingDisplay("small", 4, quiet=True) as training:
         training.update(Epoch(ROW, 4))
     assert capsys.readouterr() == ("", "")
+
+
+def test_steps_are_parts_of_an_epoch(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def console(**how: Any) -> Console:
+        return Console(force_terminal=True, color_system=None, width=150, **how)
+
+    monkeypatch.setattr(_training, "Console", console)
+    for step, whole in ((4, "0/4"), (9, "1/4")):
+        with TrainingDisplay("small", 4, quiet=False) as display:
+            display.update(Step(epoch=0, step=step, steps=10, loss=2.0, lr=0.1))
+        told = capsys.readouterr().err
+        assert f"{whole} epochs  loss 2.000" in told
 
 
 def test_a_plain_line_for_each_epoch(capsys: pytest.CaptureFixture[str]) -> None:
