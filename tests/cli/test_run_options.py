@@ -46,7 +46,7 @@ def test_a_study_says_what_the_options_said() -> None:
         *("--n-trials", "4", "--population-size", "4", "--study-name", "mine"),
         *("--seed", "3", "--supernet-seed", "5", "--n-seeds", "2", "--fidelity", "collapsed"),
         *("--objectives", "dss, peak_memory", "--latency-batch-size", "2"),
-        *("--latency-threads", "1", "--params-min", "40k", "--params-max", "0.2M"),
+        *("--latency-threads", "3", "--params-min", "40k", "--params-max", "0.2M"),
         *("--macs-max", "9_000k", "--bound", "activations >= 1k", "--bound", "macs>=10k"),
     )
     settings = read_settings(load_study(STORAGE, "mine"))
@@ -54,7 +54,7 @@ def test_a_study_says_what_the_options_said() -> None:
     assert (settings.population_size, settings.fidelity) == (4, "collapsed")
     assert settings.objectives == ("dss", "peak_memory")
     assert settings.deployment is not None
-    assert (settings.deployment["batch_size"], settings.deployment["threads"]) == (2, 1)
+    assert (settings.deployment["batch_size"], settings.deployment["threads"]) == (2, 3)
     assert settings.bounds == {
         "n_params": (40e3, 200e3),
         "macs": (10e3, 9e6),
