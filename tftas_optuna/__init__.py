@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tftas_optuna.metrics import register_cost, register_indicator
     from tftas_optuna.models import build_model
     from tftas_optuna.retrain import retrain
+    from tftas_optuna.samplers import ScreenedNSGAIISampler
     from tftas_optuna.search import Execution, SearchProgress, search
     from tftas_optuna.spaces import AutoFormerSpace, PiTSpace, SearchSpace, get_space
     from tftas_optuna.study.front import Candidate, pareto_front
@@ -40,6 +41,7 @@ __all__ = [
     "PiTArchitecture",
     "PiTSpace",
     "Scorer",
+    "ScreenedNSGAIISampler",
     "SearchProgress",
     "SearchSpace",
     "TftasError",
@@ -72,6 +74,7 @@ _HOMES = {
     "PiTArchitecture": "architecture",
     "PiTSpace": "spaces",
     "Scorer": "indicators",
+    "ScreenedNSGAIISampler": "samplers",
     "SearchProgress": "search.progress",
     "SearchSpace": "spaces",
     "TftasError": "errors",

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from tftas_optuna.samplers import TRUSTED
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
@@ -116,4 +118,10 @@ def _facts(progress: SearchProgress) -> list[tuple[str, str]]:
         ("hypervolume", f"{progress.hypervolume:.6g}"),
         ("replaced", str(progress.n_replaced)),
         ("repeated", str(progress.n_repeated)),
+        *([("screen", _screen(progress.screen))] if progress.screen is not None else []),
     ]
+
+
+def _screen(agreement: float) -> str:
+    """Tell how well a screen ranks, and where it does not, that it is off."""
+    return f"{agreement:.2f}" + ("" if agreement >= TRUSTED else " (off)")

@@ -51,15 +51,14 @@ _SHOWN = 20
 )
 @click.option(
     "--sampler",
-    type=click.Choice(["nsgaii", "nsgaiii", "tpe", "random"]),
-    help="How trials are drawn; nsgaii for up to two objectives, nsgaiii for three.",
+    type=click.Choice(["screened-nsgaii", "nsgaii", "nsgaiii", "tpe", "gp", "random"]),
+    help="How trials are drawn; that of the study, or screened-nsgaii, which predicts the scores "
+    "of many candidates and tries the best.",
 )
 @click.option(
     "--population-size",
-    type=click.IntRange(min=2),
-    default=50,
-    show_default=True,
-    help="Trials of one generation.",
+    type=click.IntRange(min=1),
+    help="Trials of one generation; those of the study, or 20 (gp: 1, others: 50).",
 )
 @click.option(
     "--seed",
@@ -147,7 +146,7 @@ def run(
     timeout: float | None,
     patience: int | None,
     sampler: str | None,
-    population_size: int,
+    population_size: int | None,
     seed: int,
     supernet_seed: int | None,
     fidelity: str,

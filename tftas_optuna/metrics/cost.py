@@ -65,18 +65,24 @@ class Meter(Protocol):
     def record(self) -> dict[str, Any]:
         """Plain data that makes the same meter again; empty where there is nothing to keep."""
 
+    @property
+    def closed_form(self) -> bool:
+        """Whether it takes microseconds, and thousands of candidates may be asked for."""
+
 
 class CountedMeter:
     """A meter of a plain function.
 
     Args:
         count: Returns the cost of an architecture.
+        closed_form: Whether it takes microseconds.
     """
 
     record: dict[str, Any] = {}
 
-    def __init__(self, count: Callable[[Architecture], float]) -> None:
+    def __init__(self, count: Callable[[Architecture], float], closed_form: bool) -> None:
         self._count = count
+        self.closed_form = closed_form
 
     def __call__(self, arch: Architecture) -> float:
         return self._count(arch)
@@ -114,11 +120,23 @@ def counted(
     unit: str = "",
     grows: bool = False,
     deployed: bool = False,
+    closed_form: bool = False,
 ) -> Cost:
-    """Make a cost of a plain function of an architecture and a target."""
+    """Make a cost of a plain function of an architecture and a target.
+
+    Args:
+        name: See :class:`Cost`, as of those below.
+        count: The function.
+        direction: What is better.
+        unit: Unit of its values.
+        grows: Whether the smallest and the largest architecture of a space bound it.
+        deployed: Whether it depends on the device, the batch size or the threads.
+        closed_form: Whether it takes microseconds: then a sampler may ask for thousands of
+            candidates that are never tried.
+    """
     return Cost(
         name,
-        lambda space, target, record: CountedMeter(lambda arch: count(arch, target)),
+        lambda space, target, record: CountedMeter(lambda arch: count(arch, target), closed_form),
         direction=direction,
         unit=unit,
         grows=grows,

@@ -54,6 +54,12 @@ class Meters:
         return tuple(self._meters)
 
     @property
+    def closed_forms(self) -> tuple[str, ...]:
+        """The costs that thousands of candidates may be asked for."""
+        # An installed cost may bring meters that were written before this was asked of them.
+        return tuple(n for n, m in self._meters.items() if getattr(m, "closed_form", False))
+
+    @property
     def records(self) -> dict[str, Any]:
         """Plain data by name that makes the same meters again, where there is any."""
         return {name: meter.record for name, meter in self._meters.items() if meter.record}

@@ -47,11 +47,17 @@ def register_cost(
     *,
     direction: Direction = ...,
     unit: str = ...,
+    closed_form: bool = ...,
     replace: bool = ...,
 ) -> Cost | Function: ...
 @overload
 def register_cost(
-    name: str, *, direction: Direction = ..., unit: str = ..., replace: bool = ...
+    name: str,
+    *,
+    direction: Direction = ...,
+    unit: str = ...,
+    closed_form: bool = ...,
+    replace: bool = ...,
 ) -> Callable[[Function], Function]: ...
 def register_cost(
     name: str,
@@ -59,6 +65,7 @@ def register_cost(
     *,
     direction: Direction = "minimize",
     unit: str = "",
+    closed_form: bool = False,
     replace: bool = False,
 ) -> Any:
     """Register a cost of the user's, so that objectives and bounds know its name.
@@ -75,6 +82,8 @@ def register_cost(
             result is a decorator.
         direction: What is better.
         unit: Unit of its values, empty for counts.
+        closed_form: Whether ``count`` takes microseconds. Samplers that screen then ask it for
+            thousands of candidates that are never tried; otherwise they predict it.
         replace: Whether to take the place of a metric of the same name.
 
     Returns:
@@ -91,10 +100,16 @@ def register_cost(
     """
     if count is None:
         return partial(
-            _decorate, register_cost, name, direction=direction, unit=unit, replace=replace
+            _decorate,
+            register_cost,
+            name,
+            direction=direction,
+            unit=unit,
+            closed_form=closed_form,
+            replace=replace,
         )
     _check_free(name, replace)
-    _REGISTERED[name] = _as_cost(name, count, direction, unit)
+    _REGISTERED[name] = _as_cost(name, count, direction, unit, closed_form)
     return count
 
 
@@ -271,13 +286,13 @@ def _load_installed(kind: Kind, name: str) -> Cost | Indicator:
         ) from error
     try:
         if kind == "cost":
-            return _as_cost(name, found, "minimize", "")
+            return _as_cost(name, found, "minimize", "", closed_form=False)
         return _as_indicator(name, found, "maximize", "")
     except TftasError as error:
         raise UnavailableError(f"{entry.value} of an installed package: {error}") from error
 
 
-def _as_cost(name: str, found: Any, direction: Direction, unit: str) -> Cost:
+def _as_cost(name: str, found: Any, direction: Direction, unit: str, closed_form: bool) -> Cost:
     if isinstance(found, Cost):
         return dataclasses.replace(found, name=name)
     if isinstance(found, Metric) or not callable(found):
@@ -296,7 +311,7 @@ def _as_cost(name: str, found: Any, direction: Direction, unit: str) -> Cost:
     def value(arch: Architecture, target: Target) -> float:
         return float(found(arch, **target.input))
 
-    return counted(name, value, direction=direction, unit=unit)
+    return counted(name, value, direction=direction, unit=unit, closed_form=closed_form)
 
 
 def _as_indicator(name: str, found: Any, direction: Direction, unit: str) -> Indicator:

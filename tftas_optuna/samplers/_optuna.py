@@ -1,15 +1,20 @@
-"""The private name of Optuna that this room uses, checked."""
+"""Every private name of Optuna that this room uses, checked."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import optuna
 
 from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from optuna import Study
     from optuna.samplers import BaseGASampler
+    from optuna.trial import FrozenTrial
 
 
 def generation_key(sampler: BaseGASampler) -> str:
@@ -17,7 +22,38 @@ def generation_key(sampler: BaseGASampler) -> str:
     try:
         return sampler._get_generation_key()
     except AttributeError as error:
-        raise UnavailableError(
-            f"Optuna {optuna.__version__} no longer has BaseGASampler._get_generation_key;"
-            " tftas-optuna was tried with Optuna 5.0: install that, or a later tftas-optuna"
-        ) from error
+        raise _gone("BaseGASampler._get_generation_key") from error
+
+
+def domination_ranks(
+    losses: NDArray[np.float64], penalties: NDArray[np.float64], count: int
+) -> NDArray[np.int64]:
+    """Rank candidates by domination, from 0; those with a penalty behind all without.
+
+    Args:
+        losses: Less is better, shape (candidates, objectives).
+        penalties: Shape (candidates,).
+        count: How many of the best have to be ranked; the others share the last rank.
+    """
+    module, name = "optuna.study._multi_objective", "_fast_non_domination_rank"
+    try:
+        rank: Any = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise _gone(f"{module}.{name}") from error
+    found: NDArray[np.int64] = rank(losses, penalty=penalties, n_below=count)
+    return found
+
+
+def set_attribute(study: Study, trial: FrozenTrial, key: str, value: Any) -> None:
+    """Write a system attribute of a running trial, as Optuna's genetic samplers do."""
+    try:
+        study._storage.set_trial_system_attr(trial._trial_id, key, value)
+    except AttributeError as error:
+        raise _gone("Study._storage or FrozenTrial._trial_id") from error
+
+
+def _gone(name: str) -> UnavailableError:
+    return UnavailableError(
+        f"Optuna {optuna.__version__} no longer has {name}; tftas-optuna was tried with Optuna"
+        " 5.0: install that, or a later tftas-optuna"
+    )

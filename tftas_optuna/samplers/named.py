@@ -10,25 +10,39 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseGASampler,
     BaseSampler,
+    GPSampler,
     NSGAIIISampler,
     NSGAIISampler,
     RandomSampler,
     TPESampler,
 )
 
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.samplers._optuna import generation_key
+from tftas_optuna.samplers.screened import ScreenedNSGAIISampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SCREENED = "screened-nsgaii"
 SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
+    SCREENED: lambda size, seed: ScreenedNSGAIISampler(population_size=size, seed=seed),
     "nsgaii": lambda size, seed: NSGAIISampler(population_size=size, seed=seed),
     "nsgaiii": lambda size, seed: NSGAIIISampler(population_size=size, seed=seed),
     # A whole generation is asked for before any of it is scored.
     "tpe": lambda size, seed: TPESampler(seed=seed, constant_liar=True),
+    "gp": lambda size, seed: GPSampler(seed=seed),
     "random": lambda size, seed: RandomSampler(seed=seed),
 }
+
+# A surrogate learns from every generation: small ones make the most of it.
+_POPULATIONS = {SCREENED: 20, "gp": 1}
+_POPULATION = 50
+
+
+def usual_population_size(name: str) -> int:
+    """Return the trials of one generation of one of :data:`SAMPLERS`, where nobody says."""
+    return _POPULATIONS.get(name, _POPULATION)
 
 
 def make_sampler(name: str, population_size: int, seed: int) -> BaseSampler:
@@ -36,12 +50,18 @@ def make_sampler(name: str, population_size: int, seed: int) -> BaseSampler:
 
     Raises:
         TftasError: There is none of this name.
+        UnavailableError: It needs a package that is not installed.
     """
     if name not in SAMPLERS:
         raise TftasError(f"sampler {name!r} does not exist; known: {', '.join(SAMPLERS)}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return SAMPLERS[name](population_size, seed)
+        try:
+            return SAMPLERS[name](population_size, seed)
+        except ImportError as error:
+            raise UnavailableError(
+                f"sampler {name!r} needs SciPy; pip install 'tftas-optuna[{name}]'"
+            ) from error
 
 
 def sampler_name(sampler: str | BaseSampler) -> str:

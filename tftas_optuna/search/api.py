@@ -30,6 +30,7 @@ from tftas_optuna.storage import (
     storage_name,
 )
 from tftas_optuna.study.record import (
+    as_recorded,
     check_continues,
     check_directions,
     has_settings,
@@ -62,7 +63,7 @@ def search(
     storage: str | BaseStorage | None = None,
     study_name: str | None = None,
     sampler: str | BaseSampler | None = None,
-    population_size: int = 50,
+    population_size: int | None = None,
     seed: int = 0,
     supernet_seed: int | None = None,
     n_seeds: int = 1,
@@ -99,10 +100,13 @@ def search(
         storage: An Optuna storage, or one as :func:`tftas_optuna.storage.open_storage` takes it;
             None for memory.
         study_name: Name of the study; by default the space's.
-        sampler: ``"nsgaii"``, ``"nsgaiii"``, ``"tpe"``, ``"random"``, or an Optuna sampler, whose
-            randomness goes on from where it is, so a continued run differs. By default NSGA-II
-            for up to two objectives, NSGA-III for more.
-        population_size: Trials of one generation.
+        sampler: ``"screened-nsgaii"`` (:class:`tftas_optuna.ScreenedNSGAIISampler`, which knows
+            the costs and tries the smallest and the largest architecture first), ``"nsgaii"``,
+            ``"nsgaiii"``, ``"tpe"``, ``"gp"``, ``"random"``, or an Optuna sampler, whose
+            randomness goes on from where it is, so a continued run differs. By default that of
+            the study, and the first of these for a new one.
+        population_size: Trials of one generation; by default those of the study, and for a new
+            one 20 with ``"screened-nsgaii"``, 1 with ``"gp"``, else 50.
         seed: Seed of the sampler.
         supernet_seed: Seed of the first supernet; the sampler's seed by default.
         n_seeds: Supernets to average over, with the seeds ``supernet_seed``,
@@ -167,7 +171,11 @@ def search(
     pool = _pool(settings, execution)
     try:
         opened = open_storage(storage, create=True) if storage is not None else None
-        meters = _measured(settings, _stored(opened, name))
+        stored = _stored(opened, name)
+        if stored is not None and has_settings(stored):
+            usual = {"sampler": sampler is None, "population_size": population_size is None}
+            settings = as_recorded(settings, stored, [name for name, yes in usual.items() if yes])
+        meters = _measured(settings, stored)
         study, opened = _open_study(opened, name, settings)
         keep_meter_records(study, meters.records)
         if meter_records(study) != meters.records:

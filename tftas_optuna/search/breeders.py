@@ -3,28 +3,55 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any, Protocol
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+import numpy as np
 import optuna
 from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.trial import TrialState
 
-from tftas_optuna.samplers import generation_label, make_sampler
+from tftas_optuna.samplers import (
+    PREDICTED,
+    SCREENED,
+    WINDOW,
+    Archive,
+    Breeding,
+    Problem,
+    Screen,
+    agreement,
+    generation_label,
+    make_sampler,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial, Trial
 
     from tftas_optuna.metrics import Direction
+    from tftas_optuna.samplers import Child, Knowledge
+
+
+class Bred(NamedTuple):
+    """What a sampler gives.
+
+    Attributes:
+        params: Parameters of a trial.
+        labels: System attributes that say how they came about.
+    """
+
+    params: dict[str, Any]
+    labels: dict[str, Any]
 
 
 class Litter(Protocol):
     """The parameters of one generation, asked for one after the other."""
 
-    def ask(self, distributions: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, distributions: dict[str, Any]) -> Bred:
         """Ask the sampler for parameters."""
 
     def close(self) -> None:
@@ -50,9 +77,23 @@ class Breeder(Protocol):
 
 
 def make_breeder(
-    directions: Sequence[Direction], sampler: str | BaseSampler, population_size: int
+    directions: Sequence[Direction],
+    sampler: str | BaseSampler,
+    population_size: int,
+    distributions: Mapping[str, BaseDistribution],
+    knowledge: Knowledge,
 ) -> Breeder:
-    """Choose how to ask a sampler, given by its name or as an object."""
+    """Choose how to ask a sampler.
+
+    Args:
+        directions: What is better of each objective.
+        sampler: Its name, or the sampler itself.
+        population_size: Trials of one generation.
+        distributions: The parameters.
+        knowledge: What can be told of parameters without a trial.
+    """
+    if sampler == SCREENED:
+        return _Screened(Problem(distributions, directions, knowledge), population_size)
     if isinstance(sampler, str):
         genetic = isinstance(make_sampler(sampler, population_size, 0), BaseGASampler)
         if genetic:
@@ -107,15 +148,64 @@ class _GeneticLitter:
         self._shared = sampler.infer_relative_search_space(study, self._carrier)
         self._study, self._sampler = study, sampler
 
-    def ask(self, distributions: dict[str, BaseDistribution]) -> dict[str, Any]:
+    def ask(self, distributions: dict[str, BaseDistribution]) -> Bred:
         sampler, study, trial = self._sampler, self._study, self._carrier
         bred = sampler.sample_relative(study, trial, self._shared)
-        return {
+        params = {
             name: bred[name]
             if name in bred
             else sampler.sample_independent(study, trial, name, distribution)
             for name, distribution in distributions.items()
         }
+        return Bred(params, {})
+
+    def close(self) -> None:
+        pass
+
+
+class _Screened:
+    """NSGA-II with a screen, which chooses a whole generation at once.
+
+    Nothing is computed before a generation is asked for, so that a search that goes on need not
+    live through those before.
+    """
+
+    label = generation_label(make_sampler(SCREENED, 2, 0))
+
+    def __init__(self, problem: Problem, population_size: int) -> None:
+        self._archive = Archive(problem)
+        self._breeding = Breeding(population_size=population_size)
+        self._newcomers: list[FrozenTrial] = []
+        self._recent: deque[FrozenTrial] = deque(maxlen=WINDOW)
+
+    def breed(self, newcomers: Iterable[FrozenTrial], seed: int) -> Litter:
+        newcomers = list(newcomers)
+        self._newcomers += newcomers
+        self._recent.extend(newcomers)
+        return _ScreenedLitter(partial(self._screen, seed), self._breeding.population_size)
+
+    def _screen(self, seed: int) -> Screen:
+        self._archive.add(self._newcomers)
+        self._newcomers = []
+        rng = np.random.default_rng(seed)
+        return Screen(self._archive, self._breeding, agreement(self._recent), rng)
+
+
+class _ScreenedLitter:
+    def __init__(self, make: Callable[[], Screen], count: int) -> None:
+        self._make = make
+        self._count = count
+        self._screen: Screen | None = None
+        self._waiting: deque[Child] = deque()
+
+    def ask(self, distributions: dict[str, BaseDistribution]) -> Bred:
+        if self._screen is None:
+            self._screen = self._make()
+        if not self._waiting:
+            self._waiting.extend(self._screen.choose(self._count))
+        child = self._waiting.popleft() if self._waiting else self._screen.draw()
+        labels = {} if child.predicted is None else {PREDICTED: child.predicted}
+        return Bred(child.params, labels)
 
     def close(self) -> None:
         pass
@@ -147,9 +237,9 @@ class _AskedLitter:
         self._study = study
         self._asked: list[Trial] = []
 
-    def ask(self, distributions: dict[str, BaseDistribution]) -> dict[str, Any]:
+    def ask(self, distributions: dict[str, BaseDistribution]) -> Bred:
         self._asked.append(self._study.ask(fixed_distributions=dict(distributions)))
-        return self._asked[-1].params
+        return Bred(self._asked[-1].params, {})
 
     def close(self) -> None:
         for trial in self._asked:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections import Counter
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 import optuna
 
+from tftas_optuna.samplers import WINDOW, agreement
 from tftas_optuna.search.progress import RunningFront, SearchProgress
 from tftas_optuna.storage import TrialWriter
 from tftas_optuna.study.evaluations import Evaluations
@@ -84,6 +85,8 @@ class Coordinator:
         self._newcomers: list[FrozenTrial] = []
         self._arrived: list[FrozenTrial] = []
         self._volumes: list[float] = []
+        self._recent: deque[FrozenTrial] = deque(maxlen=WINDOW)
+        self._screen: float | None = None
         self._n_at_start = past.next_number
         self._n_elsewhere = len(past.trials)
         self._n_scored = 0
@@ -159,12 +162,14 @@ class Coordinator:
         self._newcomers += trials
         self._front.add(trials)
         self._known.update(map(self._architecture, trials))
+        self._recent.extend(trials)
 
     def _end_generation(self, trials: Sequence[FrozenTrial]) -> None:
         self._learn([*trials, *self._arrived])
         self._arrived = []
         self._generation += 1
         self._volumes.append(self._front.hypervolume)
+        self._screen = agreement(self._recent)
 
     def _one_generation(self, partial: list[FrozenTrial], deadline: float | None) -> None:
         """Propose, score and hand over a generation, of which some may be stored already."""
@@ -284,6 +289,7 @@ class Coordinator:
                     hypervolume=self._front.hypervolume,
                     n_replaced=self._origins["replaced"],
                     n_repeated=self._origins["repeat"],
+                    screen=self._screen,
                 )
             )
 

@@ -9,7 +9,13 @@ from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators.scorer import check_family_fidelity
 from tftas_optuna.indicators.task import fidelity_of
 from tftas_optuna.metrics import check_bounds, check_objectives, get_metric
-from tftas_optuna.samplers import make_sampler, sampler_name, users_population_size
+from tftas_optuna.samplers import (
+    SCREENED,
+    make_sampler,
+    sampler_name,
+    users_population_size,
+    usual_population_size,
+)
 from tftas_optuna.study.settings import StudySettings
 
 if TYPE_CHECKING:
@@ -27,7 +33,7 @@ def make_settings(
     objectives: Sequence[str],
     bounds: Mapping[str, Bound] | None,
     sampler: str | BaseSampler | None,
-    population_size: int,
+    population_size: int | None,
     seed: int,
     supernet_seed: int | None,
     n_seeds: int,
@@ -41,13 +47,15 @@ def make_settings(
         TftasError: An argument is out of range, or does not apply.
     """
     checked = check_objectives(objectives)
-    if sampler is None:
-        sampler = "nsgaii" if len(checked) <= 2 else "nsgaiii"
-    population_size = users_population_size(sampler) or population_size
-    if population_size < 2:
-        raise TftasError(f"population_size is {population_size}, allowed is 2 or more")
+    sampler = SCREENED if sampler is None else sampler
+    name = sampler_name(sampler)
+    size = users_population_size(sampler) or population_size
+    size = usual_population_size(name) if size is None else size
+    least = 1 if name == "gp" else 2
+    if size < least:
+        raise TftasError(f"population_size is {size}, allowed is {least} or more")
     if isinstance(sampler, str):
-        make_sampler(sampler, population_size, seed)
+        make_sampler(sampler, size, seed)
     if n_seeds < 1:
         raise TftasError(f"n_seeds is {n_seeds}, allowed is 1 or more")
     img_size = space.img_size if img_size is None else img_size
@@ -63,8 +71,8 @@ def make_settings(
         num_classes=num_classes,
         bounds=check_bounds(bounds, space, img_size=img_size, num_classes=num_classes),
         seed=seed,
-        population_size=population_size,
-        sampler=sampler_name(sampler),
+        population_size=size,
+        sampler=name,
     )
     if fidelity == "exact":
         return settings

@@ -33,6 +33,9 @@ class SearchProgress(NamedTuple):
         n_replaced: Proposals of this run that were tried already or out of bounds, and were
             replaced by others.
         n_repeated: Trials of this run that repeat an architecture, because no other was found.
+        screen: How well the last predictions of a screened sampler ranked what was then scored,
+            as Kendall's tau; None before there are any. Below
+            :data:`tftas_optuna.samplers.TRUSTED` nothing is screened.
     """
 
     n_done: int
@@ -45,6 +48,7 @@ class SearchProgress(NamedTuple):
     hypervolume: float
     n_replaced: int = 0
     n_repeated: int = 0
+    screen: float | None = None
 
 
 class RunningFront:

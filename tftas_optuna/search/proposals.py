@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from tftas_optuna.metrics import violations
-from tftas_optuna.samplers import generation_seeds
+from tftas_optuna.samplers import SCREENED, generation_seeds
 from tftas_optuna.search.breeders import make_breeder
+from tftas_optuna.study.knowledge import ArchitectureKnowledge
 from tftas_optuna.study.place import REPEAT_KEY
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Proposal(NamedTuple):
         params: Its Optuna parameters.
         architecture: What they mean.
         labels: System attributes: the one by which Optuna's genetic samplers know its generation,
-            and the mark of a repeat.
+            what a screen predicted, and the mark of a repeat.
         origin: ``"start"`` for an architecture to start from, ``"offspring"`` for what the
             sampler gave, ``"replaced"`` where that was tried already or out of bounds, and
             ``"repeat"`` where nothing new was found.
@@ -78,9 +79,16 @@ class Proposer:
         self._seed = settings.seed
         self._population_size = settings.population_size
         self._island = island
+        if settings.sampler == SCREENED:
+            # Between its ends a front is easier to learn.
+            start = [*start, settings.space.smallest(), settings.space.largest()]
         self._start = [(settings.space.encode(arch), arch) for arch in start]
         self._breeder = make_breeder(
-            settings.directions, sampler or settings.sampler, settings.population_size
+            settings.directions,
+            sampler or settings.sampler,
+            settings.population_size,
+            settings.space.distributions(),
+            ArchitectureKnowledge(settings, meters),
         )
         self._n_generations = 0
 
@@ -170,12 +178,18 @@ class Generation:
         for params, arch in self._start:
             if arch not in tried:
                 return Proposal(params, arch, labels, "start")
-        first = params = self._litter.ask(self._distributions)
+        first = bred = self._litter.ask(self._distributions)
         for attempt in range(_ASKS):
-            arch = self._space.decode(params)
+            arch = self._space.decode(bred.params)
             if arch not in tried and not self._bounds.excess(arch):
-                return Proposal(params, arch, labels, "replaced" if attempt else "offspring")
-            params = self._litter.ask(self._distributions)
+                origin: Origin = "replaced" if attempt else "offspring"
+                return Proposal(bred.params, arch, {**labels, **bred.labels}, origin)
+            bred = self._litter.ask(self._distributions)
+        return self._instead(first.params, tried)
+
+    def _instead(self, first: dict[str, Any], tried: set[Architecture]) -> Proposal:
+        """Replace a proposal that was tried already or is out of bounds."""
+        labels = self._labels
         mutated = self._mutate(first, tried)
         if mutated is not None:
             return Proposal(*mutated, labels, "replaced")

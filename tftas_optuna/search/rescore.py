@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.study.front import EXACT, exact_values, pareto_front
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from optuna import Study
 
     from tftas_optuna.search.executors import ScoringPool
@@ -54,12 +53,3 @@ def rescore_front(study: Study, settings: StudySettings, pool: ScoringPool) -> N
             "relative_offset": float(np.mean(np.array(approximate) / np.array(exact) - 1)),
         }
     study.set_user_attr("exact_agreement", agreement)
-
-
-def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's rank correlation (tau-a) of two sequences; 1.0 for a single pair."""
-    a, b = np.asarray(first), np.asarray(second)
-    i, j = np.triu_indices(len(a), k=1)
-    if not len(i):
-        return 1.0
-    return float(np.mean(np.sign(a[i] - a[j]) * np.sign(b[i] - b[j])))

@@ -145,6 +145,22 @@ class SearchSpace(ABC):
             prefix=prefix,
         )
 
+    def features(self, arch: Architecture) -> tuple[float, ...]:
+        """Describe an architecture by numbers that a regression explains its values by.
+
+        Different architectures have different features. A family's space may know better ones
+        than these: for every parameter, which of its choices it is.
+
+        Raises:
+            TftasError: The architecture is not in the space.
+        """
+        params = self.encode(arch)
+        return tuple(
+            float(params[name] == choice)
+            for name, distribution in self.distributions().items()
+            for choice in distribution.choices[1:]
+        )
+
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Draw every parameter uniformly and independently, as a random sampler does."""
         return self.decode(

@@ -5,32 +5,28 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optuna.distributions import CategoricalDistribution
 
 from tftas_optuna.architecture import AutoFormerArchitecture
-from tftas_optuna.architecture.checks import check_int, shown
+from tftas_optuna.architecture.checks import shown
 from tftas_optuna.errors import TftasError
+from tftas_optuna.spaces._autoformer_fields import (
+    CHOICES,
+    OF_BLOCK,
+    TRAITS,
+    read_supernet,
+    sorted_choices,
+)
 from tftas_optuna.spaces._base import SearchSpace
-from tftas_optuna.spaces._checks import INPUT, as_choices, check_input, check_keys, input_fields
+from tftas_optuna.spaces._checks import INPUT, check_input, check_keys, input_fields
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tftas_optuna.architecture import Architecture
-
-_CHOICES = ("embed_dim", "depth", "num_heads", "mlp_ratio")
-_TRAITS = (
-    "head_dim",
-    "patch_size",
-    "relative_position",
-    "max_relative_position",
-    "abs_pos",
-    "global_pool",
-)
-# Choices of a block, with the letter that stands for each in a label.
-_OF_BLOCK = {"num_heads": "h", "mlp_ratio": "r"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +68,7 @@ class AutoFormerSpace(SearchSpace):
     num_classes: int = 1000
 
     def __post_init__(self) -> None:
-        for dimension, choices in _sorted_choices(vars(self)).items():
+        for dimension, choices in sorted_choices(vars(self)).items():
             object.__setattr__(self, dimension, choices)
         limits = {
             "embed_dim": self.supernet.embed_dim,
@@ -88,13 +84,13 @@ class AutoFormerSpace(SearchSpace):
                     key=(dimension,),
                 )
         if not isinstance(self.shared, list | tuple) or any(
-            name not in _OF_BLOCK for name in self.shared
+            name not in OF_BLOCK for name in self.shared
         ):
             raise TftasError(
-                f"shared is {shown(self.shared)}, allowed is a list of {', '.join(_OF_BLOCK)}",
+                f"shared is {shown(self.shared)}, allowed is a list of {', '.join(OF_BLOCK)}",
                 key=("shared",),
             )
-        object.__setattr__(self, "shared", tuple(n for n in _OF_BLOCK if n in self.shared))
+        object.__setattr__(self, "shared", tuple(n for n in OF_BLOCK if n in self.shared))
         check_input(self)
         for width, heads in itertools.product(self.embed_dim, self.num_heads):
             if self.supernet.head_dim is None and width % heads:
@@ -116,12 +112,12 @@ class AutoFormerSpace(SearchSpace):
         check_keys(
             data,
             cls.family,
-            required=_CHOICES,
-            optional=("shared", *_TRAITS, *INPUT, "supernet"),
+            required=CHOICES,
+            optional=("shared", *TRAITS, *INPUT, "supernet"),
         )
         return cls(
-            supernet=_read_supernet(data),
-            **{key: data[key] for key in ("name", *_CHOICES)},
+            supernet=read_supernet(data),
+            **{key: data[key] for key in ("name", *CHOICES)},
             **{key: data[key] for key in ("shared", *INPUT) if key in data},
         )
 
@@ -131,7 +127,7 @@ class AutoFormerSpace(SearchSpace):
         del supernet["family"]
         for dimension in ("num_heads", "mlp_ratio"):
             supernet[dimension] = supernet[dimension][0]
-        choices = {dimension: list(getattr(self, dimension)) for dimension in _CHOICES}
+        choices = {dimension: list(getattr(self, dimension)) for dimension in CHOICES}
         shared = {"shared": list(self.shared)} if self.shared else {}
         return {
             "name": self.name,
@@ -159,18 +155,18 @@ class AutoFormerSpace(SearchSpace):
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """Return the choices of each dimension."""
-        return {dimension: getattr(self, dimension) for dimension in _CHOICES}
+        return {dimension: getattr(self, dimension) for dimension in CHOICES}
 
     def traits(self) -> dict[str, Any]:
         """Return head width, patches, positions, pooling, and what blocks share."""
-        traits = {name: getattr(self.supernet, name) for name in _TRAITS}
+        traits = {name: getattr(self.supernet, name) for name in TRAITS}
         traits["head_dim"] = traits["head_dim"] or "embed_dim / num_heads"
         return {**traits, "shared": ", ".join(self.shared) or "nothing, each block its own"}
 
     def _distributions(self) -> dict[str, CategoricalDistribution]:
         """Return ``embed_dim``, ``depth``, what blocks share, and one parameter per block slot."""
         once = ("embed_dim", "depth", *self.shared)
-        blocks = CategoricalDistribution(tuple(self._blocks()))
+        blocks = CategoricalDistribution(tuple(self._blocks))
         slots = range(self.depth[-1]) if self._of_block else ()
         return {
             **{name: CategoricalDistribution(getattr(self, name)) for name in once},
@@ -187,7 +183,7 @@ class AutoFormerSpace(SearchSpace):
                 )
         depth = params["depth"]
         chosen = {name: (params[name],) * depth for name in self.shared}
-        blocks = self._blocks()
+        blocks = self._blocks
         if self._of_block:
             labels = [str(params.get(_slot(i))) for i in range(depth)]
             for i, label in enumerate(labels):
@@ -214,7 +210,7 @@ class AutoFormerSpace(SearchSpace):
                 )
             params[name] = values.pop()
         if self._of_block:
-            labels = {block: label for label, block in self._blocks().items()}
+            labels = {block: label for label, block in self._blocks.items()}
             active = list(zip(*(getattr(arch, name) for name in self._of_block), strict=True))
             outside = [block for block in active if block not in labels]
             if outside:
@@ -230,9 +226,27 @@ class AutoFormerSpace(SearchSpace):
             )
         return params
 
+    def features(self, arch: Architecture) -> tuple[float, ...]:
+        """Describe an architecture; see :meth:`SearchSpace.features`.
+
+        Heads and ratio of every block slot, from -1/2 to 1/2 among their choices and 0 where there
+        is no block, and steps in width and depth.
+        """
+        assert isinstance(arch, AutoFormerArchitecture)
+        none = (0.0,) * (self.depth[-1] - arch.depth)
+        heads, ratios = self._places
+        return (
+            *[heads[value] for value in arch.num_heads],
+            *none,
+            *[ratios[value] for value in arch.mlp_ratio],
+            *none,
+            *[float(arch.depth >= depth) for depth in self.depth[1:]],
+            *[float(arch.embed_dim >= width) for width in self.embed_dim[1:]],
+        )
+
     def cardinality(self) -> int:
         """Count the distinct architectures; inactive slots do not count."""
-        per_block = len(self._blocks())
+        per_block = len(self._blocks)
         common = math.prod(len(getattr(self, name)) for name in ("embed_dim", *self.shared))
         return common * sum(int(per_block**depth) for depth in self.depth)
 
@@ -255,84 +269,28 @@ class AutoFormerSpace(SearchSpace):
             mlp_ratio=(self.mlp_ratio[index],) * depth,
         )
 
-    @property
-    def _of_block(self) -> tuple[str, ...]:
-        return tuple(name for name in _OF_BLOCK if name not in self.shared)
+    @cached_property
+    def _places(self) -> list[dict[float, float]]:
+        """Where heads and ratios lie among their choices, from -1/2 to 1/2."""
+        return [
+            {value: i / max(len(choices) - 1, 1) - 0.5 for i, value in enumerate(choices)}
+            for choices in (self.num_heads, self.mlp_ratio)
+        ]
 
+    @cached_property
+    def _of_block(self) -> tuple[str, ...]:
+        return tuple(name for name in OF_BLOCK if name not in self.shared)
+
+    @cached_property
     def _blocks(self) -> dict[str, tuple[float, ...]]:
-        """Return what a block may be by its label; one empty label where blocks share all."""
+        """What a block may be by its label; one empty label where blocks share all."""
         own = {name: getattr(self, name) for name in self._of_block}
         return {
             " ".join(
-                f"{_OF_BLOCK[name]}{value:g}" for name, value in zip(own, block, strict=True)
+                f"{OF_BLOCK[name]}{value:g}" for name, value in zip(own, block, strict=True)
             ): (block)
             for block in itertools.product(*own.values())
         }
-
-
-def _sorted_choices(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    return {
-        dimension: as_choices(
-            dimension, values[dimension], whole=dimension != "mlp_ratio", key=(dimension,)
-        )
-        for dimension in _CHOICES
-    }
-
-
-def _read_supernet(data: dict[str, Any]) -> AutoFormerArchitecture:
-    traits = {key: data[key] for key in _TRAITS if key in data}
-    if "supernet" not in data:
-        sizes = {name: values[-1] for name, values in _sorted_choices(data).items()}
-        where: tuple[str, ...] = ()
-    else:
-        sizes, where = _given_sizes(data["supernet"], traits), ("supernet",)
-    if traits.get("relative_position") is False and "max_relative_position" in traits:
-        raise TftasError(
-            "max_relative_position has no meaning when relative_position is false; leave it out",
-            key=("max_relative_position",),
-        )
-    check_int("supernet.depth" if where else "depth", sizes["depth"], 1, 256)
-    fields = {**traits, **sizes}
-    depth = fields.pop("depth")
-    for dimension in _OF_BLOCK:
-        fields[dimension] = (fields[dimension],) * depth
-    try:
-        supernet = AutoFormerArchitecture(**fields)
-        if "img_size" in data and isinstance(data["img_size"], int):
-            grid = supernet.grid(data["img_size"])
-            if grid * supernet.patch_size != data["img_size"]:
-                raise TftasError(
-                    f"img_size {data['img_size']} is no multiple of patch_size"
-                    f" {supernet.patch_size}",
-                    key=("img_size",),
-                )
-    except TftasError as error:
-        inside = where if error.key[:1] and error.key[0] not in data else ()
-        prefix = "supernet." if inside else ""
-        raise TftasError(f"{prefix}{error}", key=(*inside, *error.key)) from error
-    return supernet
-
-
-def _given_sizes(supernet: Any, traits: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(supernet, dict):
-        raise TftasError(
-            f"supernet is {shown(supernet)}, expected its {', '.join(_CHOICES)}",
-            key=("supernet",),
-        )
-    for key in supernet:
-        if key in traits:
-            raise TftasError(
-                f"{key} is given twice, inside supernet and beside it", key=("supernet", key)
-            )
-        if key not in (*_CHOICES, *_TRAITS):
-            raise TftasError(
-                f"unknown key {shown(key)} in supernet; known: {', '.join((*_CHOICES, *_TRAITS))}",
-                key=("supernet", key),
-            )
-    missing = [f"supernet.{key}" for key in _CHOICES if key not in supernet]
-    if missing:
-        raise TftasError(f"an autoformer space needs {', '.join(missing)}", key=("supernet",))
-    return dict(supernet)
 
 
 def _slot(i: int) -> str:

@@ -38,11 +38,14 @@ class Evaluations:
     Args:
         settings: The study.
         meters: Its costs.
+
+    Attributes:
+        meters: The same.
     """
 
     def __init__(self, settings: StudySettings, meters: Meters) -> None:
         self._settings = settings
-        self._meters = meters
+        self.meters = meters
         self._known: dict[Architecture, dict[str, float]] = {}
 
     def __contains__(self, arch: Architecture) -> bool:
@@ -68,7 +71,7 @@ class Evaluations:
         for name in settings.costs:
             # Of what is measured for each architecture by itself, the first time stays.
             if name not in known:
-                known[name] = self._meters.cost(name, arch)
+                known[name] = self.meters.cost(name, arch)
         attributes = {n: v for n, v in known.items() if n not in settings.objectives}
         return Evaluation(
             values=tuple(float(known[name]) for name in settings.objectives),

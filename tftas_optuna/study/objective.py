@@ -19,6 +19,7 @@ from tftas_optuna.metrics import (
 )
 from tftas_optuna.study._optuna import trial_id
 from tftas_optuna.study.evaluations import Evaluation, Evaluations
+from tftas_optuna.study.knowledge import ArchitectureKnowledge
 from tftas_optuna.study.record import (
     check_continues,
     has_settings,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.metrics import Bound, Direction
+    from tftas_optuna.samplers import Knowledge
     from tftas_optuna.spaces import SearchSpace
 
 
@@ -128,6 +130,15 @@ class ArchitectureObjective:
             self._records = meters.records
             self._opened = Evaluations(settings, meters)
         return self._opened
+
+    @property
+    def knowledge(self) -> Knowledge:
+        """What is known before a trial, for :class:`tftas_optuna.ScreenedNSGAIISampler`.
+
+        Features of architectures, and costs and bounds in closed form. Two sets of parameters
+        that mean the same architecture count as one.
+        """
+        return ArchitectureKnowledge(self.settings, self._known.meters)
 
     @property
     def directions(self) -> list[Direction]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, cast
@@ -15,7 +16,7 @@ from tftas_optuna.study.legacy import upgraded
 from tftas_optuna.study.settings import StudySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from optuna import Study
 
@@ -130,6 +131,20 @@ def check_continues(study: Study, settings: StudySettings) -> None:
                 f"study {name!r} was made with {what} {before}, not {now}; use the same to"
                 " continue it, or give another --study-name"
             )
+
+
+def as_recorded(settings: StudySettings, study: Study, names: Sequence[str]) -> StudySettings:
+    """Return settings with some as a study has them, as far as it has them.
+
+    Args:
+        settings: What is asked for.
+        study: The study.
+        names: Settings that nobody asked for.
+    """
+    theirs = read_settings(study)
+    found = {name: getattr(theirs, name) for name in names}
+    known: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
+    return dataclasses.replace(settings, **known)
 
 
 def meter_records(study: Study | None) -> Mapping[str, Any]:

@@ -1,0 +1,134 @@
+"""What a study has tried so far, as arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tftas_optuna.ranks import kendall_tau
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+    from optuna.trial import FrozenTrial
+
+    from tftas_optuna.samplers.problem import Problem
+
+    Rows = NDArray[np.float64]
+
+# System attribute of a trial: what was predicted of its objectives before it was tried, in their
+# order; None for those that were known.
+PREDICTED = "ScreenedNSGAIISampler:predicted"
+
+
+class Tried(NamedTuple):
+    """Finished trials as arrays, in their order.
+
+    Attributes:
+        rows: Their genes, shape (trials, parameters).
+        features: Shape (trials, features).
+        losses: Their objectives with signs by which less is better, shape (trials, objectives).
+        penalties: Sums of their constraint violations, shape (trials,).
+        violations: Values of the constraints that take a trial, shape (trials, constraints).
+        keys: What tells them apart.
+    """
+
+    rows: Rows
+    features: Rows
+    losses: Rows
+    penalties: Rows
+    violations: Rows
+    keys: frozenset[bytes]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class Archive:
+    """Collects the finished trials of a study.
+
+    Args:
+        problem: What the study searches.
+
+    Attributes:
+        problem: The same.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._rows: list[Rows] = []
+        self._features: list[Rows] = []
+        self._losses: list[Rows] = []
+        self._violations: list[dict[str, float]] = []
+        self._keys: set[bytes] = set()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, trials: Iterable[FrozenTrial]) -> None:
+        """Take in finished trials."""
+        trials = list(trials)
+        problem = self.problem
+        described = problem.describe(problem.genes.encode([trial.params for trial in trials]))
+        self._rows.extend(described.rows)
+        self._features.extend(described.features)
+        self._losses.extend(np.array(trial.values) * problem.signs for trial in trials)
+        self._violations.extend(dict(trial.constraints) for trial in trials)
+        self._keys.update(described.keys())
+
+    def table(self) -> Tried:
+        """Return what was collected."""
+        problem = self.problem
+        names = dict.fromkeys(name for found in self._violations for name in found)
+        unknown = [name for name in names if name not in problem.known_constraints]
+        violations = [[found.get(name, 0.0) for name in unknown] for found in self._violations]
+        return Tried(
+            _table(self._rows, len(problem.genes)),
+            _table(self._features, problem.n_features),
+            _finite(_table(self._losses, len(problem.signs))),
+            np.array([sum(max(v, 0.0) for v in found.values()) for found in self._violations]),
+            _finite(_table(violations, len(unknown))),
+            frozenset(self._keys),
+        )
+
+
+def agreement(trials: Iterable[FrozenTrial]) -> float | None:
+    """Tell how well a screen's predictions ranked trials.
+
+    Args:
+        trials: Finished trials; those that nothing was predicted of do not count.
+
+    Returns:
+        Kendall's tau between predicted and found values, of the objective that was predicted
+        worst; None for fewer than two predictions.
+    """
+    pairs = [
+        (trial.system_attrs[PREDICTED], trial.values)
+        for trial in trials
+        if PREDICTED in trial.system_attrs
+    ]
+    if len(pairs) < 2:
+        return None
+    predicted, found = (np.array(rows, dtype=float) for rows in zip(*pairs, strict=True))
+    taus = [
+        kendall_tau(guesses, values)
+        for guesses, values in zip(predicted.T, found.T, strict=True)
+        if np.isfinite(guesses).all()
+    ]
+    return min(taus, default=None)
+
+
+def _table(rows: Sequence[Rows | Sequence[float]], width: int) -> Rows:
+    """Stack rows, of which there may be none."""
+    return np.array(rows, dtype=float).reshape(len(rows), width)
+
+
+def _finite(values: Rows) -> Rows:
+    """Replace infinite values by the last finite ones of their column."""
+    for column in values.T:
+        known = column[np.isfinite(column)]
+        ends = (known.min(), known.max()) if known.size else (0.0, 0.0)
+        np.clip(column, *ends, out=column)
+    return values

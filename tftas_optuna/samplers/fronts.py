@@ -1,0 +1,148 @@
+"""Which of many candidates to keep: by rank and crowding, or by what they add to a front."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tftas_optuna.samplers._optuna import domination_ranks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Rows = NDArray[np.float64]
+    Indices = NDArray[np.int64]
+
+# Points that stand for the volume where it is not computed in closed form.
+_POINTS = 4096
+_MARGIN = 0.1
+
+
+def best_first(losses: Rows, penalties: Rows, count: int) -> Indices:
+    """Order candidates by rank and crowding as NSGA-II does, and return the first of them.
+
+    Deb et al. 2002; those with a penalty come behind all without.
+
+    Args:
+        losses: Less is better, shape (candidates, objectives).
+        penalties: Sum of a candidate's constraint violations, zero where it has none.
+        count: How many to return, at most.
+    """
+    if not len(losses):
+        return np.empty(0, dtype=np.int64)
+    ranks = domination_ranks(losses, penalties, count)
+    crowding = np.zeros(len(losses))
+    # Only of the last rank that fits some are taken and some are not.
+    last = np.sort(ranks)[min(count, len(ranks)) - 1]
+    for rank in range(last + 1):
+        members = np.flatnonzero(ranks == rank)
+        crowding[members] = _crowding(losses[members])
+    order: Indices = np.lexsort((-crowding, ranks))[:count]
+    return order
+
+
+def _crowding(losses: Rows) -> Rows:
+    distances = np.zeros(len(losses))
+    for column in losses.T:
+        order = np.argsort(column, kind="stable")
+        gaps = np.full(len(losses), np.inf)
+        width = column[order[-1]] - column[order[0]]
+        if len(losses) > 2 and width > 0:
+            gaps[1:-1] = (column[order[2:]] - column[order[:-2]]) / width
+        distances[order] += gaps
+    return distances
+
+
+def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generator) -> Indices:
+    """Choose the candidates that together add most hypervolume to a front, greedily.
+
+    What a candidate adds only shrinks as others are chosen, so a candidate is looked at again
+    only when it seems to be the best (lazy greedy, Minoux 1978). Where none adds anything more,
+    the rest follows by rank and crowding.
+
+    Args:
+        front: Losses that are reached already, shape (members, objectives).
+        candidates: Losses to choose from, shape (candidates, objectives).
+        count: How many to choose, at most.
+        rng: Randomness of the estimate that is used for three objectives and more.
+
+    Returns:
+        Indices, in the order of the choice.
+    """
+    everything = np.concatenate((front, candidates))
+    low, high = everything.min(axis=0), everything.max(axis=0)
+    width = np.where(high > low, high - low, 1.0)
+    front, candidates = (front - low) / width, (candidates - low) / width
+    make = _Staircase if candidates.shape[1] == 2 else _Points
+    volume = make(front, candidates, rng)
+    heap = [(-gain, index) for index, gain in enumerate(volume.gains()) if gain > 0]
+    heapq.heapify(heap)
+    chosen: list[int] = []
+    while heap and len(chosen) < count:
+        _, index = heapq.heappop(heap)
+        gain = volume.gain(index)
+        if gain <= 0:
+            continue
+        if heap and gain < -heap[0][0]:
+            heapq.heappush(heap, (-gain, index))
+            continue
+        volume.take(index)
+        chosen.append(index)
+    if len(chosen) < count:
+        others = np.setdiff1d(np.arange(len(candidates)), chosen)
+        order = best_first(candidates[others], np.zeros(len(others)), count - len(chosen))
+        chosen += others[order].tolist()
+    return np.array(chosen, dtype=np.int64)
+
+
+class _Staircase:
+    """What points add to a front of two objectives, in closed form; all are in the unit square."""
+
+    def __init__(self, front: Rows, candidates: Rows, rng: np.random.Generator) -> None:
+        self._candidates = candidates
+        self._reference = 1.0 + _MARGIN
+        self._build(front)
+
+    def _build(self, points: Rows) -> None:
+        """Keep the left ends of the steps, and the height to which each is dominated."""
+        points = points[np.lexsort((points[:, 1], points[:, 0]))]
+        heights = np.minimum.accumulate(points[:, 1]) if len(points) else points[:, 1]
+        self._points = points
+        self._left = np.concatenate(([-np.inf], points[:, 0]))
+        self._right = np.concatenate((points[:, 0], [self._reference]))
+        self._height = np.concatenate(([self._reference], heights))
+
+    def gains(self) -> list[float]:
+        return [self.gain(i) for i in range(len(self._candidates))]
+
+    def gain(self, index: int) -> float:
+        x, y = self._candidates[index]
+        widths = np.maximum(self._right - np.maximum(self._left, x), 0.0)
+        return float(widths @ np.maximum(self._height - y, 0.0))
+
+    def take(self, index: int) -> None:
+        points = np.concatenate((self._points, self._candidates[index][None]))
+        points = points[np.lexsort((points[:, 1], points[:, 0]))]
+        before = np.concatenate(([np.inf], np.minimum.accumulate(points[:, 1])[:-1]))
+        self._build(points[points[:, 1] < before])
+
+
+class _Points:
+    """What points add to a front of any objectives, as the share of random points they reach."""
+
+    def __init__(self, front: Rows, candidates: Rows, rng: np.random.Generator) -> None:
+        points = rng.random((_POINTS, candidates.shape[1])) * (1 + _MARGIN)
+        free = ~np.any(np.all(front[:, None] <= points, axis=2), axis=0)
+        self._reached = np.all(candidates[:, None] <= points[free], axis=2)
+        self._free = np.ones(int(free.sum()), dtype=bool)
+
+    def gains(self) -> list[float]:
+        return [float(gain) for gain in self._reached.sum(axis=1)]
+
+    def gain(self, index: int) -> float:
+        return float((self._reached[index] & self._free).sum())
+
+    def take(self, index: int) -> None:
+        self._free &= ~self._reached[index]

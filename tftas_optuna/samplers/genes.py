@@ -1,0 +1,187 @@
+"""Optuna parameters as rows of numbers, so that thousands are bred and judged at once."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+    from optuna.distributions import BaseDistribution
+
+    Rows = NDArray[np.float64]
+
+# Of simulated binary crossover: how near children stay to their parents.
+_ETA = 10.0
+# Standard deviation of a small step, as a fraction of a parameter's range.
+_STEP = 0.1
+
+
+class Genes:
+    """The parameters of a search space as columns.
+
+    A categorical parameter is the index of its choice; a number lies between 0 and 1, on a
+    logarithmic scale where its distribution says so, and on the distribution's grid if it has one.
+
+    Args:
+        distributions: The parameters.
+    """
+
+    def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
+        self._columns = [_column(name, found) for name, found in distributions.items()]
+        self.is_number = np.array([isinstance(c, _Number) for c in self._columns], dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    def encode(self, params: Sequence[Mapping[str, Any]]) -> Rows:
+        """Turn parameters into rows, shape (candidates, parameters)."""
+        rows = np.empty((len(params), len(self._columns)))
+        for i, column in enumerate(self._columns):
+            rows[:, i] = [column.encode(values[column.name]) for values in params]
+        return rows
+
+    def decode(self, rows: Rows) -> list[dict[str, Any]]:
+        """Turn rows into parameters."""
+        if not len(rows):
+            return []
+        names = [column.name for column in self._columns]
+        values = [column.decode(rows[:, i]) for i, column in enumerate(self._columns)]
+        return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
+
+    def features(self, rows: Rows) -> Rows:
+        """Describe rows for a regression: choices by one column each, numbers with squares."""
+        found = [column.features(rows[:, i]) for i, column in enumerate(self._columns)]
+        return np.concatenate(found, axis=1)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Rows:
+        """Draw rows uniformly."""
+        rows = [column.draw(count, rng) for column in self._columns]
+        return np.stack(rows, axis=1)
+
+    def cross(
+        self, first: Rows, second: Rows, swapping_prob: float, rng: np.random.Generator
+    ) -> Rows:
+        """Take each gene of a child from one of its two parents (uniform crossover)."""
+        swap = rng.random(first.shape) < swapping_prob
+        return np.where(swap, second, first)
+
+    def mutate(self, rows: Rows, prob: float, rng: np.random.Generator) -> Rows:
+        """Draw some genes anew."""
+        change = rng.random(rows.shape) < prob
+        return np.where(change, self.draw(len(rows), rng), rows)
+
+    def blend(self, first: Rows, second: Rows, rng: np.random.Generator) -> Rows:
+        """Move the numbers of children off their parents (simulated binary crossover).
+
+        Deb and Agrawal 1995, equation 5, one child of each pair.
+        """
+        u = rng.random(first.shape)
+        exponent = 1 / (_ETA + 1)
+        beta = np.where(u <= 0.5, (2 * u) ** exponent, (2 * (1 - u)) ** -exponent)
+        blended = 0.5 * ((1 + beta) * first + (1 - beta) * second)
+        return self._snap(np.where(self.is_number, blended, first))
+
+    def step(self, rows: Rows, prob: float, rng: np.random.Generator) -> Rows:
+        """Move some numbers by a little."""
+        change = (rng.random(rows.shape) < prob) & self.is_number
+        return self._snap(rows + np.where(change, rng.normal(0, _STEP, rows.shape), 0.0))
+
+    def _snap(self, rows: Rows) -> Rows:
+        snapped = [column.snap(rows[:, i]) for i, column in enumerate(self._columns)]
+        return np.stack(snapped, axis=1)
+
+
+class _Column(Protocol):
+    name: str
+
+    def encode(self, value: Any) -> float: ...
+
+    def decode(self, column: Rows) -> list[Any]: ...
+
+    def features(self, column: Rows) -> Rows: ...
+
+    def draw(self, count: int, rng: np.random.Generator) -> Rows: ...
+
+    def snap(self, column: Rows) -> Rows: ...
+
+
+class _Choice:
+    def __init__(self, name: str, distribution: CategoricalDistribution) -> None:
+        self.name = name
+        self._distribution = distribution
+
+    def encode(self, value: Any) -> float:
+        return float(self._distribution.to_internal_repr(value))
+
+    def decode(self, column: Rows) -> list[Any]:
+        choices = self._distribution.choices
+        return [choices[int(index)] for index in column]
+
+    def features(self, column: Rows) -> Rows:
+        # One column less than choices: the others tell the first.
+        others = np.arange(1, len(self._distribution.choices))
+        marks: Rows = (column[:, None] == others).astype(float)
+        return marks
+
+    def draw(self, count: int, rng: np.random.Generator) -> Rows:
+        return rng.integers(len(self._distribution.choices), size=count).astype(float)
+
+    def snap(self, column: Rows) -> Rows:
+        return column
+
+
+class _Number:
+    def __init__(self, name: str, distribution: FloatDistribution | IntDistribution) -> None:
+        self.name = name
+        self._whole = isinstance(distribution, IntDistribution)
+        self._bounds = distribution.low, distribution.high
+        self._step = distribution.step
+        self._log = distribution.log
+        ends = [math.log(end) if self._log else float(end) for end in self._bounds]
+        self._start, self._range = ends[0], (ends[1] - ends[0]) or 1.0
+
+    def encode(self, value: Any) -> float:
+        return float(self._to_unit(np.array([float(value)]))[0])
+
+    def decode(self, column: Rows) -> list[Any]:
+        values = self._to_value(column).tolist()
+        return [round(value) for value in values] if self._whole else values
+
+    def features(self, column: Rows) -> Rows:
+        return np.stack((column, column**2), axis=1)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Rows:
+        return self.snap(rng.random(count))
+
+    def snap(self, column: Rows) -> Rows:
+        inside = np.clip(column, 0.0, 1.0)
+        return inside if self._step is None else self._to_unit(self._to_value(inside))
+
+    def _to_unit(self, values: Rows) -> Rows:
+        unit: Rows = ((np.log(values) if self._log else values) - self._start) / self._range
+        return unit
+
+    def _to_value(self, column: Rows) -> Rows:
+        values = self._start + column * self._range
+        values = np.exp(values) if self._log else values
+        low, high = self._bounds
+        if self._step is not None:
+            values = low + self._step * np.round((values - low) / self._step)
+        return np.clip(values, low, high)
+
+
+def _column(name: str, distribution: BaseDistribution) -> _Column:
+    if isinstance(distribution, CategoricalDistribution):
+        return _Choice(name, distribution)
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return _Number(name, distribution)

@@ -1,0 +1,239 @@
+"""The screen: breeds many candidates, judges them by surrogates, keeps those to be tried."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tftas_optuna.samplers.fronts import best_first, most_added
+from tftas_optuna.samplers.surrogate import Surrogate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from tftas_optuna.samplers.archive import Archive, Tried
+    from tftas_optuna.samplers.problem import Described, Problem
+
+    Rows = NDArray[np.float64]
+
+# Below this rank correlation a screen is no better than none.
+TRUSTED = 0.2
+# Trials that tell it.
+WINDOW = 50
+
+# Rounds of breeding before a batch is chosen; each starts from the best of those before.
+_ROUNDS = 6
+# Candidates in the neighbourhood that a surrogate has to know best.
+_NEAREST = 300
+# Trials from which something can be learned.
+_FEWEST = 10
+_TRIES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Breeding:
+    """How candidates are bred.
+
+    Attributes:
+        population_size: Trials of one generation, and parents of the next.
+        n_offspring: Candidates that are judged for each one that is tried.
+        unscreened: Share of a generation that is tried whatever is predicted of it.
+        mutation_prob: Chance of each parameter to be drawn anew; None for one parameter each.
+        crossover_prob: Chance that a candidate has two parents.
+        swapping_prob: Chance of each parameter to come from the second one.
+    """
+
+    population_size: int = 20
+    n_offspring: int = 60
+    unscreened: float = 0.2
+    mutation_prob: float | None = None
+    crossover_prob: float = 0.9
+    swapping_prob: float = 0.5
+
+
+class Child(NamedTuple):
+    """Parameters to be tried.
+
+    Attributes:
+        params: The parameters.
+        predicted: What is predicted of the objectives, None for those that are known; None where
+            nothing was learned yet.
+    """
+
+    params: dict[str, Any]
+    predicted: list[float | None] | None
+
+
+class Screen:
+    """Chooses what to try next.
+
+    Args:
+        archive: What was tried.
+        breeding: How candidates are bred.
+        agreement: How well the last predictions ranked trials, if there were any.
+        rng: Randomness.
+        running: Parameters that are being tried.
+    """
+
+    def __init__(
+        self,
+        archive: Archive,
+        breeding: Breeding,
+        agreement: float | None,
+        rng: np.random.Generator,
+        running: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        self._problem = problem = archive.problem
+        self._tried = tried = archive.table()
+        self._breeding = breeding
+        self._rng = rng
+        self._seen = {*tried.keys, *problem.describe(problem.genes.encode(running)).keys()}
+        given = breeding.mutation_prob
+        self._mutation_prob = 1 / max(len(problem.genes), 1) if given is None else given
+        self._parents = best_first(tried.losses, tried.penalties, breeding.population_size)
+        self._judge = _Judge(problem, tried) if len(tried) >= _FEWEST else None
+        if agreement is None and self._judge is not None:
+            agreement = self._judge.agreement
+        self.is_on = self._judge is not None and (agreement is None or agreement >= TRUSTED)
+
+    def choose(self, count: int) -> list[Child]:
+        """Choose parameters to try, none that was tried before; fewer where there are no more."""
+        judge = self._judge
+        if judge is None:
+            return [Child(params, None) for params in self._plain(count).params]
+        n_plain = max(round(self._breeding.unscreened * count), 1) if self.is_on else count
+        chosen = self._plain(n_plain)
+        if self.is_on:
+            chosen = chosen.joined(self._screened(judge, count - n_plain))
+        children = [
+            Child(params, predicted)
+            for params, predicted in zip(chosen.params, judge.predictions(chosen), strict=True)
+        ]
+        return [children[i] for i in self._rng.permutation(len(children))]
+
+    def draw(self) -> Child:
+        """Draw parameters uniformly, whether they were tried or not."""
+        (params,) = self._problem.genes.decode(self._problem.genes.draw(1, self._rng))
+        return Child(params, None)
+
+    def _plain(self, count: int) -> Described:
+        """Breed candidates as NSGA-II does; those that break known constraints come last."""
+        found = self._nothing()
+        for _ in range(_TRIES):
+            missing = count - int((found.penalties <= 0).sum())
+            if not missing:
+                break
+            found = found.joined(self._new(self._offspring(missing)))
+        return found.taken(np.argsort(found.penalties > 0, kind="stable")[:count])
+
+    def _offspring(self, count: int) -> Rows:
+        """Cross and mutate parents by NSGA-II's operators."""
+        genes, rng = self._problem.genes, self._rng
+        if not len(self._tried):
+            return genes.draw(count, rng)
+        parents = self._tried.rows[self._parents]
+        # The best stand in front: of two that are drawn the first one wins.
+        first, second = rng.integers(len(parents), size=(2, 2, count)).min(axis=1)
+        return genes.mutate(
+            self._crossed(parents[first], parents[second]), self._mutation_prob, rng
+        )
+
+    def _crossed(self, first: Rows, second: Rows) -> Rows:
+        rng, breeding = self._rng, self._breeding
+        crossed = self._problem.genes.cross(first, second, breeding.swapping_prob, rng)
+        alone = rng.random(len(first)) >= breeding.crossover_prob
+        return np.where(alone[:, None], first, crossed)
+
+    def _screened(self, judge: _Judge, count: int) -> Described:
+        """Breed from the best, real and predicted; return those that add most to the front."""
+        tried, size = self._tried, self._breeding.population_size
+        pool = self._nothing()
+        losses, penalties = tried.losses[self._parents], tried.penalties[self._parents]
+        n_parents = len(losses)
+        n_offspring = self._breeding.n_offspring * count
+        for _ in range(_ROUNDS):
+            rows = np.concatenate((tried.rows[self._parents], pool.rows))
+            best = best_first(losses, penalties, 2 * size)
+            bred = self._new(self._varied(rows[best], -(-n_offspring // _ROUNDS)))
+            pool = pool.joined(bred)
+            more = judge.judge(bred)
+            losses = np.concatenate((losses, more[0]))
+            penalties = np.concatenate((penalties, more[1]))
+        losses, penalties = losses[n_parents:], penalties[n_parents:]
+        feasible = np.flatnonzero(penalties <= 0)
+        if len(feasible) <= count:
+            return pool.taken(best_first(losses, penalties, count))
+        front = tried.losses[tried.penalties <= 0]
+        return pool.taken(feasible[most_added(front, losses[feasible], count, self._rng)])
+
+    def _varied(self, parents: Rows, count: int) -> Rows:
+        """Breed from parents; numbers are moved by little, too, to come close to an optimum."""
+        genes, rng = self._problem.genes, self._rng
+        first, second = parents[rng.integers(len(parents), size=(2, count))]
+        rows = self._crossed(first, second)
+        if genes.is_number.any():
+            blended = genes.blend(first, second, rng)
+            rows = np.where((rng.random(count) < 0.5)[:, None], blended, rows)
+            rows = genes.step(rows, self._mutation_prob, rng)
+        return genes.mutate(rows, self._mutation_prob, rng)
+
+    def _new(self, rows: Rows) -> Described:
+        """Describe the candidates that were neither tried nor bred before."""
+        described = self._problem.describe(rows)
+        fresh = []
+        for i, key in enumerate(described.keys()):
+            if key not in self._seen:
+                self._seen.add(key)
+                fresh.append(i)
+        return described.taken(fresh)
+
+    def _nothing(self) -> Described:
+        return self._problem.describe(np.empty((0, len(self._problem.genes))))
+
+
+class _Judge:
+    """What surrogates say of candidates that were not tried.
+
+    Args:
+        problem: What is searched.
+        tried: What they learn from.
+
+    Attributes:
+        agreement: How well each trial's rank is predicted from all others, from -1 to 1, for the
+            objective that is predicted worst; None where none is.
+    """
+
+    def __init__(self, problem: Problem, tried: Tried) -> None:
+        self._problem = problem
+        nearest = best_first(tried.losses, tried.penalties, _NEAREST)
+        self._objectives = [
+            Surrogate(tried.features, tried.losses[:, i] * problem.signs[i], nearest)
+            for i in problem.unknown
+        ]
+        self._constraints = [
+            Surrogate(tried.features, values, nearest) for values in tried.violations.T
+        ]
+        self.agreement = min((found.agreement for found in self._objectives), default=None)
+
+    def predictions(self, described: Described) -> list[list[float | None]]:
+        """Predict the objectives of candidates, None for those that are known."""
+        found: list[list[float | None]] = [
+            [None] * len(self._problem.signs) for _ in described.params
+        ]
+        for i, surrogate in zip(self._problem.unknown, self._objectives, strict=True):
+            for row, value in zip(found, surrogate.predict(described.features), strict=True):
+                row[i] = float(value)
+        return found
+
+    def judge(self, described: Described) -> tuple[Rows, Rows]:
+        """Return the losses of candidates, and by how much they break constraints."""
+        losses, penalties = described.losses.copy(), described.penalties.copy()
+        for i, surrogate in zip(self._problem.unknown, self._objectives, strict=True):
+            losses[:, i] = surrogate.predict(described.features) * self._problem.signs[i]
+        for surrogate in self._constraints:
+            penalties += np.maximum(surrogate.predict(described.features), 0.0)
+        return losses, penalties

@@ -1,0 +1,226 @@
+"""NSGA-II whose offspring are screened before they cost a trial."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.samplers import NSGAIISampler
+from optuna.trial import TrialState
+
+from tftas_optuna.samplers._optuna import set_attribute
+from tftas_optuna.samplers.archive import PREDICTED, Archive, agreement
+from tftas_optuna.samplers.problem import Problem
+from tftas_optuna.samplers.screen import WINDOW, Breeding, Child, Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+    from tftas_optuna.samplers.knowledge import Knowledge, Known
+
+
+_NOT_PICKLED = ("_lock", "_view")
+
+
+class ScreenedNSGAIISampler(NSGAIISampler):
+    """NSGA-II (Deb et al. 2002) that tries only the most promising of many offspring.
+
+    For every trial of a generation crossover and mutation breed ``n_offspring`` candidates, round
+    after round from the best so far. A surrogate that is fitted to the finished trials of the
+    study predicts their objectives and constraints, and those that together add most to the
+    hypervolume of the front are tried. A share of every generation is bred by NSGA-II alone. What
+    was predicted is kept with each trial, and where it does not rank trials any better than
+    chance, all of the generation is bred by NSGA-II until it does.
+
+    It works with any objective, storage and study; with one objective it tries those that are
+    predicted best. Until ``population_size`` trials have finished, trials are drawn uniformly.
+    Parameters that only some trials have are drawn uniformly, too, as NSGA-II does.
+
+    Args:
+        population_size: Trials of one generation. Small ones learn more often: NSGA-II's usual 50
+            need more trials for the same front.
+        n_offspring: Candidates that are bred and judged for each trial.
+        unscreened: Share of a generation that is tried without being judged, above 0 and at most
+            1.
+        knowledge: What can be told of parameters without a trial: features that explain their
+            values, objectives and constraints that are computed; see
+            :class:`tftas_optuna.samplers.Known`. Of an :class:`tftas_optuna.ArchitectureObjective`
+            it is ``objective.knowledge``. By default nothing is known, and parameters are their
+            own features.
+        start: Parameters of the first trials.
+        mutation_prob: Chance of each parameter to be drawn anew; ``1 / parameters`` by default.
+        crossover_prob: Chance that a candidate has two parents.
+        swapping_prob: Chance of each parameter to come from the second one.
+        seed: Seed of the randomness.
+
+    Raises:
+        ValueError: An argument is out of range.
+
+    Example:
+        >>> import optuna
+        >>> from tftas_optuna import DSSObjective, ScreenedNSGAIISampler, get_space
+        >>> space = get_space("autoformer-tiny")
+        >>> objective = DSSObjective(space)
+        >>> sampler = ScreenedNSGAIISampler(
+        ...     knowledge=objective.knowledge,
+        ...     start=[space.encode(space.smallest()), space.encode(space.largest())],
+        ...     seed=0,
+        ... )
+        >>> study = optuna.create_study(directions=objective.directions, sampler=sampler)
+        >>> study.optimize(objective, n_trials=2)
+    """
+
+    def __init__(
+        self,
+        *,
+        population_size: int = 20,
+        n_offspring: int = 60,
+        unscreened: float = 0.2,
+        knowledge: Knowledge | None = None,
+        start: Sequence[Mapping[str, Any]] = (),
+        mutation_prob: float | None = None,
+        crossover_prob: float = 0.9,
+        swapping_prob: float = 0.5,
+        seed: int | None = None,
+    ) -> None:
+        if n_offspring < 1:
+            raise ValueError("`n_offspring` must be greater than or equal to 1.")
+        if not 0.0 < unscreened <= 1.0:
+            raise ValueError("`unscreened` must be a float value within the range (0.0, 1.0].")
+        super().__init__(
+            population_size=population_size,
+            mutation_prob=mutation_prob,
+            crossover_prob=crossover_prob,
+            swapping_prob=swapping_prob,
+            seed=seed,
+        )
+        self._breeding = Breeding(
+            population_size=population_size,
+            n_offspring=n_offspring,
+            unscreened=unscreened,
+            mutation_prob=mutation_prob,
+            crossover_prob=crossover_prob,
+            swapping_prob=swapping_prob,
+        )
+        self._knowledge = knowledge
+        self._start = [dict(params) for params in start]
+        self._generator = np.random.default_rng(seed)
+        self._lock = threading.Lock()
+        self._view: _View | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            name: value for name, value in vars(self).items() if name not in ("_lock", "_view")
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock(), _view=None)
+
+    def reseed_rng(self) -> None:
+        """Draw on from other randomness, as each of several processes has to."""
+        super().reseed_rng()
+        self._generator = np.random.default_rng()
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return the parameters of the next candidate; see Optuna's ``BaseSampler``."""
+        generation = self.get_trial_generation(study, trial)
+        if not search_space:
+            return {}
+        with self._lock:
+            if self._view is None or not self._view.is_of(study, search_space):
+                self._view = _View(study, search_space, self._knowledge)
+            child = self._view.next(generation, self._breeding, self._generator)
+        if child is None:
+            return super().sample_relative(study, trial, search_space)
+        if child.predicted is not None:
+            set_attribute(study, trial, PREDICTED, child.predicted)
+        return {name: child.params[name] for name in search_space}
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Return a parameter of ``start``, or one that is drawn uniformly."""
+        if trial.number < len(self._start) and param_name in self._start[trial.number]:
+            return self._start[trial.number][param_name]
+        return super().sample_independent(study, trial, param_name, param_distribution)
+
+
+class _View:
+    """One study, as the sampler sees it.
+
+    Args:
+        study: The study, with at least one finished trial.
+        search_space: The parameters that its trials share, but for those of a single choice.
+        knowledge: What can be told of parameters without a trial.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        search_space: dict[str, BaseDistribution],
+        knowledge: Knowledge | None,
+    ) -> None:
+        self._study = study
+        self._search_space = search_space
+        known = None
+        if knowledge is not None:
+            last = self._trials(TrialState.COMPLETE)[-1]
+            single = {n: last.params[n] for n, d in last.distributions.items() if d.single()}
+            known = partial(_with, knowledge, single)
+        directions = [direction.name.lower() for direction in study.directions]
+        self._archive = Archive(Problem(search_space, directions, known))
+        self._numbers: set[int] = set()
+        self._generation = -1
+        self._waiting: deque[Child] = deque()
+
+    def is_of(self, study: Study, search_space: dict[str, BaseDistribution]) -> bool:
+        """Tell whether this is what the sampler is asked for."""
+        return self._study == study and self._search_space == search_space
+
+    def next(self, generation: int, breeding: Breeding, rng: np.random.Generator) -> Child | None:
+        """Return what to try next; None where too little or everything was tried."""
+        same = generation == self._generation
+        if not (same and self._waiting):
+            finished = self._trials(TrialState.COMPLETE)
+            if len(finished) < breeding.population_size:
+                return None
+            self._generation = generation
+            new = [trial for trial in finished if trial.number not in self._numbers]
+            self._numbers.update(trial.number for trial in new)
+            self._archive.add(new)
+            screen = Screen(
+                self._archive,
+                breeding,
+                agreement(finished[-WINDOW:]),
+                rng,
+                running=[
+                    trial.params
+                    for trial in self._trials(TrialState.RUNNING)
+                    if trial.params.keys() >= self._search_space.keys()
+                ],
+            )
+            # A generation grows where trials run side by side when it ends.
+            count = breeding.population_size
+            self._waiting.extend(screen.choose(-(-count // 4) if same else count))
+        return self._waiting.popleft() if self._waiting else None
+
+    def _trials(self, state: TrialState) -> list[FrozenTrial]:
+        return self._study.get_trials(deepcopy=False, states=(state,))
+
+
+def _with(knowledge: Knowledge, single: Mapping[str, Any], params: Mapping[str, Any]) -> Known:
+    """Tell what is known of parameters and of those that have a single choice."""
+    return knowledge({**single, **params})

@@ -1,0 +1,137 @@
+"""What candidates would score, learned from those that were scored.
+
+A ridge regression on the features of all candidates, and a Gaussian kernel on what that leaves
+of some. Both choose how much to trust the data by the leave-one-out error, which has a closed
+form; see Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, section 5.4.2.
+``benchmarks/surrogates.py`` compares it with others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tftas_optuna.ranks import kendall_tau
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Rows = NDArray[np.float64]
+
+_PENALTIES = np.logspace(-7, 3, 31)
+_WIDTHS = (0.35, 0.7, 1.4, 2.8)
+_NOISES = np.logspace(-7, 1, 17)
+_TINY = 1e-9
+
+
+class Surrogate:
+    """Predicts one value of candidates from their features.
+
+    Args:
+        features: Shape (candidates, features).
+        values: Finite, shape (candidates,).
+        nearest: Rows whose neighbourhood matters most; only they are in the kernel, whose time
+            grows with the cube of their number.
+
+    Attributes:
+        agreement: Kendall's tau between the values of the nearest and what is predicted for each
+            from all others.
+    """
+
+    def __init__(self, features: Rows, values: Rows, nearest: NDArray[np.int64]) -> None:
+        # What multiplies, as scores and times do, is easier to predict by its logarithm.
+        self._log = bool(values.min() > 0)
+        targets = np.log(values) if self._log else values
+        self._center, scale = features.mean(axis=0), features.std(axis=0)
+        self._kept = scale > _TINY
+        self._scale = scale[self._kept] * np.sqrt(max(self._kept.sum(), 1))
+        inputs = self._inputs(features)
+        self._ridge = _Ridge(inputs, targets)
+        # What matters by itself matters together with others, too.
+        self._weights = self._ridge.importances()
+        self._kernel = _Kernel(inputs[nearest] * self._weights, self._ridge.left_out[nearest])
+        found = targets[nearest] - self._kernel.left_out
+        self.agreement = kendall_tau(found, targets[nearest])
+
+    def predict(self, features: Rows) -> Rows:
+        """Predict the values of candidates, shape (candidates,)."""
+        inputs = self._inputs(features)
+        targets = self._ridge.predict(inputs) + self._kernel.predict(inputs * self._weights)
+        found: Rows = np.exp(targets) if self._log else targets
+        return found
+
+    def _inputs(self, features: Rows) -> Rows:
+        inputs: Rows = (features - self._center)[:, self._kept] / self._scale
+        return inputs
+
+
+class _Ridge:
+    """Ridge regression with an unpenalised constant.
+
+    Attributes:
+        left_out: What is missing of each target when it is predicted from all others.
+    """
+
+    def __init__(self, inputs: Rows, targets: Rows) -> None:
+        count = len(targets)
+        self._mean = float(targets.mean())
+        self._weights, self.left_out = np.zeros(inputs.shape[1]), targets - self._mean
+        left, values, right = np.linalg.svd(inputs, full_matrices=False)
+        along = left.T @ self.left_out
+        best = np.inf
+        for penalty in _PENALTIES * count:
+            shrinkage = values**2 / (values**2 + penalty)
+            leverage = (left**2) @ shrinkage + 1 / count
+            residuals = (targets - self._mean) - left @ (shrinkage * along)
+            left_out = residuals / np.maximum(1 - leverage, _TINY)
+            error = np.mean(left_out**2)
+            if error < best:
+                best, self.left_out = error, left_out
+                self._weights = right.T @ (values / (values**2 + penalty) * along)
+
+    def importances(self) -> Rows:
+        """Return square roots of what inputs count for, with a mean square of one."""
+        found: Rows = np.sqrt(np.abs(self._weights))
+        return found / max(float(np.sqrt(np.mean(found**2))), _TINY) if found.size else found
+
+    def predict(self, inputs: Rows) -> Rows:
+        found: Rows = self._mean + inputs @ self._weights
+        return found
+
+
+class _Kernel:
+    """Kernel ridge regression with a Gaussian kernel.
+
+    Attributes:
+        left_out: What is missing of each target when it is predicted from all others.
+    """
+
+    def __init__(self, inputs: Rows, targets: Rows) -> None:
+        self._inputs = inputs
+        squares = _squares(inputs, inputs)
+        self.left_out, best = targets, np.mean(targets**2)
+        self._width, self._weights = 1.0, np.zeros(len(targets))
+        for width in _WIDTHS:
+            values, vectors = np.linalg.eigh(np.exp(-squares / (2 * width**2)))
+            along = vectors.T @ targets
+            for noise in _NOISES:
+                inverse = 1 / (np.maximum(values, 0) + noise)
+                weights = vectors @ (inverse * along)
+                left_out = weights / ((vectors**2) @ inverse)
+                error = np.mean(left_out**2)
+                if error < best:
+                    best, self.left_out = error, left_out
+                    self._width, self._weights = width, weights
+
+    def predict(self, inputs: Rows) -> Rows:
+        squares = _squares(inputs, self._inputs)
+        found: Rows = np.exp(-squares / (2 * self._width**2)) @ self._weights
+        return found
+
+
+def _squares(first: Rows, second: Rows) -> Rows:
+    """Squared distances between all rows of two sets."""
+    sums = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)
+    squares: Rows = np.maximum(sums - 2 * first @ second.T, 0.0)
+    return squares

@@ -1,0 +1,94 @@
+"""The fields of an AutoFormer space, as plain data holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tftas_optuna.architecture import AutoFormerArchitecture
+from tftas_optuna.architecture.checks import check_int, shown
+from tftas_optuna.errors import TftasError
+from tftas_optuna.spaces._checks import as_choices
+
+CHOICES = ("embed_dim", "depth", "num_heads", "mlp_ratio")
+TRAITS = (
+    "head_dim",
+    "patch_size",
+    "relative_position",
+    "max_relative_position",
+    "abs_pos",
+    "global_pool",
+)
+# Choices of a block, with the letter that stands for each in a label.
+OF_BLOCK = {"num_heads": "h", "mlp_ratio": "r"}
+
+
+def sorted_choices(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
+    """Check the choices of each dimension, and sort them."""
+    return {
+        dimension: as_choices(
+            dimension, values[dimension], whole=dimension != "mlp_ratio", key=(dimension,)
+        )
+        for dimension in CHOICES
+    }
+
+
+def read_supernet(data: dict[str, Any]) -> AutoFormerArchitecture:
+    """Read the supernet of a space; as large as the largest choices where none is given.
+
+    Raises:
+        TftasError: A size or a trait is missing, given twice or out of range.
+    """
+    traits = {key: data[key] for key in TRAITS if key in data}
+    if "supernet" not in data:
+        sizes = {name: values[-1] for name, values in sorted_choices(data).items()}
+        where: tuple[str, ...] = ()
+    else:
+        sizes, where = _given_sizes(data["supernet"], traits), ("supernet",)
+    if traits.get("relative_position") is False and "max_relative_position" in traits:
+        raise TftasError(
+            "max_relative_position has no meaning when relative_position is false; leave it out",
+            key=("max_relative_position",),
+        )
+    check_int("supernet.depth" if where else "depth", sizes["depth"], 1, 256)
+    fields = {**traits, **sizes}
+    depth = fields.pop("depth")
+    for dimension in OF_BLOCK:
+        fields[dimension] = (fields[dimension],) * depth
+    try:
+        supernet = AutoFormerArchitecture(**fields)
+        if "img_size" in data and isinstance(data["img_size"], int):
+            grid = supernet.grid(data["img_size"])
+            if grid * supernet.patch_size != data["img_size"]:
+                raise TftasError(
+                    f"img_size {data['img_size']} is no multiple of patch_size"
+                    f" {supernet.patch_size}",
+                    key=("img_size",),
+                )
+    except TftasError as error:
+        inside = where if error.key[:1] and error.key[0] not in data else ()
+        prefix = "supernet." if inside else ""
+        raise TftasError(f"{prefix}{error}", key=(*inside, *error.key)) from error
+    return supernet
+
+
+def _given_sizes(supernet: Any, traits: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(supernet, dict):
+        raise TftasError(
+            f"supernet is {shown(supernet)}, expected its {', '.join(CHOICES)}",
+            key=("supernet",),
+        )
+    for key in supernet:
+        if key in traits:
+            raise TftasError(
+                f"{key} is given twice, inside supernet and beside it", key=("supernet", key)
+            )
+        if key not in (*CHOICES, *TRAITS):
+            raise TftasError(
+                f"unknown key {shown(key)} in supernet; known: {', '.join((*CHOICES, *TRAITS))}",
+                key=("supernet", key),
+            )
+    missing = [f"supernet.{key}" for key in CHOICES if key not in supernet]
+    if missing:
+        raise TftasError(f"an autoformer space needs {', '.join(missing)}", key=("supernet",))
+    return dict(supernet)

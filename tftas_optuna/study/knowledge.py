@@ -1,0 +1,55 @@
+"""What is known of parameters before they are tried: features, closed-form costs, their bounds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tftas_optuna.metrics import Meters, violations
+from tftas_optuna.samplers import Known
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tftas_optuna.study.settings import StudySettings
+
+
+class ArchitectureKnowledge:
+    """Tells a sampler what a study knows of an architecture without scoring it.
+
+    Args:
+        settings: The study.
+        meters: Its costs; those in closed form are computed, the others have to be tried.
+    """
+
+    def __init__(self, settings: StudySettings, meters: Meters) -> None:
+        self._settings = settings
+        self._space = settings.space
+        self._meters = meters
+        known = set(meters.closed_forms)
+        self._objectives = {i: n for i, n in enumerate(settings.objectives) if n in known}
+        self._bounds = {n: bound for n, bound in settings.bounds.items() if n in known}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Meters are functions of functions; what travels is what they were made of.
+        return _made_again, (self._settings, self._meters.records)
+
+    def __call__(self, params: Mapping[str, Any]) -> Known:
+        """Tell what is known of the parameters of a trial.
+
+        Raises:
+            TftasError: A parameter of the space is missing or none of its choices.
+        """
+        arch = self._space.decode(params)
+        costs = {
+            n: self._meters.cost(n, arch) for n in {*self._objectives.values(), *self._bounds}
+        }
+        return Known(
+            self._space.features(arch),
+            {i: costs[name] for i, name in self._objectives.items()},
+            violations(costs.__getitem__, self._bounds),
+        )
+
+
+def _made_again(settings: StudySettings, records: Mapping[str, Any]) -> ArchitectureKnowledge:
+    meters = Meters(settings.costs, settings.space, settings.target, records)
+    return ArchitectureKnowledge(settings, meters)
