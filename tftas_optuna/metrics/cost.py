@@ -95,6 +95,8 @@ class Cost(Metric):
         measured: Whether it is measured on a device, and so differs from one time to the next.
         grows: Whether the smallest and the largest architecture of a space bound it.
         deployed: Whether it depends on the device, the batch size or the threads.
+        refuses: Raises a ``TftasError`` for the name of a family that does not have it; None
+            where every family has it.
     """
 
     name: str
@@ -104,6 +106,16 @@ class Cost(Metric):
     measured: bool = False
     grows: bool = False
     deployed: bool = False
+    refuses: Callable[[str], None] | None = None
+
+    def check_family(self, family: str) -> None:
+        """Check that the architectures of a family have it.
+
+        Raises:
+            TftasError: They do not.
+        """
+        if self.refuses is not None:
+            self.refuses(family)
 
 
 def counted(
@@ -114,8 +126,9 @@ def counted(
     unit: str = "",
     grows: bool = False,
     deployed: bool = False,
+    refuses: Callable[[str], None] | None = None,
 ) -> Cost:
-    """Make a cost of a plain function of an architecture and a target."""
+    """Make a cost of a plain function of an architecture and a target; see :class:`Cost`."""
     return Cost(
         name,
         lambda space, target, record: CountedMeter(lambda arch: count(arch, target)),
@@ -123,4 +136,5 @@ def counted(
         unit=unit,
         grows=grows,
         deployed=deployed,
+        refuses=refuses,
     )

@@ -40,7 +40,7 @@ def make_settings(
     Raises:
         TftasError: An argument is out of range, or does not apply.
     """
-    checked = check_objectives(objectives)
+    checked = check_objectives(objectives, space.family)
     if sampler is None:
         sampler = "nsgaii" if len(checked) <= 2 else "nsgaiii"
     population_size = users_population_size(sampler) or population_size

@@ -84,7 +84,7 @@ class ArchitectureObjective:
             )
         if objectives is None:
             objectives = (scorer.indicator.name if scorer is not None else "dss", "n_params")
-        checked = check_objectives(objectives)
+        checked = check_objectives(objectives, space.family)
         sizes: dict[str, Any] = {"img_size": space.img_size, "num_classes": space.num_classes}
         if scorer is not None:
             sizes = {"img_size": scorer.img_size, "num_classes": scorer.num_classes}
