@@ -50,7 +50,7 @@ def check_bounds(
     img_size: int,
     num_classes: int,
 ) -> Bounds:
-    """Make sure that bounds are sound and that the space can meet them.
+    """Check that bounds are sound and that the space can meet them.
 
     Args:
         bounds: Lowest and highest allowed value by the name of a cost or an indicator; None
@@ -100,7 +100,7 @@ def check_bounds(
 def check_reachable(
     name: str, bound: Bound, space: SearchSpace, cost: Callable[[Architecture], float]
 ) -> None:
-    """Make sure that a space, from its smallest to its largest architecture, meets a bound.
+    """Check that a space, from its smallest to its largest architecture, meets a bound.
 
     Raises:
         TftasError: It does not.

@@ -57,7 +57,7 @@ def rescore_front(study: Study, settings: StudySettings, pool: ScoringPool) -> N
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float:
-    """Kendall's rank correlation (tau-a) of two sequences; 1.0 for a single pair."""
+    """Compute Kendall's rank correlation (tau-a) of two sequences; 1.0 for a single value."""
     a, b = np.asarray(first), np.asarray(second)
     i, j = np.triu_indices(len(a), k=1)
     if not len(i):

@@ -249,7 +249,7 @@ def _as_scored(settings: StudySettings, scorer: Scorer) -> StudySettings:
 
 
 def _like(study: Study, settings: StudySettings) -> StudySettings:
-    """Settings of an objective, with what only a search has as the study has it."""
+    """Return the settings of an objective, with what only a search has as the study has it."""
     from_search = ("seed", "population_size", "sampler")
     recorded: dict[str, Any] = {name: study.user_attrs.get(name) for name in from_search}
     return dataclasses.replace(settings, **recorded)

@@ -94,7 +94,7 @@ def read_settings(study: Study) -> StudySettings:
 
 
 def check_continues(study: Study, settings: StudySettings) -> None:
-    """Make sure that new trials would mean the same as those already in a study.
+    """Check that new trials would mean the same as those already in a study.
 
     Raises:
         UnavailableError: A setting differs; names it and both values.
