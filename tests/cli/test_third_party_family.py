@@ -18,6 +18,7 @@ SEARCH = ("run", "--space", "towers.yaml", "--population-size", "6", "--device",
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_installed_family_is_searched_scored_exported_and_retrained(
     tftas: Run, tmp_path: Path
 ) -> None:
