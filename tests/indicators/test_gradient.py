@@ -47,3 +47,22 @@ def test_the_norm_of_weights(shape: tuple[int, int]) -> None:
     weight = torch.randn(*shape, generator=torch.Generator().manual_seed(0)).abs()
     exact = float(torch.linalg.svdvals(weight.double()).sum())
     assert float(nuclear_norms(weight)) == pytest.approx(exact, rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(200, 180), (180, 200), (200, 100)])
+def test_the_norm_of_a_whole_gradient_of_full_rank(shape: tuple[int, int]) -> None:
+    """Its spectrum does not fall off, so that a sketch of it misses much."""
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+    exact = float(torch.linalg.svdvals(matrix.double()).sum())
+    found = DenseGradient(matrix).nuclear_norms()
+    assert float(found.values) == pytest.approx(exact, rel=1e-5)
+    assert float(found.errors) <= 1e-6 * exact
+
+
+def test_saliency_of_one_token_ignores_its_signs() -> None:
+    generator = torch.Generator().manual_seed(0)
+    delta, x = torch.randn(1, 7, generator=generator), torch.randn(1, 3, generator=generator)
+    weight = torch.rand(7, 3, generator=generator)
+    expected = float((delta.T @ x * weight).abs().sum())
+    found = ProductGradients(delta[None], x[None], 1).saliencies(weight)
+    assert float(found) == pytest.approx(expected, rel=1e-5)

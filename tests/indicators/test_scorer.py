@@ -43,6 +43,19 @@ def test_the_textbook_agrees_to_the_last_digits_in_float64(small_space: AutoForm
         assert scorer(arch) == pytest.approx(slow, rel=1e-9)
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-5)])
+def test_the_textbook_agrees_where_gradients_are_sketched(
+    small_space: AutoFormerSpace, dtype: torch.dtype, tolerance: float
+) -> None:
+    """With more tokens than the range finder has vectors, layer by layer too."""
+    scorer = Scorer(small_space, img_size=96, num_classes=10, dtype=dtype, device="cpu")
+    arch = small_space.largest()
+    slow = textbook.dss(arch, scorer.supernet.state_dict, 96)
+    assert scorer(arch) == pytest.approx(slow, rel=tolerance)
+    explained = sum(row.value for row in scorer.explain(arch))
+    assert explained == pytest.approx(slow, rel=tolerance)
+
+
 def test_one_seed_is_one_supernet(small_space: AutoFormerSpace) -> None:
     arch = small_space.largest()
     first = Scorer(small_space, img_size=32, seed=7)(arch)

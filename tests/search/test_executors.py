@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import itertools
+import multiprocessing
+import os
+import signal
 import sys
+import time
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import PATIENCE, seen, start
+from processes import CONTEXT, PATIENCE, seen, start
 
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.search import executors
@@ -117,3 +122,110 @@ def test_another_version_on_the_cluster_is_refused(
     monkeypatch.setattr(executors, "visit", lambda task: other(task)._replace(version="9.9"))
     with pytest.raises(UnavailableError, match=r"has tftas-optuna 9\.9, this is .*; install"):
         run()
+
+
+def lossy(monkeypatch: pytest.MonkeyPatch, every: int, at_once: int) -> list[Future[Any]]:
+    """Score with ``workers=2`` in threads, of which every so many lose what they score."""
+    lost: list[Future[Any]] = []
+    turns = itertools.count()
+
+    class Lossy(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            if fn is not executors.score or next(turns) % every:
+                return super().submit(fn, *args, **kwargs)
+            lost.append(Future())
+            lost[-1].set_exception(BrokenExecutor("killed"))
+            return lost[-1]
+
+    place = executors.Workforce("2 workers", lambda: Lossy(1), at_once)
+    monkeypatch.setattr("tftas_optuna.search.execution.worker_processes", lambda *_: place)
+    return lost
+
+
+@pytest.mark.parametrize(("every", "at_once"), [(2, 1), (9, 4)])
+def test_the_work_of_a_process_that_is_lost_now_and_then_is_done_again(
+    run: Any, monkeypatch: pytest.MonkeyPatch, every: int, at_once: int
+) -> None:
+    lost = lossy(monkeypatch, every, at_once)
+    assert seen(run(workers=2)) == seen(run())
+    assert len(lost) >= 3
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_every_worker_gets_a_gpu_of_its_own_in_turn(
+    monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setattr(executors, "gpu_names", lambda: ["GPU-a", "GPU-b"])
+    assert gpus_of_workers(monkeypatch, 3, device) == ["GPU-a", "GPU-b", "GPU-a"]
+    for named in ("cpu", "cuda:1"):
+        assert gpus_of_workers(monkeypatch, 3, named) == []
+
+
+def gpus_of_workers(monkeypatch: pytest.MonkeyPatch, count: int, device: str) -> list[str]:
+    """What worker processes would see, were they started one after the other."""
+    seen: list[str] = []
+
+    def start(count: int, context: Any, initializer: Any, initargs: Any) -> None:
+        for _ in range(count):
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+            initializer(*initargs)
+            seen.extend(filter(None, [os.environ.get("CUDA_VISIBLE_DEVICES")]))
+
+    monkeypatch.setattr(executors, "ProcessPoolExecutor", start)
+    interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        executors.worker_processes(count, device).make()
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+    return seen
+
+
+def test_workers_without_this_package_are_told(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def visit(task: Any) -> Any:
+        raise ModuleNotFoundError("No module named 'tftas_optuna'")
+
+    monkeypatch.setattr(executors, "visit", visit)
+    message = "this process cannot score: No module named 'tftas_optuna'; install tftas-optuna"
+    with pytest.raises(UnavailableError, match=message):
+        run()
+
+
+def test_a_cluster_without_workers_is_told(run: Any) -> None:
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        before = set(cluster.scheduler.clients)
+        with pytest.raises(UnavailableError, match="has no workers; start `dask worker`"):
+            run(cluster=cluster.scheduler_address)
+        # A client that is left open complains of the cluster's end later on.
+        for _ in range(500):
+            if set(cluster.scheduler.clients) == before:
+                return
+            time.sleep(0.01)
+        pytest.fail("the client is still there")
+
+
+def test_a_worker_ends_with_a_search_that_is_killed() -> None:
+    ours, theirs = CONTEXT.Pipe()
+    searching = CONTEXT.Process(target=_search_with_a_worker, args=(theirs,))
+    searching.start()
+    theirs.close()
+    assert ours.recv() == "working"
+    searching.kill()
+    searching.join()
+    # The worker holds the other end as long as it lives.
+    assert ours.poll(30)
+    with pytest.raises(EOFError):
+        ours.recv()
+
+
+def _search_with_a_worker(theirs: Any) -> None:
+    worker = multiprocessing.get_context("fork").Process(target=_work, args=(theirs,))
+    worker.start()
+    theirs.close()
+    worker.join()
+
+
+def _work(theirs: Any) -> None:
+    executors._start_worker(None)
+    theirs.send("working")
+    time.sleep(60)

@@ -5,9 +5,11 @@ import itertools
 import optuna
 import pytest
 
-from tftas_optuna import Execution, Scorer, pareto_front, search
+from tftas_optuna import Execution, Scorer, pareto_front, register_indicator, search
+from tftas_optuna.metrics import registry
 from tftas_optuna.search.rescore import kendall_tau
 from tftas_optuna.spaces import AutoFormerSpace
+from tftas_optuna.study.front import get_candidate
 
 
 def run(space: AutoFormerSpace, **kwargs: object) -> optuna.Study:
@@ -53,6 +55,39 @@ def test_collapsed_and_batched_is_reproducible(small_space: AutoFormerSpace) -> 
     first, second = run(small_space), run(small_space)
     assert [t.values for t in first.trials] == [t.values for t in second.trials]
     assert [t.params for t in first.trials] == [t.params for t in second.trials]
+
+
+def test_exact_scores_are_kept_when_a_trial_leaves_the_front(small_space: AutoFormerSpace) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    before = pareto_front(run(small_space, storage=storage, n_trials=8))
+    study = run(small_space, storage=storage, n_trials=24)
+    left = {c.trial for c in before} - {c.trial for c in pareto_front(study)}
+    assert left
+    for candidate in before:
+        assert get_candidate(study, candidate.trial).exact == candidate.exact != {}
+
+
+def test_exact_scores_are_averaged_over_the_same_supernets(small_space: AutoFormerSpace) -> None:
+    sizes = dict(img_size=32, num_classes=10)
+    study = run(small_space, n_trials=8, n_seeds=2, supernet_seed=0, **sizes)
+    exact = Scorer(small_space, seed=0, n_seeds=2, device="cpu", **sizes)
+    for candidate in pareto_front(study):
+        expected = exact(candidate.architecture)
+        assert candidate.exact["dss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_indicator_that_has_no_approximation_is_exact_from_the_start(
+    small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    register_indicator("width", lambda model, _: model.num_features)
+    study = run(small_space, n_trials=8, objectives=("dss", "width", "n_params"))
+    assert study.metric_names == ["dss_collapsed", "width", "n_params"]
+    assert set(study.user_attrs["exact"]) == {"dss"}
+    for candidate in pareto_front(study):
+        named = candidate.named_values()
+        assert named["width"] == candidate.architecture.embed_dim
+        assert "width_collapsed" not in named
 
 
 def test_kendalls_tau_by_definition() -> None:

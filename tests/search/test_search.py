@@ -103,6 +103,16 @@ def test_values_are_the_scorers_and_the_closed_forms(
         assert trial.datetime_start < trial.datetime_complete
 
 
+def test_a_supernet_has_a_seed_of_its_own(run: Search, small_space: AutoFormerSpace) -> None:
+    study = run(n_trials=3, seed=5, supernet_seed=0)
+    scorer = Scorer(small_space, seed=0, img_size=32, num_classes=10)
+    for trial in study.trials:
+        with one_thread(scorer.device):
+            assert trial.values[0] == scorer(small_space.decode(trial.params))
+    assert (study.user_attrs["seed"], study.user_attrs["supernet_seed"]) == (5, 0)
+    assert [t.params for t in study.trials] == [t.params for t in run(n_trials=3, seed=5).trials]
+
+
 def test_later_generations_descend_from_the_best(run: Search) -> None:
     study = run(n_trials=40)
     generations = [t.system_attrs["NSGAIISampler:generation"] for t in study.trials]
@@ -146,6 +156,10 @@ def test_the_study_says_what_made_it(run: Search, small_space: AutoFormerSpace) 
         ({"num_classes": 3}, "made with num classes 10, not 3"),
         ({"population_size": 4}, "made with population size 8, not 4"),
         ({"bounds": {"n_params": (None, 9e4)}}, "made with bounds none, not n_params <= 90.00k"),
+        (
+            {"bounds": {"n_params": (3e4, 9e4)}},
+            "not n_params >= 30.00k, n_params <= 90.00k",
+        ),
         ({"objectives": ("dss", "macs")}, "optimises dss, n_params, not dss, macs"),
     ],
 )
@@ -225,6 +239,13 @@ def test_a_long_study_is_resumed_without_recursion(
         ({"population_size": 1}, "population_size is 1, allowed is 2 or more"),
         ({"objectives": ("dss", "beauty")}, "objectives are dss, beauty; allowed: each of"),
         ({"objectives": ()}, "objectives are none"),
+        ({"n_seeds": 0}, "n_seeds is 0, allowed is 1 or more"),
+        ({"sampler": "nope"}, "sampler 'nope' does not exist"),
+        ({"fidelity": "vague"}, "fidelity 'vague'"),
+        (
+            {"fidelity": "collapsed", "objectives": ("n_params", "macs")},
+            "fidelity 'collapsed' does not apply: this study computes no indicator",
+        ),
         ({"bounds": {"n_params": (None, 1e3)}}, "at most 1.00k excludes every architecture"),
         ({"bounds": {"n_params": (1e9, None)}}, "at least 1.00G excludes every architecture"),
         ({"bounds": {"n_params": (2e5, 1e5)}}, "the lower bound is higher"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,39 @@ def test_cut_off_and_continued_is_the_same_study(
     second = run(storage=other, n_trials=15)
     assert [t.values for t in second.trials] == [t.values for t in first.trials]
     assert [t.params for t in second.trials] == [t.params for t in first.trials]
+
+
+def test_searches_that_measure_at_the_same_time_use_one_table(
+    run: Search,
+    visits: list[Architecture],
+    small_space: AutoFormerSpace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measure, others = latency.measure_latency, [lambda: run(n_trials=4)]
+
+    def meanwhile(*args: object, **kwargs: object) -> float:
+        if others:
+            others.pop()()
+        return measure(*args, **kwargs)
+
+    monkeypatch.setattr(latency, "measure_latency", meanwhile)
+    study = run(n_trials=8)
+    settings = read_settings(study)
+    meters = Meters(settings.costs, small_space, settings.target, meter_records(study))
+    assert len(study.trials) == 12
+    for trial in study.trials:
+        assert trial.values[2] == meters.cost("latency", small_space.decode(trial.params))
+
+
+def test_an_objective_takes_its_measurement_along(
+    small_space: AutoFormerSpace, visits: list[Architecture]
+) -> None:
+    scorer = Scorer(small_space, device="cpu", **SIZES)
+    objective = DSSObjective(small_space, objectives=("dss", "latency"), scorer=scorer)
+    (before,) = objective.evaluate([small_space.largest()])
+    n_measured = len(visits)
+    (after,) = pickle.loads(pickle.dumps(objective)).evaluate([small_space.largest()])
+    assert after.values == before.values and len(visits) == n_measured
 
 
 def test_three_objectives_call_for_nsga_iii(run: Search, visits: list[Architecture]) -> None:

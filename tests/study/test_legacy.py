@@ -61,6 +61,21 @@ def test_its_settings_and_its_front_are_read(
     assert len(export_front(study, str(tmp_path))) == 2
 
 
+def test_an_exact_one_with_the_usual_options_is_gone_on_with(small_space: AutoFormerSpace) -> None:
+    study = old_study(
+        small_space, fidelity="exact", head_weight=1.0, bounds={}, exact_dss={}, sampler=None
+    )
+    with pytest.warns(optuna.exceptions.ExperimentalWarning):
+        study.set_metric_names(["dss", "n_params"])
+    settings = read_settings(study)
+    assert settings.approximated == () and settings.options == {}
+    (candidate,) = pareto_front(study)
+    assert list(candidate.named_values()) == ["dss", "n_params", "macs"]
+    arguments = dict(seed=7, img_size=32, num_classes=10, population_size=8)
+    more = search(small_space, n_trials=2, storage=study._storage, **arguments)
+    assert len(more.trials) == 3
+
+
 def test_one_of_a_later_release_is_refused(small_space: AutoFormerSpace) -> None:
     study = old_study(small_space, record_version=99)
     with pytest.raises(UnavailableError, match="was made by a later release; upgrade"):

@@ -16,7 +16,9 @@ from tftas_optuna import (
     TftasError,
     UnavailableError,
     pareto_front,
+    register_indicator,
 )
+from tftas_optuna.metrics import registry
 from tftas_optuna.spaces import AutoFormerSpace
 
 
@@ -93,6 +95,9 @@ def test_an_architecture_is_scored_once(small_space: AutoFormerSpace, scorer: Sc
         for label in ("h1 r2", "h3 r4")
     }
     assert len(values) == 1 and len(calls) == 1
+    largest = small_space.largest()
+    first, second = objective.evaluate([largest, largest])
+    assert first == second and calls.count(largest) == 1
 
 
 def test_a_scorer_of_another_space_or_indicator_is_refused(
@@ -111,6 +116,19 @@ def test_costs_alone_need_no_scorer(small_space: AutoFormerSpace) -> None:
     objective = ArchitectureObjective(small_space, objectives=("n_params", "macs"))
     trial = optuna.trial.FixedTrial(small_space.encode(small_space.largest()))
     assert objective(trial) == (small_space.largest().n_params, small_space.largest().macs)
+
+
+def test_other_indicators_are_computed_on_the_same_supernets(
+    small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    register_indicator("bias", lambda model, _: model.head.weight.sum().item())
+    sizes = dict(img_size=32, num_classes=10, seed=3)
+    scorer = Scorer(small_space, **sizes)
+    objective = ArchitectureObjective(small_space, objectives=("dss", "bias"), scorer=scorer)
+    (found,) = objective.evaluate([small_space.smallest()])
+    alone = Scorer(small_space, indicator="bias", **sizes)
+    assert found.values[1] == alone(small_space.smallest())
 
 
 def test_a_study_of_other_directions_or_settings_is_refused(

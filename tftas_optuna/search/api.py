@@ -31,6 +31,7 @@ from tftas_optuna.storage import (
 )
 from tftas_optuna.study.record import (
     check_continues,
+    check_directions,
     has_settings,
     keep_meter_records,
     meter_records,
@@ -255,6 +256,7 @@ def _open_study(
         study = optuna.load_study(study_name=name, storage=storage)
     if not study.get_trials(deepcopy=False) and not has_settings(study):
         # New, or cut off between its creation and the record of its settings.
+        check_directions(study, settings)
         write_settings(study, settings)
     check_continues(study, settings)
     return study, storage

@@ -210,9 +210,13 @@ class Coordinator:
             scored: Where to append the trials.
             deadline: When to stop.
         """
-        wanted = {p.architecture for p in todo if p.architecture not in self._evaluations}
+        archs = dict.fromkeys(p.architecture for p in todo)
+        wanted = [arch for arch in archs if arch not in self._evaluations]
+        # Each once, though a generation may repeat it; and what a foreign trial made known without
+        # all of its scores.
+        together = dict.fromkeys((*new, *wanted))
         began, start = datetime.datetime.now(), time.monotonic()
-        for part in self._scores(new, wanted) if wanted else [{}]:
+        for part in self._scores(list(together), set(wanted)) if wanted else [{}]:
             for arch, scores in part.items():
                 self._evaluations.add(arch, scores)
             seconds = time.monotonic() - start

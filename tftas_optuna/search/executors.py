@@ -106,6 +106,7 @@ def dask_cluster(address: str) -> Workforce:
     except (OSError, ValueError, TimeoutError) as error:
         raise UnavailableError(f"no Dask scheduler answers at {address!r}: {error}") from error
     if not threads:
+        client.close()
         raise UnavailableError(f"the cluster at {address} has no workers; start `dask worker`")
 
     def close(executor: Executor) -> None:

@@ -93,6 +93,20 @@ def read_settings(study: Study) -> StudySettings:
         raise UnavailableError(f"{foreign}, or its record is damaged ({error})") from error
 
 
+def check_directions(study: Study, settings: StudySettings) -> None:
+    """Check that a study has the directions of settings that are to be written into it.
+
+    Raises:
+        UnavailableError: It does not.
+    """
+    theirs = tuple(direction.name.lower() for direction in study.directions)
+    if theirs != settings.directions:
+        raise UnavailableError(
+            f"study {study.study_name!r} has the directions {', '.join(theirs)}, not"
+            f" {', '.join(settings.directions)}; give another --study-name"
+        )
+
+
 def check_continues(study: Study, settings: StudySettings) -> None:
     """Check that new trials would mean the same as those already in a study.
 
@@ -106,11 +120,7 @@ def check_continues(study: Study, settings: StudySettings) -> None:
             f"study {name!r} optimises {', '.join(theirs.objectives)}, not"
             f" {', '.join(settings.objectives)}; give another --study-name"
         )
-    if theirs.directions != settings.directions:
-        raise UnavailableError(
-            f"study {name!r} has the directions {', '.join(theirs.directions)}, not"
-            f" {', '.join(settings.directions)}; give another --study-name"
-        )
+    check_directions(study, settings)
     old, new = theirs.attributes(), settings.attributes()
     for key in new:
         # A study that `search` did not make has no seed and no sampler of its own.
