@@ -2,9 +2,11 @@
 
 For random candidates of each space: the collapsed score and the reduced matmul precisions against
 the exact score (Kendall tau, relative offset and its spread, the worst candidate), and the exact
-score in float32 against float64 with full singular value decompositions.
+score in float32 against float64 with full singular value decompositions. What "medium" does is up
+to the processor: `--bfloat16 N` rounds the factors of every product to bfloat16, as those do that
+multiply such numbers.
 
-    python benchmarks/dss_fidelity.py --candidates 500 --float64 20
+    python benchmarks/dss_fidelity.py --candidates 500 --float64 20 --bfloat16 20
 """
 
 from __future__ import annotations
@@ -14,14 +16,17 @@ import json
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch.utils._python_dispatch import TorchDispatchMode
 
 SPACES = ("autoformer-tiny", "autoformer-small", "autoformer-base")
 
 
-def compare(job: tuple[str, int, int, str]) -> dict[str, Any]:
+def compare(job: tuple[str, int, int, int, str]) -> dict[str, Any]:
     """Compare on one space in this process, on one thread."""
-    name, candidates, float64, device = job
+    name, candidates, float64, bfloat16, device = job
     import numpy as np
     import torch
 
@@ -52,10 +57,50 @@ def compare(job: tuple[str, int, int, str]) -> dict[str, Any]:
     for precision in ("medium",) if device == "cpu" else ("high", "medium"):
         reduced = Scorer(space, device=device, matmul_precision=precision)
         result[f"matmul {precision}"] = against_exact(reduced.batch(archs))
+    if bfloat16:
+        with rounded_products():
+            result["bfloat16 products"] = against_exact(
+                Scorer(space, device=device).batch(archs[:bfloat16])
+            )
     engine._RANK = 1 << 20  # beyond every matrix: full decompositions
     whole = Scorer(space, device=device, dtype=torch.float64).batch(archs[:float64])
     result["float64, full SVD"] = against_exact(whole)
     return result
+
+
+def rounded_products() -> TorchDispatchMode:
+    """Round the factors of float32 products to bfloat16 for a while."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    aten = torch.ops.aten
+    # By how many arguments come before the factors.
+    products = {
+        op: before
+        for packet, before in (
+            (aten.linear, 0),
+            (aten.matmul, 0),
+            (aten.mm, 0),
+            (aten.bmm, 0),
+            (aten.addmm, 1),
+            (aten.baddbmm, 1),
+            (aten.baddbmm_, 1),
+        )
+        for op in (getattr(packet, overload) for overload in packet.overloads())
+    }
+
+    class Rounded(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            args = list(args)
+            if func in products:
+                for i in (products[func], products[func] + 1):
+                    if args[i].dtype == torch.float32:
+                        args[i] = args[i].bfloat16().float()
+            return func(*args, **(kwargs or {}))
+
+    return Rounded()
 
 
 def main() -> None:
@@ -63,12 +108,15 @@ def main() -> None:
     parser.add_argument("--spaces", nargs="+", default=list(SPACES))
     parser.add_argument("--candidates", type=int, default=500)
     parser.add_argument("--float64", type=int, default=20)
+    parser.add_argument("--bfloat16", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     args = parser.parse_args()
 
-    jobs = [(name, args.candidates, args.float64, args.device) for name in args.spaces]
+    jobs = [
+        (name, args.candidates, args.float64, args.bfloat16, args.device) for name in args.spaces
+    ]
     with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
         results = list(pool.map(compare, jobs))
     if args.out:

@@ -49,7 +49,7 @@ def measure(job: tuple[str, str, int, int, list[int]]) -> dict[str, Any]:
         result["device"] = torch.cuda.get_device_name()
 
     def timed(run: Callable[[], object], repeats: int = 3) -> float:
-        """Best time of a few, in milliseconds."""
+        """Measure the best time of a few, in milliseconds."""
         run()
         best = float("inf")
         for _ in range(repeats):
@@ -87,7 +87,7 @@ def measure(job: tuple[str, str, int, int, list[int]]) -> dict[str, Any]:
 
 
 def blocks(arch: Any) -> list[tuple[int, int, int, int, int, int]]:
-    """Tokens, width, heads, head width, MLP width and relative embeddings of every block."""
+    """Return tokens, width, heads, head width, MLP width and embeddings of every block."""
     if arch.family == "pit":
         stages = zip(arch.grids(224), arch.widths, arch.num_heads, arch.hidden_dims, strict=True)
         return [

@@ -40,7 +40,7 @@ def run(storage: str | None, name: str, seed: int, n_trials: int) -> Any:
 
 
 def volume(study: Any) -> float:
-    """Hypervolume of a study's front."""
+    """Compute the hypervolume of a study's front."""
     from tftas_optuna.metrics import Meters
     from tftas_optuna.study.hypervolume import Hypervolume
     from tftas_optuna.study.record import meter_records, read_settings

@@ -38,7 +38,7 @@ def free_score(task: object, archs: list) -> list[dict[str, tuple[float]]]:
 
 
 def overhead(storage: str | None, n_trials: int) -> dict[int, float]:
-    """Milliseconds per trial by number of trials."""
+    """Measure milliseconds per trial by number of trials."""
     marks = {0: time.perf_counter()}
 
     def mark(progress: SearchProgress) -> None:
@@ -56,7 +56,7 @@ def overhead(storage: str | None, n_trials: int) -> dict[int, float]:
 
 
 def plain_optuna(storage: str | None) -> float:
-    """Milliseconds per trial of ``study.optimize`` on the same objective, over 100 trials."""
+    """Measure milliseconds per trial of ``study.optimize`` on the objective, over 100 trials."""
     objective = DSSObjective(get_space("autoformer-tiny"))
     (scorer,) = objective._scorers.values()
     scorer.by_seed = lambda archs: [scores["dss"] for scores in free_score(None, archs)]  # type: ignore[method-assign]

@@ -84,7 +84,7 @@ def run(job: tuple[str, str, int, int]) -> dict[str, Any]:
 
 
 def payload(study: Any) -> int:
-    """Size of what optuna-dashboard sends for the study, in bytes."""
+    """Count the bytes that optuna-dashboard sends for the study."""
     import optuna_dashboard
 
     sent: list[bytes] = optuna_dashboard.wsgi(study._storage)(

@@ -34,14 +34,14 @@ from tftas_optuna import (
 # At the top of the module, so that worker processes know them too.
 @register_cost("energy_mj", unit="mJ")
 def energy_mj(arch: Architecture, *, img_size: int, num_classes: int, in_chans: int) -> float:
-    """4.6 pJ for a multiply-accumulate, 640 pJ for a weight from memory (45 nm, Horowitz 2014)."""
+    """Charge 4.6 pJ a multiply-accumulate, 640 pJ a weight from memory (Horowitz 2014, 45 nm)."""
     costs = arch.costs(img_size=img_size, num_classes=num_classes, in_chans=in_chans)
     return 1e-9 * (4.6 * costs.macs + 640 * costs.n_params)
 
 
 @register_indicator("logit_spread")
 def logit_spread(model: torch.nn.Module, images: torch.Tensor) -> float:
-    """Standard deviation of the logits over eight random images."""
+    """Compute the standard deviation of the logits over eight random images."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(8, *images.shape[1:], generator=generator).to(images)
     with torch.inference_mode():

@@ -44,7 +44,7 @@ def weights(case: dict[str, Any]) -> dict[str, Tensor]:
 def architectures(
     case: dict[str, Any],
 ) -> tuple[AutoFormerArchitecture, AutoFormerArchitecture]:
-    """Give the supernet's and the candidate's architecture."""
+    """Return the supernet's and the candidate's architecture."""
     kwargs, candidate = case["model_kwargs"], case["candidate"]
     shared = dict(
         head_dim=kwargs["embed_dim"] // kwargs["num_heads"],

@@ -22,6 +22,9 @@ Storage = str | BaseStorage
 
 N_KILLS = int(os.environ.get("TFTAS_TEST_KILLS", "6"))
 
+# Seconds to wait for a search that ends by itself, however slow the machine is.
+PATIENCE = 240
+
 SIZES: dict[str, Any] = dict(img_size=32, num_classes=10, population_size=8)
 
 

@@ -98,3 +98,21 @@ def test_modules_import_each_other_without_a_circle() -> None:
 def test_a_module_is_no_longer_than_one_idea(module: str) -> None:
     lines = len(FILES[module].read_text(encoding="utf-8").splitlines())
     assert lines <= LONGEST, f"{module} has {lines} lines; split it"
+
+
+def functions(module: str) -> Iterator[ast.FunctionDef]:
+    """List the functions of a module, less properties, which are named for what they are."""
+    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+        decorators = getattr(node, "decorator_list", [])
+        if isinstance(node, ast.FunctionDef) and not any(
+            ast.unparse(decorator).endswith("property") for decorator in decorators
+        ):
+            yield node
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_docstrings_of_functions_say_what_they_do(module: str) -> None:
+    empty = re.compile(r"(Make sure|Give|Gives|The|An?|This|It|On|In)\b|\(")
+    for function in functions(module):
+        text = ast.get_docstring(function) or ""
+        assert not empty.match(text), f"{module}:{function.lineno} begins with {text[:20]!r}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def kendall_tau(
     first: Sequence[float] | NDArray[np.float64], second: Sequence[float] | NDArray[np.float64]
 ) -> float:
-    """Kendall's rank correlation (tau-a) of two sequences; 1.0 for a single pair."""
+    """Compute Kendall's rank correlation (tau-a) of two sequences; 1.0 for a single value."""
     a, b = np.asarray(first), np.asarray(second)
     i, j = np.triu_indices(len(a), k=1)
     if not len(i):

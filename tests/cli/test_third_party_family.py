@@ -18,6 +18,7 @@ SEARCH = ("run", "--space", "towers.yaml", "--population-size", "6", "--device",
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_an_installed_family_is_searched_scored_exported_and_retrained(
     tftas: Run, tmp_path: Path
 ) -> None:
@@ -64,8 +65,13 @@ def test_an_installed_family_is_searched_scored_exported_and_retrained(
     said = run("export", "-f", "retrain", "--out", "other", rc=2).stderr
     assert "format 'retrain' does not exist for family tower; export yaml or json" in said
     name = ("--study-name", "other", "--n-trials", "2")
-    said = run(*SEARCH, *name, "--objectives", "dss,reference_macs", rc=2).stderr
-    assert "family tower has no reference_macs; use macs, the true count" in said
+    for given, reason in (
+        (("--objectives", "dss,reference_macs"), "reference_macs; use macs, the true count"),
+        (("--bound", "reference_macs<=1M"), "reference_macs; use macs, the true count"),
+        (("--fidelity", "collapsed"), "fidelity 'collapsed'; it has: exact"),
+    ):
+        said = run(*SEARCH, *name, *given, rc=2).stderr
+        assert said == f"Error: family 'tower' has no {reason}\n"
     name = ("--study-name", "fast", "--n-trials", "2")
     run(*SEARCH, *name, "--objectives", "dss,latency,activations")
     # Where the package is missing, its study cannot be read, and that is said.

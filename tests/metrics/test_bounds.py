@@ -32,15 +32,15 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_objective_may_be_given_by_its_name_alone() -> None:
-    assert check_objectives("dss") == ("dss",)
-    assert check_objectives(["n_params", "dss"]) == ("n_params", "dss")
+    assert check_objectives("dss", "autoformer") == ("dss",)
+    assert check_objectives(["n_params", "dss"], "autoformer") == ("n_params", "dss")
 
 
 @pytest.mark.parametrize("objectives", [(), ("dss", "dss"), ("dss", "nope")])
 def test_objectives_that_are_none_twice_or_unknown_are_refused(objectives: tuple[str]) -> None:
     told = f"objectives are {', '.join(objectives) or 'none'}; allowed: each of dss"
     with pytest.raises(TftasError, match=told):
-        check_objectives(objectives)
+        check_objectives(objectives, "autoformer")
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_written_forms_round_trip() -> None:
     finer = PiTArchitecture(4, (1,), (2,), 2, patch_size=8, stride=2)
     with pytest.raises(TftasError, match="retrain format has no stride"):
         finer.to_retrain()
-    with pytest.raises(TftasError, match="family pit has no reference_macs; use macs"):
+    with pytest.raises(TftasError, match="family 'pit' has no reference_macs; use macs"):
         reference_macs(finer, img_size=32, num_classes=10)
 
 

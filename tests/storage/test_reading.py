@@ -87,7 +87,7 @@ def test_a_study_is_read_where_nothing_can_be_written(
     path = shared / "my study#1.db"
     process = CONTEXT.Process(target=leave, args=(path, small_space.to_dict()))
     process.start()
-    process.join(60)
+    process.join(120)
     log = path.with_name(f"{path.name}-wal")
     assert log.stat().st_size
     if closed:
@@ -98,7 +98,7 @@ def test_a_study_is_read_where_nothing_can_be_written(
     expected = seen(run(n_trials=8))
     process = CONTEXT.Process(target=read_as_nobody, args=(path, expected, small_space.to_dict()))
     process.start()
-    process.join(60)
+    process.join(120)
     assert process.exitcode == 0
 
 

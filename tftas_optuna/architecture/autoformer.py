@@ -118,7 +118,7 @@ class AutoFormerArchitecture(Architecture):
         return tuple(h * d for h, d in zip(self.num_heads, self.head_dims, strict=True))
 
     def grid(self, img_size: int) -> int:
-        """Patches along one side of a square image."""
+        """Count the patches along one side of a square image."""
         if img_size < self.patch_size:
             raise TftasError(
                 f"img_size {img_size} is smaller than one patch of {self.patch_size} pixels",

@@ -90,7 +90,7 @@ class PiTArchitecture(Architecture):
         return tuple(int(width * self.mlp_ratio) for width in self.widths)
 
     def grids(self, img_size: int) -> tuple[int, ...]:
-        """Patches along one side of a square image, in each stage."""
+        """Count the patches along one side of a square image, in each stage."""
         if img_size < self.patch_size:
             raise TftasError(
                 f"img_size {img_size} is smaller than one patch of {self.patch_size} pixels",

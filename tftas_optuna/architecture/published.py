@@ -95,8 +95,22 @@ def reference_macs(arch: Architecture, *, img_size: int, num_classes: int) -> fl
         TftasError: There is no such code.
     """
     if not isinstance(arch, CountsReferenceMacs):
-        raise TftasError(f"family {arch.family} has no reference_macs; use macs, the true count")
+        raise _without_reference(arch.family)
     return arch.reference_macs(img_size=img_size, num_classes=num_classes)
+
+
+def check_reference_macs(family: str) -> None:
+    """Check that the published code of a family counts in its own way.
+
+    Raises:
+        TftasError: There is no such code.
+    """
+    if not issubclass(get_family(family).architecture, CountsReferenceMacs):
+        raise _without_reference(family)
+
+
+def _without_reference(family: str) -> TftasError:
+    return TftasError(f"family {family!r} has no reference_macs; use macs, the true count")
 
 
 def _readers() -> Iterator[ReadsRetrain]:

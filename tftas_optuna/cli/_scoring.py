@@ -43,7 +43,7 @@ class Scored(NamedTuple):
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Make sure that every name stands for something.
+    """Check that every name stands for something.
 
     Raises:
         TftasError: One does not.

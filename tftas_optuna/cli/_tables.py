@@ -137,7 +137,7 @@ def _percent(top1: float | None) -> str:
 
 
 def stdout() -> Console:
-    """Console for results; as wide as it needs where stdout is no terminal.
+    """Make a console for results, as wide as they need where stdout is no terminal.
 
     Names are the user's, so nothing in them is markup.
     """

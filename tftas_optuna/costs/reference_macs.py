@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tftas_optuna.architecture.published import reference_macs
+from tftas_optuna.architecture.published import check_reference_macs, reference_macs
 from tftas_optuna.metrics import counted
 
 if TYPE_CHECKING:
@@ -21,4 +21,10 @@ def count_reference_macs(arch: Architecture, target: Target) -> float:
     return reference_macs(arch, img_size=target.img_size, num_classes=target.num_classes)
 
 
-METRIC = counted("reference_macs", count_reference_macs, grows=True, closed_form=True)
+METRIC = counted(
+    "reference_macs",
+    count_reference_macs,
+    grows=True,
+    closed_form=True,
+    refuses=check_reference_macs,
+)

@@ -115,7 +115,7 @@ def export_candidates(
 
 
 def check_prefix(prefix: str, *, remedy: str = "give --prefix") -> str:
-    """Make sure that a prefix is a plain file name.
+    """Check that a prefix is a plain file name.
 
     Args:
         prefix: What file names begin with.
@@ -134,7 +134,7 @@ def check_prefix(prefix: str, *, remedy: str = "give --prefix") -> str:
 
 
 def check_directory(directory: str | Path) -> None:
-    """Make sure that a directory can hold files, without making it.
+    """Check that a directory can hold files, without making it.
 
     Raises:
         UnavailableError: It or one of its parents is a file, or is not writable.

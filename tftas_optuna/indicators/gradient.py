@@ -31,10 +31,10 @@ class Gradients(Protocol):
     """Gradients of a loss with respect to one weight matrix of several candidates."""
 
     def nuclear_norms(self) -> Norms:
-        """Sums of their singular values."""
+        """Sum their singular values."""
 
     def saliencies(self, weight: Tensor) -> Tensor:
-        """Sums of the absolute values of their products with the weights, (candidates,)."""
+        """Sum the absolute values of their products with the weights, (candidates,)."""
 
 
 class DenseGradient:
@@ -48,7 +48,7 @@ class DenseGradient:
         self._matrix = matrix
 
     def nuclear_norms(self) -> Norms:
-        """Nuclear norm by a range finder where that is certain to 1e-6, otherwise by full SVD."""
+        """Use a range finder where that is certain to 1e-6, otherwise a full SVD."""
         matrix = self._matrix.double()
         full_rank = min(matrix.shape)
         if full_rank > 4 * _DENSE_RANK:
@@ -82,7 +82,7 @@ class ProductGradients:
         self._rank = rank
 
     def nuclear_norms(self) -> Norms:
-        """Nuclear norms from a randomised range finder, without forming the gradients.
+        """Use a randomised range finder, without forming the gradients.
 
         Halko, Martinsson and Tropp 2011, algorithm 4.1. Probe vectors that the range has not
         seen estimate the Frobenius norm of what it misses (section 4.3), and the nuclear norm of
@@ -123,7 +123,7 @@ class CollapsedGradients:
         self._x = x
 
     def nuclear_norms(self) -> Norms:
-        """Nuclear norms of rank-two matrices, from the Gram matrices of their factors.
+        """Use the Gram matrices of the factors: the matrices have rank two.
 
         With K = x x' and M = delta delta', the squared singular values add up to the sum of the
         entries of K * M and multiply to det K det M.
@@ -135,7 +135,7 @@ class CollapsedGradients:
         return Norms(norms.double(), torch.zeros_like(norms, dtype=torch.float64))
 
     def saliencies(self, weight: Tensor) -> Tensor:
-        """Sums whose signs are those of the patches' part, by far the larger one.
+        """Sum with the signs of the patches' part, by far the larger one.
 
         To first order in the class token's part the sum is then a sum of two products of
         vectors with the weights.
@@ -148,7 +148,7 @@ class CollapsedGradients:
 
 
 def nuclear_norms(matrices: Tensor) -> Tensor:
-    """Nuclear norms of matrices, shape (..., m, n), from their Gram matrices in float64.
+    """Compute nuclear norms of matrices, shape (..., m, n), by Gram matrices in float64.
 
     Squaring costs half of the digits of the smallest singular values; of float64's, that leaves
     eight, and the norm of a random matrix is exact to 1e-14.
@@ -162,7 +162,7 @@ def nuclear_norms(matrices: Tensor) -> Tensor:
 def _sketched(
     sketch: Tensor, project: Callable[[Tensor], Tensor], test: Tensor, full_rank: int
 ) -> Norms:
-    """Nuclear norms of matrices whose products with a test matrix are known.
+    """Compute nuclear norms of matrices whose products with a test matrix are known.
 
     Args:
         sketch: The products, shape (candidates, out, rank and probes).
@@ -180,7 +180,7 @@ def _sketched(
 
 
 def _core(delta: Tensor, x: Tensor) -> Tensor:
-    """A matrix with the singular values of ``delta.T @ x``, as small as there are tokens."""
+    """Make a matrix with the singular values of ``delta.T @ x``, as small as there are tokens."""
     if delta.shape[1] >= min(delta.shape[2], x.shape[2]):
         return delta.transpose(1, 2) @ x
     left = torch.linalg.qr(delta.transpose(1, 2), mode="r").R
@@ -189,7 +189,7 @@ def _core(delta: Tensor, x: Tensor) -> Tensor:
 
 
 def _gram(pair: Tensor) -> tuple[Tensor, Tensor]:
-    """Gram matrix of two vectors, and its determinant without cancellation."""
+    """Compute the Gram matrix of two vectors, and its determinant without cancellation."""
     first, second = pair.unbind(1)
     gram = pair @ pair.transpose(1, 2)
     length = gram[:, 1, 1].clamp_min(torch.finfo(pair.dtype).tiny)

@@ -156,7 +156,7 @@ def inspect_model(model: nn.Module, *, img_size: int | tuple[int, int] | None = 
 def _gradients(
     model: nn.Module, names: set[str], shape: tuple[int, int, int]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Absolute weights and their gradients, by name.
+    """Return absolute weights and their gradients, by name.
 
     Batch normalisation with the statistics of an untrained network normalises nothing, and with
     positive weights activations grow from layer to layer. Such networks are computed in float64,
@@ -195,7 +195,7 @@ def _gradients(
 def _backward(
     model: nn.Module, weights: dict[str, Tensor], names: set[str], images: Tensor
 ) -> dict[str, Tensor]:
-    """Gradients of the summed outputs with respect to some weights; zero where there is none."""
+    """Compute gradients of the summed outputs by some weights; zero where there is none."""
     lent = {n: w.detach().requires_grad_() if n in names else w for n, w in weights.items()}
     with torch.enable_grad():
         total = _run(model, lent, images).sum()
@@ -228,7 +228,10 @@ def _ones(model: nn.Module, shape: tuple[int, int, int]) -> Tensor:
 
 @contextlib.contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for a while. Networks drop what they keep of their weights when they train."""
+    """Hold a network in eval mode for a while.
+
+    Networks drop what they keep of their weights when they train.
+    """
     modes = {module: module.training for module in model.modules()}
     model.train()
     model.eval()
@@ -260,7 +263,7 @@ def count_macs(model: nn.Module, *, img_size: int | tuple[int, int] | None = Non
 def input_shape(
     model: nn.Module, img_size: int | tuple[int, int] | None = None
 ) -> tuple[int, int, int]:
-    """Channels, height and width of the images a model takes, its own unless given."""
+    """Return channels, height and width of a model's images: its own unless given."""
     config = getattr(model, "pretrained_cfg", None) or {}
     channels, height, width = config.get("input_size", (3, 224, 224))
     channels = getattr(model, "in_chans", channels)

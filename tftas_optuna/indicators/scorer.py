@@ -149,7 +149,7 @@ class Scorer:
         return other
 
     def _check(self) -> None:
-        """Make sure that everything that was asked for applies to the indicator."""
+        """Check that everything that was asked for applies to the indicator."""
         self.indicator.check_fidelity(self.fidelity)
         check_family_fidelity(self.space.family, self.fidelity)
         if self._precision is None:
@@ -242,7 +242,7 @@ class Scorer:
 
 
 def check_family_fidelity(family: str, fidelity: str) -> None:
-    """Make sure that the supernets of a family know a fidelity.
+    """Check that the supernets of a family know a fidelity.
 
     Raises:
         TftasError: They do not.
@@ -260,7 +260,7 @@ def most_at_once(fidelity: str, device_type: str) -> int:
 
 
 def _fitting(pass_bytes: int, fidelity: str, device: torch.device) -> int:
-    """Candidates that fit into half of the free memory; on a CPU, what its caches like."""
+    """Count the candidates that fit into half of the free memory; on a CPU, into its caches."""
     most = most_at_once(fidelity, device.type)
     if device.type != "cuda":
         return most

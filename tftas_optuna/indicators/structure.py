@@ -161,7 +161,7 @@ class _Maker(NamedTuple):
 
 
 def _attention_of(name: str, module: nn.Module, dense: set[str]) -> Iterator[Matrix]:
-    """Matrices of one attention module; nothing where it is none."""
+    """List the matrices of one attention module; nothing where it is none."""
     prefix = f"{name}." if name else ""
     weights = dict(module.named_parameters())
     makers: list[_Maker] = []
@@ -212,13 +212,13 @@ def _stacked(makers: list[_Maker], rows: slice) -> Iterator[Matrix]:
 
 
 def _parallel_split(module: nn.Module) -> list[int] | None:
-    """Outputs of a layer that makes an MLP's hidden units, queries, keys and values at once."""
+    """Return output sizes of a layer that makes hidden units, queries, keys and values at once."""
     split = getattr(module, "in_split", None)
     return split if isinstance(getattr(module, "in_proj", None), nn.Linear) and split else None
 
 
 def _rest_of(name: str, layer: str, modules: Mapping[str, nn.Module]) -> list[Matrix]:
-    """The MLP's part of a layer that attention takes the other part of."""
+    """Return the MLP's part of a layer that attention takes the other part of."""
     split = _parallel_split(modules[layer.rpartition(".")[0]])
     if split is None:
         return []
@@ -230,7 +230,7 @@ def _rest_of(name: str, layer: str, modules: Mapping[str, nn.Module]) -> list[Ma
 
 
 def _block_of(name: str, modules: Mapping[str, nn.Module], dense: set[str]) -> nn.Module:
-    """The module around an attention, or around that until it holds other dense layers too."""
+    """Find the innermost module around an attention that holds other dense layers too."""
     own = f"{name}."
     containers = nn.Sequential | nn.ModuleList
     first = True

@@ -43,7 +43,7 @@ class Metric:
 
 
 def check_name(name: str) -> None:
-    """Make sure that a metric may have a name.
+    """Check that a metric may have a name.
 
     Raises:
         TftasError: It has other characters than lower-case letters, digits and underscores, or

@@ -21,11 +21,12 @@ Bound = tuple[float | None, float | None]
 Bounds = dict[str, Bound]
 
 
-def check_objectives(objectives: Iterable[str]) -> tuple[str, ...]:
-    """Make sure that objectives exist and are told apart.
+def check_objectives(objectives: Iterable[str], family: str) -> tuple[str, ...]:
+    """Check that objectives exist, are told apart, and that a family has them.
 
     Raises:
-        TftasError: One does not exist or is given twice, or none is given.
+        TftasError: One does not exist or is given twice, none is given, or the family does not
+            have one.
     """
     objectives = (objectives,) if isinstance(objectives, str) else tuple(objectives)
     known = metric_names()
@@ -35,6 +36,10 @@ def check_objectives(objectives: Iterable[str]) -> tuple[str, ...]:
             f"objectives are {', '.join(map(str, objectives)) or 'none'}; allowed: each of"
             f" {', '.join(known)} once"
         )
+    costs = cost_names()
+    for name in objectives:
+        if name in costs:
+            get_cost(name).check_family(family)
     return objectives
 
 
@@ -45,7 +50,7 @@ def check_bounds(
     img_size: int,
     num_classes: int,
 ) -> Bounds:
-    """Make sure that bounds are sound and that the space can meet them.
+    """Check that bounds are sound and that the space can meet them.
 
     Args:
         bounds: Lowest and highest allowed value by the name of a cost or an indicator; None
@@ -59,8 +64,8 @@ def check_bounds(
 
     Raises:
         TftasError: A name is unknown, a bound is no pair of numbers or not positive for a cost,
-            the lower one is above the upper one, no architecture of the space can meet them, or
-            the image is too small.
+            the lower one is above the upper one, the family of the space does not have a cost, no
+            architecture of the space can meet them, or the image is too small.
     """
     # The image has to fit, whatever is bounded.
     target = Target(img_size=img_size, num_classes=num_classes, in_chans=space.in_chans)
@@ -77,6 +82,8 @@ def check_bounds(
         if low is None and high is None:
             continue
         is_cost = name in cost_names()
+        if is_cost:
+            get_cost(name).check_family(space.family)
         for value in (low, high):
             if is_cost and value is not None and not value > 0:
                 raise TftasError(f"a bound on {name} is {value:g}, allowed is above 0")
@@ -93,7 +100,7 @@ def check_bounds(
 def check_reachable(
     name: str, bound: Bound, space: SearchSpace, cost: Callable[[Architecture], float]
 ) -> None:
-    """Make sure that a space, from its smallest to its largest architecture, meets a bound.
+    """Check that a space, from its smallest to its largest architecture, meets a bound.
 
     Raises:
         TftasError: It does not.

@@ -101,6 +101,8 @@ class Cost(Metric):
         measured: Whether it is measured on a device, and so differs from one time to the next.
         grows: Whether the smallest and the largest architecture of a space bound it.
         deployed: Whether it depends on the device, the batch size or the threads.
+        refuses: Raises a ``TftasError`` for the name of a family that does not have it; None
+            where every family has it.
     """
 
     name: str
@@ -110,6 +112,16 @@ class Cost(Metric):
     measured: bool = False
     grows: bool = False
     deployed: bool = False
+    refuses: Callable[[str], None] | None = None
+
+    def check_family(self, family: str) -> None:
+        """Check that the architectures of a family have it.
+
+        Raises:
+            TftasError: They do not.
+        """
+        if self.refuses is not None:
+            self.refuses(family)
 
 
 def counted(
@@ -121,6 +133,7 @@ def counted(
     grows: bool = False,
     deployed: bool = False,
     closed_form: bool = False,
+    refuses: Callable[[str], None] | None = None,
 ) -> Cost:
     """Make a cost of a plain function of an architecture and a target.
 
@@ -133,6 +146,7 @@ def counted(
         deployed: Whether it depends on the device, the batch size or the threads.
         closed_form: Whether it takes microseconds: then a sampler may ask for thousands of
             candidates that are never tried.
+        refuses: Raises for a family that has no such cost.
     """
     return Cost(
         name,
@@ -141,4 +155,5 @@ def counted(
         unit=unit,
         grows=grows,
         deployed=deployed,
+        refuses=refuses,
     )

@@ -58,7 +58,7 @@ class Indicator(Metric):
         return dataclasses.replace(self, **options)
 
     def check_fidelity(self, fidelity: str) -> None:
-        """Make sure that it can be computed in a way.
+        """Check that it can be computed at a fidelity.
 
         Raises:
             TftasError: It cannot.

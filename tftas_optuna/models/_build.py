@@ -120,20 +120,35 @@ def _create(
         )
     kwargs = {**defaults, **{name: value for name, value in kwargs.items() if value is not None}}
     height, width = to_2tuple(kwargs.get("img_size", 224))
-    # timm derives transforms from these entries: let them speak of the model that is built.
-    overlay: dict[str, Any] = {"input_size": (kwargs.get("in_chans", 3), height, width)}
+    # timm derives transforms from these entries: let them speak of the model that is built. While
+    # it loads weights, though, their channels are those of the weights, and it adapts the first
+    # convolution from them.
+    built = (kwargs.get("in_chans", 3), height, width)
     known = kwargs.get("pretrained_cfg")
+    overlay: dict[str, Any] = {"input_size": built}
     if not known or isinstance(known, str):
         overlay = {**getattr(network, "timm_cfg", {}), **overlay}
-    return build_model_with_cfg(
+    elif pretrained:
+        overlay["input_size"] = (_source_channels(known, built[0]), height, width)
+    asked = kwargs.pop("pretrained_cfg_overlay", {})
+    model = build_model_with_cfg(
         network,
         name,
         pretrained,
-        pretrained_cfg_overlay={**overlay, **kwargs.pop("pretrained_cfg_overlay", {})},
+        pretrained_cfg_overlay={**overlay, **asked},
         feature_cfg=dict(getattr(network, "feature_cfg", {})),
         architecture=arch,
         **kwargs,
     )
+    if "input_size" not in asked and hasattr(model, "pretrained_cfg"):
+        model.pretrained_cfg["input_size"] = built
+    return model
+
+
+def _source_channels(known: Any, built: int) -> int:
+    """Return the channels of the weights that are loaded; those of the model if nothing tells."""
+    told = known.get("input_size") if isinstance(known, dict) else known.input_size
+    return told[0] if told else built
 
 
 watch_families(_register)

@@ -59,14 +59,14 @@ class RelativePosition2d(nn.Module):
 
 
 def offset_index(side: int, max_distance: int, *, device: torch.device | None = None) -> Tensor:
-    """Table rows for all pairs of positions along one side of the grid, shape (side, side)."""
+    """Look up table rows of all pairs of positions along one side, shape (side, side)."""
     position = torch.arange(side, device=device)
     offset = position[None, :] - position[:, None]
     return offset.clamp(-max_distance, max_distance) + max_distance + 1
 
 
 def places(n_rows: int, n_columns: int, like: Tensor) -> Tensor:
-    """Where each token stands, as coordinates: class token or not, its row, its column.
+    """Tell where each token stands, as coordinates: class token or not, its row, its column.
 
     Args:
         n_rows: Rows of the patch grid.
@@ -84,7 +84,7 @@ def places(n_rows: int, n_columns: int, like: Tensor) -> Tensor:
 
 
 def seen_from(rows: Tensor, columns: Tensor, class_pair: Tensor) -> Tensor:
-    """Embeddings of every coordinate of :func:`places`, as each token sees it.
+    """Return embeddings of every coordinate of :func:`places`, as each token sees it.
 
     The embedding of the pair (query i, key j) is ``places[j] @ seen_from[i]``. So relative
     positions of keys are further components of queries and keys, and those of values are further
@@ -110,7 +110,7 @@ def seen_from(rows: Tensor, columns: Tensor, class_pair: Tensor) -> Tensor:
 
 
 def key_bias(query: Tensor, rows: Tensor, columns: Tensor, class_pair: Tensor) -> Tensor:
-    """Products of every query with the relative embedding of every key.
+    """Multiply every query with the relative embedding of every key.
 
     Args:
         query: Shape (batch, heads, 1 + rows * columns, head_dim), class token first.
@@ -135,7 +135,7 @@ def key_bias(query: Tensor, rows: Tensor, columns: Tensor, class_pair: Tensor) -
 
 
 def value_sum(attention: Tensor, rows: Tensor, columns: Tensor, class_pair: Tensor) -> Tensor:
-    """Sum of the relative embeddings of all keys, weighted by the attention.
+    """Sum the relative embeddings of all keys, weighted by the attention.
 
     Args:
         attention: Shape (batch, heads, tokens, tokens), class token first, each row summing to 1.

@@ -39,7 +39,7 @@ class RunFolder:
         self.path = path
 
     def prepare(self, recipe: Recipe, about: dict[str, Any], *, needed_bytes: int) -> None:
-        """Make the directory, or make sure that it holds this very training.
+        """Make the directory, or check that it holds this very training.
 
         Args:
             recipe: How the network is trained.

@@ -207,7 +207,7 @@ class Recipe:
 
 
 def recipe_names() -> tuple[str, ...]:
-    """Names of the recipes that come with the package."""
+    """List the recipes that come with the package."""
     folder = resources.files(__package__) / "recipes"
     return tuple(sorted(Path(entry.name).stem for entry in folder.iterdir()))
 

@@ -238,7 +238,7 @@ class _Board:
 
 
 def check_tensorboard() -> None:
-    """Make sure that TensorBoard's files can be written.
+    """Check that TensorBoard's files can be written.
 
     Raises:
         UnavailableError: It is not installed; names the extra.
@@ -275,7 +275,7 @@ def _fit(recipe: Recipe, world: World) -> Recipe:
 
 @contextlib.contextmanager
 def _deterministic(world: World) -> Iterator[None]:
-    """On a CPU, add gradients in one order, whatever the number of threads."""
+    """Add gradients in one order on a CPU, whatever the number of threads."""
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     if world.device.type == "cpu":

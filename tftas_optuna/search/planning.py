@@ -46,7 +46,7 @@ def make_settings(
     Raises:
         TftasError: An argument is out of range, or does not apply.
     """
-    checked = check_objectives(objectives)
+    checked = check_objectives(objectives, space.family)
     sampler = SCREENED if sampler is None else sampler
     name = sampler_name(sampler)
     size = users_population_size(sampler) or population_size

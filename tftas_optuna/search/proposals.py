@@ -81,7 +81,8 @@ class Proposer:
         self._island = island
         if settings.sampler == SCREENED:
             # Between its ends a front is easier to learn.
-            start = [*start, settings.space.smallest(), settings.space.largest()]
+            ends = settings.space.smallest(), settings.space.largest()
+            start = [*start, *(arch for arch in ends if not self._bounds.excess(arch))]
         self._start = [(settings.space.encode(arch), arch) for arch in start]
         self._breeder = make_breeder(
             settings.directions,

@@ -28,7 +28,7 @@ __all__ = [
 
 
 def space_names() -> tuple[str, ...]:
-    """Names of the presets, smallest first."""
+    """List the presets, smallest first."""
     return tuple(_presets())
 
 
@@ -76,7 +76,7 @@ def space_from_dict(data: Any) -> SearchSpace:
 
 
 def published_architectures() -> dict[str, Architecture]:
-    """Architectures found by others, by name, such as ``"tf-tas-tiny"``."""
+    """Return architectures found by others, by name, such as ``"tf-tas-tiny"``."""
     return {
         name: Architecture.from_dict(entry["architecture"])
         for name, entry in _data("published.yaml").items()

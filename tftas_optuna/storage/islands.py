@@ -36,7 +36,7 @@ class Claim(Protocol):
     island: int
 
     def renew(self) -> None:
-        """Make sure the number is still this search's, after a lost connection as well.
+        """Check that the number is still this search's; take it again after a lost connection.
 
         Raises:
             UnavailableError: Another search has taken it meanwhile.

@@ -86,7 +86,7 @@ class ArchitectureObjective:
             )
         if objectives is None:
             objectives = (scorer.indicator.name if scorer is not None else "dss", "n_params")
-        checked = check_objectives(objectives)
+        checked = check_objectives(objectives, space.family)
         sizes: dict[str, Any] = {"img_size": space.img_size, "num_classes": space.num_classes}
         if scorer is not None:
             sizes = {"img_size": scorer.img_size, "num_classes": scorer.num_classes}
@@ -260,7 +260,7 @@ def _as_scored(settings: StudySettings, scorer: Scorer) -> StudySettings:
 
 
 def _like(study: Study, settings: StudySettings) -> StudySettings:
-    """Settings of an objective, with what only a search has as the study has it."""
+    """Return the settings of an objective, with what only a search has as the study has it."""
     from_search = ("seed", "population_size", "sampler")
     recorded: dict[str, Any] = {name: study.user_attrs.get(name) for name in from_search}
     return dataclasses.replace(settings, **recorded)

@@ -95,7 +95,7 @@ def read_settings(study: Study) -> StudySettings:
 
 
 def check_directions(study: Study, settings: StudySettings) -> None:
-    """Make sure that a study has the directions of settings that are to be written into it.
+    """Check that a study has the directions of settings that are to be written into it.
 
     Raises:
         UnavailableError: It does not.
@@ -109,7 +109,7 @@ def check_directions(study: Study, settings: StudySettings) -> None:
 
 
 def check_continues(study: Study, settings: StudySettings) -> None:
-    """Make sure that new trials would mean the same as those already in a study.
+    """Check that new trials would mean the same as those already in a study.
 
     Raises:
         UnavailableError: A setting differs; names it and both values.

@@ -99,7 +99,7 @@ class Attention:
         return d_qkv
 
     def _parts(self, qkv: Tensor) -> tuple[Tensor, ...]:
-        """Views of queries, keys and values, (candidates, heads, tokens, head_dim)."""
+        """Return views of queries, keys and values, (candidates, heads, tokens, head_dim)."""
         heads, head_dim = self._group.num_heads, self._group.head_dim
         if self._group.by_head:
             return qkv.unflatten(2, (heads, 3, head_dim)).permute(3, 0, 2, 1, 4).unbind(0)

@@ -273,7 +273,7 @@ class AutoFormerPass:
 
 
 def _gelu(x: Tensor) -> tuple[Tensor, Tensor]:
-    """GELU and its derivative."""
+    """Compute GELU and its derivative."""
     cdf = (x * math.sqrt(0.5)).erf_().mul_(0.5).add_(0.5)
     slope = (x * x).mul_(-0.5).exp_().mul_((2 * math.pi) ** -0.5).mul_(x).add_(cdf)
     return cdf.mul_(x), slope

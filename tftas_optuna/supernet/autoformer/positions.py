@@ -31,10 +31,10 @@ class Positions(Protocol):
         """Turn the tables of a block into (embeddings, head_dim)."""
 
     def spread(self, products: Tensor) -> Tensor:
-        """(batch, tokens, embeddings) to (batch, tokens, tokens)."""
+        """Turn (batch, tokens, embeddings) into (batch, tokens, tokens)."""
 
     def gather(self, pairs: Tensor) -> Tensor:
-        """(batch, tokens, tokens) to (batch, tokens, embeddings)."""
+        """Turn (batch, tokens, tokens) into (batch, tokens, embeddings)."""
 
     def weigh_keys(self, logits: Tensor) -> Tensor:
         """Account for keys that stand for several tokens."""

@@ -141,7 +141,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
         return bool((weight == 1).all() and (bias == 0).all())
 
     def _embed_ones(self) -> Tensor:
-        """Tokens of the all-ones image at full width, shape (1 + patches, embed_dim)."""
+        """Embed the all-ones image at full width, shape (1 + patches, embed_dim)."""
         weights = self._absolute
         # Every patch of an all-ones image embeds to the same vector: the sums of the filters.
         patch = weights["patch_embed_super.proj.weight"].sum((1, 2, 3))

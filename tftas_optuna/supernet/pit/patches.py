@@ -26,7 +26,7 @@ class Patches(Protocol):
         """Apply the convolution that leads into a stage: 3x3, stride 2, channel by channel."""
 
     def key_weights(self, stage: int) -> Tensor | None:
-        """Logarithms of how many tokens each one stands for, class token first; None for 1."""
+        """Return logarithms of how many tokens each stands for, class token first; None for 1."""
 
 
 class PatchGrid:

@@ -146,7 +146,7 @@ def _is_linear(name: str) -> bool:
 
 
 def _fan_in(name: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Inputs that one output of a layer sums; 1 for what is no such layer's weight or bias."""
+    """Count the inputs that one output of a layer sums; 1 for all other weights."""
     layer, _, kind = name.rpartition(".")
     if "norm" in layer or kind not in ("weight", "bias"):
         return 1
