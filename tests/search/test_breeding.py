@@ -97,9 +97,11 @@ def test_with_what_others_found_it_goes_on_as_if_it_had_not_stopped(
 ) -> None:
     def with_another(storage: str, *parts: int) -> list[tuple[object, ...]]:
         best = small_space.smallest()
-        other = at(10, lambda: run(n_trials=8, storage=storage, start=[best], objectives=COSTS))
+        # Screens of two searches that know the costs would try the same at the same time.
+        arguments = {"storage": storage, "objectives": COSTS, "sampler": "nsgaii"}
+        other = at(10, lambda: run(n_trials=8, start=[best], **arguments))
         for n_trials in parts:
-            study = run(n_trials=n_trials, storage=storage, objectives=COSTS, callback=other)
+            study = run(n_trials=n_trials, callback=other, **arguments)
         return [row[1:] for row in seen(study) if place_of(study.trials[row[0]]).island == 0]
 
     whole = with_another(f"sqlite:///{tmp_path}/whole.db", 40)
@@ -130,8 +132,9 @@ def test_what_to_start_from_may_change_between_runs(
         ([small_space.sample(rng) for _ in range(5)], []),
     ):
         storage = optuna.storages.InMemoryStorage()
-        run(n_trials=5, storage=storage, objectives=COSTS, start=before)
-        study = run(n_trials=11, storage=storage, objectives=COSTS, start=after)
+        arguments = {"storage": storage, "objectives": COSTS, "sampler": "nsgaii"}
+        run(n_trials=5, start=before, **arguments)
+        study = run(n_trials=11, start=after, **arguments)
         archs = [small_space.decode(trial.params) for trial in study.trials]
         assert len(set(archs)) == 16
         # It joins the generation in hand, which does not grow by that.

@@ -78,7 +78,7 @@ def test_what_to_start_from_is_the_first_generation(
     wide = dataclasses.replace(small_space, embed_dim=(64,))
     rng = np.random.default_rng(0)
     start = [wide.sample(rng) for _ in range(8)]
-    study = run(n_trials=16, start=start)
+    study = run(n_trials=16, start=start, sampler="nsgaii")
     assert architectures(study, small_space)[:8] == start
     assert {t.system_attrs["NSGAIISampler:generation"] for t in study.trials[:8]} == {0}
     # All parents are 64 wide, so are their children, but for a mutation now and then.
@@ -88,17 +88,18 @@ def test_what_to_start_from_is_the_first_generation(
         run(start=[outside])
 
 
-@pytest.mark.parametrize("sampler", ["nsgaiii", "tpe", "random"])
+@pytest.mark.parametrize("sampler", ["nsgaii", "nsgaiii", "tpe", "gp", "random"])
 def test_other_samplers_resume_exactly_too(run: Search, tmp_path: object, sampler: str) -> None:
     whole = run(n_trials=30, sampler=sampler)
     storage = f"sqlite:///{tmp_path}/parts.db"
-    for n_trials in (11, 5, 14):
-        study = run(n_trials=n_trials, sampler=sampler, storage=storage)
+    # The sampler of a study goes on with it, where no other is asked for.
+    for n_trials, asked in ((11, sampler), (5, sampler), (14, None)):
+        study = run(n_trials=n_trials, sampler=asked, storage=storage)
     assert [(t.params, t.values) for t in study.trials] == [
         (t.params, t.values) for t in whole.trials
     ]
-    with pytest.raises(TftasError, match=f"made with sampler {sampler}, not nsgaii;"):
-        run(storage=storage)
+    with pytest.raises(TftasError, match=f"made with sampler {sampler}, not screened-nsgaii;"):
+        run(storage=storage, sampler="screened-nsgaii")
 
 
 def test_sampler_objects(run: Search) -> None:
@@ -108,7 +109,7 @@ def test_sampler_objects(run: Search) -> None:
     generations = [t.system_attrs["NSGAIISampler:generation"] for t in study.trials]
     assert generations == [0] * 6 + [1] * 6 + [2] * 6
     assert run(n_trials=4, sampler=optuna.samplers.QMCSampler(seed=0)).trials
-    with pytest.raises(TftasError, match="sampler 'nope' does not exist; known: nsgaii"):
+    with pytest.raises(TftasError, match="sampler 'nope' does not exist; known: screened-nsgaii, nsgaii"):
         run(sampler="nope")
 
 
@@ -127,7 +128,7 @@ def test_parents_are_the_best_not_the_oldest(run: Search, small_space: AutoForme
         return dss >= its_dss and n_params <= its_params and one.values != other.values
 
     study = run(n_trials=40, sampler="random")
-    breeder = make_breeder(["maximize", "minimize"], "nsgaii", 8)
+    breeder = make_breeder(["maximize", "minimize"], "nsgaii", 8, small_space.distributions(), None)
     parents: list[FrozenTrial] = []
     for generation in range(5):
         pool = [*parents, *study.trials[8 * generation : 8 * (generation + 1)]]
@@ -138,7 +139,7 @@ def test_parents_are_the_best_not_the_oldest(run: Search, small_space: AutoForme
         excluded = [trial for trial in pool if trial.number not in kept]
         assert not any(dominates(one, other) for one in excluded for other in parents)
         # Every parameter of a child is one of its parents', but for few that mutate.
-        child = litter.ask(dict(small_space.distributions()))
+        child = litter.ask(dict(small_space.distributions())).params
         inherited = [any(p.params[name] == child[name] for p in parents) for name in child]
         assert sum(inherited) >= len(child) - 2
     assert {trial.number for trial in parents} != set(range(8))

@@ -115,7 +115,7 @@ def test_a_supernet_has_a_seed_of_its_own(run: Search, small_space: AutoFormerSp
 
 def test_later_generations_descend_from_the_best(run: Search) -> None:
     study = run(n_trials=40)
-    generations = [t.system_attrs["NSGAIISampler:generation"] for t in study.trials]
+    generations = [t.system_attrs["ScreenedNSGAIISampler:generation"] for t in study.trials]
     assert generations == [i // 8 for i in range(40)]
     assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE"]
 
@@ -177,7 +177,7 @@ def test_a_plain_optuna_run_goes_on_with_the_study_and_back(
     run: Search, small_space: AutoFormerSpace, tmp_path: Path
 ) -> None:
     storage = f"sqlite:///{tmp_path}/study.db"
-    run(n_trials=8, storage=storage)
+    run(n_trials=8, storage=storage, sampler="nsgaii")
     sampler = optuna.samplers.NSGAIISampler(population_size=8, seed=1)
     study = optuna.load_study(study_name="small", storage=storage, sampler=sampler)
     scorer = Scorer(small_space, img_size=32, num_classes=10)
@@ -228,7 +228,7 @@ def test_a_long_study_is_resumed_without_recursion(
                 )
             )
     study = run(n_trials=2, storage=storage, population_size=2)
-    assert study.trials[-1].system_attrs["NSGAIISampler:generation"] == 500
+    assert study.trials[-1].system_attrs["ScreenedNSGAIISampler:generation"] == 500
 
 
 @pytest.mark.parametrize(

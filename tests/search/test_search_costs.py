@@ -130,10 +130,19 @@ def test_an_objective_takes_its_measurement_along(
     assert after.values == before.values and len(visits) == n_measured
 
 
-def test_three_objectives_call_for_nsga_iii(run: Search, visits: list[Architecture]) -> None:
-    assert run(n_trials=2).user_attrs["sampler"] == "nsgaiii"
-    two = run(n_trials=2, objectives=("dss", "latency"), study_name="two")
-    assert two.user_attrs["sampler"] == "nsgaii"
+def test_three_objectives_are_screened_and_bounded_like_two(
+    run: Search, visits: list[Architecture], small_space: AutoFormerSpace
+) -> None:
+    bounds = {"n_params": (40e3, 80e3)}
+    study = run(n_trials=32, bounds=bounds)
+    assert study.user_attrs["sampler"] == "screened-nsgaii"
+    key = "ScreenedNSGAIISampler:predicted"
+    predicted = [t.system_attrs[key] for t in study.trials if key in t.system_attrs]
+    # What the table of latencies tells, and what is counted, is not predicted.
+    assert len(predicted) > 10
+    assert all([value is None for value in row] == [False, True, True] for row in predicted)
+    inside = [40e3 <= trial.values[1] <= 80e3 for trial in study.trials]
+    assert sum(inside) >= 31
 
 
 def test_another_deployment_does_not_continue(run: Search, visits: list[Architecture]) -> None:

@@ -183,6 +183,10 @@ class Coordinator:
             stored = set(map(self._architecture, partial))
             todo = [p for p in proposals if p.architecture not in stored]
             todo = todo[: self._population_size - len(partial)]
+        if len(todo) > self._n_trials - self._n_done():
+            # The run ends within this generation. Where, depends on what others were first to
+            # store of the one before.
+            self._take(self._writer.wait())
         todo = todo[: self._n_trials - self._n_done()]
         taken = [place.position for place in map(place_of, partial) if place is not None]
         scored: list[FrozenTrial] = []
