@@ -48,7 +48,7 @@ class Breeding:
     """
 
     population_size: int = 20
-    n_offspring: int = 60
+    n_offspring: int = 120
     unscreened: float = 0.2
     mutation_prob: float | None = None
     crossover_prob: float = 0.9
