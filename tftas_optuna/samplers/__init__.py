@@ -1,7 +1,7 @@
 """Samplers for any study: Optuna's by name, and NSGA-II with a screen."""
 
 from tftas_optuna.samplers.archive import PREDICTED, Archive, agreement
-from tftas_optuna.samplers.knowledge import Knowledge, Known
+from tftas_optuna.samplers.knowledge import Knowledge, Known, KnownTable, ManyKnown
 from tftas_optuna.samplers.named import (
     SAMPLERS,
     SCREENED,
@@ -27,6 +27,8 @@ __all__ = [
     "Child",
     "Knowledge",
     "Known",
+    "KnownTable",
+    "ManyKnown",
     "Problem",
     "Screen",
     "ScreenedNSGAIISampler",
