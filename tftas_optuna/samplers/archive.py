@@ -113,6 +113,7 @@ def agreement(trials: Iterable[FrozenTrial]) -> float | None:
     if len(pairs) < 2:
         return None
     predicted, found = (np.array(rows, dtype=float) for rows in zip(*pairs, strict=True))
+    found = _finite(found)
     taus = [
         kendall_tau(guesses, values)
         for guesses, values in zip(predicted.T, found.T, strict=True)
