@@ -135,6 +135,9 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         generation = self.get_trial_generation(study, trial)
         if not search_space:
             return {}
+        if trial.number < len(self._start):
+            start = self._start[trial.number]
+            return {name: start[name] for name in search_space if name in start}
         with self._lock:
             if self._view is None or not self._view.is_of(study, search_space):
                 self._view = _View(study, search_space, self._knowledge)
