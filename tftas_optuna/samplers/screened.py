@@ -117,7 +117,7 @@ class ScreenedNSGAIISampler(NSGAIISampler):
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            name: value for name, value in vars(self).items() if name not in ("_lock", "_view")
+            name: value for name, value in vars(self).items() if name not in _NOT_PICKLED
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -200,6 +200,9 @@ class _View:
             finished = self._trials(TrialState.COMPLETE)
             if len(finished) < breeding.population_size:
                 return None
+            if not same:
+                # What was not asked for was chosen with less knowledge than there is now.
+                self._waiting.clear()
             self._generation = generation
             new = [trial for trial in finished if trial.number not in self._numbers]
             self._numbers.update(trial.number for trial in new)
