@@ -213,9 +213,7 @@ class _Judge:
             Surrogate(tried.features, tried.losses[:, i] * problem.signs[i], nearest)
             for i in problem.unknown
         ]
-        self._constraints = [
-            Surrogate(tried.features, values, nearest) for values in tried.violations.T
-        ]
+        self._constraints = [_constraint(tried, values) for values in tried.violations.T]
         self.agreement = min((found.agreement for found in self._objectives), default=None)
 
     def predictions(self, described: Described) -> list[list[float | None]]:
@@ -236,3 +234,10 @@ class _Judge:
         for surrogate in self._constraints:
             penalties += np.maximum(surrogate.predict(described.features), 0.0)
         return losses, penalties
+
+
+def _constraint(tried: Tried, values: Rows) -> Surrogate:
+    """Learn a constraint from the trials that have it."""
+    known = np.flatnonzero(~np.isnan(values))
+    nearest = best_first(tried.losses[known], tried.penalties[known], _NEAREST)
+    return Surrogate(tried.features[known], values[known], nearest)

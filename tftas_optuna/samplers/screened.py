@@ -115,9 +115,7 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         self._view: _View | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in vars(self).items() if name not in ("_lock", "_view")
-        }
+        return {name: value for name, value in vars(self).items() if name not in _NOT_PICKLED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.Lock(), _view=None)
@@ -134,6 +132,9 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         generation = self.get_trial_generation(study, trial)
         if not search_space:
             return {}
+        if trial.number < len(self._start):
+            start = self._start[trial.number]
+            return {name: start[name] for name in search_space if name in start}
         with self._lock:
             if self._view is None or not self._view.is_of(study, search_space):
                 self._view = _View(study, search_space, self._knowledge)
@@ -193,6 +194,9 @@ class _View:
             finished = self._trials(TrialState.COMPLETE)
             if len(finished) < breeding.population_size:
                 return None
+            if not same:
+                # What was not asked for was chosen with less knowledge than there is now.
+                self._waiting.clear()
             self._generation = generation
             new = [trial for trial in finished if trial.number not in self._numbers]
             self._numbers.update(trial.number for trial in new)
