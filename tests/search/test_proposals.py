@@ -133,7 +133,7 @@ def test_parents_are_the_best_not_the_oldest(run: Search, small_space: AutoForme
     parents: list[FrozenTrial] = []
     for generation in range(5):
         pool = [*parents, *study.trials[8 * generation : 8 * (generation + 1)]]
-        litter = breeder.breed(pool[len(parents) :], seed=0)
+        litter = breeder.breed(pool[len(parents) :], seed=0, size=8)
         parents = list(breeder._parents)  # type: ignore[attr-defined]
         kept = {trial.number for trial in parents}
         assert len(parents) == 8 and kept <= {trial.number for trial in pool}

@@ -27,6 +27,8 @@ WINDOW = 50
 
 # Rounds of breeding before a batch is chosen; each starts from the best of those before.
 _ROUNDS = 6
+# Candidates that are bred for one generation, however large it is.
+_MOST = 10_000
 # Candidates in the neighbourhood that a surrogate has to know best.
 _NEAREST = 300
 # Trials from which something can be learned.
@@ -153,7 +155,7 @@ class Screen:
         pool = self._nothing()
         losses, penalties = tried.losses[self._parents], tried.penalties[self._parents]
         n_parents = len(losses)
-        n_offspring = self._breeding.n_offspring * count
+        n_offspring = min(self._breeding.n_offspring * count, _MOST)
         for _ in range(_ROUNDS):
             rows = np.concatenate((tried.rows[self._parents], pool.rows))
             best = best_first(losses, penalties, 2 * size)
