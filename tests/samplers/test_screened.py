@@ -472,3 +472,32 @@ def test_reseeded_it_draws_on_from_other_randomness() -> None:
         study.optimize(trade, n_trials=10)
     one, other, same = ([t.params for t in study.trials[10:]] for study in studies)
     assert one != other and one != same and other != same
+
+
+def test_narrow_bounds_are_searched_beyond_what_parents_lead_to() -> None:
+    slots = [f"x{i:02d}" for i in range(12)]
+
+    def excess(params: Mapping[str, Any]) -> dict[str, float]:
+        size = 6 * params["wide"] + sum(params[name] for name in slots)
+        return {"most": size - 8.0, "least": 8.0 - size}
+
+    def knowledge(params: Mapping[str, Any]) -> Known:
+        features = [float(params[name]) for name in ("wide", *slots)]
+        return Known(features, constraints=excess(params))
+
+    def objective(trial: optuna.Trial) -> float:
+        params = {name: trial.suggest_categorical(name, (0, 1)) for name in ("wide", *slots)}
+        for name, value in excess(params).items():
+            trial.set_constraint(name, value)
+        return float(100 * params["wide"] + sum(i * params[name] for i, name in enumerate(slots)))
+
+    # All of them narrow: seven changes at once lead from one of these to a wide one.
+    start = [
+        {"wide": 0, **{name: int((i + shift) % 12 < 8) for i, name in enumerate(slots)}}
+        for shift in range(10)
+    ]
+    sampler = ScreenedNSGAIISampler(population_size=10, knowledge=knowledge, start=start, seed=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.optimize(objective, n_trials=40)
+    kept = [t for t in study.trials if all(value <= 0 for value in t.constraints.values())]
+    assert sum(trial.params["wide"] for trial in kept) >= 10

@@ -34,6 +34,9 @@ _NEAREST = 300
 # Trials from which something can be learned.
 _FEWEST = 10
 _TRIES = 8
+# Candidates of a generation that descend from no parent, and steps to lead them within bounds.
+_STRANGERS = 300
+_STEPS = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,13 +126,35 @@ class Screen:
 
     def _plain(self, count: int) -> Described:
         """Breed candidates as NSGA-II does; those that break known constraints come last."""
-        found = self._nothing()
+        found = self._strangers(count // 2)
         for _ in range(_TRIES):
             missing = count - int((found.penalties <= 0).sum())
             if not missing:
                 break
             found = found.joined(self._new(self._offspring(missing)))
         return found.taken(np.argsort(found.penalties > 0, kind="stable")[:count])
+
+    def _strangers(self, count: int) -> Described:
+        """Draw candidates and lead them within known constraints, if there are any.
+
+        In narrow bounds candidates are apart, such as wide ones and deep ones of the same size:
+        offspring of some are never like the others.
+        """
+        problem, rng = self._problem, self._rng
+        if not problem.known_constraints:
+            return self._nothing()
+        found = problem.describe(problem.genes.draw(count, rng))
+        for _ in range(_STEPS):
+            outside = np.flatnonzero(found.penalties > 0)
+            if not len(outside):
+                break
+            moved = problem.describe(
+                problem.genes.mutate(found.rows[outside], self._mutation_prob, rng)
+            )
+            nearer = np.flatnonzero(moved.penalties < found.penalties[outside])
+            found.rows[outside[nearer]] = moved.rows[nearer]
+            found.penalties[outside[nearer]] = moved.penalties[nearer]
+        return self._new(found.rows[found.penalties <= 0])
 
     def _offspring(self, count: int) -> Rows:
         """Cross and mutate parents by NSGA-II's operators."""
@@ -156,10 +181,12 @@ class Screen:
         losses, penalties = tried.losses[self._parents], tried.penalties[self._parents]
         n_parents = len(losses)
         n_offspring = min(self._breeding.n_offspring * count, _MOST)
-        for _ in range(_ROUNDS):
+        for i in range(_ROUNDS):
             rows = np.concatenate((tried.rows[self._parents], pool.rows))
             best = best_first(losses, penalties, 2 * size)
             bred = self._new(self._varied(rows[best], -(-n_offspring // _ROUNDS)))
+            if i == 0:
+                bred = bred.joined(self._strangers(_STRANGERS))
             pool = pool.joined(bred)
             more = judge.judge(bred)
             losses = np.concatenate((losses, more[0]))
