@@ -17,7 +17,7 @@ from tftas_optuna import TftasError, UnavailableError, families, register_indica
 from tftas_optuna.cli._progress import ProgressDisplay
 from tftas_optuna.families import register_family
 from tftas_optuna.metrics import Meters, registry
-from tftas_optuna.samplers import PREDICTED, Known, make_sampler
+from tftas_optuna.samplers import PREDICTED, Known, make_sampler, screen
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.spaces import AutoFormerSpace, PiTSpace, SearchSpace
 from tftas_optuna.study.knowledge import ArchitectureKnowledge
@@ -291,6 +291,21 @@ def test_it_beats_nsga_ii_at_equal_trials(small_space: AutoFormerSpace) -> None:
         assert found > 1.06 * plain
         # All that there is: what ten times as many trials find.
         assert found > 0.98 * 44.15
+
+
+def test_while_its_screen_is_off_it_is_as_good_as_nsga_ii(
+    small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screen, "TRUSTED", 2.0)
+    ends = [small_space.smallest(), small_space.largest()]
+    asked: dict[str, Any] = {"n_trials": 144, "start": ends}
+    found, plain, random = 0.0, 0.0, 0.0
+    for seed in range(2):
+        found += front_of(small_space, seed, **asked)
+        plain += front_of(small_space, seed, sampler="nsgaii", **asked)
+        random += front_of(small_space, seed, sampler="random", **asked)
+    # Parents of both are the best, not the oldest.
+    assert found > 0.97 * plain and plain > 1.05 * random
 
 
 def test_it_learns_of_the_trials_of_others(
