@@ -58,6 +58,10 @@ class Genes:
         values = [column.decode(rows[:, i]) for i, column in enumerate(self._columns)]
         return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
+    def choices(self, rows: Rows) -> dict[str, NDArray[np.int64]]:
+        """Tell which of its choices every parameter has, where all are categorical."""
+        return {column.name: rows[:, i].astype(np.int64) for i, column in enumerate(self._columns)}
+
     def features(self, rows: Rows) -> Rows:
         """Describe rows for a regression: choices by one column each, numbers with squares."""
         found = [column.features(rows[:, i]) for i, column in enumerate(self._columns)]
