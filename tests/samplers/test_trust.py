@@ -143,7 +143,8 @@ def test_a_share_of_every_generation_is_tried_unscreened(
 
     monkeypatch.setattr(screen.Screen, "_plain", spy)
     run(trade, screened(unscreened=unscreened), 40)
-    assert counts == [expected] * 3
+    # A generation in which too few were new asks for more.
+    assert counts[0] == expected and counts.count(expected) >= 2
 
 
 def test_the_unscreened_stand_anywhere_in_a_generation() -> None:
