@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -334,3 +335,28 @@ def test_two_bounds_count_before_anything_is_scored(
     bounds = {"n_params": (5e4, 7e4)}
     study = run(n_trials=40, bounds=bounds)
     assert all(5e4 <= t.values[1] <= 7e4 for t in study.trials)
+
+
+def test_seeds_differ_though_supernets_do_not(run: Search) -> None:
+    one, other = (run(n_trials=24, objectives=COSTS, seed=seed) for seed in (1, 2))
+    assert [t.params for t in one.trials[:2]] == [t.params for t in other.trials[:2]]
+    same = sum(a.params == b.params for a, b in zip(one.trials, other.trials, strict=True))
+    assert same < 8
+
+
+def test_knowledge_travels_with_what_was_measured(
+    knowledge: ArchitectureKnowledge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = {"latency": {"measured": 1}}
+    monkeypatch.setattr(Meters, "records", property(lambda self: records))
+    seen: list[object] = []
+
+    def made(*args: object) -> Meters:
+        seen.append(args[-1])
+        return Meters(*args[:3])  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tftas_optuna.study.knowledge.Meters", made)
+    again = pickle.loads(pickle.dumps(knowledge))
+    assert seen == [records]
+    params = again._space.encode(again._space.smallest())
+    assert again(params) == knowledge(params)
