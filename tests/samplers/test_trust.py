@@ -143,7 +143,8 @@ def test_a_share_of_every_generation_is_tried_unscreened(
 
     monkeypatch.setattr(screen.Screen, "_plain", spy)
     run(trade, screened(unscreened=unscreened), 40)
-    assert counts == [expected] * 3
+    # A generation in which too few were new asks for more.
+    assert counts[0] == expected and counts.count(expected) >= 2
 
 
 def test_the_unscreened_stand_anywhere_in_a_generation() -> None:
@@ -233,3 +234,35 @@ def test_screened_it_beats_nsga_ii() -> None:
         found += hypervolume(run(trade, screened(seed, n_offspring=60), 60), WORST)
         plain += hypervolume(run(trade, NSGAIISampler(population_size=10, seed=seed), 60), WORST)
     assert found > 1.05 * plain
+
+
+def test_the_unscreened_are_not_the_first_of_their_generation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unscreened: list[dict[str, Any]] = []
+    plain = screen.Screen._plain
+
+    def spy(self: screen.Screen, count: int) -> Any:
+        found = plain(self, count)
+        unscreened.extend(self._problem.genes.decode(found.rows))
+        return found
+
+    monkeypatch.setattr(screen.Screen, "_plain", spy)
+    # A search that is stopped within a generation, or runs side by side, has tried some of both.
+    study = run(trade, screened(), 60)
+    places = [trial.number % 10 for trial in study.trials[10:] if trial.params in unscreened]
+    assert len(places) >= 10 and sum(place >= 5 for place in places) >= 2
+
+
+def test_a_generation_goes_on_from_the_best_that_it_bred() -> None:
+    def all_known(params: Any, /) -> Known:
+        x = [params[f"x{i}"] for i in range(8)]
+        return Known([float(v) for v in x], {0: score(x)})
+
+    found = []
+    for seed in range(6):
+        sampler = screened(seed, knowledge=all_known, n_offspring=60)
+        study = run(lambda trial: score(digits(trial)), sampler, 20, ["maximize"])
+        found.append(max(trial.values[0] for trial in study.trials[10:]))
+    # One round of as many offspring brings 135.
+    assert np.mean(found) > 0.94 * score([3] * 8)

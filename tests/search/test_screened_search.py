@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from tftas_optuna import TftasError, UnavailableError, families, register_indica
 from tftas_optuna.cli._progress import ProgressDisplay
 from tftas_optuna.families import register_family
 from tftas_optuna.metrics import Meters, registry
-from tftas_optuna.samplers import PREDICTED, Known, make_sampler
+from tftas_optuna.samplers import PREDICTED, Known, make_sampler, screen
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.spaces import AutoFormerSpace, PiTSpace, SearchSpace
 from tftas_optuna.study.knowledge import ArchitectureKnowledge
@@ -293,6 +294,21 @@ def test_it_beats_nsga_ii_at_equal_trials(small_space: AutoFormerSpace) -> None:
         assert found > 0.98 * 44.15
 
 
+def test_while_its_screen_is_off_it_is_as_good_as_nsga_ii(
+    small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screen, "TRUSTED", 2.0)
+    ends = [small_space.smallest(), small_space.largest()]
+    asked: dict[str, Any] = {"n_trials": 144, "start": ends}
+    found, plain, random = 0.0, 0.0, 0.0
+    for seed in range(2):
+        found += front_of(small_space, seed, **asked)
+        plain += front_of(small_space, seed, sampler="nsgaii", **asked)
+        random += front_of(small_space, seed, sampler="random", **asked)
+    # Parents of both are the best, not the oldest.
+    assert found > 0.97 * plain and plain > 1.05 * random
+
+
 def test_it_learns_of_the_trials_of_others(
     run: Search, small_space: AutoFormerSpace, tmp_path: Path
 ) -> None:
@@ -319,3 +335,28 @@ def test_two_bounds_count_before_anything_is_scored(
     bounds = {"n_params": (5e4, 7e4)}
     study = run(n_trials=40, bounds=bounds)
     assert all(5e4 <= t.values[1] <= 7e4 for t in study.trials)
+
+
+def test_seeds_differ_though_supernets_do_not(run: Search) -> None:
+    one, other = (run(n_trials=24, objectives=COSTS, seed=seed) for seed in (1, 2))
+    assert [t.params for t in one.trials[:2]] == [t.params for t in other.trials[:2]]
+    same = sum(a.params == b.params for a, b in zip(one.trials, other.trials, strict=True))
+    assert same < 8
+
+
+def test_knowledge_travels_with_what_was_measured(
+    knowledge: ArchitectureKnowledge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = {"latency": {"measured": 1}}
+    monkeypatch.setattr(Meters, "records", property(lambda self: records))
+    seen: list[object] = []
+
+    def made(*args: object) -> Meters:
+        seen.append(args[-1])
+        return Meters(*args[:3])  # type: ignore[arg-type]
+
+    monkeypatch.setattr("tftas_optuna.study.knowledge.Meters", made)
+    again = pickle.loads(pickle.dumps(knowledge))
+    assert seen == [records]
+    params = again._space.encode(again._space.smallest())
+    assert again(params) == knowledge(params)
