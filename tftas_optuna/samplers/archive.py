@@ -9,7 +9,7 @@ import numpy as np
 from tftas_optuna.ranks import kendall_tau
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
     from optuna.trial import FrozenTrial
@@ -59,38 +59,45 @@ class Archive:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self._rows: list[Rows] = []
-        self._features: list[Rows] = []
-        self._losses: list[Rows] = []
+        self._described = problem.describe(np.empty((0, len(problem.genes))))
+        self._losses = np.empty((0, len(problem.signs)))
+        self._penalties = np.empty(0)
         self._violations: list[dict[str, float]] = []
+        self._names: dict[str, None] = {}
         self._keys: set[bytes] = set()
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._losses)
 
     def add(self, trials: Iterable[FrozenTrial]) -> None:
         """Take in finished trials."""
         trials = list(trials)
+        if not trials:
+            return
         problem = self.problem
         described = problem.describe(problem.genes.encode([trial.params for trial in trials]))
-        self._rows.extend(described.rows)
-        self._features.extend(described.features)
-        self._losses.extend(np.array(trial.values) * problem.signs for trial in trials)
-        self._violations.extend(dict(trial.constraints) for trial in trials)
+        self._described = self._described.joined(described)
+        losses = np.array([trial.values for trial in trials]) * problem.signs
+        self._losses = np.concatenate((self._losses, losses))
+        violations = [dict(trial.constraints) for trial in trials]
+        excess = [sum(max(value, 0.0) for value in found.values()) for found in violations]
+        self._penalties = np.concatenate((self._penalties, excess))
+        self._violations += violations
+        names = dict.fromkeys(name for found in violations for name in found)
+        self._names |= {n: None for n in names if n not in problem.known_constraints}
         self._keys.update(described.keys())
 
     def table(self) -> Tried:
         """Return what was collected."""
-        problem = self.problem
-        names = dict.fromkeys(name for found in self._violations for name in found)
-        unknown = [name for name in names if name not in problem.known_constraints]
-        violations = [[found.get(name, np.nan) for name in unknown] for found in self._violations]
+        violations = [
+            [found.get(name, np.nan) for found in self._violations] for name in self._names
+        ]
         return Tried(
-            _table(self._rows, len(problem.genes)),
-            _table(self._features, problem.n_features),
-            _finite(_table(self._losses, len(problem.signs))),
-            np.array([sum(max(v, 0.0) for v in found.values()) for found in self._violations]),
-            _finite(_table(violations, len(unknown))),
+            self._described.rows,
+            self._described.features,
+            _finite(self._losses.copy()),
+            self._penalties,
+            _finite(np.array(violations).reshape(len(self._names), len(self)).T),
             frozenset(self._keys),
         )
 
@@ -120,11 +127,6 @@ def agreement(trials: Iterable[FrozenTrial]) -> float | None:
         if np.isfinite(guesses).all()
     ]
     return min(taus, default=None)
-
-
-def _table(rows: Sequence[Rows | Sequence[float]], width: int) -> Rows:
-    """Stack rows, of which there may be none."""
-    return np.array(rows, dtype=float).reshape(len(rows), width)
 
 
 def _finite(values: Rows) -> Rows:

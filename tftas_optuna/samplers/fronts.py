@@ -63,7 +63,8 @@ def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generat
     the rest follows by rank and crowding.
 
     Args:
-        front: Losses that are reached already, shape (members, objectives).
+        front: Losses that are reached already, shape (members, objectives); dominated ones do no
+            harm.
         candidates: Losses to choose from, shape (candidates, objectives).
         count: How many to choose, at most.
         rng: Randomness of the estimate that is used for three objectives and more.
@@ -71,6 +72,7 @@ def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generat
     Returns:
         Indices, in the order of the choice.
     """
+    front = front[domination_ranks(front, np.zeros(len(front)), 1) == 0]
     everything = np.concatenate((front, candidates))
     low, high = everything.min(axis=0), everything.max(axis=0)
     width = np.where(high > low, high - low, 1.0)

@@ -31,6 +31,8 @@ _ROUNDS = 6
 _MOST = 10_000
 # Candidates in the neighbourhood that a surrogate has to know best.
 _NEAREST = 300
+# The best trials, which are learned from.
+_LEARNED = 2000
 # Trials from which something can be learned.
 _FEWEST = 10
 _TRIES = 8
@@ -237,10 +239,11 @@ class _Judge:
 
     def __init__(self, problem: Problem, tried: Tried) -> None:
         self._problem = problem
-        nearest = best_first(tried.losses, tried.penalties, _NEAREST)
+        known = best_first(tried.losses, tried.penalties, _LEARNED)
+        features, losses = tried.features[known], tried.losses[known]
+        nearest = np.arange(min(len(known), _NEAREST))
         self._objectives = [
-            Surrogate(tried.features, tried.losses[:, i] * problem.signs[i], nearest)
-            for i in problem.unknown
+            Surrogate(features, losses[:, i] * problem.signs[i], nearest) for i in problem.unknown
         ]
         self._constraints = [_constraint(tried, values) for values in tried.violations.T]
         self.agreement = min((found.agreement for found in self._objectives), default=None)
