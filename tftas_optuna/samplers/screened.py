@@ -10,7 +10,7 @@ import numpy as np
 from optuna.samplers import NSGAIISampler
 from optuna.trial import TrialState
 
-from tftas_optuna.samplers._optuna import set_attribute
+from tftas_optuna.samplers._optuna import generation_key, set_attribute
 from tftas_optuna.samplers.archive import PREDICTED, Archive, agreement
 from tftas_optuna.samplers.problem import Problem
 from tftas_optuna.samplers.screen import WINDOW, Breeding, Child, Screen
@@ -124,6 +124,24 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         """Draw on from other randomness, as each of several processes has to."""
         super().reseed_rng()
         self._generator = np.random.default_rng()
+
+    def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
+        """Return the generation of a trial, and label it; see Optuna's ``BaseGASampler``.
+
+        Optuna looks through all trials of a study; the last ones tell as well.
+        """
+        key = generation_key(self)
+        if key in trial.system_attrs:
+            return int(trial.system_attrs[key])
+        size = self._breeding.population_size
+        finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        found = [t.system_attrs[key] for t in finished[-10 * size :] if key in t.system_attrs]
+        if not found:
+            return super().get_trial_generation(study, trial)
+        last = max(found)
+        generation = int(last if found.count(last) < size else last + 1)
+        set_attribute(study, trial, key, generation)
+        return generation
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
