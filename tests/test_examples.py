@@ -36,6 +36,13 @@ def test_existing_study(tmp_path: Path) -> None:
     assert "on the front" in out and "own objective" in out
 
 
+def test_a_study_of_something_else(tmp_path: Path) -> None:
+    out = run(tmp_path, "screened_study.py", "--n-trials", "60").splitlines()
+    assert [line.partition(":")[0] for line in out] == ["NSGA-II", "screened NSGA-II"]
+    plain, screened = (int(line.split(": ")[1].split()[0]) for line in out)
+    assert screened > plain
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "arch.yaml"
