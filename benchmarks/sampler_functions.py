@@ -34,6 +34,8 @@ from optuna.samplers import NSGAIISampler, RandomSampler
 from tftas_optuna import ScreenedNSGAIISampler
 from tftas_optuna.study._optuna import compute_hypervolume
 
+# Trials at which to look before the end.
+EARLY = (50, 100)
 Function = Callable[[optuna.Trial], "tuple[float, ...]"]
 
 SAMPLERS: dict[str, Callable[[int], Any]] = {
@@ -200,7 +202,10 @@ def compare(problem: str, n_seeds: int, n_trials: int) -> dict[str, Any]:
     reference = np.where(reference > best, reference, best + 1)
     return {
         name: {
-            "hypervolume": [fraction(v[ok], reference, best) for v, ok, _ in each],
+            "hypervolume": {
+                str(n): [fraction(v[:n][ok[:n]], reference, best) for v, ok, _ in each]
+                for n in sorted({n for n in EARLY if n < n_trials} | {n_trials})
+            },
             "ms_per_trial": mean(ms for _, _, ms in each),
         }
         for name, each in runs.items()
@@ -220,19 +225,19 @@ def table(results: dict[str, Any], *, head: bool = True) -> None:
     names = list(SAMPLERS)
     titles = "".join(f"{name:>18}" for name in names)
     if head:
-        print(f"{'hypervolume, mean ± sd':27}{titles}  screened is         ms per trial")
+        print(
+            f"{'hypervolume, mean ± sd':27}{'trials':>6}{titles}  screened is       ms per trial"
+        )
     for problem, found in results.items():
-        cells = ""
-        for name in names:
-            values = found[name]["hypervolume"]
-            spread = stdev(values) if len(values) > 1 else 0.0
-            cells += f"{mean(values):10.4f} ± {spread:.3f}"
-        verdicts = [
-            verdict(found[names[0]]["hypervolume"], found[name]["hypervolume"])
-            for name in names[1:]
-        ]
         ms = "/".join(f"{found[name]['ms_per_trial']:.1f}" for name in names)
-        print(f"{problem:27}{cells}  {', '.join(verdicts):18}  {ms}")
+        for step in found[names[0]]["hypervolume"]:
+            volumes = {name: found[name]["hypervolume"][step] for name in names}
+            cells = ""
+            for values in volumes.values():
+                spread = stdev(values) if len(values) > 1 else 0.0
+                cells += f"{mean(values):10.4f} ± {spread:.3f}"
+            verdicts = [verdict(volumes[names[0]], volumes[name]) for name in names[1:]]
+            print(f"{problem:27}{step:>6}{cells}  {', '.join(verdicts):16}  {ms}", flush=True)
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ def front_of(values: Iterable[Sequence[float]]) -> list[list[float]]:
     found: list[list[float]] = []
     for dss, n_params in sorted(values, key=lambda value: (value[1], -value[0])):
         if not found or dss > found[-1][0]:
-            found.append([dss, n_params])
+            found.append([round(dss, 2), round(n_params)])
     return found
 
 
@@ -142,9 +142,9 @@ def run(space_name: str, supernet: int, sampler: str, seed: int, n: int, folder:
         "sampler": sampler,
         "seed": seed,
         "n_trials": n,
-        "hypervolume": {step: volume_of(space_name)(values[:step]) for step in steps},
+        "hypervolume": {step: round(volume_of(space_name)(values[:step]), 2) for step in steps},
         "ms_per_trial": {
-            step: 1000 * min(s for done, s in spent.items() if done >= step) / step
+            step: round(1000 * min(s for at, s in spent.items() if at >= step) / step, 2)
             for step in steps
         },
         "front": front_of(values),
@@ -284,12 +284,11 @@ def plot(runs: dict[tuple[Any, ...], Run], path: Path) -> None:
         lowest = 100.0
         for color, sampler in enumerate(SAMPLERS):
             found = [f["relative"] for k, f in runs.items() if k[0] == space and k[2] == sampler]
-            # Where longer runs go on alone, a mean would jump.
-            usual = [n for n in STEPS if sum(n in f for f in found) == len(found) > 0]
-            steps = usual or []
-            if not steps:
+            if not found:
                 continue
-            values = [[100 * f[n] for f in found] for n in steps]
+            # Where few runs go on alone, a mean would jump.
+            steps = [n for n in STEPS if 2 * sum(n in f for f in found) >= len(found)]
+            values = [[100 * f[n] for f in found if n in f] for n in steps]
             ends = [min(v) for v in values], [max(v) for v in values]
             (lines[sampler],) = axis.plot(
                 steps, [mean(v) for v in values], color=f"C{color}", marker="o", markersize=3

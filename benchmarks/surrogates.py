@@ -239,13 +239,13 @@ def table(target: str, found: dict[str, Any]) -> None:
         f"\n{target}: error in % / tau / seconds after so many trials; {found['tested']} unseen,"
         f" spread {100 * found['spread']:.1f} %"
     )
-    print(f"{'':24}" + "".join(f"{int(size):>20,}" for size in sizes))
+    print(f"{'':24}" + "".join(f"{int(size):>23,}" for size in sizes))
     for name, rows in found["models"].items():
         cells = ""
         for size in sizes:
             r = rows.get(size)
             text = f"{100 * r['error']:.2f} / {r['tau']:.3f} / {r['seconds']:.2f}" if r else "-"
-            cells += f"{text:>20}"
+            cells += f"{text:>23}"
         print(f"{name:24}{cells}", flush=True)
 
 
