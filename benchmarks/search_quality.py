@@ -297,6 +297,8 @@ def plot(runs: dict[tuple[Any, ...], Run], path: Path) -> None:
             lowest = min(lowest, mean(values[min(1, len(values) - 1)]))
         axis.set(title=space, xscale="log", xlabel="trials", ylabel="% of the best hypervolume")
         axis.set_ylim(max(lowest - 2, 0), 100.5)
+        longest = max(found["n_trials"] for k, found in runs.items() if k[0] == space)
+        axis.set_xticks([n for n in (50, *SHOWN) if n <= longest])
         axis.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3, which="both")
