@@ -215,7 +215,7 @@ def test_a_long_study_is_resumed_without_recursion(
     run: Search, tmp_path: Path, small_space: AutoFormerSpace
 ) -> None:
     storage = optuna.storages.InMemoryStorage()
-    study = run(n_trials=2, storage=storage, population_size=2)
+    study = run(n_trials=2, storage=storage, population_size=2, sampler="nsgaii")
     trial: FrozenTrial = study.trials[0]
     for generation in range(1, 500):
         for i in range(2):
@@ -227,8 +227,8 @@ def test_a_long_study_is_resumed_without_recursion(
                     system_attrs={"tftas_optuna:place": [0, generation, i]},
                 )
             )
-    study = run(n_trials=2, storage=storage, population_size=2)
-    assert study.trials[-1].system_attrs["ScreenedNSGAIISampler:generation"] == 500
+    study = run(n_trials=2, storage=storage, population_size=2, sampler="nsgaii")
+    assert study.trials[-1].system_attrs["NSGAIISampler:generation"] == 500
 
 
 @pytest.mark.parametrize(

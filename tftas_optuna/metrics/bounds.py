@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics.cost import Target
@@ -14,9 +14,13 @@ from tftas_optuna.metrics.units import short
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.spaces import SearchSpace
 
+Values = TypeVar("Values", float, "NDArray[np.float64]")
 Bound = tuple[float | None, float | None]
 Bounds = dict[str, Bound]
 
@@ -114,14 +118,14 @@ def check_reachable(
         raise TftasError(f"{name} of at least {short(low)} excludes every architecture: {held}")
 
 
-def violations(value: Callable[[str], float], bounds: Bounds) -> dict[str, float]:
+def violations(value: Callable[[str], Values], bounds: Bounds) -> dict[str, Values]:
     """Compute the relative excess over each bound; zero or less is feasible.
 
     Args:
-        value: Returns a metric of the architecture in question.
+        value: Returns a metric of the architecture in question, or of many as an array.
         bounds: The bounds.
     """
-    excess = {}
+    excess: dict[str, Values] = {}
     for name, (low, high) in bounds.items():
         found = value(name)
         if high is not None:
@@ -131,7 +135,7 @@ def violations(value: Callable[[str], float], bounds: Bounds) -> dict[str, float
     return excess
 
 
-def _excess(difference: float, bound: float) -> float:
+def _excess(difference: Values, bound: float) -> Values:
     """Relate a difference to a bound that may be zero or negative, as those of indicators."""
     return difference / (abs(bound) or 1.0)
 

@@ -1,12 +1,13 @@
 """Samplers for any study: Optuna's by name, and NSGA-II with a screen."""
 
 from tftas_optuna.samplers.archive import PREDICTED, Archive, agreement
-from tftas_optuna.samplers.knowledge import Knowledge, Known
+from tftas_optuna.samplers.knowledge import Knowledge, Known, KnownTable, ManyKnown
 from tftas_optuna.samplers.named import (
     SAMPLERS,
     SCREENED,
     generation_label,
     generation_seeds,
+    generation_sizes,
     make_sampler,
     sampler_name,
     users_population_size,
@@ -27,12 +28,15 @@ __all__ = [
     "Child",
     "Knowledge",
     "Known",
+    "KnownTable",
+    "ManyKnown",
     "Problem",
     "Screen",
     "ScreenedNSGAIISampler",
     "agreement",
     "generation_label",
     "generation_seeds",
+    "generation_sizes",
     "make_sampler",
     "sampler_name",
     "usual_population_size",

@@ -31,7 +31,8 @@ class Tried(NamedTuple):
         features: Shape (trials, features).
         losses: Their objectives with signs by which less is better, shape (trials, objectives).
         penalties: Sums of their constraint violations, shape (trials,).
-        violations: Values of the constraints that take a trial, shape (trials, constraints).
+        violations: Values of the constraints that take a trial, NaN for trials that do not have
+            them, shape (trials, constraints).
         keys: What tells them apart.
     """
 
@@ -83,7 +84,7 @@ class Archive:
         problem = self.problem
         names = dict.fromkeys(name for found in self._violations for name in found)
         unknown = [name for name in names if name not in problem.known_constraints]
-        violations = [[found.get(name, 0.0) for name in unknown] for found in self._violations]
+        violations = [[found.get(name, np.nan) for name in unknown] for found in self._violations]
         return Tried(
             _table(self._rows, len(problem.genes)),
             _table(self._features, problem.n_features),
@@ -112,6 +113,7 @@ def agreement(trials: Iterable[FrozenTrial]) -> float | None:
     if len(pairs) < 2:
         return None
     predicted, found = (np.array(rows, dtype=float) for rows in zip(*pairs, strict=True))
+    found = _finite(found)
     taus = [
         kendall_tau(guesses, values)
         for guesses, values in zip(predicted.T, found.T, strict=True)

@@ -115,12 +115,16 @@ class _Staircase:
         self._height = np.concatenate(([self._reference], heights))
 
     def gains(self) -> list[float]:
-        return [self.gain(i) for i in range(len(self._candidates))]
+        return [float(gain) for gain in self._added(self._candidates)]
 
     def gain(self, index: int) -> float:
-        x, y = self._candidates[index]
-        widths = np.maximum(self._right - np.maximum(self._left, x), 0.0)
-        return float(widths @ np.maximum(self._height - y, 0.0))
+        return float(self._added(self._candidates[index][None])[0])
+
+    def _added(self, points: Rows) -> Rows:
+        widths = np.maximum(self._right - np.maximum(self._left, points[:, :1]), 0.0)
+        heights = np.maximum(self._height - points[:, 1:], 0.0)
+        added: Rows = (widths * heights).sum(axis=1)
+        return added
 
     def take(self, index: int) -> None:
         points = np.concatenate((self._points, self._candidates[index][None]))

@@ -58,6 +58,10 @@ class Genes:
         values = [column.decode(rows[:, i]) for i, column in enumerate(self._columns)]
         return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
+    def choices(self, rows: Rows) -> dict[str, NDArray[np.int64]]:
+        """Tell which of its choices every parameter has, where all are categorical."""
+        return {column.name: rows[:, i].astype(np.int64) for i, column in enumerate(self._columns)}
+
     def features(self, rows: Rows) -> Rows:
         """Describe rows for a regression: choices by one column each, numbers with squares."""
         found = [column.features(rows[:, i]) for i, column in enumerate(self._columns)]
@@ -149,6 +153,12 @@ class _Number:
         self._log = distribution.log
         ends = [math.log(end) if self._log else float(end) for end in self._bounds]
         self._start, self._range = ends[0], (ends[1] - ends[0]) or 1.0
+        # A number of a single value is always at its start.
+        self._end = float(ends[1] > ends[0])
+        # To draw the ends of a grid as often as the rest, half a step more.
+        half = (self._step or 0) / 2
+        low, high = self._bounds
+        self._drawn = self._to_unit(np.array([low - half, high + half])) * self._end
 
     def encode(self, value: Any) -> float:
         return float(self._to_unit(np.array([float(value)]))[0])
@@ -161,10 +171,11 @@ class _Number:
         return np.stack((column, column**2), axis=1)
 
     def draw(self, count: int, rng: np.random.Generator) -> Rows:
-        return self.snap(rng.random(count))
+        start, end = self._drawn
+        return self.snap(start + rng.random(count) * (end - start))
 
     def snap(self, column: Rows) -> Rows:
-        inside = np.clip(column, 0.0, 1.0)
+        inside = np.clip(column, 0.0, self._end)
         return inside if self._step is None else self._to_unit(self._to_value(inside))
 
     def _to_unit(self, values: Rows) -> Rows:

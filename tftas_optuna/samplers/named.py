@@ -22,7 +22,7 @@ from tftas_optuna.samplers._optuna import generation_key
 from tftas_optuna.samplers.screened import ScreenedNSGAIISampler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 SCREENED = "screened-nsgaii"
 SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
@@ -38,11 +38,32 @@ SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
 # A surrogate learns from every generation: small ones make the most of it.
 _POPULATIONS = {SCREENED: 20, "gp": 1}
 _POPULATION = 50
+_LARGEST = 256
 
 
 def usual_population_size(name: str) -> int:
     """Return the trials of one generation of one of :data:`SAMPLERS`, where nobody says."""
     return _POPULATIONS.get(name, _POPULATION)
+
+
+def generation_sizes(sampler: str, population_size: int) -> Iterator[int]:
+    """Count the trials of one generation after the other.
+
+    A screened generation grows with what it can learn from, a tenth of all before: a surrogate
+    that knows thousands of trials learns little from twenty more, and many are scored faster
+    together.
+
+    Args:
+        sampler: Name of the sampler.
+        population_size: Trials of the first one.
+    """
+    before = 0
+    while True:
+        size = population_size
+        if sampler == SCREENED:
+            size = max(population_size, min(before // 10, _LARGEST))
+        before += size
+        yield size
 
 
 def make_sampler(name: str, population_size: int, seed: int) -> BaseSampler:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tftas_optuna.samplers.genes import Genes
+from tftas_optuna.samplers.knowledge import KnownTable, ManyKnown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +28,6 @@ class Described(NamedTuple):
 
     Attributes:
         rows: Their genes, shape (candidates, parameters).
-        params: Their parameters.
         features: Shape (candidates, features).
         losses: Known objectives with signs by which less is better, NaN for the others; shape
             (candidates, objectives).
@@ -35,13 +35,9 @@ class Described(NamedTuple):
     """
 
     rows: Rows
-    params: list[dict[str, Any]]
     features: Rows
     losses: Rows
     penalties: Rows
-
-    def __len__(self) -> int:
-        return len(self.params)
 
     def keys(self) -> list[bytes]:
         """Return what tells candidates apart: their features."""
@@ -51,23 +47,11 @@ class Described(NamedTuple):
     def taken(self, indices: Sequence[int] | NDArray[np.int64]) -> Described:
         """Return some of the candidates."""
         chosen = np.asarray(indices, dtype=np.int64)
-        return Described(
-            self.rows[chosen],
-            [self.params[i] for i in chosen],
-            self.features[chosen],
-            self.losses[chosen],
-            self.penalties[chosen],
-        )
+        return Described(*(part[chosen] for part in self))
 
     def joined(self, others: Described) -> Described:
         """Return these candidates, and others behind them."""
-        return Described(
-            np.concatenate((self.rows, others.rows)),
-            self.params + others.params,
-            np.concatenate((self.features, others.features)),
-            np.concatenate((self.losses, others.losses)),
-            np.concatenate((self.penalties, others.penalties)),
-        )
+        return Described(*map(np.concatenate, zip(self, others, strict=True)))
 
 
 class Problem:
@@ -77,6 +61,7 @@ class Problem:
         distributions: The parameters.
         directions: What is better of each objective, ``"minimize"`` or ``"maximize"``.
         knowledge: What can be told of parameters without a trial, if anything.
+        fixed: Further parameters, the same for all candidates, that it has to know.
 
     Attributes:
         genes: The parameters as columns.
@@ -91,33 +76,43 @@ class Problem:
         distributions: Mapping[str, BaseDistribution],
         directions: Sequence[str],
         knowledge: Knowledge | None = None,
+        fixed: Mapping[str, Any] | None = None,
     ) -> None:
         self.genes = Genes(distributions)
         self.signs = np.array([-1.0 if d == "maximize" else 1.0 for d in directions])
         self._knowledge = knowledge
+        self._fixed = dict(fixed or {})
         self.unknown = tuple(range(len(directions)))
         self.known_constraints: frozenset[str] = frozenset()
         one = self.genes.draw(1, np.random.default_rng(0))
         if knowledge is None:
             self.n_features = self.genes.features(one).shape[1]
         else:
-            known = knowledge(self.genes.decode(one)[0])
+            known = knowledge({**self._fixed, **self.genes.decode(one)[0]})
             self.n_features = len(known.features)
             self.unknown = tuple(i for i in self.unknown if i not in known.objectives)
             self.known_constraints = frozenset(known.constraints)
 
     def describe(self, rows: Rows) -> Described:
         """Tell what is known of candidates, given by their genes."""
-        params = self.genes.decode(rows)
         losses = np.full((len(rows), len(self.signs)), np.nan)
         penalties = np.zeros(len(rows))
-        if self._knowledge is None:
-            return Described(rows, params, self.genes.features(rows), losses, penalties)
-        features = []
-        for i, known in enumerate(map(self._knowledge, params)):
-            features.append(known.features)
-            penalties[i] = sum(max(value, 0.0) for value in known.constraints.values())
-            for objective, value in known.objectives.items():
-                losses[i, objective] = value * self.signs[objective]
-        table = np.array(features, dtype=float).reshape(len(rows), self.n_features)
-        return Described(rows, params, table, losses, penalties)
+        if self._knowledge is None or not len(rows):
+            features = self.genes.features(rows) if len(rows) else np.empty((0, self.n_features))
+            return Described(rows, features, losses, penalties)
+        known = self._known(self._knowledge, rows)
+        for values in known.constraints.values():
+            penalties += np.maximum(values, 0.0)
+        for objective, values in known.objectives.items():
+            losses[:, objective] = values * self.signs[objective]
+        return Described(rows, known.features, losses, penalties)
+
+    def _known(self, knowledge: Knowledge, rows: Rows) -> KnownTable:
+        if isinstance(knowledge, ManyKnown) and not self.genes.is_number.any():
+            return knowledge.many(self.genes.choices(rows))
+        each = [knowledge({**self._fixed, **params}) for params in self.genes.decode(rows)]
+        return KnownTable(
+            np.array([known.features for known in each], dtype=float),
+            {i: np.array([known.objectives[i] for known in each]) for i in each[0].objectives},
+            {n: np.array([known.constraints[n] for known in each]) for n in each[0].constraints},
+        )

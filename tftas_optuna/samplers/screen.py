@@ -27,6 +27,8 @@ WINDOW = 50
 
 # Rounds of breeding before a batch is chosen; each starts from the best of those before.
 _ROUNDS = 6
+# Candidates that are bred for one generation, however large it is.
+_MOST = 10_000
 # Candidates in the neighbourhood that a surrogate has to know best.
 _NEAREST = 300
 # Trials from which something can be learned.
@@ -48,7 +50,7 @@ class Breeding:
     """
 
     population_size: int = 20
-    n_offspring: int = 120
+    n_offspring: int = 250
     unscreened: float = 0.2
     mutation_prob: float | None = None
     crossover_prob: float = 0.9
@@ -104,15 +106,14 @@ class Screen:
         """Choose parameters to try, none that was tried before; fewer where there are no more."""
         judge = self._judge
         if judge is None:
-            return [Child(params, None) for params in self._plain(count).params]
+            chosen = self._plain(count)
+            return [Child(params, None) for params in self._problem.genes.decode(chosen.rows)]
         n_plain = max(round(self._breeding.unscreened * count), 1) if self.is_on else count
         chosen = self._plain(n_plain)
         if self.is_on:
             chosen = chosen.joined(self._screened(judge, count - n_plain))
-        children = [
-            Child(params, predicted)
-            for params, predicted in zip(chosen.params, judge.predictions(chosen), strict=True)
-        ]
+        decoded = self._problem.genes.decode(chosen.rows)
+        children = list(map(Child, decoded, judge.predictions(chosen)))
         return [children[i] for i in self._rng.permutation(len(children))]
 
     def draw(self) -> Child:
@@ -154,7 +155,7 @@ class Screen:
         pool = self._nothing()
         losses, penalties = tried.losses[self._parents], tried.penalties[self._parents]
         n_parents = len(losses)
-        n_offspring = self._breeding.n_offspring * count
+        n_offspring = min(self._breeding.n_offspring * count, _MOST)
         for _ in range(_ROUNDS):
             rows = np.concatenate((tried.rows[self._parents], pool.rows))
             best = best_first(losses, penalties, 2 * size)
@@ -214,15 +215,13 @@ class _Judge:
             Surrogate(tried.features, tried.losses[:, i] * problem.signs[i], nearest)
             for i in problem.unknown
         ]
-        self._constraints = [
-            Surrogate(tried.features, values, nearest) for values in tried.violations.T
-        ]
+        self._constraints = [_constraint(tried, values) for values in tried.violations.T]
         self.agreement = min((found.agreement for found in self._objectives), default=None)
 
     def predictions(self, described: Described) -> list[list[float | None]]:
         """Predict the objectives of candidates, None for those that are known."""
         found: list[list[float | None]] = [
-            [None] * len(self._problem.signs) for _ in described.params
+            [None] * len(self._problem.signs) for _ in described.rows
         ]
         for i, surrogate in zip(self._problem.unknown, self._objectives, strict=True):
             for row, value in zip(found, surrogate.predict(described.features), strict=True):
@@ -237,3 +236,10 @@ class _Judge:
         for surrogate in self._constraints:
             penalties += np.maximum(surrogate.predict(described.features), 0.0)
         return losses, penalties
+
+
+def _constraint(tried: Tried, values: Rows) -> Surrogate:
+    """Learn a constraint from the trials that have it."""
+    known = np.flatnonzero(~np.isnan(values))
+    nearest = best_first(tried.losses[known], tried.penalties[known], _NEAREST)
+    return Surrogate(tried.features[known], values[known], nearest)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-    from tftas_optuna.samplers.knowledge import Knowledge, Known
+    from tftas_optuna.samplers.knowledge import Knowledge
 
 
 _NOT_PICKLED = ("_lock", "_view")
@@ -81,7 +80,7 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         self,
         *,
         population_size: int = 20,
-        n_offspring: int = 120,
+        n_offspring: int = 250,
         unscreened: float = 0.2,
         knowledge: Knowledge | None = None,
         start: Sequence[Mapping[str, Any]] = (),
@@ -116,9 +115,7 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         self._view: _View | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            name: value for name, value in vars(self).items() if name not in ("_lock", "_view")
-        }
+        return {name: value for name, value in vars(self).items() if name not in _NOT_PICKLED}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.Lock(), _view=None)
@@ -135,6 +132,9 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         generation = self.get_trial_generation(study, trial)
         if not search_space:
             return {}
+        if trial.number < len(self._start):
+            start = self._start[trial.number]
+            return {name: start[name] for name in search_space if name in start}
         with self._lock:
             if self._view is None or not self._view.is_of(study, search_space):
                 self._view = _View(study, search_space, self._knowledge)
@@ -175,13 +175,10 @@ class _View:
     ) -> None:
         self._study = study
         self._search_space = search_space
-        known = None
-        if knowledge is not None:
-            last = self._trials(TrialState.COMPLETE)[-1]
-            single = {n: last.params[n] for n, d in last.distributions.items() if d.single()}
-            known = partial(_with, knowledge, single)
+        last = self._trials(TrialState.COMPLETE)[-1]
+        single = {n: last.params[n] for n, found in last.distributions.items() if found.single()}
         directions = [direction.name.lower() for direction in study.directions]
-        self._archive = Archive(Problem(search_space, directions, known))
+        self._archive = Archive(Problem(search_space, directions, knowledge, single))
         self._numbers: set[int] = set()
         self._generation = -1
         self._waiting: deque[Child] = deque()
@@ -197,6 +194,9 @@ class _View:
             finished = self._trials(TrialState.COMPLETE)
             if len(finished) < breeding.population_size:
                 return None
+            if not same:
+                # What was not asked for was chosen with less knowledge than there is now.
+                self._waiting.clear()
             self._generation = generation
             new = [trial for trial in finished if trial.number not in self._numbers]
             self._numbers.update(trial.number for trial in new)
@@ -219,8 +219,3 @@ class _View:
 
     def _trials(self, state: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=(state,))
-
-
-def _with(knowledge: Knowledge, single: Mapping[str, Any], params: Mapping[str, Any]) -> Known:
-    """Tell what is known of parameters and of those that have a single choice."""
-    return knowledge({**single, **params})

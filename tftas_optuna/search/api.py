@@ -15,6 +15,7 @@ from tftas_optuna.costs import Deployment
 from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators.task import ScoringTask
 from tftas_optuna.metrics import Meters, check_reachable, get_cost
+from tftas_optuna.samplers import generation_sizes
 from tftas_optuna.search.coordinator import Coordinator
 from tftas_optuna.search.execution import Execution
 from tftas_optuna.search.executors import ScoringPool
@@ -106,7 +107,9 @@ def search(
             randomness goes on from where it is, so a continued run differs. By default that of
             the study, and the first of these for a new one.
         population_size: Trials of one generation; by default those of the study, and for a new
-            one 20 with ``"screened-nsgaii"``, 1 with ``"gp"``, else 50.
+            one 20 with ``"screened-nsgaii"``, 1 with ``"gp"``, else 50. With the first it is that
+            of the first generations; later ones grow to a tenth of the trials before them, up to
+            256.
         seed: Seed of the sampler.
         supernet_seed: Seed of the first supernet; the sampler's seed by default.
         n_seeds: Supernets to average over, with the seeds ``supernet_seed``,
@@ -187,12 +190,14 @@ def search(
             append = make_append(study, opened)
             if storage is not None:
                 merge_rescued(study, where, settings, append)
+            assert settings.sampler is not None and settings.population_size is not None
+            sizes = generation_sizes(settings.sampler, settings.population_size)
             users = sampler if isinstance(sampler, optuna.samplers.BaseSampler) else None
             coordinator = Coordinator(
                 study,
                 settings,
                 meters,
-                read_past(study, claim.island, settings.population_size or 0),
+                read_past(study, claim.island, sizes),
                 append=append,
                 storage_name=where,
                 claim=claim,

@@ -67,12 +67,13 @@ class Breeder(Protocol):
 
     label: str | None
 
-    def breed(self, newcomers: Iterable[FrozenTrial], seed: int) -> Litter:
+    def breed(self, newcomers: Iterable[FrozenTrial], seed: int, size: int) -> Litter:
         """Choose the parents of the next generation.
 
         Args:
             newcomers: Trials that finished since the last one.
             seed: Seed of its randomness.
+            size: Its trials.
         """
 
 
@@ -116,7 +117,7 @@ class _Generations:
         self._population_size = population_size
         self._parents: list[FrozenTrial] = []
 
-    def breed(self, newcomers: Iterable[FrozenTrial], seed: int) -> Litter:
+    def breed(self, newcomers: Iterable[FrozenTrial], seed: int, size: int) -> Litter:
         sampler = make_sampler(self._name, self._population_size, seed)
         assert isinstance(sampler, BaseGASampler)
         with _silence():
@@ -178,11 +179,11 @@ class _Screened:
         self._newcomers: list[FrozenTrial] = []
         self._recent: deque[FrozenTrial] = deque(maxlen=WINDOW)
 
-    def breed(self, newcomers: Iterable[FrozenTrial], seed: int) -> Litter:
+    def breed(self, newcomers: Iterable[FrozenTrial], seed: int, size: int) -> Litter:
         newcomers = list(newcomers)
         self._newcomers += newcomers
         self._recent.extend(newcomers)
-        return _ScreenedLitter(partial(self._screen, seed), self._breeding.population_size)
+        return _ScreenedLitter(partial(self._screen, seed), size)
 
     def _screen(self, seed: int) -> Screen:
         self._archive.add(self._newcomers)
@@ -223,7 +224,7 @@ class _History:
         self._sampler = sampler
         self._population_size = population_size
 
-    def breed(self, newcomers: Iterable[FrozenTrial], seed: int) -> Litter:
+    def breed(self, newcomers: Iterable[FrozenTrial], seed: int, size: int) -> Litter:
         self._study.add_trials(newcomers)
         sampler = self._sampler
         if isinstance(sampler, str):

@@ -68,9 +68,7 @@ class Coordinator:
         n_trials: int,
         callback: Callable[[SearchProgress], None] | None,
     ) -> None:
-        assert settings.population_size is not None
         self._settings = settings
-        self._population_size = settings.population_size
         self._distributions: dict[str, BaseDistribution] = dict(settings.space.distributions())
         self._proposer = proposer
         self._pool = pool
@@ -182,7 +180,7 @@ class Coordinator:
             # Another version drew the first ones, or others were given to start from.
             stored = set(map(self._architecture, partial))
             todo = [p for p in proposals if p.architecture not in stored]
-            todo = todo[: self._population_size - len(partial)]
+            todo = todo[: len(proposals) - len(partial)]
         if len(todo) > self._n_trials - self._n_done():
             # The run ends within this generation. Where, depends on what others were first to
             # store of the one before.

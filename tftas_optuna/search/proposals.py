@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from tftas_optuna.metrics import violations
-from tftas_optuna.samplers import SCREENED, generation_seeds
+from tftas_optuna.samplers import SCREENED, generation_seeds, generation_sizes
 from tftas_optuna.search.breeders import make_breeder
 from tftas_optuna.study.knowledge import ArchitectureKnowledge
 from tftas_optuna.study.place import REPEAT_KEY
@@ -77,7 +77,7 @@ class Proposer:
         self._settings = settings
         self._bounds = _CostBounds(settings, meters)
         self._seed = settings.seed
-        self._population_size = settings.population_size
+        self._sizes = generation_sizes(settings.sampler, settings.population_size)
         self._island = island
         if settings.sampler == SCREENED:
             # Between its ends a front is easier to learn.
@@ -101,7 +101,8 @@ class Proposer:
         """
         number, self._n_generations = self._n_generations, self._n_generations + 1
         sampler_seed, mutation_seed = generation_seeds(self._seed, self._island, number)
-        litter = self._breeder.breed(newcomers, sampler_seed)
+        size = next(self._sizes)
+        litter = self._breeder.breed(newcomers, sampler_seed, size)
         label = self._breeder.label
         return Generation(
             self._settings.space,
@@ -110,7 +111,7 @@ class Proposer:
             litter,
             np.random.default_rng(mutation_seed),
             {} if label is None else {label: number},
-            self._population_size,
+            size,
         )
 
 

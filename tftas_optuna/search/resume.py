@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from optuna.trial import TrialState
@@ -11,7 +12,7 @@ from tftas_optuna.errors import UnavailableError
 from tftas_optuna.study.place import place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from optuna import Study
     from optuna.trial import FrozenTrial
@@ -52,13 +53,13 @@ class Past:
     next_number: int
 
 
-def read_past(study: Study, island: int, population_size: int) -> Past:
+def read_past(study: Study, island: int, sizes: Iterator[int]) -> Past:
     """Sort the trials of a study for a search that goes on.
 
     Args:
         study: The study.
         island: Number of this search within it.
-        population_size: Trials of a whole generation.
+        sizes: Trials of each whole generation.
 
     Raises:
         UnavailableError: A generation of this search is missing.
@@ -70,7 +71,8 @@ def read_past(study: Study, island: int, population_size: int) -> Past:
     began = begins[0] if begins else next_number
     n_generations = len(generations)
     partial: list[FrozenTrial] = []
-    if generations and len(generations[-1]) < population_size:
+    size = next(islice(sizes, max(len(generations) - 1, 0), None))
+    if generations and len(generations[-1]) < size:
         partial = generations.pop()
     ends = [began - 1]
     for number, mine in enumerate(generations):

@@ -92,3 +92,8 @@ def _given_sizes(supernet: Any, traits: dict[str, Any]) -> dict[str, Any]:
     if missing:
         raise TftasError(f"an autoformer space needs {', '.join(missing)}", key=("supernet",))
     return dict(supernet)
+
+
+def slot(i: int) -> str:
+    """Return the parameter of a block slot, counted from 0."""
+    return f"block_{i + 1:02d}"

@@ -5,16 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from tftas_optuna.errors import TftasError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    import numpy as np
+    from numpy.typing import NDArray
     from optuna.distributions import CategoricalDistribution
     from optuna.trial import BaseTrial
 
     from tftas_optuna.architecture import Architecture, Costs
+
+    Choices = Mapping[str, NDArray[np.int64]]
+    CostOf = Callable[[Choices], NDArray[np.float64]]
 
 
 class SearchSpace(ABC):
@@ -160,6 +165,40 @@ class SearchSpace(ABC):
             for name, distribution in self.distributions().items()
             for choice in distribution.choices[1:]
         )
+
+    def features_of(self, choices: Choices) -> NDArray[np.float64]:
+        """Describe many candidates at once, shape (candidates, features); see :meth:`features`.
+
+        Args:
+            choices: For each parameter, which of its choices every candidate has, counted from 0;
+                shape (candidates,). Parameters of a single choice may be left out.
+        """
+        return np.array([self.features(arch) for arch in self.chosen(choices)])
+
+    def tabulate(self, cost: Callable[[Architecture], float]) -> CostOf:
+        """Make a function that takes a cost of many candidates at once.
+
+        Args:
+            cost: Takes it of one architecture.
+
+        Returns:
+            A function of ``choices``, as :meth:`features_of` takes them; its values have the
+            shape (candidates,). A family's space may know how to be faster than one by one.
+        """
+        return lambda choices: np.array([cost(arch) for arch in self.chosen(choices)])
+
+    def chosen(self, choices: Choices) -> Iterator[Architecture]:
+        """Decode many candidates; see :meth:`features_of`."""
+        distributions = self.distributions()
+        count = len(next(iter(choices.values())))
+        columns = [
+            [found.choices[i] for i in choices[name]]
+            if name in choices
+            else [found.choices[0]] * count
+            for name, found in distributions.items()
+        ]
+        for values in zip(*columns, strict=True):
+            yield self._decode(dict(zip(distributions, values, strict=True)))
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Draw every parameter uniformly and independently, as a random sampler does."""

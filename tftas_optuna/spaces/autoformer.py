@@ -8,6 +8,7 @@ import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from optuna.distributions import CategoricalDistribution
 
 from tftas_optuna.architecture import AutoFormerArchitecture
@@ -18,15 +19,20 @@ from tftas_optuna.spaces._autoformer_fields import (
     OF_BLOCK,
     TRAITS,
     read_supernet,
+    slot,
     sorted_choices,
 )
+from tftas_optuna.spaces._autoformer_tables import Shapes, table_of_blocks
 from tftas_optuna.spaces._base import SearchSpace
 from tftas_optuna.spaces._checks import INPUT, check_input, check_keys, input_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.spaces._base import Choices, CostOf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,11 +172,11 @@ class AutoFormerSpace(SearchSpace):
     def _distributions(self) -> dict[str, CategoricalDistribution]:
         """Return ``embed_dim``, ``depth``, what blocks share, and one parameter per block slot."""
         once = ("embed_dim", "depth", *self.shared)
-        blocks = CategoricalDistribution(tuple(self._blocks))
-        slots = range(self.depth[-1]) if self._of_block else ()
+        blocks = CategoricalDistribution(tuple(self.blocks))
+        slots = range(self.depth[-1]) if self.of_block else ()
         return {
             **{name: CategoricalDistribution(getattr(self, name)) for name in once},
-            **{_slot(i): blocks for i in slots},
+            **{slot(i): blocks for i in slots},
         }
 
     def _decode(self, params: Mapping[str, Any]) -> AutoFormerArchitecture:
@@ -183,17 +189,17 @@ class AutoFormerSpace(SearchSpace):
                 )
         depth = params["depth"]
         chosen = {name: (params[name],) * depth for name in self.shared}
-        blocks = self._blocks
-        if self._of_block:
-            labels = [str(params.get(_slot(i))) for i in range(depth)]
+        blocks = self.blocks
+        if self.of_block:
+            labels = [str(params.get(slot(i))) for i in range(depth)]
             for i, label in enumerate(labels):
                 if label not in blocks:
                     raise TftasError(
-                        f"parameter {_slot(i)} is {params.get(_slot(i))!r}, space {self.name} has"
+                        f"parameter {slot(i)} is {params.get(slot(i))!r}, space {self.name} has"
                         f" {list(blocks)}"
                     )
             columns = zip(*(blocks[label] for label in labels), strict=True)
-            chosen.update(zip(self._of_block, columns, strict=True))
+            chosen.update(zip(self.of_block, columns, strict=True))
         return dataclasses.replace(self.supernet, embed_dim=params["embed_dim"], **chosen)
 
     def _encode(self, arch: Architecture) -> dict[str, Any]:
@@ -209,17 +215,17 @@ class AutoFormerSpace(SearchSpace):
                     " share one"
                 )
             params[name] = values.pop()
-        if self._of_block:
-            labels = {block: label for label, block in self._blocks.items()}
-            active = list(zip(*(getattr(arch, name) for name in self._of_block), strict=True))
+        if self.of_block:
+            labels = {block: label for label, block in self.blocks.items()}
+            active = list(zip(*(getattr(arch, name) for name in self.of_block), strict=True))
             outside = [block for block in active if block not in labels]
             if outside:
-                first = dict(zip(self._of_block, outside[0], strict=True))
+                first = dict(zip(self.of_block, outside[0], strict=True))
                 words = {"num_heads": "{:g} heads", "mlp_ratio": "ratio {:g}"}
                 block = " and ".join(words[name].format(value) for name, value in first.items())
                 raise TftasError(f"a block with {block} is not in space {self.name}")
             padded = active + [next(iter(labels))] * (self.depth[-1] - len(active))
-            params.update({_slot(i): labels[block] for i, block in enumerate(padded)})
+            params.update({slot(i): labels[block] for i, block in enumerate(padded)})
         if self._decode(params) != arch:
             raise TftasError(
                 f"head width, patch size, positions or pooling differ from space {self.name}"
@@ -230,23 +236,26 @@ class AutoFormerSpace(SearchSpace):
         """Describe an architecture; see :meth:`SearchSpace.features`.
 
         Heads and ratio of every block slot, from -1/2 to 1/2 among their choices and 0 where there
-        is no block, and steps in width and depth.
+        is no block, and steps in depth and width.
         """
-        assert isinstance(arch, AutoFormerArchitecture)
-        none = (0.0,) * (self.depth[-1] - arch.depth)
-        heads, ratios = self._places
-        return (
-            *[heads[value] for value in arch.num_heads],
-            *none,
-            *[ratios[value] for value in arch.mlp_ratio],
-            *none,
-            *[float(arch.depth >= depth) for depth in self.depth[1:]],
-            *[float(arch.embed_dim >= width) for width in self.embed_dim[1:]],
-        )
+        found = {
+            name: self.distributions()[name].choices.index(value)
+            for name, value in self.encode(arch).items()
+        }
+        choices = {name: np.array([index]) for name, index in found.items()}
+        return tuple(self.features_of(choices)[0].tolist())
+
+    def features_of(self, choices: Choices) -> NDArray[np.float64]:
+        """Describe many candidates at once; see :meth:`SearchSpace.features_of`."""
+        return Shapes.read(self, choices).features(self)
+
+    def tabulate(self, cost: Callable[[Architecture], float]) -> CostOf:
+        """Take a cost of many candidates at once, from a table where it adds up over blocks."""
+        return table_of_blocks(self, cost) or super().tabulate(cost)
 
     def cardinality(self) -> int:
         """Count the distinct architectures; inactive slots do not count."""
-        per_block = len(self._blocks)
+        per_block = len(self.blocks)
         common = math.prod(len(getattr(self, name)) for name in ("embed_dim", *self.shared))
         return common * sum(int(per_block**depth) for depth in self.depth)
 
@@ -270,28 +279,17 @@ class AutoFormerSpace(SearchSpace):
         )
 
     @cached_property
-    def _places(self) -> list[dict[float, float]]:
-        """Where heads and ratios lie among their choices, from -1/2 to 1/2."""
-        return [
-            {value: i / max(len(choices) - 1, 1) - 0.5 for i, value in enumerate(choices)}
-            for choices in (self.num_heads, self.mlp_ratio)
-        ]
-
-    @cached_property
-    def _of_block(self) -> tuple[str, ...]:
+    def of_block(self) -> tuple[str, ...]:
+        """What is chosen for every block by itself."""
         return tuple(name for name in OF_BLOCK if name not in self.shared)
 
     @cached_property
-    def _blocks(self) -> dict[str, tuple[float, ...]]:
+    def blocks(self) -> dict[str, tuple[float, ...]]:
         """What a block may be by its label; one empty label where blocks share all."""
-        own = {name: getattr(self, name) for name in self._of_block}
+        own = {name: getattr(self, name) for name in self.of_block}
         return {
             " ".join(
                 f"{OF_BLOCK[name]}{value:g}" for name, value in zip(own, block, strict=True)
             ): (block)
             for block in itertools.product(*own.values())
         }
-
-
-def _slot(i: int) -> str:
-    return f"block_{i + 1:02d}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from optuna.distributions import CategoricalDistribution
@@ -136,16 +137,20 @@ class PiTSpace(SearchSpace):
 
     def _distributions(self) -> dict[str, CategoricalDistribution]:
         """Return ``base_dim``, one depth per stage, the heads of all stages, and ``mlp_ratio``."""
+        return dict(self._parameters)
+
+    @cached_property
+    def _parameters(self) -> dict[str, CategoricalDistribution]:
         return {
             "base_dim": CategoricalDistribution(self.base_dim),
             **{_depth(i): CategoricalDistribution(v) for i, v in enumerate(self.depth)},
-            "num_heads": CategoricalDistribution(tuple(self._heads())),
+            "num_heads": CategoricalDistribution(tuple(self._heads)),
             "mlp_ratio": CategoricalDistribution(self.mlp_ratio),
         }
 
     def _decode(self, params: Mapping[str, Any]) -> PiTArchitecture:
         """Read every parameter."""
-        for name, distribution in self._distributions().items():
+        for name, distribution in self._parameters.items():
             if params.get(name) not in distribution.choices:
                 raise TftasError(
                     f"parameter {name} is {params.get(name)!r}, space {self.name} has"
@@ -154,7 +159,7 @@ class PiTSpace(SearchSpace):
         return self._build(
             params["base_dim"],
             tuple(params[_depth(i)] for i in range(len(self.depth))),
-            self._heads()[params["num_heads"]],
+            self._heads[params["num_heads"]],
             params["mlp_ratio"],
         )
 
@@ -179,7 +184,7 @@ class PiTSpace(SearchSpace):
     def cardinality(self) -> int:
         """Count the architectures."""
         depths = math.prod(len(values) for values in self.depth)
-        return len(self.base_dim) * depths * len(self._heads()) * len(self.mlp_ratio)
+        return len(self.base_dim) * depths * len(self._heads) * len(self.mlp_ratio)
 
     def smallest(self) -> PiTArchitecture:
         """Return the corner of the smallest choices."""
@@ -204,6 +209,7 @@ class PiTSpace(SearchSpace):
             base_dim, depth, num_heads, mlp_ratio, patch_size=self.patch_size, stride=self.stride
         )
 
+    @cached_property
     def _heads(self) -> dict[str, tuple[int, ...]]:
         combinations = itertools.product(self.num_heads, repeat=len(self.depth))
         return {_label(heads): heads for heads in combinations if can_follow(heads)}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.metrics import Meters, violations
-from tftas_optuna.samplers import Known
+from tftas_optuna.samplers import Known, KnownTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from tftas_optuna.study.settings import StudySettings
 
@@ -28,6 +32,8 @@ class ArchitectureKnowledge:
         known = set(meters.closed_forms)
         self._objectives = {i: n for i, n in enumerate(settings.objectives) if n in known}
         self._bounds = {n: bound for n, bound in settings.bounds.items() if n in known}
+        self._names = list(dict.fromkeys((*self._objectives.values(), *self._bounds)))
+        self._tables = {n: settings.space.tabulate(partial(meters.cost, n)) for n in self._names}
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Meters are functions of functions; what travels is what they were made of.
@@ -40,11 +46,18 @@ class ArchitectureKnowledge:
             TftasError: A parameter of the space is missing or none of its choices.
         """
         arch = self._space.decode(params)
-        costs = {
-            n: self._meters.cost(n, arch) for n in {*self._objectives.values(), *self._bounds}
-        }
+        costs = {name: self._meters.cost(name, arch) for name in self._names}
         return Known(
             self._space.features(arch),
+            {i: costs[name] for i, name in self._objectives.items()},
+            violations(costs.__getitem__, self._bounds),
+        )
+
+    def many(self, choices: Mapping[str, NDArray[np.int64]]) -> KnownTable:
+        """Tell what is known of many candidates; see :class:`tftas_optuna.samplers.ManyKnown`."""
+        costs = {name: table(choices) for name, table in self._tables.items()}
+        return KnownTable(
+            self._space.features_of(choices),
             {i: costs[name] for i, name in self._objectives.items()},
             violations(costs.__getitem__, self._bounds),
         )

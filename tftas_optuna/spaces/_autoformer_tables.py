@@ -1,0 +1,119 @@
+"""Many candidates of an AutoFormer space at once: their features, and costs from a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tftas_optuna.spaces._autoformer_fields import OF_BLOCK, slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.spaces._base import Choices, CostOf
+    from tftas_optuna.spaces.autoformer import AutoFormerSpace
+
+# Candidates by which it is seen whether a cost adds up over blocks.
+_CHECKED = 16
+
+
+class Shapes(NamedTuple):
+    """What candidates are made of, as positions among the choices of a space.
+
+    Attributes:
+        width: Shape (candidates,).
+        depth: Shape (candidates,).
+        heads: Shape (candidates, slots).
+        ratios: Shape (candidates, slots).
+        active: Which slots have a block, shape (candidates, slots).
+    """
+
+    width: NDArray[np.int64]
+    depth: NDArray[np.int64]
+    heads: NDArray[np.int64]
+    ratios: NDArray[np.int64]
+    active: NDArray[np.bool_]
+
+    @classmethod
+    def read(cls, space: AutoFormerSpace, choices: Choices) -> Shapes:
+        """Read them from the parameters; see :meth:`SearchSpace.features_of`."""
+        none = np.zeros(len(next(iter(choices.values()))), dtype=np.int64)
+        n_slots = space.depth[-1]
+        labels = np.stack([choices.get(slot(i), none) for i in range(n_slots)], axis=1)
+        heads_and_ratios = []
+        for name in OF_BLOCK:
+            if name in space.shared:
+                shared = choices.get(name, none)[:, None]
+                heads_and_ratios.append(np.broadcast_to(shared, labels.shape))
+                continue
+            values, column = getattr(space, name), space.of_block.index(name)
+            of_label = [values.index(block[column]) for block in space.blocks.values()]
+            heads_and_ratios.append(np.array(of_label)[labels])
+        width, depth = choices.get("embed_dim", none), choices.get("depth", none)
+        active = np.arange(n_slots) < np.array(space.depth)[depth][:, None]
+        heads, ratios = heads_and_ratios
+        return cls(width, depth, heads, ratios, active)
+
+    def features(self, space: AutoFormerSpace) -> NDArray[np.float64]:
+        """Describe the candidates, shape (candidates, features)."""
+        return np.concatenate(
+            (
+                np.where(self.active, _places(space.num_heads)[self.heads], 0.0),
+                np.where(self.active, _places(space.mlp_ratio)[self.ratios], 0.0),
+                self.depth[:, None] >= np.arange(1, len(space.depth)),
+                self.width[:, None] >= np.arange(1, len(space.embed_dim)),
+            ),
+            axis=1,
+        )
+
+
+def table_of_blocks(
+    space: AutoFormerSpace, cost: Callable[[Architecture], float]
+) -> CostOf | None:
+    """Make a table of a cost that adds up over blocks, and that only their own kind matters to.
+
+    Returns:
+        A function that looks up many candidates at once; None where the cost does not add up.
+    """
+    kinds = list(itertools.product(space.embed_dim, space.num_heads, space.mlp_ratio))
+    shape = len(space.embed_dim), len(space.num_heads), len(space.mlp_ratio)
+
+    def uniform(depth: int) -> NDArray[np.float64]:
+        archs = (
+            dataclasses.replace(
+                space.supernet,
+                embed_dim=width,
+                num_heads=(heads,) * depth,
+                mlp_ratio=(ratio,) * depth,
+            )
+            for width, heads, ratio in kinds
+        )
+        return np.array([float(cost(arch)) for arch in archs]).reshape(shape)
+
+    one, two = uniform(1), uniform(2)
+    block, around = two - one, (2 * one - two)[:, 0, 0]
+
+    def table(choices: Choices) -> NDArray[np.float64]:
+        shapes = Shapes.read(space, choices)
+        blocks = block[shapes.width[:, None], shapes.heads, shapes.ratios]
+        total: NDArray[np.float64] = (blocks * shapes.active).sum(axis=1) + around[shapes.width]
+        return total
+
+    rng = np.random.default_rng(0)
+    some = {
+        name: rng.integers(len(found.choices), size=_CHECKED)
+        for name, found in space.distributions().items()
+    }
+    plain = [cost(arch) for arch in space.chosen(some)]
+    return table if np.allclose(table(some), plain, rtol=1e-12, atol=0.0) else None
+
+
+def _places(choices: Sequence[float]) -> NDArray[np.float64]:
+    """Return where choices lie among themselves, from -1/2 to 1/2."""
+    return np.arange(len(choices)) / max(len(choices) - 1, 1) - 0.5
