@@ -30,6 +30,7 @@ from typing import Any
 
 STEPS = (50, 100, 150, 200, 300, 500, 700, 1000, 1500, 2000, 3000, 5000, 7000, 10_000)
 SHOWN = (100, 200, 300, 500, 1000, 2000, 5000, 10_000)
+SPACES = ("autoformer-tiny", "autoformer-small", "autoformer-base", "pit-tiny")
 SAMPLERS = ("screened-nsgaii", "nsgaii", "nsgaii-ends", "tpe", "gp-ends", "random")
 MOST = "gp-ends=200,tpe=1000,nsgaii=5000,nsgaii-ends=5000,random=5000"
 RESULTS = Path(__file__).parent / "results"
@@ -210,7 +211,7 @@ def read(path: Path) -> dict[tuple[Any, ...], Run]:
         for found in members:
             found["best"] = best
             found["relative"] = {int(n): v / best for n, v in found["hypervolume"].items()}
-    return runs
+    return dict(sorted(runs.items(), key=lambda item: (SPACES.index(item[0][0]), item[0][1:])))
 
 
 def spread(values: Sequence[float]) -> str:
@@ -297,7 +298,8 @@ def plot(runs: dict[tuple[Any, ...], Run], path: Path) -> None:
             lowest = min(lowest, mean(values[min(1, len(values) - 1)]))
         axis.set(title=space, xscale="log", xlabel="trials", ylabel="% of the best hypervolume")
         axis.set_ylim(max(lowest - 2, 0), 100.5)
-        longest = max(found["n_trials"] for k, found in runs.items() if k[0] == space)
+        lengths = [f["n_trials"] for k, f in runs.items() if k[0] == space and k[2] in SAMPLERS]
+        longest = max(lengths, default=0)
         axis.set_xticks([n for n in (50, *SHOWN) if n <= longest])
         axis.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
@@ -311,7 +313,7 @@ def plot(runs: dict[tuple[Any, ...], Run], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--spaces", nargs="+", default=["autoformer-tiny"])
+    parser.add_argument("--spaces", nargs="+", choices=SPACES, default=["autoformer-tiny"])
     parser.add_argument("--samplers", nargs="+", choices=SAMPLERS, default=list(SAMPLERS))
     parser.add_argument("--supernets", type=int, nargs="+", default=[4])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the sampler")
