@@ -40,7 +40,7 @@ class AutoFormerSpace(SearchSpace):
     """A space of :class:`tftas_optuna.architecture.AutoFormerArchitecture`.
 
     Each block is one Optuna parameter that combines its heads and its MLP ratio, labelled for
-    instance ``"h3 r3.5"``; ``benchmarks/search_quality.py`` measures why. What all blocks share
+    instance ``"h3 r3.5"``; ``benchmarks/block_encodings.py`` measures why. What all blocks share
     is a parameter of its own.
 
     Attributes:
