@@ -35,6 +35,7 @@ _NEAREST = 300
 _LEARNED = 2000
 # Trials from which something can be learned.
 _FEWEST = 10
+# Rounds of breeding until enough of what is not judged keeps known constraints.
 _TRIES = 8
 # Candidates of a generation that descend from no parent, and steps to lead them within bounds.
 _STRANGERS = 300
