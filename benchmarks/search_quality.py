@@ -7,7 +7,8 @@
 
 Hypervolume of all trials so far: collapsed DSS counts from zero, parameters as a fraction of the
 space's range. It is given relative to the best front known of a supernet, which is that of all
-trials of all runs on it in the file; with ``--exhaustive`` it is the true one, of all
+trials of all runs on it in the file (runs of samplers that have no row, such as an earlier
+version of one, count for this alone); with ``--exhaustive`` it is the true one, of all
 architectures. Names of samplers are those of ``search``; ``-ends`` has the smallest and the
 largest architecture among its first trials, as ``screened-nsgaii`` always has. Milliseconds are
 processor time of everything but the scores.
