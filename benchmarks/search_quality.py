@@ -7,7 +7,8 @@
 
 Hypervolume of all trials so far: collapsed DSS counts from zero, parameters as a fraction of the
 space's range. It is given relative to the best front known of a supernet, which is that of all
-trials of all runs on it in the file; with ``--exhaustive`` it is the true one, of all
+trials of all runs on it in the file (runs of samplers that have no row, such as an earlier
+version of one, count for this alone); with ``--exhaustive`` it is the true one, of all
 architectures. Names of samplers are those of ``search``; ``-ends`` has the smallest and the
 largest architecture among its first trials, as ``screened-nsgaii`` always has. Milliseconds are
 processor time of everything but the scores.
@@ -231,8 +232,10 @@ def table(runs: dict[tuple[Any, ...], Run]) -> None:
             "sampler seed 0, by supernet": [f for f in here if f["seed"] == 0],
         }
         for title, members in groups.items():
+            if len({(f["supernet"], f["seed"]) for f in members}) == 1:
+                continue
             print(f"\n{space}, {title}: % of the best hypervolume known, mean ± sd")
-            print(f"{'sampler':16}{'runs':>5}" + "".join(f"{n:>15,}" for n in SHOWN) + "    ms")
+            print(f"{'sampler':16}{'runs':>5}" + "".join(f"{n:>15,}" for n in SHOWN) + "      ms")
             for sampler in SAMPLERS:
                 rows = [f for f in members if f["sampler"] == sampler]
                 if not rows:
@@ -244,7 +247,7 @@ def table(runs: dict[tuple[Any, ...], Run]) -> None:
                     note = f" ({len(values)})" if 0 < len(values) < len(rows) else ""
                     cells += f"{spread(values) + note if values else '-':>15}"
                 ms = mean(list(f["ms_per_trial"].values())[-1] for f in rows)
-                print(f"{sampler:16}{len(rows):>5}{cells}{ms:>6.1f}")
+                print(f"{sampler:16}{len(rows):>5}{cells}{ms:>8.1f}")
         by_supernet(space, here, supernets)
 
 
@@ -347,7 +350,7 @@ def main() -> None:
     if args.plot:
         plot(runs, args.plot)
     if args.table or not args.plot:
-        print(f"Where samplers are cut by default: {MOST}")
+        print(f"-: no run is so long; (n): n of the runs are. Cut by default: {MOST}")
         table(runs)
 
 

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/surrogates.py --out benchmarks/results/surrogates.json
 
 Random candidates are described by ``space.features``; a surrogate learns from some and predicts
-others. Targets are DSS on one supernet, latency (each measured by itself on one thread), and three
+others. Targets are DSS on one supernet, latency (processor time of one thread), and three
 indicators that are no sum over layers. All surrogates learn the logarithm of what is positive.
 Ours is the one of ``ScreenedNSGAIISampler``, whose kernel takes 300 trials at most (here any);
 ``ridge`` is its ridge regression alone; the others are scikit-learn's, on standardised features.
