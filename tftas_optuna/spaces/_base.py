@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
     Choices = Mapping[str, NDArray[np.int64]]
     CostOf = Callable[[Choices], NDArray[np.float64]]
+
+
+# Candidates whose costs are kept; in small spaces the same come again and again.
+_REMEMBERED = 1 << 16
 
 
 class SearchSpace(ABC):
@@ -185,7 +190,8 @@ class SearchSpace(ABC):
             A function of ``choices``, as :meth:`features_of` takes them; its values have the
             shape (candidates,). A family's space may know how to be faster than one by one.
         """
-        return lambda choices: np.array([cost(arch) for arch in self.chosen(choices)])
+        known = lru_cache(maxsize=_REMEMBERED)(cost)
+        return lambda choices: np.array([known(arch) for arch in self.chosen(choices)])
 
     def chosen(self, choices: Choices) -> Iterator[Architecture]:
         """Decode many candidates; see :meth:`features_of`."""

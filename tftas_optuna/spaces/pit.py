@@ -8,6 +8,7 @@ import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from optuna.distributions import CategoricalDistribution
 
 from tftas_optuna.architecture import PiTArchitecture
@@ -20,7 +21,10 @@ from tftas_optuna.spaces._checks import INPUT, as_choices, check_input, check_ke
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from numpy.typing import NDArray
+
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.spaces._base import Choices
 
 _CHOICES = ("base_dim", "depth", "num_heads", "mlp_ratio")
 _PATCHES = ("patch_size", "stride")
@@ -180,6 +184,17 @@ class PiTSpace(SearchSpace):
         if self._decode(params) != arch:
             raise TftasError(f"patch size or stride differ from space {self.name}")
         return params
+
+    def features_of(self, choices: Choices) -> NDArray[np.float64]:
+        """Describe many candidates at once; see :meth:`SearchSpace.features_of`."""
+        # No two sets of parameters mean the same, so the choices are the features.
+        count = len(next(iter(choices.values())))
+        columns = [
+            choices.get(name, np.zeros(count, dtype=np.int64))[:, None]
+            == np.arange(1, len(found.choices))
+            for name, found in self._parameters.items()
+        ]
+        return np.concatenate(columns, axis=1).astype(float)
 
     def cardinality(self) -> int:
         """Count the architectures."""
