@@ -72,10 +72,10 @@ def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generat
     Returns:
         Indices, in the order of the choice.
     """
-    front = front[domination_ranks(front, np.zeros(len(front)), 1) == 0]
     everything = np.concatenate((front, candidates))
     low, high = everything.min(axis=0), everything.max(axis=0)
     width = np.where(high > low, high - low, 1.0)
+    front = front[domination_ranks(front, np.zeros(len(front)), 1) == 0]
     front, candidates = (front - low) / width, (candidates - low) / width
     make = _Staircase if candidates.shape[1] == 2 else _Points
     volume = make(front, candidates, rng)
