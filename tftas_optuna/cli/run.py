@@ -58,7 +58,8 @@ _SHOWN = 20
 @click.option(
     "--population-size",
     type=click.IntRange(min=1),
-    help="Trials of one generation; those of the study, or 20 (gp: 1, others: 50).",
+    help="Trials of one generation; those of the study, or 20, which grow with it (gp: 1, others: "
+    "50).",
 )
 @click.option(
     "--seed",

@@ -45,7 +45,8 @@ class ScreenedNSGAIISampler(NSGAIISampler):
     Args:
         population_size: Trials of one generation. Small ones learn more often: NSGA-II's usual 50
             need more trials for the same front.
-        n_offspring: Candidates that are bred and judged for each trial.
+        n_offspring: Candidates that are bred and judged for each trial, 10,000 of a generation at
+            most.
         unscreened: Share of a generation that is tried without being judged, above 0 and at most
             1.
         knowledge: What can be told of parameters without a trial: features that explain their
