@@ -125,6 +125,17 @@ def test_another_sampler_goes_on_with_a_stored_study(tmp_path: Path) -> None:
     assert all(row is not None for row in predictions(study)[10:])
 
 
+def test_two_that_take_turns_end_a_generation_together() -> None:
+    first = optuna.create_study(directions=DIRECTIONS, sampler=screened())
+    second = optuna.load_study(
+        study_name=first.study_name, sampler=screened(1), storage=first._storage
+    )
+    for _ in range(20):
+        first.optimize(trade, n_trials=1)
+        second.optimize(trade, n_trials=1)
+    assert [t.system_attrs[LABEL] for t in first.trials] == [i // 10 for i in range(40)]
+
+
 def test_two_threads_share_it() -> None:
     def slow(trial: Trial) -> tuple[float, float]:
         found = trade(trial)
@@ -217,7 +228,7 @@ def test_constraints_are_learned() -> None:
 def test_constraints_that_some_trials_lack_are_kept_there() -> None:
     study = run(trade, screened(), 10)
     study.optimize(constrained, n_trials=40)
-    assert n_feasible(study.trials[30:], "rare") >= 15
+    assert n_feasible(study.trials[30:], "rare") >= 10
 
 
 def test_what_is_known_is_not_predicted() -> None:

@@ -154,12 +154,12 @@ def test_what_cannot_be_started_from_creates_nothing(
 
 def test_screened_generations_grow_and_are_resumed(run: Search, tmp_path: Path) -> None:
     arguments = {"objectives": COSTS, "population_size": 4}
-    whole = run(n_trials=120, **arguments)
+    whole = run(n_trials=200, **arguments)
     places = [place_of(trial) for trial in whole.trials]
     sizes = [sum(p.generation == g for p in places) for g in range(places[-1].generation)]
     assert sizes[:5] == [4] * 5 and sizes == sorted(sizes) and sizes[-1] > 8
     storage = f"sqlite:///{tmp_path}/parts.db"
     # Stopped within a generation that has grown, and at the end of one.
-    for n_trials in (sum(sizes[:-2]) + 5, sizes[-2] - 5, 7, sizes[-1] + 120):
+    for n_trials in (sum(sizes[:-2]) + 5, sizes[-2] - 5, 7, sizes[-1] + 200):
         study = run(n_trials=n_trials, storage=storage, **arguments)
-    assert seen(study)[:120] == seen(whole)
+    assert seen(study)[:200] == seen(whole)

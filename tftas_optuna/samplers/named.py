@@ -49,9 +49,9 @@ def usual_population_size(name: str) -> int:
 def generation_sizes(sampler: str, population_size: int) -> Iterator[int]:
     """Count the trials of one generation after the other.
 
-    A screened generation grows with what it can learn from, a tenth of all before: a surrogate
-    that knows thousands of trials learns little from twenty more, and many are scored faster
-    together.
+    A screened generation grows with what it can learn from, a twentieth of all before: a
+    surrogate that knows thousands of trials learns little from twenty more, and many are scored
+    faster together.
 
     Args:
         sampler: Name of the sampler.
@@ -61,7 +61,7 @@ def generation_sizes(sampler: str, population_size: int) -> Iterator[int]:
     while True:
         size = population_size
         if sampler == SCREENED:
-            size = max(population_size, min(before // 10, _LARGEST))
+            size = max(population_size, min(before // 20, _LARGEST))
         before += size
         yield size
 

@@ -102,8 +102,9 @@ class Screen:
         self._seen = {*tried.keys, *problem.describe(problem.genes.encode(running)).keys()}
         given = breeding.mutation_prob
         self._mutation_prob = 1 / max(len(problem.genes), 1) if given is None else given
-        self._parents = best_first(tried.losses, tried.penalties, breeding.population_size)
-        self._judge = _Judge(problem, tried) if len(tried) >= _FEWEST else None
+        best = best_first(tried.losses, tried.penalties, max(breeding.population_size, _LEARNED))
+        self._parents = best[: breeding.population_size]
+        self._judge = _Judge(problem, tried, best[:_LEARNED]) if len(tried) >= _FEWEST else None
         if agreement is None and self._judge is not None:
             agreement = self._judge.agreement
         self.is_on = self._judge is not None and (agreement is None or agreement >= TRUSTED)
@@ -231,16 +232,16 @@ class _Judge:
 
     Args:
         problem: What is searched.
-        tried: What they learn from.
+        tried: What was tried.
+        known: Which of it they learn from, the best first.
 
     Attributes:
         agreement: How well each trial's rank is predicted from all others, from -1 to 1, for the
             objective that is predicted worst; None where none is.
     """
 
-    def __init__(self, problem: Problem, tried: Tried) -> None:
+    def __init__(self, problem: Problem, tried: Tried, known: NDArray[np.int64]) -> None:
         self._problem = problem
-        known = best_first(tried.losses, tried.penalties, _LEARNED)
         features, losses = tried.features[known], tried.losses[known]
         nearest = np.arange(min(len(known), _NEAREST))
         self._objectives = [

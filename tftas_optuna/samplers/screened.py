@@ -134,6 +134,9 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         key = generation_key(self)
         if key in trial.system_attrs:
             return int(trial.system_attrs[key])
+        if self._view is not None and self._view.goes_on(study, trial):
+            set_attribute(study, trial, key, self._view.generation)
+            return self._view.generation
         size = self._breeding.population_size
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         found = [t.system_attrs[key] for t in finished[-10 * size :] if key in t.system_attrs]
@@ -157,7 +160,7 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         with self._lock:
             if self._view is None or not self._view.is_of(study, search_space):
                 self._view = _View(study, search_space, self._knowledge)
-            child = self._view.next(generation, self._breeding, self._generator)
+            child = self._view.next(trial, generation, self._breeding, self._generator)
         if child is None:
             return super().sample_relative(study, trial, search_space)
         if child.predicted is not None:
@@ -184,6 +187,9 @@ class _View:
         study: The study, with at least one finished trial.
         search_space: The parameters that its trials share, but for those of a single choice.
         knowledge: What can be told of parameters without a trial.
+
+    Attributes:
+        generation: The generation that is tried.
     """
 
     def __init__(
@@ -199,16 +205,32 @@ class _View:
         directions = [direction.name.lower() for direction in study.directions]
         self._archive = Archive(Problem(search_space, directions, knowledge, single))
         self._numbers: set[int] = set()
-        self._generation = -1
+        self.generation = -1
         self._waiting: deque[Child] = deque()
+        self._last = -1
 
     def is_of(self, study: Study, search_space: dict[str, BaseDistribution]) -> bool:
         """Tell whether this is what the sampler is asked for."""
         return self._study == study and self._search_space == search_space
 
-    def next(self, generation: int, breeding: Breeding, rng: np.random.Generator) -> Child | None:
+    def goes_on(self, study: Study, trial: FrozenTrial) -> bool:
+        """Tell whether a trial is of the generation of the last one, without reading the study.
+
+        While candidates of it wait it has not ended, unless others try some beside, and then the
+        numbers of trials have gaps.
+        """
+        return bool(self._waiting) and study == self._study and trial.number == self._last + 1
+
+    def next(
+        self,
+        trial: FrozenTrial,
+        generation: int,
+        breeding: Breeding,
+        rng: np.random.Generator,
+    ) -> Child | None:
         """Return what to try next; None where too little or everything was tried."""
-        same = generation == self._generation
+        self._last = trial.number
+        same = generation == self.generation
         if not (same and self._waiting):
             finished = self._trials(TrialState.COMPLETE)
             if len(finished) < breeding.population_size:
@@ -216,7 +238,7 @@ class _View:
             if not same:
                 # What was not asked for was chosen with less knowledge than there is now.
                 self._waiting.clear()
-            self._generation = generation
+            self.generation = generation
             new = [trial for trial in finished if trial.number not in self._numbers]
             self._numbers.update(trial.number for trial in new)
             self._archive.add(new)

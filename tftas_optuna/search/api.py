@@ -108,8 +108,8 @@ def search(
             the study, and the first of these for a new one.
         population_size: Trials of one generation; by default those of the study, and for a new
             one 20 with ``"screened-nsgaii"``, 1 with ``"gp"``, else 50. With the first it is that
-            of the first generations; later ones grow to a tenth of the trials before them, up to
-            256.
+            of the first generations; later ones grow to a twentieth of the trials before them,
+            up to 256.
         seed: Seed of the sampler.
         supernet_seed: Seed of the first supernet; the sampler's seed by default.
         n_seeds: Supernets to average over, with the seeds ``supernet_seed``,
