@@ -31,15 +31,12 @@ def run(job: tuple[str, str, int, int]) -> dict[str, Any]:
 
     from tftas_optuna import DSSObjective, Scorer, get_space, search
     from tftas_optuna.metrics import Meters
-    from tftas_optuna.search import api
     from tftas_optuna.spaces import AutoFormerSpace
     from tftas_optuna.study.hypervolume import Hypervolume
     from tftas_optuna.study.record import meter_records, read_settings
 
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # It reads the study by the product's encoding, and exact scores have nothing to re-score.
-    api.rescore_front = lambda *_: None
 
     class SeparateSpace(AutoFormerSpace):
         def _distributions(self) -> dict[str, CategoricalDistribution]:
@@ -69,7 +66,7 @@ def run(job: tuple[str, str, int, int]) -> dict[str, Any]:
         objective.annotate(study)
         study.optimize(objective, n_trials=n_trials)
     else:
-        study = search(space, n_trials=n_trials, seed=seed, sampler="nsgaii")
+        study = search(space, n_trials=n_trials, seed=seed, sampler="nsgaii", fidelity="exact")
     values = [trial.values for trial in study.trials]
     settings = read_settings(study)
     meters = Meters(settings.costs, settings.space, settings.target, meter_records(study))

@@ -32,7 +32,7 @@ def compare(job: tuple[str, int, int, int, str]) -> dict[str, Any]:
 
     from tftas_optuna import Scorer, get_space
     from tftas_optuna.indicators import engine
-    from tftas_optuna.search.rescore import kendall_tau
+    from tftas_optuna.ranks import kendall_tau
 
     torch.set_num_threads(1)
     space = get_space(name)

@@ -21,20 +21,18 @@ def run(storage: str | None, name: str, seed: int, n_trials: int) -> Any:
     import optuna
     import torch
 
-    from tftas_optuna import Execution, get_space
-    from tftas_optuna.search import api
+    from tftas_optuna import Execution, get_space, search
 
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Exact scores of the front are no part of the comparison.
-    api.rescore_front = lambda *_: None
-    return api.search(
+    return search(
         get_space("autoformer-tiny"),
         n_trials=n_trials,
         storage=storage,
         study_name=name,
         seed=seed,
         fidelity="collapsed",
+        n_exact=0,
         execution=Execution(device="cpu"),
     )
 

@@ -26,7 +26,7 @@ from tftas_optuna.architecture import Architecture
 from tftas_optuna.costs import device_name
 from tftas_optuna.costs.latency import RelativeClock, reference_network
 from tftas_optuna.metrics import Meters, Target
-from tftas_optuna.search.rescore import kendall_tau
+from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.study.record import meter_records, read_settings
 
 
@@ -105,6 +105,7 @@ def main() -> None:
         n_trials=args.trials,
         objectives=("dss", "n_params", "latency"),
         fidelity="collapsed",
+        n_exact=0,
         execution=Execution(device=args.device),
         deployment=Deployment(batch_size=args.batch_size, threads=args.threads),
     )

@@ -28,8 +28,8 @@ import torch
 from tftas_optuna import Scorer, get_space
 from tftas_optuna.architecture import PiTArchitecture
 from tftas_optuna.families import get_family, register_family
-from tftas_optuna.search.rescore import kendall_tau
-from tftas_optuna.supernet import PiTSupernet
+from tftas_optuna.ranks import kendall_tau
+from tftas_optuna.supernet.pit import PiTSupernet
 
 
 class Unscaled(PiTSupernet):

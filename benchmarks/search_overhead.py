@@ -49,6 +49,7 @@ def overhead(storage: str | None, n_trials: int) -> dict[int, float]:
             get_space("autoformer-tiny"),
             n_trials=n_trials,
             storage=storage,
+            n_exact=0,
             execution=Execution(device="cpu"),
             callback=mark,
         )

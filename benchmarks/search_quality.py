@@ -107,7 +107,7 @@ def run(space_name: str, supernet: int, sampler: str, seed: int, n: int, folder:
     import torch
 
     from tftas_optuna import Execution, get_space, search
-    from tftas_optuna.search import api, executors
+    from tftas_optuna.search import executors
 
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -120,11 +120,7 @@ def run(space_name: str, supernet: int, sampler: str, seed: int, n: int, folder:
     def mark(progress: Any) -> None:
         spent[progress.n_done] = time.process_time() - start - scores.seconds
 
-    with (
-        mock.patch.object(executors, "score", scores.score),
-        # The front is not scored exactly in the end: that is no matter of the sampler.
-        mock.patch.object(api, "rescore_front", lambda *_: None),
-    ):
+    with mock.patch.object(executors, "score", scores.score):
         study = search(
             space,
             n_trials=n,
@@ -133,6 +129,7 @@ def run(space_name: str, supernet: int, sampler: str, seed: int, n: int, folder:
             seed=seed,
             supernet_seed=supernet,
             fidelity="collapsed",
+            n_exact=0,
             execution=Execution(device="cpu"),
             callback=mark,
         )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tftas_optuna.architecture import AutoFormerArchitecture
-from tftas_optuna.supernet import AutoFormerSupernet
+from tftas_optuna.supernet.autoformer import AutoFormerSupernet
 
 FILES = ("autoformer_head_dim_16.json", "autoformer_head_dim_64.json")
 CASES: dict[str, dict[str, Any]] = {

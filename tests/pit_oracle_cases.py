@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tftas_optuna.architecture import PiTArchitecture
-from tftas_optuna.supernet import PiTSupernet
+from tftas_optuna.supernet.pit import PiTSupernet
 
 CASES: dict[str, dict[str, Any]] = json.loads(
     (Path(__file__).parent / "oracle" / "pit.json").read_text()

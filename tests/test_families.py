@@ -16,7 +16,8 @@ from tftas_optuna.errors import UnavailableError
 from tftas_optuna.families import Family, family_names, get_family, register_family
 from tftas_optuna.models import PiT
 from tftas_optuna.spaces import PiTSpace
-from tftas_optuna.supernet import AutoFormerSupernet, PiTSupernet
+from tftas_optuna.supernet.autoformer import AutoFormerSupernet
+from tftas_optuna.supernet.pit import PiTSupernet
 
 SPACE = {"name": "towers", "family": "tower", "width": [8, 16], "depth": [1, 2, 3]}
 
@@ -47,7 +48,9 @@ def test_a_family_is_registered_by_a_call_or_as_a_decorator() -> None:
 
     @register_family(replace=True)
     def other() -> Family:
-        return parts("by_function", supernet_class="tftas_optuna.supernet:AutoFormerSupernet")
+        return parts(
+            "by_function", supernet_class="tftas_optuna.supernet.autoformer:AutoFormerSupernet"
+        )
 
     assert made().name == "by_function"
     assert get_family("by_function").supernet is AutoFormerSupernet

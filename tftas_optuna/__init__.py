@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tftas_optuna.models import build_model
     from tftas_optuna.retrain import retrain
     from tftas_optuna.samplers import ScreenedNSGAIISampler
-    from tftas_optuna.search import Execution, SearchProgress, search
+    from tftas_optuna.search import Execution, SearchProgress, score_exactly, search
     from tftas_optuna.spaces import AutoFormerSpace, PiTSpace, SearchSpace, get_space
     from tftas_optuna.study.front import Candidate, pareto_front
     from tftas_optuna.study.objective import ArchitectureObjective, DSSObjective
@@ -56,6 +56,7 @@ __all__ = [
     "register_family",
     "register_indicator",
     "retrain",
+    "score_exactly",
     "score_model",
     "search",
 ]
@@ -87,6 +88,7 @@ _HOMES = {
     "register_cost": "metrics",
     "register_family": "families",
     "register_indicator": "metrics",
+    "score_exactly": "search.rescore",
     "score_model": "indicators",
 }
 # Rooms that are called like their main function: see tftas_optuna._callable.

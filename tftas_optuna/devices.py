@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,9 +47,26 @@ def gpu_names() -> list[str]:
     return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
 
 
+_here = threading.local()
+
+
+def stay_on_one_thread() -> None:
+    """Let this thread compute on one core, for good, beside others of the process that do so."""
+    torch.set_num_threads(1)
+    _here.stays = True
+
+
+def stays_on_one_thread() -> bool:
+    """Tell whether this thread computes beside others; see :func:`stay_on_one_thread`."""
+    return getattr(_here, "stays", False)
+
+
 @contextlib.contextmanager
 def one_thread(device: torch.device) -> Iterator[None]:
     """Compute on one thread for a while if the device is a CPU."""
+    if stays_on_one_thread():
+        yield
+        return
     threads = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)

@@ -25,12 +25,12 @@ import torch
 from images import write_digits
 
 from tftas_optuna import Architecture, Scorer, get_space
+from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.retrain import load_recipe
 from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.network import Network
 from tftas_optuna.retrain.run import train_network
-from tftas_optuna.search.rescore import kendall_tau
 
 HERE = Path(__file__).parent
 RECIPE = {"no_aug": True, "warmup_epochs": 2}

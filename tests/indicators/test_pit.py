@@ -9,9 +9,9 @@ import torch
 
 from tftas_optuna import Scorer, TftasError, get_space, score_model
 from tftas_optuna.architecture import PiTArchitecture
-from tftas_optuna.search.rescore import kendall_tau
+from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.spaces import AutoFormerSpace, PiTSpace
-from tftas_optuna.supernet import PiTSupernet
+from tftas_optuna.supernet.pit import PiTSupernet
 
 SPACE = PiTSpace(
     name="pools",

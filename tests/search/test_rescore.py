@@ -7,7 +7,7 @@ import pytest
 
 from tftas_optuna import Execution, Scorer, pareto_front, register_indicator, search
 from tftas_optuna.metrics import registry
-from tftas_optuna.search.rescore import kendall_tau
+from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.front import get_candidate
 

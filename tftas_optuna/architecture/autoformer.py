@@ -11,6 +11,8 @@ from tftas_optuna.architecture._base import Architecture, Costs, read_fields
 from tftas_optuna.architecture.checks import as_tuple, check_int, check_ratio, shown
 from tftas_optuna.errors import TftasError
 
+LAYER_NORM_EPS = 1e-5
+
 # Far above any Vision Transformer, low enough that a hostile file cannot ask for terabytes.
 _MAX_EMBED_DIM = 16_384
 _MAX_DEPTH = 256
@@ -219,3 +221,18 @@ class AutoFormerArchitecture(Architecture):
                 f"depth is {shown(depth)} but num_heads lists {architecture.depth} blocks"
             )
         return architecture
+
+
+def offset_rows(side: int, max_distance: int) -> list[list[int]]:
+    """Look up the rows of a table of relative positions for all pairs along one side.
+
+    Row 0 is for pairs with the class token; the others are for the offsets from
+    ``-max_distance`` to ``max_distance``, beyond which they are clipped.
+    """
+    return [
+        [
+            min(max(key - query, -max_distance), max_distance) + max_distance + 1
+            for key in range(side)
+        ]
+        for query in range(side)
+    ]

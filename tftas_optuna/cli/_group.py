@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -15,6 +16,17 @@ from tftas_optuna.errors import TftasError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class _Echo(logging.Handler):
+    """Says on stderr what a command waits for, and what it warns of."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Whatever stderr is by now: a live display takes its place for a while.
+        click.echo(self.format(record), err=True)
+
+
+_ECHO = _Echo()
 
 
 class Group(click.Group):
@@ -45,6 +57,9 @@ class Group(click.Group):
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run a command; print what went wrong on one line, and exit."""
         kwargs["standalone_mode"] = False
+        logger = logging.getLogger("tftas_optuna")
+        logger.addHandler(_ECHO)
+        logger.setLevel(logging.INFO)
         try:
             sys.exit(super().main(*args, **kwargs) or 0)
         except click.exceptions.Abort:

@@ -1,4 +1,4 @@
-"""The live display of a search, and its plain lines where stderr is no terminal."""
+"""Displays of what takes long, and their plain lines where stderr is no terminal."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from rich.text import Text
 from tftas_optuna.samplers import TRUSTED
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
     from typing_extensions import Self
 
     from tftas_optuna.search.progress import SearchProgress
 
 _PLAIN_SECONDS = 10.0
+# Seconds after which somebody who waits wants to know for what.
+_PATIENCE = 1.0
 
 
 class ProgressDisplay:
@@ -33,18 +36,12 @@ class ProgressDisplay:
     def __init__(self, title: str, n_trials: int, *, quiet: bool) -> None:
         self._title = title
         self._quiet = quiet
-        self._console = Console(stderr=True, markup=False, emoji=False)
+        self._console = _stderr()
         self._last: SearchProgress | None = None
         self._printed = -float("inf")
-        self._bar = Progress(
-            TextColumn("{task.description}", style="bold", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("trials"),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
-        self._task = self._bar.add_task(title, total=n_trials)
+        self._bar = _bar(self._console)
+        self._task = self._bar.add_task(title, total=n_trials, unit="trials")
+        self._exact: TaskID | None = None
         self._live: Live | None = None
         if self._console.is_terminal and not quiet:
             self._live = Live(self._layout(), console=self._console, refresh_per_second=8)
@@ -75,6 +72,14 @@ class ProgressDisplay:
         """Show where a search stands."""
         self._last = progress
         self._bar.update(self._task, completed=progress.n_done)
+        if progress.n_exact_wanted:
+            if self._exact is None:
+                self._exact = self._bar.add_task("exact scores", unit="members of the front")
+                # Between both phases a plain line is due.
+                self._printed = -float("inf")
+            self._bar.update(
+                self._exact, completed=progress.n_exact, total=progress.n_exact_wanted
+            )
         if self._live is not None:
             self._live.start()
             self._live.update(self._layout())
@@ -83,13 +88,12 @@ class ProgressDisplay:
 
     def _print_plain(self, progress: SearchProgress) -> None:
         self._printed = time.monotonic()
+        if progress.n_exact_wanted:
+            _print(self._console, f"{progress.n_exact}/{progress.n_exact_wanted} exact scores")
+            return
         facts = ", ".join(f"{name} {value}" for name, value in _facts(progress))
         done = f"{progress.n_done}/{progress.n_trials} trials"
-        self._console.print(
-            f"{done}, {facts}" if progress.n_done else f"{self._title}: {done}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        _print(self._console, f"{done}, {facts}" if progress.n_done else f"{self._title}: {done}")
 
     def _layout(self) -> Table:
         layout = Table.grid()
@@ -103,6 +107,65 @@ class ProgressDisplay:
                 facts.add_row(*cells[start : start + 3])
         layout.add_row(facts)
         return layout
+
+
+class StepDisplay:
+    """Shows on stderr how far something is that takes longer than a moment.
+
+    Use it as a context manager, and call it with how many are done, and of how many.
+
+    Args:
+        title: What is done.
+        unit: Of what there are so many.
+    """
+
+    def __init__(self, title: str, unit: str) -> None:
+        self._title = title
+        self._unit = unit
+        self._console = _stderr()
+        self._bar = _bar(self._console, transient=True)
+        self._task: TaskID | None = None
+        self._printed = self._start = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show it, from the second second on."""
+        now = time.monotonic()
+        if now - self._start < _PATIENCE:
+            return
+        if self._console.is_terminal:
+            if self._task is None:
+                self._bar.start()
+                self._task = self._bar.add_task(self._title, unit=self._unit)
+            self._bar.update(self._task, completed=done, total=total)
+        elif self._printed == self._start or now - self._printed > _PLAIN_SECONDS:
+            self._printed = now
+            _print(self._console, f"{self._title}: {done}/{total} {self._unit}")
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, markup=False, emoji=False)
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, highlight=False, soft_wrap=True)
+
+
+def _bar(console: Console, *, transient: bool = False) -> Progress:
+    return Progress(
+        TextColumn("{task.description}", style="bold", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[unit]}", markup=False),
+        TimeRemainingColumn(),
+        console=console,
+        transient=transient,
+    )
 
 
 def _facts(progress: SearchProgress) -> list[tuple[str, str]]:

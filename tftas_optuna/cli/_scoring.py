@@ -17,7 +17,7 @@ from tftas_optuna.models import build_model
 from tftas_optuna.spaces import published_architectures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import torch
     from torch import nn
@@ -64,18 +64,21 @@ def score_names(
     device: torch.device,
     *,
     explain: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Scored]:
     """Score networks and count their costs; None means each one's own setting.
 
     What fits one space is scored on the same supernet; the ``weights`` of a row tell which.
+    ``progress`` is told before each network how many are done, and of how many.
     """
     wanted = {"img_size": img_size, "num_classes": num_classes}
     sizes = {name: value for name, value in wanted.items() if value is not None}
     subjects = [find_subject(name, sizes) for name in names]
     grounds = find_grounds(subjects, seed)
     scorers = _Scorers(device)
-    scored = []
+    scored: list[Scored] = []
     for subject, ground in zip(subjects, grounds, strict=True):
+        progress(len(scored), len(subjects))
         if ground is not None:
             scored.append(_score_slices(subject, ground, scorers, explain))
         elif subject.architecture is not None:

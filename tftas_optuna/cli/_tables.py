@@ -7,6 +7,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import click
 import yaml
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +17,8 @@ from tftas_optuna.metrics.units import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from optuna import Study
 
     from tftas_optuna.study.front import Candidate
 
@@ -134,6 +137,18 @@ def _optional(value: float | None) -> str:
 
 def _percent(top1: float | None) -> str:
     return "-" if top1 is None else f"{top1:.2f}"
+
+
+def say_agreement(study: Study, n_front: int) -> None:
+    """Tell on stderr how the exact scores of a front agree with the approximate ones."""
+    for name, agreement in study.user_attrs.get("exact_agreement", {}).items():
+        n_exact = agreement.get("n", n_front)
+        known = "the front" if n_exact == n_front else f"{n_exact} of {n_front} members"
+        click.echo(
+            f"{name} of {known} computed exactly: Kendall tau {agreement['kendall_tau']:.4f},"
+            f" the approximation {agreement['relative_offset']:+.2%} on average.",
+            err=True,
+        )
 
 
 def stdout() -> Console:

@@ -90,6 +90,7 @@ def export(
     networks = [name for name in formats if name in _NETWORKS]
     if weights is not None and not networks:
         raise click.UsageError(f"--weights needs a format that holds them: {', '.join(_NETWORKS)}")
+    from tftas_optuna.cli._exact import with_exact_scores
     from tftas_optuna.export import export_candidates
     from tftas_optuna.export.files import check_prefix
     from tftas_optuna.storage import load_study
@@ -114,22 +115,26 @@ def export(
         elif knee:
             chosen = [selection.knee(chosen, settings)]
     if documents or not networks:
+        chosen = with_exact_scores(study, chosen)
         paths = export_candidates(
             study, chosen, out, formats=documents or None, prefix=prefix, force=force
         )
         for path in paths:
             click.echo(path)
     if networks:
+        from tftas_optuna.cli._progress import StepDisplay
         from tftas_optuna.retrain.network import build_network, candidate_network
 
         stem = check_prefix(settings.space.name if prefix is None else prefix)
-        for candidate in chosen:
-            model = build_network(
-                candidate_network(candidate, settings),
-                num_classes=settings.num_classes,
-                weights=weights or "supernet",
-            )
-            _write(model, out / f"{stem}-trial{candidate.trial:05d}", networks, force)
+        with StepDisplay("writing", "networks") as display:
+            for i, candidate in enumerate(chosen):
+                display(i, len(chosen))
+                model = build_network(
+                    candidate_network(candidate, settings),
+                    num_classes=settings.num_classes,
+                    weights=weights or "supernet",
+                )
+                _write(model, out / f"{stem}-trial{candidate.trial:05d}", networks, force)
 
 
 def _export_source(

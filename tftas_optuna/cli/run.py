@@ -75,11 +75,12 @@ _SHOWN = 20
 )
 @click.option(
     "--fidelity",
-    type=click.Choice(["exact", "collapsed"]),
-    default="exact",
+    type=click.Choice(["auto", "exact", "collapsed"]),
+    default="auto",
     show_default=True,
-    help="How candidates are scored: in full, or with all patches of the image as one token, "
-    "which is far faster and ranks them much alike; the front is then scored in full.",
+    help="How candidates are scored: in full, or collapsed, with all patches of the image as one "
+    "token, which is far faster. auto is that of the study, and for a new one collapsed where "
+    "that ranks candidates alike. What is shown or exported in the end is then scored in full.",
 )
 @click.option(
     "--n-seeds",
@@ -110,7 +111,8 @@ _SHOWN = 20
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Processes to score in: one for each GPU, or with one CPU thread each.",
+    help="Processes to score in: this one, with all CPU threads that PyTorch has; or several, one "
+    "for each GPU or with one CPU thread each.",
 )
 @click.option("--cluster", metavar="URL", help="Dask scheduler to score on, tcp://host:8786.")
 @click.option(
@@ -198,7 +200,7 @@ def run(
     from tftas_optuna.search import Deployment, Execution, search
 
     name = study_name or space.name
-    title = f"{space.name}, seed {seed}" + (f", {fidelity}" if fidelity != "exact" else "")
+    title = f"{space.name}, seed {seed}" + (f", {fidelity}" if fidelity != "auto" else "")
     with ProgressDisplay(title, n_trials, quiet=quiet) as display, Interrupts() as interrupts:
 
         def update(progress: SearchProgress) -> None:
@@ -220,6 +222,7 @@ def run(
                 n_seeds=n_seeds,
                 start=first,
                 fidelity=fidelity,
+                n_exact=_SHOWN if out is None else None,
                 img_size=img_size,
                 num_classes=num_classes,
                 execution=Execution(device, workers, cluster),
@@ -250,11 +253,12 @@ def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> Non
     from tftas_optuna.export import export_front
     from tftas_optuna.storage import load_study
     from tftas_optuna.study.front import pareto_front
+    from tftas_optuna.study.selection import spread
 
     study = load_study(storage, study_name)
     front = pareto_front(study)
     n_trials = len(study.get_trials(deepcopy=False))
-    shown = front if len(front) <= _SHOWN else _thin(front, _SHOWN)
+    shown = spread(front, _SHOWN)
     title = f"Pareto front of {study_name}: {len(front)} of {n_trials} trials"
     if len(shown) < len(front):
         title += f" ({len(shown)} shown)"
@@ -262,12 +266,7 @@ def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> Non
     if not front:
         click.echo("No trial met the bounds yet; go on with more --n-trials.", err=True)
         return
-    for name, agreement in study.user_attrs.get("exact_agreement", {}).items():
-        click.echo(
-            f"{name} of the front computed exactly: Kendall tau {agreement['kendall_tau']:.4f},"
-            f" the approximation {agreement['relative_offset']:+.2%} on average.",
-            err=True,
-        )
+    _tables.say_agreement(study, len(front))
     if out is not None:
         paths = export_front(study, out)
         click.echo(f"Exported {len(front)} architectures to {out} ({len(paths)} files).", err=True)
@@ -275,10 +274,11 @@ def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> Non
         return
     where = "" if storage == DEFAULT_STORAGE else f" --storage {shlex.quote(storage)}"
     where += f" --study-name {shlex.quote(study_name)}"
+    exact = " --exact" if any(len(c.exact) < len(c.approximated) for c in front) else ""
     budget = _rounded_up(shown[len(shown) // 2].n_params)
     click.echo("Next:", err=True)
     for command, purpose in (
-        (f"front{where} -f csv", "the whole front"),
+        (f"front{where}{exact} -f csv", "the whole front"),
         (f"export{where} --best --params-max {budget}", "one of a budget"),
         (f"retrain{where} --top 3 --data-dir DIR", "the three best, trained"),
         (f"dashboard{where}", "the study in a browser"),
@@ -291,9 +291,3 @@ def _rounded_up(count: int) -> str:
     unit, name = (1e6, "M") if count >= 1e6 else (1e3, "k")
     step = 10 ** (math.floor(math.log10(count)) - 2)
     return f"{math.ceil(count / step) * step / unit:g}{name}"
-
-
-def _thin(front: list, count: int) -> list:  # type: ignore[type-arg]
-    """Keep evenly spaced members, both ends among them."""
-    last = len(front) - 1
-    return [front[round(i * last / (count - 1))] for i in range(count)]

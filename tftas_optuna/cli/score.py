@@ -41,12 +41,16 @@ def score(
     scores of the same weights only; each kind has a table of its own.
     """
     from tftas_optuna.cli import _tables
+    from tftas_optuna.cli._progress import StepDisplay
     from tftas_optuna.cli._scoring import check_names, score_names
     from tftas_optuna.devices import resolve_device
 
     resolved = resolve_device(device)
     check_names(names)
-    scored = score_names(names, seed, img_size, num_classes, resolved, explain=explain)
+    with StepDisplay("scoring", "networks") as display:
+        scored = score_names(
+            names, seed, img_size, num_classes, resolved, explain=explain, progress=display
+        )
     if output != "table":
         rows = [row for each in scored for row in _layer_rows(each)] if explain else None
         _tables.print_rows([each.row for each in scored] if rows is None else rows, output)

@@ -154,7 +154,9 @@ class TableMeter:
 
     def _measure(self, space: SearchSpace, target: Target) -> None:
         kinds = self._blocks.every_kind(space)
-        _LOG.info("measuring the latency of %d kinds of blocks", len(kinds))
+        _LOG.info(
+            "measuring the latency of %d kinds of blocks, in %d to %d rounds", len(kinds), *_ROUNDS
+        )
         clock = RelativeClock(reference_network(space), target)
         visits = list(product(kinds, _DEPTHS))
         archs = [self._blocks.uniform(space.supernet, *visit) for visit in visits]
@@ -165,6 +167,8 @@ class TableMeter:
             if len(rounds) >= least and time.monotonic() - start > _SECONDS:
                 break
             rounds.append(clock.round(archs))
+            seconds = time.monotonic() - start
+            _LOG.info("latency: round %d, after %.0f s", len(rounds), seconds)
         self._reference_ms = clock.reference_ms
         times = {
             visit: self._reference_ms * median(ratios)

@@ -7,20 +7,23 @@ in one process or in many.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, NamedTuple
 
-from tftas_optuna.devices import one_thread, resolve_device
+from tftas_optuna.devices import one_thread, resolve_device, stays_on_one_thread
 from tftas_optuna.families import get_family
+from tftas_optuna.indicators.base import LayerIndicator
 from tftas_optuna.indicators.scorer import Scorer, most_at_once
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.spaces import space_from_dict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from tftas_optuna.architecture import Architecture
 
@@ -102,27 +105,77 @@ def score(task: ScoringTask, archs: Sequence[Architecture]) -> list[Scores]:
     Raises:
         TftasError: One does not fit the supernet, or its score is not finite.
     """
-    scorers, lock = _scorers(task)
-    with lock, one_thread(scorers[0].device):
+    found = _shared(task)
+    scorers = found.scorers(task)
+    with found.turn(scorers), one_thread(scorers[0].device):
         tables = [scorer.by_seed(archs) for scorer in scorers]
     return [dict(zip(task.indicators, row, strict=True)) for row in zip(*tables, strict=True)]
 
 
+def prepare(task: ScoringTask) -> None:
+    """Draw the supernets of a task, which its first scores would wait for.
+
+    Raises:
+        TftasError: Its scorers cannot be made.
+    """
+    _shared(task).scorers(task)
+
+
+def _shared(task: ScoringTask) -> _Scorers:
+    """Find the scorers on the supernets of a task, whatever it computes and how."""
+    return _scorers(task._replace(indicators=(), fidelity=""))
+
+
 @lru_cache(maxsize=1)
-def _scorers(task: ScoringTask) -> tuple[list[Scorer], threading.Lock]:
-    first, *others = task.indicators
-    scorer = Scorer(
-        space_from_dict(json.loads(task.space)),
-        indicator=first,
-        fidelity=fidelity_of(first, task.fidelity),
-        seed=task.seed,
-        n_seeds=task.n_seeds,
-        device=task.device,
-        img_size=task.img_size,
-        num_classes=task.num_classes,
-    )
-    scorers = [
-        scorer,
-        *(scorer.sharing(name, fidelity_of(name, task.fidelity)) for name in others),
-    ]
-    return scorers, threading.Lock()
+def _scorers(site: ScoringTask) -> _Scorers:
+    return _Scorers(site)
+
+
+class _Scorers:
+    """Scorers on the same supernets, each made when it is first asked for.
+
+    Args:
+        site: What they have in common: a task of no indicators and no fidelity.
+    """
+
+    def __init__(self, site: ScoringTask) -> None:
+        self._site = site
+        self._made: dict[tuple[str, str], Scorer] = {}
+        self._making = threading.Lock()
+        self._turn = threading.Lock()
+
+    def scorers(self, task: ScoringTask) -> list[Scorer]:
+        """Return the scorers of a task, one for each of its indicators."""
+        with self._making:
+            return [self._scorer(n, fidelity_of(n, task.fidelity)) for n in task.indicators]
+
+    def turn(self, scorers: Sequence[Scorer]) -> AbstractContextManager[object]:
+        """Wait for other threads, where scorers cannot compute side by side.
+
+        Functions of users might not bear it, and a GPU has one memory.
+        """
+        beside = stays_on_one_thread() and all(
+            scorer.device.type == "cpu" and isinstance(scorer.indicator, LayerIndicator)
+            for scorer in scorers
+        )
+        return contextlib.nullcontext() if beside else self._turn
+
+    def _scorer(self, indicator: str, fidelity: str) -> Scorer:
+        key = indicator, fidelity
+        if key not in self._made:
+            first = next(iter(self._made.values()), None)
+            if first is not None:
+                self._made[key] = first.sharing(indicator, fidelity)
+            else:
+                site = self._site
+                self._made[key] = Scorer(
+                    space_from_dict(json.loads(site.space)),
+                    indicator=indicator,
+                    fidelity=fidelity,
+                    seed=site.seed,
+                    n_seeds=site.n_seeds,
+                    device=site.device,
+                    img_size=site.img_size,
+                    num_classes=site.num_classes,
+                )
+        return self._made[key]

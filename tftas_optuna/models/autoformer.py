@@ -12,7 +12,7 @@ from timm.layers import DropPath, LayerNorm, Mlp, trunc_normal_, use_fused_attn
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from tftas_optuna.architecture import AutoFormerArchitecture
+from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS, AutoFormerArchitecture
 from tftas_optuna.models.relative_position import (
     RelativePosition2d,
     key_bias,
@@ -20,8 +20,6 @@ from tftas_optuna.models.relative_position import (
     seen_from,
     value_sum,
 )
-
-LAYER_NORM_EPS = 1e-5
 
 
 class Attention(nn.Module):

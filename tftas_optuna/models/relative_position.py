@@ -6,6 +6,8 @@ import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
 
+from tftas_optuna.architecture.autoformer import offset_rows
+
 
 class RelativePosition2d(nn.Module):
     """One table of vertical and one of horizontal offsets between tokens.
@@ -43,7 +45,7 @@ class RelativePosition2d(nn.Module):
         self.grid = grid
         device = self.vertical.device
         for name, side in zip(("row_offset", "column_offset"), grid, strict=True):
-            index = offset_index(side, self.max_distance, device=device)
+            index = torch.tensor(offset_rows(side, self.max_distance), device=device)
             self.register_buffer(name, index, persistent=False)
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,13 +58,6 @@ class RelativePosition2d(nn.Module):
         """
         class_pair = self.vertical[0] + self.horizontal[0]
         return self.vertical[self.row_offset], self.horizontal[self.column_offset], class_pair
-
-
-def offset_index(side: int, max_distance: int, *, device: torch.device | None = None) -> Tensor:
-    """Look up table rows of all pairs of positions along one side, shape (side, side)."""
-    position = torch.arange(side, device=device)
-    offset = position[None, :] - position[:, None]
-    return offset.clamp(-max_distance, max_distance) + max_distance + 1
 
 
 def places(n_rows: int, n_columns: int, like: Tensor) -> Tensor:

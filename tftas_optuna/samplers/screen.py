@@ -56,7 +56,7 @@ class Breeding:
     """
 
     population_size: int = 20
-    n_offspring: int = 250
+    n_offspring: int = 500
     unscreened: float = 0.2
     mutation_prob: float | None = None
     crossover_prob: float = 0.9

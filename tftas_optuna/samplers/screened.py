@@ -81,7 +81,7 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         self,
         *,
         population_size: int = 20,
-        n_offspring: int = 250,
+        n_offspring: int = 500,
         unscreened: float = 0.2,
         knowledge: Knowledge | None = None,
         start: Sequence[Mapping[str, Any]] = (),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,15 +12,13 @@ from optuna.exceptions import DuplicatedStudyError
 
 from tftas_optuna.costs import Deployment
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.task import ScoringTask
 from tftas_optuna.metrics import Meters, check_reachable, get_cost
 from tftas_optuna.samplers import generation_sizes
 from tftas_optuna.search.coordinator import Coordinator
 from tftas_optuna.search.execution import Execution
-from tftas_optuna.search.executors import ScoringPool
 from tftas_optuna.search.planning import make_settings
 from tftas_optuna.search.proposals import Proposer
-from tftas_optuna.search.rescore import rescore_front
+from tftas_optuna.search.rescore import open_pool, rescore
 from tftas_optuna.search.resume import read_past
 from tftas_optuna.storage import (
     claim_island,
@@ -30,6 +27,7 @@ from tftas_optuna.storage import (
     open_storage,
     storage_name,
 )
+from tftas_optuna.study.front import pareto_front
 from tftas_optuna.study.record import (
     as_recorded,
     check_continues,
@@ -39,6 +37,7 @@ from tftas_optuna.study.record import (
     meter_records,
     write_settings,
 )
+from tftas_optuna.study.selection import spread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -68,7 +67,8 @@ def search(
     seed: int = 0,
     supernet_seed: int | None = None,
     n_seeds: int = 1,
-    fidelity: str = "exact",
+    fidelity: str = "auto",
+    n_exact: int | None = 20,
     img_size: int | None = None,
     num_classes: int | None = None,
     execution: Execution | None = None,
@@ -114,9 +114,13 @@ def search(
         supernet_seed: Seed of the first supernet; the sampler's seed by default.
         n_seeds: Supernets to average over, with the seeds ``supernet_seed``,
             ``supernet_seed + 1``, ...
-        fidelity: How indicators are computed that know it; see :class:`tftas_optuna.Scorer`. What
-            a search approximates it computes exactly for its final front, see
-            :mod:`tftas_optuna.search.rescore`.
+        fidelity: How indicators are computed that know it: ``"exact"``, ``"collapsed"``, see
+            :class:`tftas_optuna.Scorer`, or ``"auto"``. That is what the study has, and for a new
+            one collapsed where the family's candidates are known to be ranked alike
+            (:attr:`tftas_optuna.Family.ranked_alike`), else exact.
+        n_exact: Members of the final front, spread evenly, whose approximated indicators are
+            computed exactly in the end; None for all of them. See
+            :func:`tftas_optuna.score_exactly` for any others.
         img_size: Height and width of the input, in pixels; the space's by default.
         num_classes: Outputs of the classifier; the space's by default.
         execution: Where scores are computed: device, workers or a cluster.
@@ -126,7 +130,8 @@ def search(
         timeout: Seconds after which no further score is begun; None for no limit.
         patience: Generations after which to stop when they have added less than 0.1 % to the
             front's hypervolume; None never stops for that.
-        callback: Called before the first and after every trial. What it raises ends the search.
+        callback: Called before the first and after every trial, and after every exact score in
+            the end. What it raises ends the search.
 
     Returns:
         The study, with metric names and with user attributes that say what made it.
@@ -144,6 +149,8 @@ def search(
     """
     if n_trials < 1:
         raise TftasError(f"n_trials is {n_trials}, allowed is 1 or more")
+    if n_exact is not None and n_exact < 0:
+        raise TftasError(f"n_exact is {n_exact}, allowed is 0 or more, or None for all")
     if patience is not None and patience < 1:
         raise TftasError(f"patience is {patience}, allowed is 1 or more")
     execution = Execution() if execution is None else execution
@@ -171,12 +178,17 @@ def search(
             f"study_name {name!r} is no text in the locale of this process; give one of printable"
             " characters, or set LC_ALL=C.UTF-8"
         )
-    pool = _pool(settings, execution)
+    pool = open_pool(settings, execution)
     try:
         opened = open_storage(storage, create=True) if storage is not None else None
         stored = _stored(opened, name)
         if stored is not None and has_settings(stored):
-            usual = {"sampler": sampler is None, "population_size": population_size is None}
+            usual = {
+                "sampler": sampler is None,
+                "population_size": population_size is None,
+                "fidelity": fidelity == "auto",
+                "approximated": fidelity == "auto",
+            }
             settings = as_recorded(settings, stored, [name for name, yes in usual.items() if yes])
         meters = _measured(settings, stored)
         study, opened = _open_study(opened, name, settings)
@@ -207,30 +219,16 @@ def search(
                 callback=callback,
             )
             coordinator.run(time.monotonic() + timeout if timeout is not None else None, patience)
-            if pool is not None:
-                rescore_front(study, settings, pool)
+            if settings.approximated and pool is not None:
+                front = pareto_front(study)
+                members = front if n_exact is None else spread(front, n_exact)
+                rescore(study, settings, members, pool, coordinator.report_exact)
         finally:
             claim.release()
     finally:
         if pool is not None:
             pool.close()
     return study
-
-
-def _pool(settings: StudySettings, execution: Execution) -> ScoringPool | None:
-    if not settings.indicators:
-        return None
-    task = ScoringTask(
-        space=json.dumps(settings.space.to_dict()),
-        indicators=settings.indicators,
-        fidelity=settings.fidelity,
-        seed=settings.supernet_seed,
-        n_seeds=settings.n_seeds,
-        img_size=settings.img_size,
-        num_classes=settings.num_classes,
-        device=execution.device,
-    )
-    return ScoringPool(task, execution.workforce())
 
 
 def _measured(settings: StudySettings, study: Study | None) -> Meters:

@@ -104,6 +104,7 @@ class Coordinator:
             meanwhile=self._report,
         )
         self._start = time.monotonic()
+        self._end: float | None = None
 
     def _live_through(self, past: Past) -> None:
         """Learn the stored trials as if they had just been run."""
@@ -130,6 +131,7 @@ class Coordinator:
             self._writer.close()
             raise
         self._writer.close()
+        self._end = time.monotonic()
         self._report()
 
     def _n_done(self) -> int:
@@ -244,7 +246,7 @@ class Coordinator:
     ) -> Iterator[ScoresOf]:
         if self._pool is None:
             return iter([{arch: {} for arch in wanted}])
-        return self._pool.scores(new, wanted)
+        return self._pool.scores(new, wanted, fidelity=self._settings.fidelity)
 
     def _trial(
         self,
@@ -277,23 +279,30 @@ class Coordinator:
                 return True
         return _passed(deadline)
 
+    def report_exact(self, n_exact: int, n_exact_wanted: int) -> None:
+        """Tell the callback how much of the final front is scored exactly."""
+        if self._callback is not None:
+            progress = self._progress()
+            self._callback(progress._replace(n_exact=n_exact, n_exact_wanted=n_exact_wanted))
+
     def _report(self) -> None:
         if self._callback is not None:
-            self._callback(
-                SearchProgress(
-                    n_done=self._n_done(),
-                    n_trials=self._n_trials,
-                    n_study=self._n_elsewhere + self._writer.n_stored,
-                    generation=self._generation,
-                    seconds=time.monotonic() - self._start,
-                    scoring_seconds=self._scoring_seconds,
-                    front_size=len(self._front),
-                    hypervolume=self._front.hypervolume,
-                    n_replaced=self._origins["replaced"],
-                    n_repeated=self._origins["repeat"],
-                    screen=self._screen,
-                )
-            )
+            self._callback(self._progress())
+
+    def _progress(self) -> SearchProgress:
+        return SearchProgress(
+            n_done=self._n_done(),
+            n_trials=self._n_trials,
+            n_study=self._n_elsewhere + self._writer.n_stored,
+            generation=self._generation,
+            seconds=(self._end or time.monotonic()) - self._start,
+            scoring_seconds=self._scoring_seconds,
+            front_size=len(self._front),
+            hypervolume=self._front.hypervolume,
+            n_replaced=self._origins["replaced"],
+            n_repeated=self._origins["repeat"],
+            screen=self._screen,
+        )
 
 
 def _passed(deadline: float | None) -> bool:

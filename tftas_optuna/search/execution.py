@@ -19,8 +19,9 @@ class Execution:
 
     Attributes:
         device: ``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
-        workers: Processes of this machine to score in, one for each GPU or with one CPU thread
-            each. With more than one, a script needs the usual ``if __name__ == "__main__"``.
+        workers: Processes of this machine to score in. One is this process, on a CPU with as many
+            threads as PyTorch has (``OMP_NUM_THREADS``); of several each has a GPU of its own or
+            one CPU thread, and a script needs the usual ``if __name__ == "__main__"``.
         cluster: Address of a Dask scheduler to score on instead, such as ``tcp://head:8786``.
 
     Raises:
@@ -43,8 +44,11 @@ class Execution:
         """Make ready to start the processes.
 
         Raises:
+            TftasError: The device is not there.
             UnavailableError: The cluster cannot be reached, or Dask is not installed.
         """
         if self.cluster is not None:
             return dask_cluster(self.cluster)
-        return this_process() if self.workers == 1 else worker_processes(self.workers, self.device)
+        if self.workers == 1:
+            return this_process(self.device)
+        return worker_processes(self.workers, self.device)

@@ -18,15 +18,19 @@ from concurrent.futures import (
     Executor,
     Future,
     ProcessPoolExecutor,
+    ThreadPoolExecutor,
     wait,
 )
+from functools import partial
 from importlib import metadata
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tftas_optuna.devices import gpu_names
+import torch
+
+from tftas_optuna.devices import gpu_names, resolve_device, stay_on_one_thread
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.indicators.task import Scores, ScoringTask, divide, score, visit
+from tftas_optuna.indicators.task import Scores, ScoringTask, divide, prepare, score, visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,9 +62,15 @@ class Workforce(NamedTuple):
     close: Callable[[Executor], object] = methodcaller("shutdown")
 
 
-def this_process() -> Workforce:
-    """Score in this process."""
-    return Workforce("this process", _Inline, 1)
+def this_process(device: str) -> Workforce:
+    """Score in this process, on a CPU in as many threads as PyTorch has.
+
+    Raises:
+        TftasError: The device is not there.
+    """
+    on_cpu = resolve_device(device).type == "cpu"
+    count = torch.get_num_threads() if on_cpu else 1
+    return Workforce("this process", partial(_Threads, count), 2 * count)
 
 
 def worker_processes(count: int, device: str) -> Workforce:
@@ -150,13 +160,16 @@ class ScoringPool:
                 f"{workforce.name} has tftas-optuna {self._site.version}, this is {ours};"
                 " install the same"
             )
+        # While the caller opens its study.
+        self._executor.submit(prepare, task)
 
     def scores(
         self,
         archs: Sequence[Architecture],
         wanted: set[Architecture],
         *,
-        exactly: tuple[str, ...] = (),
+        fidelity: str,
+        indicators: tuple[str, ...] | None = None,
     ) -> Iterator[ScoresOf]:
         """Score candidates part by part, in the order in which the parts are done.
 
@@ -165,15 +178,16 @@ class ScoringPool:
         Args:
             archs: New candidates of a generation; how they are divided depends on all of them.
             wanted: Those that are needed; others come along with them.
-            exactly: Indicators to compute exactly, in place of those of the task.
+            fidelity: How to compute the indicators that know it.
+            indicators: Indicators in place of those of the task.
 
         Raises:
             TftasError: A candidate cannot be scored.
             UnavailableError: Processes are lost time and again.
         """
-        task = self._task
-        if exactly:
-            task = task._replace(fidelity="exact", indicators=exactly)
+        task = self._task._replace(fidelity=fidelity)
+        if indicators is not None:
+            task = task._replace(indicators=indicators)
         parts = deque(
             part for part in divide(task, self._site, archs) if not wanted.isdisjoint(part)
         )
@@ -214,16 +228,26 @@ class ScoringPool:
         self._workforce.close(self._executor)
 
 
-class _Inline(Executor):
-    """Runs what is submitted at once, in the thread that submits it."""
+class _Threads(ThreadPoolExecutor):
+    """Threads of this process that compute side by side, each on one core.
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
+    Settings of PyTorch that hold for the whole process are put back at the end.
+
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._n_threads = torch.get_num_threads()
+        self._precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        super().__init__(count, "tftas-scores", initializer=stay_on_one_thread)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let go of the threads; see :class:`concurrent.futures.Executor`."""
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        torch.set_num_threads(self._n_threads)
+        torch.set_float32_matmul_precision(self._precision)
 
 
 def _start_worker(gpus: SimpleQueue[str] | None) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from tftas_optuna.errors import TftasError
+from tftas_optuna.families import get_family
 from tftas_optuna.indicators.scorer import check_family_fidelity
 from tftas_optuna.indicators.task import fidelity_of
 from tftas_optuna.metrics import check_bounds, check_objectives, get_metric
@@ -74,6 +75,11 @@ def make_settings(
         population_size=size,
         sampler=name,
     )
+    if fidelity == "auto":
+        collapsible = [n for n in settings.indicators if fidelity_of(n, "collapsed") != "exact"]
+        alike = get_family(space.family).ranked_alike
+        fidelity = "collapsed" if collapsible and set(collapsible) <= set(alike) else "exact"
+        settings = dataclasses.replace(settings, fidelity=fidelity)
     if fidelity == "exact":
         return settings
     check_family_fidelity(space.family, fidelity)

@@ -36,6 +36,8 @@ class SearchProgress(NamedTuple):
         screen: How well the last predictions of a screened sampler ranked what was then scored,
             as Kendall's tau; None before there are any. Below
             :data:`tftas_optuna.samplers.TRUSTED` nothing is screened.
+        n_exact: Members of the final front that were scored exactly in the end.
+        n_exact_wanted: Members that will be.
     """
 
     n_done: int
@@ -49,6 +51,8 @@ class SearchProgress(NamedTuple):
     n_replaced: int = 0
     n_repeated: int = 0
     screen: float | None = None
+    n_exact: int = 0
+    n_exact_wanted: int = 0
 
 
 class RunningFront:

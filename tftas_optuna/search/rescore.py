@@ -1,55 +1,162 @@
-"""After a search on an approximation: the exact values of its front."""
+"""The exact values of candidates that a search has approximated."""
 
 from __future__ import annotations
 
+import json
 from statistics import mean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.indicators.task import ScoringTask
 from tftas_optuna.ranks import kendall_tau
+from tftas_optuna.search.execution import Execution
+from tftas_optuna.search.executors import ScoringPool
 from tftas_optuna.study.front import EXACT, exact_values, pareto_front
+from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from optuna import Study
 
-    from tftas_optuna.search.executors import ScoringPool
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
+AGREEMENT = "exact_agreement"
 
-def rescore_front(study: Study, settings: StudySettings, pool: ScoringPool) -> None:
-    """Compute approximated indicators of the front exactly, and keep both.
 
-    Writes two user attributes of the study: ``exact``, by indicator the exact values by trial
-    number, and ``exact_agreement``, by indicator Kendall's tau between both and the mean relative
-    offset of the approximate ones.
+def score_exactly(
+    study: Study,
+    candidates: Sequence[Candidate] | None = None,
+    *,
+    execution: Execution | None = None,
+    callback: Callable[[int, int], None] | None = None,
+) -> None:
+    """Compute approximated indicators of candidates exactly, and keep both values in the study.
+
+    Nothing is computed twice, and nothing at all where the study approximates nothing.
+    Afterwards ``candidate.exact`` of what :func:`tftas_optuna.pareto_front` returns has the
+    values. The study's user attribute ``exact_agreement`` tells by indicator, of the members of
+    the front that are known exactly (``n``), Kendall's tau between both values and the mean
+    relative offset of the approximate ones.
 
     Args:
         study: A study of :func:`tftas_optuna.search`.
-        settings: Its settings.
-        pool: Where to score.
+        candidates: Candidates of it; by default its whole Pareto front.
+        execution: Where to compute.
+        callback: Called before the first and after every candidate with how many are done, and
+            of how many. What it raises ends the work; what is done by then is kept.
+
+    Raises:
+        TftasError: An indicator is not known here, or the device is not there.
+        UnavailableError: The study was not made by this package, or with options of an indicator
+            that are not the usual ones; or processes are lost.
+
+    Example:
+        >>> from tftas_optuna import get_space, pareto_front, score_exactly, search
+        >>> study = search(get_space("autoformer-tiny"), n_trials=30)
+        >>> score_exactly(study)
+        >>> exact = [candidate.exact["dss"] for candidate in pareto_front(study)]
     """
-    front = pareto_front(study)
-    names = settings.approximated
-    if not front or not names:
+    settings = read_settings(study)
+    wanted = pareto_front(study) if candidates is None else candidates
+    if not _missing(wanted, settings, exact_values(study)):
         return
-    known = {name: exact_values(study).get(name, {}) for name in names}
-    missing = {
-        candidate.architecture: str(candidate.trial)
-        for candidate in front
-        if any(str(candidate.trial) not in known[name] for name in names)
+    if settings.options:
+        raise UnavailableError(
+            f"study {study.study_name!r} has its own options of"
+            f" {', '.join(settings.options)}; only usual ones are computed again: use"
+            " Scorer(space, fidelity='exact', ...) with the same"
+        )
+    execution = Execution() if execution is None else execution
+    pool = open_pool(settings, execution)
+    assert pool is not None
+    try:
+        rescore(study, settings, wanted, pool, callback)
+    finally:
+        pool.close()
+
+
+def open_pool(settings: StudySettings, execution: Execution) -> ScoringPool | None:
+    """Make ready to score what a study scores; None where it scores nothing.
+
+    Raises:
+        TftasError: The device is not there.
+        UnavailableError: The workers cannot score.
+    """
+    if not settings.indicators:
+        return None
+    task = ScoringTask(
+        space=json.dumps(settings.space.to_dict()),
+        indicators=settings.indicators,
+        fidelity=settings.fidelity,
+        seed=settings.supernet_seed,
+        n_seeds=settings.n_seeds,
+        img_size=settings.img_size,
+        num_classes=settings.num_classes,
+        device=execution.device,
+    )
+    return ScoringPool(task, execution.workforce())
+
+
+def rescore(
+    study: Study,
+    settings: StudySettings,
+    candidates: Sequence[Candidate],
+    pool: ScoringPool,
+    callback: Callable[[int, int], None] | None,
+) -> None:
+    """Do the work of :func:`score_exactly` in a pool that is open."""
+    names = settings.approximated
+    found: dict[str, dict[str, float]] = {name: {} for name in names}
+    missing = _missing(candidates, settings, exact_values(study))
+    n_done = 0
+    try:
+        if callback is not None and missing:
+            callback(0, len(missing))
+        for part in pool.scores(list(missing), set(missing), fidelity="exact", indicators=names):
+            for arch, scores in part.items():
+                for name in names:
+                    found[name][str(missing[arch])] = mean(scores[name])
+            n_done += len(part)
+            if callback is not None:
+                callback(n_done, len(missing))
+    finally:
+        if n_done:
+            # Others may have written meanwhile.
+            known = exact_values(study)
+            found = {name: {**known.get(name, {}), **found[name]} for name in names}
+            study.set_user_attr(EXACT, {**known, **found})
+        # The front may be another one than when it was told last.
+        study.set_user_attr(AGREEMENT, _agreement(pareto_front(study), settings))
+
+
+def _missing(
+    candidates: Sequence[Candidate],
+    settings: StudySettings,
+    known: dict[str, dict[str, float]],
+) -> dict[Architecture, int]:
+    """Return the trials of architectures whose exact values are not all known."""
+    return {
+        candidate.architecture: candidate.trial
+        for candidate in candidates
+        if any(str(candidate.trial) not in known.get(n, {}) for n in settings.approximated)
     }
-    for part in pool.scores(list(missing), set(missing), exactly=names):
-        for arch, scores in part.items():
-            for name in names:
-                known[name][missing[arch]] = mean(scores[name])
-    study.set_user_attr(EXACT, known)
+
+
+def _agreement(front: Sequence[Candidate], settings: StudySettings) -> dict[str, dict[str, float]]:
     agreement = {}
-    for name in names:
-        exact = [known[name][str(candidate.trial)] for candidate in front]
-        approximate = [candidate.value(name) for candidate in front]
-        agreement[name] = {
-            "kendall_tau": kendall_tau(approximate, exact),
-            "relative_offset": float(np.mean(np.array(approximate) / np.array(exact) - 1)),
-        }
-    study.set_user_attr("exact_agreement", agreement)
+    for name in settings.approximated:
+        members = [candidate for candidate in front if name in candidate.exact]
+        if members:
+            exact = [candidate.exact[name] for candidate in members]
+            approximate = [candidate.value(name) for candidate in members]
+            agreement[name] = {
+                "n": len(members),
+                "kendall_tau": kendall_tau(approximate, exact),
+                "relative_offset": float(np.mean(np.array(approximate) / np.array(exact) - 1)),
+            }
+    return agreement

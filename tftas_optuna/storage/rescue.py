@@ -95,6 +95,7 @@ def merge_rescued(
             and (is_repeat(trial) or settings.space.decode(trial.params) not in tried)
         ]
         if missing:
+            _LOG.info("merging %d trials from %s", len(missing), path)
             append(sorted(missing, key=lambda trial: place_of(trial) or ()))
         path.unlink()
         _LOG.warning("merged %d trials from %s", len(missing), path)

@@ -14,6 +14,7 @@ from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.storage.appending import stored_number, stored_places
 from tftas_optuna.storage.opening import reason
 from tftas_optuna.storage.rescue import rescue
+from tftas_optuna.storage.waiting import say_if_slow
 from tftas_optuna.study.place import is_repeat, place_of
 
 if TYPE_CHECKING:
@@ -186,7 +187,8 @@ class TrialWriter:
                     if not missing:
                         return stored_number(self._study, trials[-1]), 0
                     trials = missing
-                return self._append_new(trials)
+                with say_if_slow("waiting for the storage, which another search may have locked"):
+                    return self._append_new(trials)
             except UnavailableError:
                 raise
             except Exception as error:

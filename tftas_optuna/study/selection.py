@@ -74,6 +74,14 @@ def knee(front: Sequence[Candidate], settings: StudySettings) -> Candidate:
     return front[int(np.argmax(worth - n_params))]
 
 
+def spread(front: Sequence[Candidate], count: int) -> list[Candidate]:
+    """Keep some members of a front, evenly spaced, both ends among them."""
+    if len(front) <= count:
+        return list(front)
+    step = (len(front) - 1) / max(count - 1, 1)
+    return [front[round(i * step)] for i in range(count)]
+
+
 def _normalised(values: Sequence[float]) -> NDArray[np.float64]:
     array = np.array(values, dtype=float)
     span = array.max() - array.min()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from tftas_optuna.supernet._base import Supernet
-from tftas_optuna.supernet.autoformer import AutoFormerSupernet
-from tftas_optuna.supernet.pit import PiTSupernet
 from tftas_optuna.supernet.trace import LinearTrace
 
-__all__ = ["AutoFormerSupernet", "LinearTrace", "PiTSupernet", "Supernet"]
+__all__ = ["LinearTrace", "Supernet"]

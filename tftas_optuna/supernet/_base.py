@@ -11,7 +11,6 @@ from typing_extensions import TypeVar
 
 from tftas_optuna.architecture import Architecture
 from tftas_optuna.errors import TftasError
-from tftas_optuna.models import build_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -111,6 +110,9 @@ class Supernet(ABC, Generic[A]):
         Raises:
             TftasError: The candidate does not fit.
         """
+        # timm takes longer to load than all candidates of a generation take to be scored.
+        from tftas_optuna.models import build_model
+
         self.check(arch)
         model = build_model(
             arch, num_classes=self.num_classes, img_size=self.img_size, in_chans=self.in_chans

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from tftas_optuna.models.autoformer import LAYER_NORM_EPS
+from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS
 from tftas_optuna.supernet.autoformer.attention import Attention, HeadGroup
 from tftas_optuna.supernet.trace import LinearTrace
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from tftas_optuna.models.relative_position import offset_index
+from tftas_optuna.architecture.autoformer import offset_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,7 +53,7 @@ class GridPositions:
         self.grid = grid
         self.n_tokens = 1 + grid * grid
         self._rows = 2 * max_distance + 2
-        index = offset_index(grid, max_distance, device=device)
+        index = torch.tensor(offset_rows(grid, max_distance), device=device)
         patch = torch.arange(grid * grid, device=device)
         # Table row for each (query patch, key row) and (query patch, key column).
         self._row_index = index[patch // grid]
@@ -109,7 +109,7 @@ class CollapsedPositions:
     def __init__(self, grid: int, max_distance: int, device: torch.device) -> None:
         self.n_tokens = 2
         self._log_patches = math.log(grid * grid)
-        self._index = offset_index(grid, max_distance, device=device).flatten()
+        self._index = torch.tensor(offset_rows(grid, max_distance), device=device).flatten()
 
     def embed(self, tokens: Tensor) -> Tensor:
         return torch.stack((tokens[0], tokens[1:].mean(0)))
