@@ -47,8 +47,8 @@ def score_exactly(
         study: A study of :func:`tftas_optuna.search`.
         candidates: Candidates of it; by default its whole Pareto front.
         execution: Where to compute.
-        callback: Called before the first and after every candidate with how many are done, and
-            of how many. What it raises ends the work; what is done by then is kept.
+        callback: Called before the first candidate and a few times a second with how many are
+            done, and of how many. What it raises ends the work; what is done by then is kept.
 
     Raises:
         TftasError: An indicator is not known here, or the device is not there.
