@@ -266,7 +266,8 @@ def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> Non
     if not front:
         click.echo("No trial met the bounds yet; go on with more --n-trials.", err=True)
         return
-    _tables.say_agreement(study, len(front))
+    if not quiet:
+        _tables.say_agreement(study, len(front))
     if out is not None:
         paths = export_front(study, out)
         click.echo(f"Exported {len(front)} architectures to {out} ({len(paths)} files).", err=True)
