@@ -16,7 +16,28 @@ from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.storage import load_study
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["processes", "trainings", "tftas_optuna.search.api"])
+# What searches, commands and trainings import. Modules of the tests cannot be among it: not every
+# Python tells the server where they are.
+CONTEXT.set_forkserver_preload(
+    [
+        "tftas_optuna.cli._progress",
+        "tftas_optuna.cli._tables",
+        "tftas_optuna.export.files",
+        "tftas_optuna.indicators.measures.dss",
+        "tftas_optuna.retrain.run",
+        "tftas_optuna.search.api",
+        "tftas_optuna.supernet",
+        "alembic.config",
+        "alembic.migration",
+        "optuna.storages._rdb.models",
+        "psycopg",
+        "pymysql",
+        "sqlalchemy.dialects.mysql",
+        "sqlalchemy.dialects.postgresql",
+        "sqlalchemy.dialects.sqlite",
+        "timm",
+    ]
+)
 
 Storage = str | BaseStorage
 
