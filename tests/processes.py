@@ -17,16 +17,10 @@ from tftas_optuna.storage import load_study
 
 CONTEXT = multiprocessing.get_context("forkserver")
 # What searches, commands and trainings import. Modules of the tests cannot be among it: not every
-# Python tells the server where they are.
+# Python tells the server where they are. Nor can `tftas_optuna.models`, which asks what is
+# installed: tests install more.
 CONTEXT.set_forkserver_preload(
     [
-        "tftas_optuna.cli._progress",
-        "tftas_optuna.cli._tables",
-        "tftas_optuna.export.files",
-        "tftas_optuna.indicators.measures.dss",
-        "tftas_optuna.retrain.run",
-        "tftas_optuna.search.api",
-        "tftas_optuna.supernet",
         "alembic.config",
         "alembic.migration",
         "optuna.storages._rdb.models",
@@ -35,7 +29,14 @@ CONTEXT.set_forkserver_preload(
         "sqlalchemy.dialects.mysql",
         "sqlalchemy.dialects.postgresql",
         "sqlalchemy.dialects.sqlite",
-        "timm",
+        "tftas_optuna.cli._progress",
+        "tftas_optuna.cli._tables",
+        "tftas_optuna.export.files",
+        "tftas_optuna.indicators.measures.dss",
+        "tftas_optuna.search.api",
+        "timm.data",
+        "timm.optim",
+        "timm.scheduler",
     ]
 )
 
