@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import optuna
+import programs
 import pytest
 
 from tftas_optuna.architecture import AutoFormerArchitecture
@@ -22,3 +25,13 @@ def small_space() -> AutoFormerSpace:
             64, (4,) * 4, (4.0,) * 4, head_dim=16, patch_size=8, max_relative_position=3
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def begin(tmp_path_factory: pytest.TempPathFactory) -> programs.Begin:
+    """Begin a program in a directory."""
+
+    def begin(what: str | Path, cwd: Path, *args: str, **env: str) -> programs.Program:
+        return programs.begin(tmp_path_factory.mktemp("streams"), what, cwd, args, env)
+
+    return begin

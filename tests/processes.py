@@ -16,7 +16,29 @@ from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.storage import load_study
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["processes", "trainings", "tftas_optuna.search.api"])
+# What searches, commands and trainings import. Modules of the tests cannot be among it: not every
+# Python tells the server where they are. Nor can `tftas_optuna.models`, which asks what is
+# installed: tests install more.
+CONTEXT.set_forkserver_preload(
+    [
+        "alembic.config",
+        "alembic.migration",
+        "optuna.storages._rdb.models",
+        "psycopg",
+        "pymysql",
+        "sqlalchemy.dialects.mysql",
+        "sqlalchemy.dialects.postgresql",
+        "sqlalchemy.dialects.sqlite",
+        "tftas_optuna.cli._progress",
+        "tftas_optuna.cli._tables",
+        "tftas_optuna.export.files",
+        "tftas_optuna.indicators.measures.dss",
+        "tftas_optuna.search.api",
+        "timm.data",
+        "timm.optim",
+        "timm.scheduler",
+    ]
+)
 
 Storage = str | BaseStorage
 

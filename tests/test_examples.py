@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,35 +8,42 @@ import timm
 import torch
 import yaml
 from PIL import Image
+from programs import Begin
 
 import tftas_optuna.models  # noqa: F401  (registers the networks)
 from tftas_optuna import export_front, get_space, search
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
+Run = Callable[..., str]
 
-def run(cwd: Path, name: str, *args: str) -> str:
-    done = subprocess.run(
-        [sys.executable, EXAMPLES / name, *args], cwd=cwd, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+
+@pytest.fixture
+def run(begin: Begin, tmp_path: Path) -> Run:
+    """Run an example in an empty directory."""
+
+    def run(name: str, *args: str) -> str:
+        done = begin(EXAMPLES / name, tmp_path, *args).end()
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.mark.slow
-def test_search_from_python(tmp_path: Path) -> None:
-    out = run(tmp_path, "search_from_python.py", "--n-trials", "6", "--budget", "8e6")
+def test_search_from_python(run: Run) -> None:
+    out = run("search_from_python.py", "--n-trials", "6", "--budget", "8e6")
     assert "6/6 trials" in out and "built trial" in out
 
 
 @pytest.mark.slow
-def test_existing_study(tmp_path: Path) -> None:
-    out = run(tmp_path, "existing_study.py", "--n-trials", "4")
+def test_existing_study(run: Run) -> None:
+    out = run("existing_study.py", "--n-trials", "4")
     assert "on the front" in out and "own objective" in out
 
 
-def test_a_study_of_something_else(tmp_path: Path) -> None:
-    out = run(tmp_path, "screened_study.py", "--n-trials", "60").splitlines()
+def test_a_study_of_something_else(run: Run) -> None:
+    out = run("screened_study.py", "--n-trials", "60").splitlines()
     assert [line.partition(":")[0] for line in out] == ["NSGA-II", "screened NSGA-II"]
     plain, screened = (int(line.split(": ")[1].split()[0]) for line in out)
     assert screened > plain
@@ -56,21 +62,21 @@ def losses(out: str) -> list[float]:
 
 
 @pytest.mark.slow
-def test_fine_tune_learns(tmp_path: Path, config: Path) -> None:
-    fallen = losses(run(tmp_path, "fine_tune.py", str(config), "--steps", "25"))
+def test_fine_tune_learns(run: Run, tmp_path: Path, config: Path) -> None:
+    fallen = losses(run("fine_tune.py", str(config), "--steps", "25"))
     assert sum(fallen[-5:]) < 0.7 * sum(fallen[:5])
     assert (tmp_path / "fine_tuned.pt").exists()
 
 
 @pytest.mark.slow
-def test_fine_tune_on_a_folder(tmp_path: Path, config: Path) -> None:
+def test_fine_tune_on_a_folder(run: Run, tmp_path: Path, config: Path) -> None:
     for colour in ("red", "green", "blue"):
         folder = tmp_path / "images" / colour
         folder.mkdir(parents=True)
         for i in range(4):
             Image.new("RGB", (80, 80), colour).save(folder / f"{i}.png")
     arguments = ("--data-dir", "images", "--steps", "2", "--batch-size", "4")
-    assert len(losses(run(tmp_path, "fine_tune.py", str(config), *arguments))) == 2
+    assert len(losses(run("fine_tune.py", str(config), *arguments))) == 2
 
 
 @pytest.mark.slow
@@ -107,6 +113,6 @@ def test_a_space_of_the_examples_ends_in_networks_that_train(
 
 
 @pytest.mark.slow
-def test_own_objectives(tmp_path: Path) -> None:
-    out = run(tmp_path, "own_objectives.py", "--n-trials", "4", "--img-size", "64")
+def test_own_objectives(run: Run) -> None:
+    out = run("own_objectives.py", "--n-trials", "4", "--img-size", "64")
     assert "spread" in out and "mJ" in out

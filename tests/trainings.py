@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
 import signal
 import threading
@@ -44,6 +45,8 @@ def train(out: Path, *, network: Network, data: Path, **values: Any) -> dict[str
 def train_and_be_killed(steps: int, seconds: float, out: Path, values: dict[str, Any]) -> None:
     """Train, and be killed with all children some time after some steps."""
     os.setsid()
+    # Its own processes start in the usual way, not from one more server.
+    multiprocessing.set_start_method(None, force=True)
     seen = itertools.count(1)
 
     def callback(event: object) -> None:

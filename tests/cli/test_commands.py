@@ -14,6 +14,7 @@ import pytest
 import yaml
 from conftest_cli import SEARCH, Run
 from processes import seen
+from programs import Begin
 
 from tftas_optuna import Architecture, get_space, pareto_front
 
@@ -233,22 +234,17 @@ def test_what_needs_no_torch_does_not_load_it(searched: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupting_keeps_what_is_scored(
-    folder: Path, tftas: Run, number: signal.Signals, code: int
+    folder: Path, begin: Begin, number: signal.Signals, code: int
 ) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tftas_optuna", *SEARCH, "--n-trials", "100000"],
-        cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    while " trials/s " not in (line := process.stderr.readline()):
-        assert line and process.poll() is None
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code
+    program = begin("tftas_optuna", folder, *SEARCH, "--n-trials", "100000")
+    while " trials/s " not in program.stderr.read_text():
+        program.process.join(0.05)
+        assert program.process.is_alive()
+    assert program.process.pid
+    os.kill(program.process.pid, number)
+    done = program.end()
+    assert done.returncode == code
+    errors = done.stderr
     assert "Traceback" not in errors and "trials are kept. Go on with the same command" in errors
     study = optuna.load_study(study_name="small", storage=f"sqlite:///{folder}/tftas.db")
     assert f"; {len(study.trials)} trials are kept" in errors and study.trials

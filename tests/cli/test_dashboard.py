@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -13,29 +11,26 @@ from typing import Any
 
 import pytest
 from conftest_cli import Run
+from programs import Begin
 
 
 @pytest.fixture(scope="module")
-def address(searched: Path) -> Iterator[str]:
+def address(searched: Path, begin: Begin) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tftas_optuna", "dashboard", "--port", str(port)],
-        cwd=searched,
-        stderr=subprocess.PIPE,
-    )
+    program = begin("tftas_optuna", searched, "dashboard", "--port", str(port))
     url = f"http://127.0.0.1:{port}"
     for _ in range(200):
         try:
             urllib.request.urlopen(f"{url}/dashboard/", timeout=1)
             break
         except (urllib.error.URLError, ConnectionError):
-            assert process.poll() is None, process.stderr
+            assert program.process.is_alive(), program.stderr.read_text()
             time.sleep(0.1)
     yield url
-    process.terminate()
-    process.wait(10)
+    program.process.terminate()
+    program.end()
 
 
 def get(url: str) -> Any:

@@ -42,11 +42,11 @@ def check_distinct(study: optuna.Study, space: AutoFormerSpace, n_trials: int) -
 def test_two_searches_started_at_once_share_a_new_study(
     small_space: AutoFormerSpace, storage: Storage
 ) -> None:
-    processes = [start(small_space.to_dict(), 150, storage) for _ in range(2)]
+    processes = [start(small_space.to_dict(), 60, storage) for _ in range(2)]
     for process in processes:
         process.join(PATIENCE)
         assert process.exitcode == 0
-    check_distinct(load_study(storage), small_space, 300)
+    check_distinct(load_study(storage), small_space, 120)
 
 
 def test_two_searches_double_nothing_in_a_schema_that_nobody_knows(
@@ -76,7 +76,7 @@ def test_two_searches_killed_at_random_double_and_lose_nothing(
         while kill % 2 and len(stored(storage)) == n_before:
             processes[i].join(0.05)
             assert all(process.is_alive() for process in processes)
-        processes[i].join(moments.uniform(0.3, 1.8))
+        processes[i].join(moments.uniform(0.1, 0.6))
         assert all(process.is_alive() for process in processes)
         processes[i].kill()
         processes[i].join()

@@ -25,7 +25,7 @@ def test_killed_at_random_it_goes_on_to_the_same_study(
         while kill % 2 and len(stored(storage)) == len(before):
             process.join(0.05)
             assert process.is_alive()
-        process.join(moments.uniform(0.0, 1.8))
+        process.join(moments.uniform(0.0, 0.6))
         assert process.is_alive()
         process.kill()
         process.join()
