@@ -44,11 +44,8 @@ class Execution:
         """Make ready to start the processes.
 
         Raises:
-            TftasError: The device is not there.
             UnavailableError: The cluster cannot be reached, or Dask is not installed.
         """
         if self.cluster is not None:
             return dask_cluster(self.cluster)
-        if self.workers == 1:
-            return this_process(self.device)
-        return worker_processes(self.workers, self.device)
+        return this_process() if self.workers == 1 else worker_processes(self.workers, self.device)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from tftas_optuna.devices import gpu_names, resolve_device, stay_on_one_thread
+from tftas_optuna.devices import gpu_names, stay_on_one_thread
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.indicators.task import Scores, ScoringTask, divide, prepare, score, visit
 
@@ -62,14 +62,9 @@ class Workforce(NamedTuple):
     close: Callable[[Executor], object] = methodcaller("shutdown")
 
 
-def this_process(device: str) -> Workforce:
-    """Score in this process, on a CPU in as many threads as PyTorch has.
-
-    Raises:
-        TftasError: The device is not there.
-    """
-    on_cpu = resolve_device(device).type == "cpu"
-    count = torch.get_num_threads() if on_cpu else 1
+def this_process() -> Workforce:
+    """Score in this process, in as many threads as PyTorch has."""
+    count = torch.get_num_threads()
     return Workforce("this process", partial(_Threads, count), 2 * count)
 
 
