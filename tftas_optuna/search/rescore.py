@@ -29,9 +29,9 @@ def rescore_front(study: Study, settings: StudySettings, pool: ScoringPool) -> N
         settings: Its settings.
         pool: Where to score.
     """
-    front = pareto_front(study)
     names = settings.approximated
-    if not front or not names:
+    front = pareto_front(study) if names else []
+    if not front:
         return
     known = {name: exact_values(study).get(name, {}) for name in names}
     missing = {
