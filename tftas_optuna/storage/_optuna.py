@@ -74,7 +74,7 @@ class SharingJournal(JournalStorage):
 
     def _sync_with_backend(self) -> None:
         replay = _get(self, "_replay_result", "JournalStorage")
-        if not isinstance(replay._apply_create_trial, _SharingCreation):
+        if "_apply_create_trial" not in vars(replay):
             replay._apply_create_trial = _SharingCreation(replay)
         super()._sync_with_backend()
 
@@ -87,7 +87,7 @@ class _SharingCreation:
     """
 
     def __init__(self, replay: Any) -> None:
-        self._create = replay._apply_create_trial
+        self._create = _get(replay, "_apply_create_trial", "JournalStorageReplayResult")
         self._trials: dict[int, FrozenTrial] = _get(
             replay, "_trials", "JournalStorageReplayResult"
         )

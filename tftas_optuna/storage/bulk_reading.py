@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime
 import json
 from functools import cached_property, lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy
@@ -29,12 +30,14 @@ from tftas_optuna.storage._optuna import (
 from tftas_optuna.storage.bulk import KNOWN_SCHEMAS, schema_version
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Connection, Row
 
 # Databases take a limited number of values in one statement.
 _MOST = 500
+# Rows; all of them together keep Python's garbage collector busy.
+_AT_ONCE = 1000
 
 
 class BulkReadingStorage(ReadingStorage):
@@ -78,48 +81,48 @@ class _Reading:
 
     def trials(self) -> list[FrozenTrial]:
         """Return the trials, in the order of their ids."""
-        # First: all that belongs to a trial that is finished by then is there.
+        # First: all that belongs to a trial that is finished by then is there. What comes then
+        # may belong to one that began since.
         found = {row.trial_id: _bare(row) for row in self._rows()}
+        self._add_params(found)
+        self._add_values(found)
+        for table, attributes in (
+            ("trial_user_attributes", {i: trial.user_attrs for i, trial in found.items()}),
+            ("trial_system_attributes", {i: trial.system_attrs for i, trial in found.items()}),
+        ):
+            for trial_id, key, text in self._details(table, "key", "value_json"):
+                if trial_id in attributes:
+                    attributes[trial_id][key] = json.loads(text)
+        return list(found.values())
+
+    def _add_params(self, found: Mapping[int, FrozenTrial]) -> None:
+        distribution_of = lru_cache(maxsize=None)(json_to_distribution)
+        columns = ("param_name", "distribution_json", "param_value")
+        for trial_id, name, text, value in self._details("trial_params", *columns):
+            if (trial := found.get(trial_id)) is not None:
+                distribution = trial.distributions[name] = distribution_of(text)
+                trial.params[name] = distribution.to_external_repr(value)
+
+    def _add_values(self, found: Mapping[int, FrozenTrial]) -> None:
         value_of, step_of = value_reader(), intermediate_value_reader()
         values: dict[int, dict[int, float]] = {}
-        distribution_of = lru_cache(maxsize=None)(json_to_distribution)
-        for trial, name, text, value in self._details(
-            found, "trial_params", "param_name", "distribution_json", "param_value"
-        ):
-            distribution = trial.distributions[name] = distribution_of(text)
-            trial.params[name] = distribution.to_external_repr(value)
-        for trial, objective, value, kind in self._details(
-            found, "trial_values", "objective", "value", "value_type"
-        ):
-            values.setdefault(trial.number, {})[objective] = value_of(value, kind)
-        for trial, step, value, kind in self._details(
-            found,
-            "trial_intermediate_values",
-            "step",
-            "intermediate_value",
-            "intermediate_value_type",
-        ):
-            trial.intermediate_values[step] = step_of(value, kind)
-        for trial, key, text in self._details(found, "trial_user_attributes", "key", "value_json"):
-            trial.user_attrs[key] = json.loads(text)
-        for trial, key, text in self._details(
-            found, "trial_system_attributes", "key", "value_json"
-        ):
-            trial.system_attrs[key] = json.loads(text)
-        for trial in found.values():
-            if trial.number in values:
-                trial.values = [value for _, value in sorted(values[trial.number].items())]
-        return list(found.values())
+        columns = ("objective", "value", "value_type")
+        for trial_id, objective, value, kind in self._details("trial_values", *columns):
+            values.setdefault(trial_id, {})[objective] = value_of(value, kind)
+        for trial_id in values.keys() & found.keys():
+            found[trial_id].values = [value for _, value in sorted(values[trial_id].items())]
+        columns = ("step", "intermediate_value", "intermediate_value_type")
+        for trial_id, step, value, kind in self._details("trial_intermediate_values", *columns):
+            if trial_id in found:
+                found[trial_id].intermediate_values[step] = step_of(value, kind)
 
     def _rows(self) -> Sequence[Row[Any]]:
         table = self._tables["trials"]
         rows = sqlalchemy.select(table).where(self._wanted).order_by(table.c.trial_id)
         return self._connection.execute(rows).all()
 
-    def _details(
-        self, found: dict[int, FrozenTrial], name: str, *columns: str
-    ) -> Iterable[tuple[Any, ...]]:
-        """Read columns of another table, row by row in the order in which they were written."""
+    def _details(self, name: str, *columns: str) -> Iterator[Any]:
+        """Read columns of another table, rows in the order in which they were written."""
         table, trials = self._tables[name], self._tables["trials"]
         rows = (
             sqlalchemy.select(table.c.trial_id, *(table.c[column] for column in columns))
@@ -127,10 +130,7 @@ class _Reading:
             .where(self._wanted)
             .order_by(*table.primary_key)
         )
-        for trial_id, *details in self._connection.execute(rows):
-            # None of a trial that began since.
-            if (trial := found.get(trial_id)) is not None:
-                yield trial, *details
+        return chain.from_iterable(self._connection.execute(rows).partitions(_AT_ONCE))
 
 
 def _bare(row: Row[Any]) -> FrozenTrial:
