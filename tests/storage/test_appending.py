@@ -41,7 +41,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_bulk_insert_is_what_optuna_would_have_stored(
-    url: str, small_space: AutoFormerSpace, run: object
+    url: str, tokyo: None, small_space: AutoFormerSpace, run: object
 ) -> None:
     written = trials(small_space, run)
     ours, theirs = fill(url, "ours", written, True), fill(url, "theirs", written, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from optuna.storages import GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._storage import JournalStorageReplayResult
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.storage import _optuna
@@ -24,6 +26,9 @@ GONE: dict[str, Callable[[], object]] = {
     "JournalStorage._backend": lambda: _optuna.journal_path(JOURNAL),
     "JournalFileBackend._file_path": lambda: _optuna.journal_path(BACKED),
     "JournalFileBackend._lock": lambda: _optuna.journal_lock(BACKED),
+    "JournalStorage._replay_result": lambda: _optuna.SharingJournal._sync_with_backend(
+        object.__new__(_optuna.SharingJournal)
+    ),
     "RDBStorage.engine": lambda: _optuna.engine_of(object.__new__(RDBStorage)),
     "GrpcStorageProxy._host": lambda: _optuna.proxy_address(object.__new__(GrpcStorageProxy)),
     "_CachedStorage._backend": lambda: _optuna.unwrapped(
@@ -55,6 +60,24 @@ def test_an_attribute_that_is_gone(name: str) -> None:
             lambda: _optuna.stored_value(1.0),
         ),
         (
+            models.TrialValueModel,
+            "stored_repr_to_value",
+            "TrialValueModel.stored_repr_to_value",
+            _optuna.value_reader,
+        ),
+        (
+            models.TrialIntermediateValueModel,
+            "stored_repr_to_intermediate_value",
+            "TrialIntermediateValueModel.stored_repr_to_intermediate_value",
+            _optuna.intermediate_value_reader,
+        ),
+        (
+            JournalStorageReplayResult,
+            "_apply_create_trial",
+            "JournalStorageReplayResult._apply_create_trial",
+            lambda: _optuna._SharingCreation(JournalStorageReplayResult("worker")),
+        ),
+        (
             optuna.storages,
             "_CachedStorage",
             "optuna.storages._CachedStorage",
@@ -73,6 +96,18 @@ def test_a_model_that_is_gone(
     monkeypatch.delattr(owner, attribute)
     with pytest.raises(UnavailableError, match=expected(name)):
         use()
+
+
+@pytest.mark.parametrize(
+    ("ours", "method"),
+    [
+        (_optuna.ReadingStorage, "_get_trials"),
+        (_optuna.SharingJournal, "_sync_with_backend"),
+    ],
+)
+def test_a_method_that_stands_in_for_optunas_takes_the_same(ours: type, method: str) -> None:
+    theirs = inspect.signature(getattr(ours.__base__, method)).parameters
+    assert list(inspect.signature(getattr(ours, method)).parameters) == list(theirs)
 
 
 def test_a_module_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,7 @@ def test_the_front_is_feasible_undominated_and_without_repeats(
     found = pareto_front(study)
     rows = [(c.trial, c.values["dss"], c.architecture) for c in found]
     assert rows == [(1, 2.0, small), (0, 3.0, large)]
+    assert {trial.number for trial in study.best_trials} == {0, 1, 2}
     assert found[0].macs == small.costs(img_size=32, num_classes=10).macs
 
 

@@ -108,6 +108,8 @@ class Coordinator:
 
     def _live_through(self, past: Past) -> None:
         """Learn the stored trials as if they had just been run."""
+        decode = self._settings.space.decode
+        self._decoded = {trial.number: decode(trial.params) for trial in past.trials}
         for trial in past.trials:
             self._remember(trial)
         self._learn(past.before)
@@ -155,7 +157,8 @@ class Coordinator:
         self._evaluations.remember(self._architecture(trial), known)
 
     def _architecture(self, trial: FrozenTrial) -> Architecture:
-        return self._settings.space.decode(trial.params)
+        known = self._decoded.get(trial.number)
+        return self._settings.space.decode(trial.params) if known is None else known
 
     def _learn(self, trials: Iterable[FrozenTrial]) -> None:
         trials = list(trials)

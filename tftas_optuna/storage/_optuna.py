@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.distributions import json_to_distribution
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Container
+
+    from optuna.trial import FrozenTrial
     from sqlalchemy import Engine, Table
 
 _TRIED = "5.0"
 _MISSING = object()
-# The models of everything that a finished trial is made of.
+# The models of everything that a trial is made of.
 _MODELS = (
     "StudyModel",
     "TrialModel",
@@ -25,7 +31,80 @@ _MODELS = (
     "TrialParamModel",
     "TrialUserAttributeModel",
     "TrialSystemAttributeModel",
+    "TrialIntermediateValueModel",
 )
+
+
+class ReadingStorage(RDBStorage):
+    """A database whose trials are read by :meth:`read_trials`."""
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[Any] | None,
+        included_trial_ids: Collection[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        old = {number for number in included_trial_ids if number <= trial_id_greater_than}
+        if states is None and (found := self.read_trials(study_id, old, trial_id_greater_than)):
+            return found
+        return super()._get_trials(
+            study_id, states, set(included_trial_ids), trial_id_greater_than
+        )
+
+    @abstractmethod
+    def read_trials(self, study_id: int, some: Collection[int], after: int) -> list[FrozenTrial]:
+        """Read trials of a study in the order of their ids.
+
+        Args:
+            study_id: The study.
+            some: Ids of trials to read.
+            after: All trials with larger ids are read, too.
+
+        Returns:
+            The trials; empty to leave it to Optuna.
+        """
+
+
+class SharingJournal(JournalStorage):
+    """A journal that makes each distribution once, however many trials have it.
+
+    Optuna makes the same ones for every trial anew, which takes most of the time of reading.
+    """
+
+    def _sync_with_backend(self) -> None:
+        replay = _get(self, "_replay_result", "JournalStorage")
+        if "_apply_create_trial" not in vars(replay):
+            replay._apply_create_trial = _SharingCreation(replay)
+        super()._sync_with_backend()
+
+
+class _SharingCreation:
+    """Creates the trials of a journal as its replay does, which it stands in for.
+
+    Args:
+        replay: The replay.
+    """
+
+    def __init__(self, replay: Any) -> None:
+        self._create = _get(replay, "_apply_create_trial", "JournalStorageReplayResult")
+        self._trials: dict[int, FrozenTrial] = _get(
+            replay, "_trials", "JournalStorageReplayResult"
+        )
+        self._distribution = functools.lru_cache(maxsize=None)(json_to_distribution)
+
+    def __call__(self, log: dict[str, Any]) -> None:
+        before = len(self._trials)
+        self._create({**log, "distributions": {}, "params": {}})
+        if len(self._trials) == before:
+            return  # of a study that is deleted
+        trial = self._trials[before]
+        texts = log.get("distributions", {})
+        trial.distributions = {name: self._distribution(text) for name, text in texts.items()}
+        trial.params = {
+            name: trial.distributions[name].to_external_repr(value)
+            for name, value in log.get("params", {}).items()
+        }
 
 
 def unwrapped(storage: BaseStorage) -> BaseStorage:
@@ -84,6 +163,23 @@ def stored_value(value: float) -> tuple[float | None, Any]:
         value
     )
     return stored
+
+
+def value_reader() -> Callable[[float | None, Any], float]:
+    """Return what turns a stored value of an objective, and its kind, into a number."""
+    return _reader("TrialValueModel", "stored_repr_to_value")
+
+
+def intermediate_value_reader() -> Callable[[float | None, Any], float]:
+    """Return what turns a stored intermediate value, and its kind, into a number."""
+    return _reader("TrialIntermediateValueModel", "stored_repr_to_intermediate_value")
+
+
+def _reader(model: str, name: str) -> Callable[[float | None, Any], float]:
+    found: Callable[[float | None, Any], float] = _get(
+        _get(_models(), model, "models"), name, model
+    )
+    return found
 
 
 def _models() -> Any:

@@ -7,6 +7,7 @@ written; that was compared for the versions of the schema named here, and for no
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -104,8 +105,8 @@ class BulkAppend:
                 "study_id": self._study_id,
                 "number": first + i,
                 "state": trial.state,
-                "datetime_start": trial.datetime_start,
-                "datetime_complete": trial.datetime_complete,
+                "datetime_start": _utc(trial.datetime_start),
+                "datetime_complete": _utc(trial.datetime_complete),
             }
             for i, trial in enumerate(trials)
         ]
@@ -146,6 +147,13 @@ def _details(trial: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
         "trial_user_attributes": _attributes(trial.user_attrs),
         "trial_system_attributes": _attributes(trial.system_attrs),
     }
+
+
+def _utc(time: datetime.datetime | None) -> datetime.datetime | None:
+    """Turn a time of this place into one of UTC, as which Optuna stores it."""
+    if time is None:
+        return None
+    return time.astimezone(datetime.timezone.utc).replace(tzinfo=None)
 
 
 def _attributes(attributes: dict[str, Any]) -> list[dict[str, Any]]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.storage._optuna import SharingJournal
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from optuna.storages import JournalStorage
 
 # A lock file older than this was left by a process that was killed; an append takes milliseconds.
 _LOCK_SECONDS = 10
@@ -36,7 +38,7 @@ def open_journal(path: Path, *, create: bool) -> JournalStorage:
     try:
         if create and path.exists():
             trim(path, lock)
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        return SharingJournal(JournalFileBackend(str(path), lock_obj=lock))
     except (OSError, ValueError, KeyError) as error:
         raise UnavailableError(
             f"storage {path} cannot be opened as a journal: {_first_line(error)}"

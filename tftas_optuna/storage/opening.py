@@ -14,6 +14,7 @@ from sqlalchemy.exc import NoSuchModuleError, ProgrammingError, SQLAlchemyError
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.storage._optuna import engine_of, journal_lock, unwrapped
+from tftas_optuna.storage.bulk_reading import BulkReadingStorage
 from tftas_optuna.storage.journal import open_journal, trim
 from tftas_optuna.storage.machines import check_machine
 from tftas_optuna.storage.naming import GRPC, journal_file, parse_url, shown, storage_file
@@ -141,13 +142,13 @@ def _open_database(url: URL, arguments: dict[str, Any], *, create: bool) -> RDBS
     text = url.render_as_string(hide_password=False)
     for _ in range(_RACES if create else 0):
         try:
-            return RDBStorage(text)
+            return BulkReadingStorage(text)
         except (SQLAlchemyError, StorageInternalError) as error:
             if not any(sign in str(error).lower() for sign in ("exist", "unique", "duplicate")):
                 raise
             # Somebody else creates the tables at this moment.
             time.sleep(random.uniform(0.1, 0.5))
-    return RDBStorage(text, engine_kwargs=arguments, skip_table_creation=not create)
+    return BulkReadingStorage(text, engine_kwargs=arguments, skip_table_creation=not create)
 
 
 def _lacks_tables(error: BaseException) -> bool:

@@ -14,11 +14,14 @@ import optuna
 from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
     from optuna import Study
     from optuna.storages import BaseStorage
-    from optuna.trial import Trial
+    from optuna.study import StudyDirection
+    from optuna.trial import FrozenTrial, Trial
 
 
 def compute_hypervolume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
@@ -32,6 +35,20 @@ def is_front(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
         losses, assume_unique_lexsorted=True
     )
     return marks
+
+
+def front_of(
+    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
+) -> list[FrozenTrial]:
+    """Return the feasible, undominated ones among trials, as ``Study.best_trials`` does.
+
+    That copies all trials of a study first, which takes longer than all the rest.
+    """
+    module, name = "optuna.study._multi_objective", "_get_pareto_front_trials_by_trials"
+    found: list[FrozenTrial] = _function(module, name)(
+        trials, directions, consider_constraint=True
+    )
+    return found
 
 
 def storage_of(study: Study) -> tuple[BaseStorage, int]:

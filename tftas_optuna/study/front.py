@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.study import StudyDirection
 
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.study._optuna import front_of
 from tftas_optuna.study.accuracy import accuracies
 from tftas_optuna.study.legacy import upgraded
 from tftas_optuna.study.record import read_settings
@@ -93,9 +94,8 @@ def pareto_front(study: Study) -> list[Candidate]:
         UnavailableError: The study was not made by this package.
     """
     settings = read_settings(study)
-    if not study.get_trials(deepcopy=False):
-        return []
-    trials = study.best_trials if len(study.directions) > 1 else _best(study)
+    stored = study.get_trials(deepcopy=False)
+    trials = front_of(stored, study.directions) if len(study.directions) > 1 else _best(study)
     reader = _Reader(study, settings)
     front: dict[Architecture, Candidate] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):
