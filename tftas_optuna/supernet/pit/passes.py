@@ -2,7 +2,7 @@
 
 Written out by hand because only the outputs of the linear layers need gradients: no weight ever
 gets one, and every layer is handed on as soon as its gradient is known. Candidates of one head
-width and MLP ratio run together wherever they have equally many heads, stage by stage.
+width run together wherever they have equally many heads, stage by stage.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class PiTWeights(NamedTuple):
 
 
 class PiTPass:
-    """Runs candidates of one head width and MLP ratio.
+    """Runs candidates of one head width.
 
     Args:
         archs: The candidates.
@@ -87,8 +87,9 @@ class PiTPass:
             for group in self._alike(stage):
                 group.sort(key=lambda i: -archs[i].depth[stage])
                 depths = [archs[i].depth[stage] for i in group]
-                sizes = archs[group[0]].base_dim, archs[group[0]].hidden_dims[stage]
-                yield group, Blocks(stage, blocks, depths, *sizes, keys, self._places(group))
+                hidden = [archs[i].hidden_dims[stage] for i in group]
+                places, head_dim = self._places(group), archs[0].base_dim
+                yield group, Blocks(stage, blocks, depths, head_dim, hidden, keys, places)
         for group in self._alike(len(weights.blocks) - 1):
             yield group, Classifier(weights.norm, weights.head, self._places(group))
 

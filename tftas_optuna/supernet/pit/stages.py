@@ -96,14 +96,22 @@ class Pooling:
         return torch.cat((fc.backward(delta, before), patches), 1)
 
 
+class _MLP(NamedTuple):
+    """What the backward pass needs of the MLPs of one hidden width that were run."""
+
+    rows: Tensor | slice
+    x: Tensor
+    hidden: Tensor
+    activated: Tensor
+
+
 class _Block(NamedTuple):
     """What the backward pass needs of a block that was run."""
 
     norm1: LayerNorm
     attention: Attention
     norm2: LayerNorm
-    hidden: Tensor
-    activated: Tensor
+    mlps: list[_MLP]
 
 
 class Blocks:
@@ -117,7 +125,7 @@ class Blocks:
         weights: The supernet's blocks.
         depths: Blocks of each candidate, most first.
         head_dim: Width of a head.
-        hidden: Hidden width of the MLPs.
+        hidden_dims: Hidden width of each candidate's MLPs.
         key_weights: Logarithms of how many tokens each stands for, or None.
         members: Places of the candidates in the pass, shape (candidates,).
     """
@@ -128,7 +136,7 @@ class Blocks:
         weights: Sequence[BlockWeights],
         depths: Sequence[int],
         head_dim: int,
-        hidden: int,
+        hidden_dims: Sequence[int],
         key_weights: Tensor | None,
         members: Tensor,
     ) -> None:
@@ -136,7 +144,7 @@ class Blocks:
         self._weights = weights
         self._depths = depths
         self._head_dim = head_dim
-        self._hidden = hidden
+        self._hidden_dims = hidden_dims
         self._key_weights = key_weights
         self._members = members
         self._done: list[_Block] = []
@@ -177,25 +185,45 @@ class Blocks:
         x = weights.proj.forward(attention.out, width).add_(x)
         mean = mean + weights.proj.shift(attention.out)
         norm2 = LayerNorm.run(x, weights.norm2, LAYER_NORM_EPS)
-        hidden = weights.fc1.forward(norm2.out, self._hidden)
-        activated = F.gelu(hidden)
-        x = weights.fc2.forward(activated, width).add_(x)
-        mean = mean + weights.fc2.shift(activated)
-        return x, mean, _Block(norm1, attention, norm2, hidden, activated)
+        mlps = []
+        added, shift = torch.empty_like(x), torch.empty_like(mean)
+        for hidden_dim, rows in self._by_hidden_dim(len(x)):
+            inputs = norm2.out[rows]
+            hidden = weights.fc1.forward(inputs, hidden_dim)
+            activated = F.gelu(hidden)
+            added[rows] = weights.fc2.forward(activated, width)
+            shift[rows] = weights.fc2.shift(activated)
+            mlps.append(_MLP(rows, inputs, hidden, activated))
+        return added.add_(x), mean + shift, _Block(norm1, attention, norm2, mlps)
+
+    def _by_hidden_dim(self, active: int) -> list[tuple[int, Tensor | slice]]:
+        """List hidden widths, each with the rows of the active candidates that have it."""
+        rows: dict[int, list[int]] = {}
+        for i, hidden_dim in enumerate(self._hidden_dims[:active]):
+            rows.setdefault(hidden_dim, []).append(i)
+        if len(rows) == 1:
+            return [(self._hidden_dims[0], slice(None))]
+        device = self._members.device
+        return [(width, torch.tensor(own, device=device)) for width, own in rows.items()]
 
     def _back(
         self, i: int, block: _Block, grad: Tensor, totals: Tensor
     ) -> Generator[LinearTrace, None, Tensor]:
-        """Yield the layers of a block, the last one first, and return the gradient before it."""
+        """Yield the layers of a block, and return the gradient before it."""
         name, width = f"{self._name}.{i}", grad.shape[2]
         weights, members = self._weights[i], self._members[: len(grad)]
-        norm1, attention, norm2, hidden, activated = block
+        norm1, attention, norm2, mlps = block
         fc1, fc2, proj, qkv = weights.fc1, weights.fc2, weights.proj, weights.qkv
-        yield _trace(f"{name}.mlp.fc2", "mlp", fc2, activated, grad, members)
-        delta = fc2.backward(grad, self._hidden).add_(fc2.shift_back(totals, self._hidden))
-        delta = torch.ops.aten.gelu_backward(delta, hidden)
-        yield _trace(f"{name}.mlp.fc1", "mlp", fc1, norm2.out, delta, members)
-        grad = norm2.backward(fc1.backward(delta, width)).add_(grad)
+        joined = torch.empty_like(grad)
+        for rows, x, hidden, activated in mlps:
+            delta, hidden_dim = grad[rows], hidden.shape[2]
+            yield _trace(f"{name}.mlp.fc2", "mlp", fc2, activated, delta, members[rows])
+            delta = fc2.backward(delta, hidden_dim)
+            delta.add_(fc2.shift_back(totals[rows], hidden_dim))
+            delta = torch.ops.aten.gelu_backward(delta, hidden)
+            yield _trace(f"{name}.mlp.fc1", "mlp", fc1, x, delta, members[rows])
+            joined[rows] = fc1.backward(delta, width)
+        grad = norm2.backward(joined).add_(grad)
 
         yield _trace(f"{name}.attn.proj", "attention", proj, attention.out, grad, members)
         delta = proj.backward(grad, width).add_(proj.shift_back(totals, width))

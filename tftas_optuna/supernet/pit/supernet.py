@@ -70,10 +70,10 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
 
     @staticmethod
     def groups(archs: Sequence[PiTArchitecture]) -> list[list[int]]:
-        """Sort candidates, by index, into lists that run together: one head width, one ratio."""
-        groups: dict[tuple[int, float], list[int]] = {}
+        """Sort candidates, by index, into lists that run together: one head width each."""
+        groups: dict[int, list[int]] = {}
         for i in sorted(range(len(archs)), key=lambda i: (archs[i].num_heads, archs[i].depth)):
-            groups.setdefault((archs[i].base_dim, archs[i].mlp_ratio), []).append(i)
+            groups.setdefault(archs[i].base_dim, []).append(i)
         return list(groups.values())
 
     def _traces(self, archs: Sequence[PiTArchitecture], fidelity: str) -> Iterator[LinearTrace]:
