@@ -7,7 +7,7 @@ the float64 version of the tests (autograd on the weights, full SVDs), ``model``
 Every space runs in a process of its own, so that its peak memory is its own.
 
     python benchmarks/dss_speed.py                 # one thread, CPU
-    python benchmarks/dss_speed.py --spaces pit-tiny --batches 16 --many 0    # no batches
+    python benchmarks/dss_speed.py --spaces pit-tiny pit-xs pit-small --many 0
     python benchmarks/dss_speed.py --device cuda
 """
 
@@ -68,7 +68,7 @@ def measure(job: tuple[str, str, int, int, list[int]]) -> dict[str, Any]:
     at_once = {n: timed(lambda n=n: collapsed.batch(archs[:n]), 5) / n for n in batches}
     result["collapsed_ms_by_batch"] = at_once
     result["collapsed_ms"] = at_once[min(batches, key=lambda n: abs(n - 256))]
-    scorer = Scorer(space, device=device)
+    scorer = collapsed.sharing("dss")
     result["exact_ms"] = timed(lambda: scorer.batch(few)) / len(few)
     result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if device != "cpu":

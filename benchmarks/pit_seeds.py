@@ -19,6 +19,7 @@ import dataclasses
 import itertools
 import json
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,7 @@ from tftas_optuna.supernet.pit import PiTSupernet
 class Unscaled(PiTSupernet):
     """Slices as they are."""
 
-    def _scale(self, name: str, arch: PiTArchitecture) -> float:
-        return 1.0
+    rescaled = False
 
 
 class Alone(PiTSupernet):
@@ -45,6 +45,10 @@ class Alone(PiTSupernet):
     def __init__(self, largest: PiTArchitecture, *, seed: int = 0, **kwargs: Any) -> None:
         self._own_seed, self._kwargs = seed, kwargs
         super().__init__(largest, seed=seed, **kwargs)
+
+    @staticmethod
+    def groups(archs: Sequence[PiTArchitecture]) -> list[list[int]]:
+        return [[i] for i in range(len(archs))]
 
     def _traces(self, archs: list[PiTArchitecture], fidelity: str) -> Any:
         seed = zlib.crc32(f"{self._own_seed}/{archs[0]!r}".encode())

@@ -92,16 +92,46 @@ def test_all_candidates_share_their_draws() -> None:
         torch.testing.assert_close(part, scale * full[: len(part), : part.shape[1]])
 
 
-def test_batches_and_explanations() -> None:
+@pytest.mark.parametrize("fidelity", ["exact", "collapsed"])
+def test_mixed_and_repeated_candidates_score_as_alone(fidelity: str) -> None:
     rng = np.random.default_rng(2)
-    archs = [SPACE.sample(rng) for _ in range(5)]
+    archs = [SPACE.sample(rng) for _ in range(20)]
+    archs.append(archs[0])
+    scorer = Scorer(SPACE, fidelity=fidelity, dtype=torch.float64)
+    alone = [scorer(arch) for arch in archs]
+    scorer._engines[0].batch_size = 21
+    assert scorer.batch(archs) == pytest.approx(alone, rel=1e-9)
+
+
+def test_explanations_add_up() -> None:
+    arch = SPACE.sample(np.random.default_rng(2))
     for fidelity in ("exact", "collapsed"):
         scorer = Scorer(SPACE, fidelity=fidelity)
-        assert scorer.batch(archs) == [scorer(arch) for arch in archs]
-        rows = scorer.explain(archs[0])
-        assert sum(row.value for row in rows) == pytest.approx(scorer(archs[0]), rel=1e-6)
+        rows = scorer.explain(arch)
+        assert sum(row.value for row in rows) == pytest.approx(scorer(arch), rel=1e-6)
         assert rows[0].name == "transformers.0.blocks.0.attn.qkv" and rows[-1].role == "head"
-    assert Scorer(SPACE, seed=1)(archs[0]) != pytest.approx(Scorer(SPACE)(archs[0]), rel=1e-4)
+    assert Scorer(SPACE, seed=1)(arch) != pytest.approx(Scorer(SPACE)(arch), rel=1e-4)
+
+
+def test_weights_are_kept_once_whatever_the_fidelities(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    draw = PiTSupernet._draw
+
+    def counted(self: Any, name: str, weight: Any, generator: Any) -> Any:
+        drawn.append(name)
+        return draw(self, name, weight, generator)
+
+    monkeypatch.setattr(PiTSupernet, "_draw", counted)
+    exact = Scorer(SPACE, device="cpu")
+    arch = SPACE.largest()
+    exact(arch), exact.sharing("dss", "collapsed")(arch)
+    matrices = [name for name in drawn if "blocks" in name]
+    assert matrices and len(matrices) == len(set(matrices))
+    # Signs are drawn, once, when somebody asks for them.
+    assert "state_dict" not in vars(exact.supernet)
+    drawn.clear()
+    exact.subnet(arch), exact.subnet(SPACE.smallest())
+    assert len(drawn) == len(exact.supernet.state_dict)
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ class LayerEngine:
         """Score one candidate layer by layer, in forward order."""
         _, rank = self._settle([arch])
         with self._mode():
-            rows = [LayerScore.of(layer, terms) for layer, terms in self._terms([arch], rank)]
+            rows = [LayerScore.of(layer, terms) for _, layer, terms in self._terms([arch], rank)]
         return rows[::-1]
 
     def _settle(self, archs: Sequence[Architecture]) -> tuple[list[float], int]:
@@ -114,9 +114,13 @@ class LayerEngine:
             with self._mode(), self._finite():
                 totals = torch.zeros(len(archs), dtype=torch.float64, device=self.supernet.device)
                 errors = torch.zeros_like(totals)
-                for _, terms in self._terms(archs, rank):
-                    totals[: len(terms.values)] += terms.values
-                    errors[: len(terms.values)] += terms.errors
+                for members, _, terms in self._terms(archs, rank):
+                    if members is None:
+                        totals[: len(terms.values)] += terms.values
+                        errors[: len(terms.values)] += terms.errors
+                    else:
+                        totals.index_add_(0, members, terms.values)
+                        errors.index_add_(0, members, terms.errors)
                 # The only wait for the device.
                 found, lacking = torch.stack((totals, errors)).tolist()
             if not all(math.isfinite(score) for score in found):
@@ -127,12 +131,13 @@ class LayerEngine:
 
     def _terms(
         self, archs: Sequence[Architecture], rank: int
-    ) -> Iterator[tuple[Layer, LayerTerms]]:
+    ) -> Iterator[tuple[Tensor | None, Layer, LayerTerms]]:
+        """Yield layers and their terms, with the places of the candidates; None for the first."""
         gradients_of = _GRADIENTS[self._fidelity]
         for trace in self.supernet.traces(archs, fidelity=self._fidelity):
             gradients = gradients_of(trace.delta, trace.x, rank)
             layer = Layer(trace.name, trace.role, trace.shapes, trace.weight, gradients)
-            yield layer, self._indicator.fold(layer, self._norms)
+            yield trace.members, layer, self._indicator.fold(layer, self._norms)
 
     def _overflow(self) -> TftasError:
         return TftasError(f"a score is not finite in {self.supernet.dtype}; use torch.float64")

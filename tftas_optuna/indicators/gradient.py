@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _PROBES = 4
 _DENSE_RANK = 32
+# Entries of gradients that are held at once, on a CPU and elsewhere.
+_ENTRIES = {True: 1 << 18, False: 1 << 26}
 
 
 class Norms(NamedTuple):
@@ -91,7 +93,7 @@ class ProductGradients:
         delta, x, rank = self._delta, self._x, self._rank
         full_rank = min(*delta.shape[1:], x.shape[2])
         if rank + _PROBES >= full_rank:
-            norms = torch.linalg.svdvals(_core(delta.double(), x.double())).sum(-1)
+            norms = _whole_norms(delta, x)
             return Norms(norms, torch.zeros_like(norms))
         test = _test_matrix(x.shape[2], rank + _PROBES, x.dtype, x.device)
         sketch = delta.transpose(1, 2) @ (x @ test)
@@ -104,10 +106,14 @@ class ProductGradients:
             # One token: every entry is a product of two numbers, and the sum falls apart.
             through = self._x[:, 0].abs() @ weight.T
             return (through * self._delta[:, 0].abs()).sum(1)
-        whole = self._delta.transpose(1, 2) @ self._x
-        # Row by row: one sum over millions of entries would lose two digits in float32.
-        rows = torch.linalg.vector_norm(whole.mul_(weight), 1, dim=2)
-        return rows.sum(1, dtype=torch.float64)
+        count, _, into = self._x.shape
+        totals = self._x.new_zeros(count, dtype=torch.float64)
+        # A few rows at a time stay in the processor's caches, and their sums keep their digits.
+        at_once = max(1, _ENTRIES[weight.device.type == "cpu"] // (count * into))
+        for delta, rows in zip(self._delta.split(at_once, 2), weight.split(at_once), strict=True):
+            part = (delta.transpose(1, 2) @ self._x).mul_(rows).abs_()
+            totals += part.flatten(1).sum(1)
+        return totals
 
 
 class CollapsedGradients:
@@ -179,13 +185,22 @@ def _sketched(
     return Norms(nuclear_norms(core), errors)
 
 
-def _core(delta: Tensor, x: Tensor) -> Tensor:
-    """Make a matrix with the singular values of ``delta.T @ x``, as small as there are tokens."""
+def _whole_norms(delta: Tensor, x: Tensor) -> Tensor:
+    """Compute nuclear norms of ``delta.T @ x`` in float64, whatever their rank."""
+    single = delta.dtype == torch.float32
+    delta, x = delta.double(), x.double()
     if delta.shape[1] >= min(delta.shape[2], x.shape[2]):
-        return delta.transpose(1, 2) @ x
-    left = torch.linalg.qr(delta.transpose(1, 2), mode="r").R
-    right = torch.linalg.qr(x.transpose(1, 2), mode="r").R
-    return left @ right.transpose(1, 2)
+        return torch.linalg.svdvals(delta.transpose(1, 2) @ x).sum(-1)
+    # With few tokens, a root R of x x' = R R' turns delta' x into a small matrix with the same
+    # singular values.
+    if not single:
+        left, right = (torch.linalg.qr(each.transpose(1, 2), mode="r").R for each in (delta, x))
+        return torch.linalg.svdvals(left @ right.transpose(1, 2)).sum(-1)
+    # Squaring leaves eight digits, more than there are in products of float32.
+    values, vectors = torch.linalg.eigh(x @ x.transpose(1, 2))
+    root = vectors * values.clamp_min(0).sqrt().unsqueeze(1)
+    core = root.transpose(1, 2) @ (delta @ delta.transpose(1, 2)) @ root
+    return torch.linalg.eigvalsh(core).clamp_min(0).sqrt().sum(-1)
 
 
 def _gram(pair: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tftas_optuna.devices import one_thread, resolve_device, stays_on_one_thread
 from tftas_optuna.families import get_family
 from tftas_optuna.indicators.base import LayerIndicator
-from tftas_optuna.indicators.scorer import Scorer, most_at_once
+from tftas_optuna.indicators.scorer import Scorer
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.spaces import space_from_dict
 
@@ -85,13 +85,13 @@ def divide(
     task: ScoringTask, site: Site, archs: Sequence[Architecture]
 ) -> list[list[Architecture]]:
     """Divide candidates into those that run together."""
-    limit = most_at_once(task.fidelity, site.device)
+    supernet = get_family(json.loads(task.space)["family"]).supernet
+    limit = supernet.at_once[task.fidelity, site.device]
     if limit == 1:
         return [[arch] for arch in archs]
-    family = json.loads(task.space)["family"]
     return [
         [archs[i] for i in group[start : start + limit]]
-        for group in get_family(family).supernet.groups(archs)
+        for group in supernet.groups(archs)
         for start in range(0, len(group), limit)
     ]
 

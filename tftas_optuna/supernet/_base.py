@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Generic
 
 import torch
@@ -33,6 +35,8 @@ class Supernet(ABC, Generic[A]):
         fidelities: How :meth:`traces` can run: ``"exact"``, and ``"collapsed"`` where all patches
             can be one token.
         traits: Fields of the architecture in which every candidate equals the supernet.
+        at_once: By fidelity and type of the device: candidates of one pass beyond which more
+            gain nothing, memory permitting.
 
     Args:
         largest: The supernet itself; no candidate is larger in any dimension.
@@ -51,6 +55,12 @@ class Supernet(ABC, Generic[A]):
 
     fidelities: ClassVar[tuple[str, ...]] = ("exact",)
     traits: ClassVar[tuple[str, ...]] = ()
+    at_once: ClassVar[dict[tuple[str, str], int]] = {
+        ("exact", "cpu"): 1,
+        ("collapsed", "cpu"): 256,
+        ("exact", "cuda"): 64,
+        ("collapsed", "cuda"): 1024,
+    }
 
     def __init__(
         self,
@@ -70,21 +80,37 @@ class Supernet(ABC, Generic[A]):
         self.in_chans = in_chans
         self.device = torch.device(device)
         self.dtype = dtype
-        shapes = self._shapes()
-        if state_dict is None:
-            state_dict = {
-                name: self._draw(name, torch.empty(shape), generator_of(seed, name))
-                for name, shape in shapes.items()
-            }
-        for name, shape in shapes.items():
-            if name not in state_dict or tuple(state_dict[name].shape) != shape:
-                found = tuple(state_dict[name].shape) if name in state_dict else "missing"
-                raise TftasError(f"supernet weight {name} is {found}, expected shape {shape}")
-        self.state_dict = {name: state_dict[name] for name in shapes}
-        self._absolute = {
-            name: weight.to(device=self.device, dtype=dtype).abs()
-            for name, weight in self.state_dict.items()
-        }
+        self._seed = seed
+        self._given = state_dict
+        if state_dict is not None:
+            for name, shape in self._shapes().items():
+                if name not in state_dict or tuple(state_dict[name].shape) != shape:
+                    found = tuple(state_dict[name].shape) if name in state_dict else "missing"
+                    raise TftasError(f"supernet weight {name} is {found}, expected shape {shape}")
+
+    @cached_property
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights by name, signs kept; drawn when they are first asked for."""
+        return {name: self._signed(name) for name in self._shapes()}
+
+    @cached_property
+    def _absolute(self) -> dict[str, Tensor]:
+        """Absolute weights by name; a family that arranges them keeps only what it arranged."""
+        return {name: self._absolute_of(name) for name in self._shapes()}
+
+    def _signed(self, name: str) -> Tensor:
+        if self._given is not None:
+            return self._given[name]
+        # What is drawn in the middle of a pass serves other passes too.
+        with torch.inference_mode(False):
+            weight = torch.empty(self._shapes()[name])
+            return self._draw(name, weight, generator_of(self._seed, name))
+
+    def _absolute_of(self, name: str) -> Tensor:
+        """Make the absolute values of one weight, a tensor that nobody else has."""
+        with torch.inference_mode(False):
+            weight = self._signed(name).to(device=self.device, dtype=self.dtype)
+            return weight.abs() if self._given is not None else weight.abs_()
 
     def check(self, arch: A) -> None:
         """Check that a candidate can be cut from this supernet.
@@ -133,8 +159,8 @@ class Supernet(ABC, Generic[A]):
             fidelity: One of :attr:`fidelities`.
 
         Returns:
-            The counted layers, from the last to the first; each covers those first candidates
-            that are deep enough to have it.
+            The counted layers, those of every candidate from the last to the first; each covers
+            the candidates that have it and run together there.
 
         Raises:
             TftasError: A candidate does not fit, or the family has no such fidelity.
@@ -153,7 +179,8 @@ class Supernet(ABC, Generic[A]):
 
         It limits how many run together; where each runs alone, the size of the weights will do.
         """
-        return sum(weight.numel() for weight in self._absolute.values()) * self.dtype.itemsize
+        weights = sum(math.prod(shape) for shape in self._shapes().values())
+        return weights * self.dtype.itemsize
 
     @abstractmethod
     def _limits(self, arch: A) -> dict[str, tuple[Sequence[float], Sequence[float]]]:

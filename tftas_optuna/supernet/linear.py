@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class CentredLinear:
             whose output sums to zero.
         whole: The absolute weights themselves, where every pass needs them; None to add them up
             when asked.
+        rescaled: Whether a corner, its bias included, is scaled by the root of the ratio of the
+            fan-ins.
     """
 
     def __init__(
@@ -39,40 +42,51 @@ class CentredLinear:
         *,
         adds_mean: bool = False,
         whole: Tensor | None = None,
+        rescaled: bool = False,
     ) -> None:
         self._centred = weight
         self._mean = mean
         self._whole = whole
         self._adds_mean = adds_mean
         self.bias = bias
-        self.shape = (weight.shape[0], weight.shape[1])
+        self._rescaled = rescaled
 
     @classmethod
     def of(
-        cls, weight: Tensor, bias: Tensor, *, mean_matters: bool, keep_whole: bool
+        cls,
+        weight: Tensor,
+        bias: Tensor,
+        *,
+        mean_matters: bool,
+        keep_whole: bool,
+        rescaled: bool = False,
     ) -> CentredLinear:
         """Centre a layer.
 
         Args:
-            weight: Absolute weights, shape (out, in).
+            weight: Absolute weights, shape (out, in); changed in place unless they are kept.
             bias: Absolute bias, shape (out,).
             mean_matters: Whether the mean of the weights changes anything.
-            keep_whole: Whether the weights are needed in every pass, not only once in a while.
+            keep_whole: Whether to keep the weights too, where memory is worth less than adding
+                them up in every pass.
+            rescaled: Whether corners are scaled to their fan-in.
         """
         mean = weight.mean()
         return cls(
-            weight - mean,
+            weight - mean if keep_whole else weight.sub_(mean),
             mean,
             bias if bool((bias != 0).any()) else None,
             adds_mean=mean_matters,
             whole=weight if keep_whole else None,
+            rescaled=rescaled,
         )
 
     def whole(self, out: int, into: int) -> Tensor:
         """Return the absolute weights, shape (out, in)."""
         if self._whole is not None:
             return self._whole[:out, :into]
-        return self._centred[:out, :into] + self._mean
+        whole = self._centred[:out, :into] + self._mean
+        return whole.mul_(self._scale(into)) if self._rescaled else whole
 
     def shift(self, x: Tensor) -> Tensor:
         """Return what the mean adds to every output, shape (..., 1).
@@ -80,7 +94,18 @@ class CentredLinear:
         Args:
             x: Shape (..., in).
         """
-        return x.sum(-1, keepdim=True) * self._mean
+        shift = x.sum(-1, keepdim=True) * self._mean
+        return shift.mul_(self._scale(x.shape[-1])) if self._rescaled else shift
+
+    def shift_back(self, total: Tensor, into: int) -> Tensor:
+        """Return what the mean adds to the gradient of every input, shape (..., 1).
+
+        Args:
+            total: Sum of the output's gradient, shape (..., 1).
+            into: Inputs.
+        """
+        shift = total * self._mean
+        return shift.mul_(self._scale(into)) if self._rescaled else shift
 
     def forward(self, x: Tensor, out: int | None = None, *, bias: bool = True) -> Tensor:
         """Apply the corner that fits, up to a shift that normalisation removes.
@@ -95,7 +120,7 @@ class CentredLinear:
         """
         weight = self._centred[:out, : x.shape[-1]]
         added = self.bias[:out] if bias and self.bias is not None else None
-        y = F.linear(x, weight, added)
+        y = self._product(x, weight.T, added, self._scale(x.shape[-1]))
         return y.add_(self.shift(x)) if self._adds_mean else y
 
     def backward(self, grad: Tensor, into: int) -> Tensor:
@@ -108,5 +133,20 @@ class CentredLinear:
         Returns:
             Shape (..., in).
         """
-        x_grad = grad @ self._centred[: grad.shape[-1], :into]
-        return x_grad.add_(self.shift(grad)) if self._adds_mean else x_grad
+        weight = self._centred[: grad.shape[-1], :into]
+        x_grad = self._product(grad, weight, None, self._scale(into))
+        if not self._adds_mean:
+            return x_grad
+        return x_grad.add_(self.shift_back(grad.sum(-1, keepdim=True), into))
+
+    def _scale(self, into: int) -> float:
+        return float((self._centred.shape[1] / into) ** 0.5) if self._rescaled else 1.0
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+        """Compute ``scale * (x @ weight + bias)``."""
+        if scale == 1:
+            return F.linear(x, weight.T, bias)
+        # One product that scales as it goes; where beta is 0, what would be added is not read.
+        added, beta = (self._mean, 0.0) if bias is None else (bias, scale)
+        rows = torch.addmm(added, x.flatten(0, -2), weight, beta=beta, alpha=scale)
+        return rows.unflatten(0, x.shape[:-1])

@@ -26,6 +26,7 @@ class LinearTrace(NamedTuple):
         x: Inputs, shape (candidates, tokens, in).
         delta: Gradients of the summed logits with respect to the outputs, shape (candidates,
             tokens, out).
+        members: Places of the candidates in the pass, shape (candidates,); None for the first.
     """
 
     name: str
@@ -34,3 +35,4 @@ class LinearTrace(NamedTuple):
     weight: Callable[[int, int], Tensor]
     x: Tensor
     delta: Tensor
+    members: Tensor | None = None

@@ -7,14 +7,15 @@ is known.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS
-from tftas_optuna.supernet.autoformer.attention import Attention, HeadGroup
+from tftas_optuna.supernet.attention import Attention, HeadGroup
+from tftas_optuna.supernet.autoformer.attention import RelativeAttention
+from tftas_optuna.supernet.layers import LayerNorm
 from tftas_optuna.supernet.trace import LinearTrace
 
 if TYPE_CHECKING:
@@ -44,46 +45,16 @@ class BlockWeights(NamedTuple):
     value_embeddings: Tensor | None
 
 
-class _Norm(NamedTuple):
-    """A layer normalisation that was run, and can be run backwards."""
-
-    out: Tensor
-    x: Tensor
-    mean: Tensor
-    rstd: Tensor
-    weight: Tensor
-    bias: Tensor
-
-    @classmethod
-    def run(cls, x: Tensor, weights: tuple[Tensor, Tensor]) -> _Norm:
-        width = x.shape[-1]
-        weight, bias = weights[0][:width], weights[1][:width]
-        out, mean, rstd = torch.native_layer_norm(x, (width,), weight, bias, LAYER_NORM_EPS)
-        return cls(out, x, mean, rstd, weight, bias)
-
-    def backward(self, grad: Tensor) -> Tensor:
-        grad_x: Tensor = torch.ops.aten.native_layer_norm_backward(
-            grad,
-            self.x,
-            self.x.shape[-1:],
-            self.mean,
-            self.rstd,
-            self.weight,
-            self.bias,
-            [True, False, False],
-        )[0]
-        return grad_x
-
-
 class _Block(NamedTuple):
     """What the backward pass needs of a block that was run."""
 
-    norm1: _Norm
+    norm1: LayerNorm
     attentions: list[tuple[HeadGroup, Attention]]
     out: Tensor
-    norm2: _Norm
+    norm2: LayerNorm
     hidden: Tensor
-    slope: Tensor
+    activated: Tensor
+    beyond: Tensor | None
 
 
 class AutoFormerPass:
@@ -132,7 +103,7 @@ class AutoFormerPass:
             finished.insert(0, x[active:])
             x, block = self._forward(i, x[:active])
             done.append(block)
-        norm = _Norm.run(torch.cat((x, *finished)) if len(archs) > 1 else x, self._norm)
+        norm = self._normalise(torch.cat((x, *finished)) if len(archs) > 1 else x, self._norm)
         trace, final_grad = self._classify(norm)
         yield trace
         grad = final_grad[:0]
@@ -145,7 +116,7 @@ class AutoFormerPass:
     def _active(self, i: int) -> int:
         return sum(arch.depth > i for arch in self._archs)
 
-    def _classify(self, norm: _Norm) -> tuple[LinearTrace, Tensor]:
+    def _classify(self, norm: LayerNorm) -> tuple[LinearTrace, Tensor]:
         head = self._head[0][:, : self._width]
         mean = self._archs[0].global_pool == "avg"
         pooled = norm.out[:, 1:].mean(1, keepdim=True) if mean else norm.out[:, :1]
@@ -166,21 +137,12 @@ class AutoFormerPass:
         weights, width = self._blocks[i], self._width
         archs = self._archs[: len(x)]
         inner = max(arch.inner_dim[i] for arch in archs)
-        norm1 = _Norm.run(x, weights.norm1)
+        norm1 = self._normalise(x, weights.norm1)
         qkv = weights.qkv.forward(norm1.out, 3 * inner, bias=False)
         if weights.qkv.bias is not None:
             qkv += self._qkv_biases(weights.qkv.bias, [arch.inner_dim[i] for arch in archs])
         attentions = [
-            (
-                group,
-                Attention(
-                    qkv[group.members],
-                    group,
-                    weights.key_embeddings,
-                    weights.value_embeddings,
-                    self._positions,
-                ),
-            )
+            (group, self._attention(qkv[group.members], group, weights))
             for group in self._head_groups(i, archs)
         ]
         out = self._masked(
@@ -188,14 +150,14 @@ class AutoFormerPass:
             [arch.inner_dim[i] for arch in archs],
         )
         middle = weights.proj.forward(out, width).add_(x)
-        norm2 = _Norm.run(middle, weights.norm2)
+        norm2 = self._normalise(middle, weights.norm2)
         hidden = max(arch.hidden_dim[i] for arch in archs)
-        activated, slope = _gelu(weights.fc1.forward(norm2.out, hidden))
+        before = weights.fc1.forward(norm2.out, hidden)
+        activated = F.gelu(before)
         beyond = self._beyond([arch.hidden_dim[i] for arch in archs], hidden)
         if beyond is not None:
             activated.masked_fill_(beyond, 0)
-            slope.masked_fill_(beyond, 0)
-        block = _Block(norm1, attentions, out, norm2, activated, slope)
+        block = _Block(norm1, attentions, out, norm2, before, activated, beyond)
         return weights.fc2.forward(activated, width).add_(middle), block
 
     def _backward(
@@ -207,8 +169,10 @@ class AutoFormerPass:
         inner, hidden = block.out.shape[2], block.hidden.shape[2]
         down = [(width, arch.hidden_dim[i]) for arch in archs]
         fc1, fc2 = weights.fc1, weights.fc2
-        yield LinearTrace(f"{name}.mlp.fc2", "mlp", down, fc2.whole, block.hidden, grad)
-        delta = fc2.backward(grad, hidden).mul_(block.slope)
+        yield LinearTrace(f"{name}.mlp.fc2", "mlp", down, fc2.whole, block.activated, grad)
+        delta = torch.ops.aten.gelu_backward(fc2.backward(grad, hidden), block.hidden)
+        if block.beyond is not None:
+            delta.masked_fill_(block.beyond, 0)
         up = [(out, into) for into, out in down]
         yield LinearTrace(f"{name}.mlp.fc1", "mlp", up, fc1.whole, block.norm2.out, delta)
         grad = block.norm2.backward(fc1.backward(delta, width)).add_(grad)
@@ -225,6 +189,15 @@ class AutoFormerPass:
             f"{name}.attn.qkv", "attention", three, qkv.whole, block.norm1.out, delta
         )
         return block.norm1.backward(qkv.backward(delta, width)).add_(grad)
+
+    def _normalise(self, x: Tensor, weights: tuple[Tensor, Tensor]) -> LayerNorm:
+        return LayerNorm.run(x, weights, LAYER_NORM_EPS)
+
+    def _attention(self, qkv: Tensor, group: HeadGroup, weights: BlockWeights) -> Attention:
+        keys, values = weights.key_embeddings, weights.value_embeddings
+        if keys is None or values is None:
+            return Attention(qkv, group, self._positions.key_weights)
+        return RelativeAttention(qkv, group, keys, values, self._positions)
 
     def _head_groups(self, i: int, archs: Sequence[AutoFormerArchitecture]) -> list[HeadGroup]:
         if self._head_dim is not None:
@@ -270,10 +243,3 @@ class AutoFormerPass:
         device = self._head[0].device
         widths = torch.tensor(own, device=device)
         return torch.arange(width, device=device) >= widths[:, None, None]
-
-
-def _gelu(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute GELU and its derivative."""
-    cdf = (x * math.sqrt(0.5)).erf_().mul_(0.5).add_(0.5)
-    slope = (x * x).mul_(-0.5).exp_().mul_((2 * math.pi) ** -0.5).mul_(x).add_(cdf)
-    return cdf.mul_(x), slope

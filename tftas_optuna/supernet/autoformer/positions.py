@@ -23,6 +23,8 @@ class Positions(Protocol):
     """What a pass needs to know of the tokens."""
 
     n_tokens: int
+    key_weights: Tensor | None
+    """Logarithms of how many tokens each key stands for, shape (tokens,); None for one each."""
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Turn (1 + patches, width) into the tokens of the pass, class token first."""
@@ -35,9 +37,6 @@ class Positions(Protocol):
 
     def gather(self, pairs: Tensor) -> Tensor:
         """Turn (batch, tokens, tokens) into (batch, tokens, embeddings)."""
-
-    def weigh_keys(self, logits: Tensor) -> Tensor:
-        """Account for keys that stand for several tokens."""
 
 
 class GridPositions:
@@ -52,6 +51,7 @@ class GridPositions:
     def __init__(self, grid: int, max_distance: int, device: torch.device) -> None:
         self.grid = grid
         self.n_tokens = 1 + grid * grid
+        self.key_weights: Tensor | None = None
         self._rows = 2 * max_distance + 2
         index = torch.tensor(offset_rows(grid, max_distance), device=device)
         patch = torch.arange(grid * grid, device=device)
@@ -89,9 +89,6 @@ class GridPositions:
         weights[:, 0, 0] = weights[:, 0, self._rows] = pairs[:, 0].sum(1)
         return weights
 
-    def weigh_keys(self, logits: Tensor) -> Tensor:
-        return logits
-
 
 class CollapsedPositions:
     """One patch token stands for all of them, with the mean of their positions.
@@ -108,7 +105,10 @@ class CollapsedPositions:
 
     def __init__(self, grid: int, max_distance: int, device: torch.device) -> None:
         self.n_tokens = 2
-        self._log_patches = math.log(grid * grid)
+        patches = math.log(grid * grid)
+        self.key_weights: Tensor | None = torch.tensor(
+            [0.0, patches], dtype=torch.float64, device=device
+        )
         self._index = torch.tensor(offset_rows(grid, max_distance), device=device).flatten()
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -126,7 +126,3 @@ class CollapsedPositions:
     def gather(self, pairs: Tensor) -> Tensor:
         first = pairs[:, :1].sum(2, keepdim=True)
         return torch.cat((torch.nn.functional.pad(first, (0, 1)), pairs[:, 1:]), dim=1)
-
-    def weigh_keys(self, logits: Tensor) -> Tensor:
-        logits[:, :, 1] += self._log_patches
-        return logits

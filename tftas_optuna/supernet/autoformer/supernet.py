@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -72,9 +73,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
         self, archs: Sequence[AutoFormerArchitecture], fidelity: str
     ) -> Iterator[LinearTrace]:
         positions, blocks, tokens = self._prepare(fidelity)
-        weights = self._absolute
-        norm = (weights["norm.weight"], weights["norm.bias"])
-        head = (weights["head.weight"], weights["head.bias"])
+        norm, head = self._ends
         width = archs[0].embed_dim
         return AutoFormerPass(blocks, norm, head, archs, positions).run(tokens[:, :width])
 
@@ -98,20 +97,38 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
             positions = POSITIONS[fidelity](
                 largest.grid(self.img_size), largest.max_relative_position, self.device
             )
-            blocks = [self._block_weights(i, positions) for i in range(largest.depth)]
-            tokens = positions.embed(self._embed_ones())
+            with torch.inference_mode(False):
+                blocks = [
+                    block._replace(
+                        key_embeddings=self._embeddings(i, "k", positions),
+                        value_embeddings=self._embeddings(i, "v", positions),
+                    )
+                    for i, block in enumerate(self._blocks)
+                ]
+                tokens = positions.embed(self._embed_ones())
             self._prepared[fidelity] = (positions, blocks, tokens)
         return self._prepared[fidelity]
 
-    def _block_weights(self, i: int, positions: Positions) -> BlockWeights:
-        def get(name: str) -> Tensor:
-            return self._absolute[f"blocks.{i}.{name}"]
+    @cached_property
+    def _ends(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The final normalisation and the classifier, weight and bias of each."""
+        get = self._absolute_of
+        return (get("norm.weight"), get("norm.bias")), (get("head.weight"), get("head.bias"))
 
-        def embeddings(kind: str) -> Tensor | None:
-            if not self.largest.relative_position:
-                return None
-            table = f"attn.rel_pos_embed_{kind}.embeddings_table_"
-            return positions.embeddings(get(f"{table}v"), get(f"{table}h"))
+    @cached_property
+    def _blocks(self) -> list[BlockWeights]:
+        """The blocks without embeddings: all that passes of any fidelity share."""
+        return [self._block_weights(i) for i in range(self.largest.depth)]
+
+    def _embeddings(self, i: int, kind: str, positions: Positions) -> Tensor | None:
+        if not self.largest.relative_position:
+            return None
+        table = f"blocks.{i}.attn.rel_pos_embed_{kind}.embeddings_table_"
+        return positions.embeddings(*(self._absolute_of(table + axis) for axis in "vh"))
+
+    def _block_weights(self, i: int) -> BlockWeights:
+        def get(name: str) -> Tensor:
+            return self._absolute_of(f"blocks.{i}.{name}")
 
         def linear(name: str, norm: str | None, *, keep_whole: bool) -> CentredLinear:
             weight = get(f"{name}.weight")
@@ -131,24 +148,24 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
             norm2=(get("ffn_layer_norm.weight"), get("ffn_layer_norm.bias")),
             fc1=linear("fc1", "ffn_layer_norm", keep_whole=True),
             fc2=linear("fc2", None, keep_whole=True),
-            key_embeddings=embeddings("k"),
-            value_embeddings=embeddings("v"),
+            key_embeddings=None,
+            value_embeddings=None,
         )
 
     def _is_plain(self, norm: str) -> bool:
         """Tell whether a normalisation has unit weights and no bias."""
-        weight, bias = self._absolute[f"{norm}.weight"], self._absolute[f"{norm}.bias"]
+        weight, bias = (self._absolute_of(f"{norm}.{kind}") for kind in ("weight", "bias"))
         return bool((weight == 1).all() and (bias == 0).all())
 
     def _embed_ones(self) -> Tensor:
         """Embed the all-ones image at full width, shape (1 + patches, embed_dim)."""
-        weights = self._absolute
+        get = self._absolute_of
         # Every patch of an all-ones image embeds to the same vector: the sums of the filters.
-        patch = weights["patch_embed_super.proj.weight"].sum((1, 2, 3))
-        patch = patch + weights["patch_embed_super.proj.bias"]
+        patch = get("patch_embed_super.proj.weight").sum((1, 2, 3))
+        patch = patch + get("patch_embed_super.proj.bias")
         patches = self.largest.grid(self.img_size) ** 2
-        tokens = torch.cat((weights["cls_token"][0], patch.expand(patches, -1)))
-        return tokens + weights["pos_embed"][0] if self.largest.abs_pos else tokens
+        tokens = torch.cat((get("cls_token")[0], patch.expand(patches, -1)))
+        return tokens + get("pos_embed")[0] if self.largest.abs_pos else tokens
 
     def _slices(
         self, arch: AutoFormerArchitecture, source: Mapping[str, Tensor]

@@ -1,117 +1,113 @@
-"""One forward and backward pass through the absolute weights of a PiT."""
+"""One forward and backward pass through absolute slices of a PiT supernet.
+
+Written out by hand because only the outputs of the linear layers need gradients: no weight ever
+gets one, and every layer is handed on as soon as its gradient is known. Candidates of one head
+width run together wherever they have equally many heads, stage by stage.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-from tftas_optuna.supernet.trace import LinearTrace
+from tftas_optuna.supernet.pit.stages import Blocks, Classifier, Pooling
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
 
     from tftas_optuna.architecture import PiTArchitecture
     from tftas_optuna.supernet.linear import CentredLinear
     from tftas_optuna.supernet.pit.patches import Patches
-    from tftas_optuna.supernet.trace import Role
+    from tftas_optuna.supernet.pit.stages import BlockWeights, PoolWeights, Step
+    from tftas_optuna.supernet.trace import LinearTrace
 
-LAYER_NORM_EPS = 1e-6
+
+class PiTWeights(NamedTuple):
+    """Absolute weights of the supernet, arranged for the pass.
+
+    Attributes:
+        pools: Those that lead into each stage but the first.
+        blocks: The blocks of each stage.
+        norm: Weight and bias of the final normalisation.
+        head: The classifier.
+    """
+
+    pools: list[PoolWeights]
+    blocks: list[list[BlockWeights]]
+    norm: tuple[Tensor, Tensor]
+    head: CentredLinear
 
 
 class PiTPass:
-    """Runs one candidate.
-
-    Only the outputs of linear layers are differentiated: weights get no gradient. The mean of
-    every token is carried beside it, because normalisations ignore it and only the convolutions
-    between the stages read it.
+    """Runs candidates of one head width.
 
     Args:
-        arch: The candidate.
-        linears: Its linear layers, by the names of the stand-alone network.
-        weights: Its other absolute weights, by the same names.
+        archs: The candidates.
+        weights: The supernet's.
         patches: The patches.
-        plain_norms: Whether normalisations have unit weights and no bias, so that their outputs
-            sum to zero.
     """
 
     def __init__(
-        self,
-        arch: PiTArchitecture,
-        linears: Mapping[str, CentredLinear],
-        weights: Mapping[str, Tensor],
-        patches: Patches,
-        *,
-        plain_norms: bool,
+        self, archs: Sequence[PiTArchitecture], weights: PiTWeights, patches: Patches
     ) -> None:
-        self._arch = arch
-        self._linears = linears
+        self._archs = archs
         self._weights = weights
         self._patches = patches
-        self._plain_norms = plain_norms
-        self._layers: list[tuple[str, Role, Tensor, Tensor]] = []
 
-    def run(self) -> list[LinearTrace]:
-        """Return the counted layers from the last to the first."""
-        weights = self._weights
-        # Every patch of an all-ones image embeds to the same vector: the sums of the filters.
-        patch = weights["patch_embed.conv.weight"].sum((1, 2, 3))
-        patches = self._patches.embed(
-            patch + weights["patch_embed.conv.bias"], weights["pos_embed"]
-        )
-        first = weights["cls_token"][0].clone().requires_grad_()
-        for stage, depth in enumerate(self._arch.depth):
-            name = f"transformers.{stage}"
+    def run(self, tokens: Tensor) -> Iterator[LinearTrace]:
+        """Run the candidates; yield the layers of each from the last to the first.
+
+        Args:
+            tokens: Embedded tokens at full width, shape (tokens, width).
+        """
+        state = [tokens[:, : arch.widths[0]] for arch in self._archs]
+        done: list[tuple[list[int], Step]] = []
+        for group, step in self._steps():
+            _replace(state, group, step.forward(_together(state, group)))
+            done.append((group, step))
+        state = [torch.ones_like(logits) for logits in state]
+        while done:
+            group, step = done.pop()
+            grad = yield from step.backward(_together(state, group))
+            _replace(state, group, grad)
+
+    def _steps(self) -> Iterator[tuple[list[int], Step]]:
+        """List the steps of the network, each with the candidates that take it together."""
+        archs, weights, patches = self._archs, self._weights, self._patches
+        for stage, blocks in enumerate(weights.blocks):
             if stage > 0:
-                conv = f"{name}.pool.conv"
-                patches = self._patches.pool(
-                    stage, patches, weights[f"{conv}.weight"], weights[f"{conv}.bias"]
-                )
-                y, shift = self._linear(f"{name}.pool.fc", "mlp", first)
-                first = y + shift
-            x = torch.cat((first, patches))
-            mean = x.mean(-1, keepdim=True)
-            x = x - mean
-            for i in range(depth):
-                x, mean = self._block(f"{name}.blocks.{i}", stage, x, mean)
-            x = x + mean
-            first, patches = x[:1], x[1:]
-        logits = self._after_norm("head", "head", "norm", first)
-        deltas = torch.autograd.grad(logits.sum(), [y for _, _, _, y in self._layers])
-        return [
-            self._trace(name, role, x, delta)
-            for (name, role, x, _), delta in zip(self._layers[::-1], deltas[::-1], strict=True)
-        ]
+                pool = weights.pools[stage - 1]
+                for group in self._alike(stage - 1, stage):
+                    width = archs[group[0]].widths[stage]
+                    yield group, Pooling(stage, pool, patches, width, self._places(group))
+            keys = patches.key_weights(stage)
+            for group in self._alike(stage):
+                group.sort(key=lambda i: -archs[i].depth[stage])
+                depths = [archs[i].depth[stage] for i in group]
+                hidden = [archs[i].hidden_dims[stage] for i in group]
+                places, head_dim = self._places(group), archs[0].base_dim
+                yield group, Blocks(stage, blocks, depths, head_dim, hidden, keys, places)
+        for group in self._alike(len(weights.blocks) - 1):
+            yield group, Classifier(weights.norm, weights.head, self._places(group))
 
-    def _block(self, name: str, stage: int, x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
-        heads = self._arch.num_heads[stage]
-        qkv = self._after_norm(f"{name}.attn.qkv", "attention", f"{name}.norm1", x)
-        q, k, v = qkv.unflatten(1, (3, heads, -1)).permute(1, 2, 0, 3).unbind(0)
-        key_weights = self._patches.key_weights(stage)
-        mask = None if key_weights is None else key_weights.to(x.dtype).expand(len(x), -1)
-        out = F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=mask)[0]
-        out = out.transpose(0, 1).flatten(1)
-        y, shift = self._linear(f"{name}.attn.proj", "attention", out)
-        x, mean = x + y, mean + shift
-        hidden = self._after_norm(f"{name}.mlp.fc1", "mlp", f"{name}.norm2", x)
-        y, shift = self._linear(f"{name}.mlp.fc2", "mlp", F.gelu(hidden))
-        return x + y, mean + shift
+    def _places(self, group: list[int]) -> Tensor:
+        return torch.tensor(group, device=self._weights.norm[0].device)
 
-    def _after_norm(self, name: str, role: Role, norm: str, x: Tensor) -> Tensor:
-        weight, bias = self._weights[f"{norm}.weight"], self._weights[f"{norm}.bias"]
-        x = F.layer_norm(x, x.shape[-1:], weight, bias, LAYER_NORM_EPS)
-        y, shift = self._linear(name, role, x)
-        return y if self._plain_norms else y + shift
+    def _alike(self, *stages: int) -> list[list[int]]:
+        """Sort the candidates by their heads in some stages."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, arch in enumerate(self._archs):
+            groups.setdefault(tuple(arch.num_heads[stage] for stage in stages), []).append(i)
+        return list(groups.values())
 
-    def _linear(self, name: str, role: Role, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply a layer; return its output less a shift, and the shift."""
-        layer = self._linears[name]
-        y = layer.forward(x)
-        self._layers.append((name, role, x.detach(), y))
-        return y, layer.shift(x)
 
-    def _trace(self, name: str, role: Role, x: Tensor, delta: Tensor) -> LinearTrace:
-        layer = self._linears[name]
-        return LinearTrace(name, role, [layer.shape], layer.whole, x[None], delta[None])
+def _together(state: list[Tensor], group: list[int]) -> Tensor:
+    return torch.stack([state[i] for i in group])
+
+
+def _replace(state: list[Tensor], group: list[int], found: Tensor) -> None:
+    for i, each in zip(group, found, strict=True):
+        state[i] = each

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 
 class Patches(Protocol):
-    """What a pass needs to know of the patches; those of a stage are (patches, width)."""
+    """What a pass needs to know of the patches; those of some candidates are
+    (candidates, patches, width)."""
 
     def embed(self, patch: Tensor, pos_embed: Tensor) -> Tensor:
-        """Return the patches of the first stage.
+        """Return the patches of the first stage, (patches, width).
 
         Args:
             patch: The embedding that all patches share, shape (width,).
@@ -45,9 +46,10 @@ class PatchGrid:
 
     def pool(self, stage: int, patches: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         side = self._grids[stage - 1]
-        before = patches.T.unflatten(1, (side, side))
-        after = F.conv2d(before[None], weight, bias, stride=2, padding=1, groups=len(before))
-        return after[0].flatten(1).T
+        before = patches.transpose(1, 2).unflatten(2, (side, side))
+        groups = before.shape[1]
+        after = F.conv2d(before, weight, bias, stride=2, padding=1, groups=groups)
+        return after.flatten(2).transpose(1, 2)
 
     def key_weights(self, stage: int) -> Tensor | None:
         return None
@@ -87,12 +89,13 @@ class PatchClasses:
 
     def pool(self, stage: int, patches: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         taps = self._taps[stage - 1]
-        side = round(len(patches) ** 0.5)
+        side = round(patches.shape[1] ** 0.5)
         # The padding is the last row and column, where index -1 finds it.
-        before = F.pad(patches.unflatten(0, (side, side)), (0, 0, 0, 1, 0, 1))
-        seen = before[taps][:, :, taps].repeat_interleave(len(weight) // before.shape[2], -1)
-        after = torch.einsum("iajbc,cab->ijc", seen, weight[:, 0]) + bias
-        return after.flatten(0, 1)
+        before = F.pad(patches.unflatten(1, (side, side)), (0, 0, 0, 1, 0, 1))
+        seen = before[:, taps][:, :, :, taps]
+        seen = seen.repeat_interleave(len(weight) // before.shape[3], -1)
+        after = torch.einsum("niajbc,cab->nijc", seen, weight[:, 0]) + bias
+        return after.flatten(1, 2)
 
     def key_weights(self, stage: int) -> Tensor | None:
         return self._key_weights[stage]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,11 +13,12 @@ from tftas_optuna.errors import TftasError
 from tftas_optuna.models import PiT
 from tftas_optuna.supernet._base import Supernet
 from tftas_optuna.supernet.linear import CentredLinear
-from tftas_optuna.supernet.pit.passes import PiTPass
+from tftas_optuna.supernet.pit.passes import PiTPass, PiTWeights
 from tftas_optuna.supernet.pit.patches import PatchClasses, Patches, PatchGrid
+from tftas_optuna.supernet.pit.stages import BlockWeights, PoolWeights
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tftas_optuna.architecture import PiTArchitecture
     from tftas_optuna.supernet.trace import LinearTrace
@@ -35,25 +37,24 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
     of the ratio of the fan-ins: linear layers of a PiT start uniform within
     1 / sqrt(fan-in), so each slice is distributed as the stand-alone network's own weights are.
     ``benchmarks/pit_seeds.py`` measures how steady the ranking is.
+
+    Attributes:
+        rescaled: Whether slices are scaled so.
     """
 
     fidelities = tuple(PATCHES)
     traits = ("patch_size", "stride")
+    at_once: ClassVar[dict[tuple[str, str], int]] = {
+        **Supernet.at_once,
+        ("collapsed", "cpu"): 16,
+        ("collapsed", "cuda"): 256,
+    }
+    rescaled: ClassVar[bool] = True
 
     def __init__(self, largest: PiTArchitecture, **arguments: Any) -> None:
         self._known_shapes: dict[PiTArchitecture, dict[str, tuple[int, ...]]] = {}
         super().__init__(largest, **arguments)
-        self._means: dict[str, Tensor] = {}
-        for name, weight in self._absolute.items():
-            if _is_linear(name):
-                self._means[name] = weight.mean()
-                weight.sub_(self._means[name])
-        self._plain_norms = all(
-            bool((weight == (1 if name.endswith("weight") else 0)).all())
-            for name, weight in self._absolute.items()
-            if "norm" in name
-        )
-        self._patches: dict[str, Patches] = {}
+        self._prepared: dict[str, tuple[Patches, Tensor]] = {}
 
     def _limits(self, arch: PiTArchitecture) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
         largest = self.largest
@@ -67,24 +68,19 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
             "hidden width": (arch.hidden_dims, largest.hidden_dims),
         }
 
-    def _traces(self, archs: Sequence[PiTArchitecture], fidelity: str) -> list[LinearTrace]:
-        (arch,) = archs
-        with torch.inference_mode(False), torch.enable_grad():
-            if fidelity not in self._patches:
-                grids = self.largest.grids(self.img_size)
-                self._patches[fidelity] = PATCHES[fidelity](grids, self.device)
-            weights = self._slices(arch, self._absolute)
-            linears = {
-                name.removesuffix(".weight"): CentredLinear(
-                    weights[name],
-                    self._means[name] * self._scale(name, arch),
-                    weights[name.removesuffix("weight") + "bias"],
-                )
-                for name in weights
-                if _is_linear(name)
-            }
-            patches = self._patches[fidelity]
-            return PiTPass(arch, linears, weights, patches, plain_norms=self._plain_norms).run()
+    @staticmethod
+    def groups(archs: Sequence[PiTArchitecture]) -> list[list[int]]:
+        """Sort candidates, by index, into lists that run together: one head width each."""
+        groups: dict[int, list[int]] = {}
+        for i in sorted(range(len(archs)), key=lambda i: (archs[i].num_heads, archs[i].depth)):
+            groups.setdefault(archs[i].base_dim, []).append(i)
+        return list(groups.values())
+
+    def _traces(self, archs: Sequence[PiTArchitecture], fidelity: str) -> Iterator[LinearTrace]:
+        with torch.inference_mode(False):
+            patches, tokens = self._prepare(fidelity)
+            weights = self._weights
+        return PiTPass(archs, weights, patches).run(tokens)
 
     def pass_bytes(self, fidelity: str) -> int:
         """Estimate the memory that one candidate takes in :meth:`traces`, in bytes."""
@@ -93,10 +89,73 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
         for i, side in enumerate(largest.grids(self.img_size)):
             tokens = 10 if fidelity == "collapsed" else side * side + 1
             width, hidden = largest.widths[i], largest.hidden_dims[i]
-            per_token = 9 * width + 3 * hidden + 3 * largest.num_heads[i] * tokens
+            per_token = 11 * width + 2 * hidden + largest.num_heads[i] * tokens
             kept += largest.depth[i] * tokens * per_token
-        return (kept + sum(weight.numel() for weight in self._absolute.values())) * (
-            self.dtype.itemsize
+        # Besides what is kept for the way back, the gradient of the largest matrix.
+        return (kept + max(largest.widths) * max(largest.hidden_dims)) * self.dtype.itemsize
+
+    def _prepare(self, fidelity: str) -> tuple[Patches, Tensor]:
+        """Return the patches of a fidelity, and the embedded tokens at full width."""
+        if fidelity not in self._prepared:
+            patches = PATCHES[fidelity](self.largest.grids(self.img_size), self.device)
+            get = self._absolute_of
+            # Every patch of an all-ones image embeds to the same vector: the sums of the filters.
+            patch = get("patch_embed.conv.weight").sum((1, 2, 3)) + get("patch_embed.conv.bias")
+            tokens = torch.cat((get("cls_token")[0], patches.embed(patch, get("pos_embed"))))
+            self._prepared[fidelity] = (patches, tokens)
+        return self._prepared[fidelity]
+
+    @cached_property
+    def _weights(self) -> PiTWeights:
+        """The absolute weights, the only ones that passes of any fidelity keep."""
+        get = self._absolute_of
+        norms = {name: get(name) for name in self._shapes() if "norm" in name}
+        plain_norms = all(
+            bool((weight == (1 if name.endswith("weight") else 0)).all())
+            for name, weight in norms.items()
+        )
+
+        def norm(name: str) -> tuple[Tensor, Tensor]:
+            return norms[f"{name}.weight"], norms[f"{name}.bias"]
+
+        def linear(name: str, *, mean_matters: bool) -> CentredLinear:
+            weight, bias = get(f"{name}.weight"), get(f"{name}.bias")
+            if name.endswith("qkv"):
+                weight, bias = (_by_unit(part) for part in (weight, bias))
+            return CentredLinear.of(
+                weight,
+                bias,
+                mean_matters=mean_matters,
+                keep_whole=False,
+                rescaled=self.rescaled,
+            )
+
+        def block(name: str) -> BlockWeights:
+            return BlockWeights(
+                norm1=norm(f"{name}.norm1"),
+                qkv=linear(f"{name}.attn.qkv", mean_matters=not plain_norms),
+                proj=linear(f"{name}.attn.proj", mean_matters=False),
+                norm2=norm(f"{name}.norm2"),
+                fc1=linear(f"{name}.mlp.fc1", mean_matters=not plain_norms),
+                fc2=linear(f"{name}.mlp.fc2", mean_matters=False),
+            )
+
+        def pool(name: str) -> PoolWeights:
+            return PoolWeights(
+                get(f"{name}.conv.weight"),
+                get(f"{name}.conv.bias"),
+                linear(f"{name}.fc", mean_matters=True),
+            )
+
+        stages = [f"transformers.{i}" for i in range(len(self.largest.depth))]
+        return PiTWeights(
+            pools=[pool(f"{stage}.pool") for stage in stages[1:]],
+            blocks=[
+                [block(f"{stage}.blocks.{i}") for i in range(depth)]
+                for stage, depth in zip(stages, self.largest.depth, strict=True)
+            ],
+            norm=norm("norm"),
+            head=linear("head", mean_matters=not plain_norms),
         )
 
     def _slices(self, arch: PiTArchitecture, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -111,6 +170,8 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
         return slices
 
     def _scale(self, name: str, arch: PiTArchitecture) -> float:
+        if not self.rescaled:
+            return 1.0
         full, own = self._shapes(), self._shapes_of(arch)
         return float((_fan_in(name, full) / _fan_in(name, own)) ** 0.5)
 
@@ -139,10 +200,9 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
         return weight.uniform_(-bound, bound, generator=generator)
 
 
-def _is_linear(name: str) -> bool:
-    """Tell a linear layer's weight from those of norms and convolutions, and from biases."""
-    layer, _, kind = name.rpartition(".")
-    return kind == "weight" and "norm" not in layer and not layer.endswith("conv")
+def _by_unit(qkv: Tensor) -> Tensor:
+    """Reorder rows to (unit, query/key/value), so that less width is a prefix."""
+    return qkv.unflatten(0, (3, -1)).transpose(0, 1).flatten(0, 1)
 
 
 def _fan_in(name: str, shapes: Mapping[str, tuple[int, ...]]) -> int:

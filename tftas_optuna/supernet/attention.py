@@ -1,0 +1,94 @@
+"""The attention of some candidates that all have heads of one width, forward and backward."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class HeadGroup(NamedTuple):
+    """Candidates whose heads run together.
+
+    Attributes:
+        members: Their places in the batch.
+        num_heads: Heads of the one that has most; what others lack is zero.
+        head_dim: Width of a head.
+        by_head: Whether the outputs of ``qkv`` are ordered (head, query/key/value, head_dim), so
+            that fewer heads are a prefix, or (head, head_dim, query/key/value), so that less
+            width is one.
+    """
+
+    members: slice | list[int]
+    num_heads: int
+    head_dim: int
+    by_head: bool
+
+
+class Attention:
+    """One block's attention of a group of candidates, run forward.
+
+    Args:
+        qkv: Outputs of ``qkv``, shape (candidates, tokens, 3 * inner).
+        group: How to cut them into heads.
+        key_weights: Logarithms of how many tokens each key stands for, shape (tokens,); None
+            where each is one.
+
+    Attributes:
+        out: What the heads attend to, shape (candidates, tokens, inner).
+    """
+
+    out: Tensor
+
+    def __init__(self, qkv: Tensor, group: HeadGroup, key_weights: Tensor | None) -> None:
+        self._group = group
+        self._scale = group.head_dim**-0.5
+        count, tokens, _ = qkv.shape
+        q, k, v = (part.reshape(-1, tokens, group.head_dim) for part in self._parts(qkv))
+        logits = self._logits(q, k)
+        if key_weights is not None:
+            logits += key_weights.to(logits.dtype)
+        attention = logits.softmax(-1)
+        self._q, self._k, self._v, self._attention = q, k, v, attention
+        out = self._attend(attention, v).view(count, group.num_heads, tokens, group.head_dim)
+        self.out = out.transpose(1, 2).reshape(count, tokens, -1)
+
+    def backward(self, delta: Tensor) -> Tensor:
+        """Turn gradients of ``out`` into gradients of ``qkv``, of the same shapes."""
+        count, tokens, inner = delta.shape
+        heads, head_dim = self._group.num_heads, self._group.head_dim
+        delta = delta.view(count, tokens, heads, head_dim).transpose(1, 2)
+        delta = delta.reshape(count * heads, tokens, head_dim)
+        d_logits = torch._softmax_backward_data(
+            self._d_attention(delta), self._attention, -1, delta.dtype
+        )
+        d_qkv = delta.new_empty(count, tokens, 3 * inner)
+        q_part, k_part, v_part = self._parts(d_qkv)
+        torch.mul(self._d_q(d_logits).view(q_part.shape), self._scale, out=q_part)
+        d_k = d_logits.transpose(1, 2) @ self._q
+        torch.mul(d_k.view(k_part.shape), self._scale, out=k_part)
+        v_part.copy_((self._attention.transpose(1, 2) @ delta).view(v_part.shape))
+        return d_qkv
+
+    def _parts(self, qkv: Tensor) -> tuple[Tensor, ...]:
+        """Return views of queries, keys and values, (candidates, heads, tokens, head_dim)."""
+        heads, head_dim = self._group.num_heads, self._group.head_dim
+        if self._group.by_head:
+            return qkv.unflatten(2, (heads, 3, head_dim)).permute(3, 0, 2, 1, 4).unbind(0)
+        return qkv.unflatten(2, (heads, head_dim, 3)).permute(4, 0, 2, 1, 3).unbind(0)
+
+    def _logits(self, q: Tensor, k: Tensor) -> Tensor:
+        return q @ k.transpose(1, 2) * self._scale
+
+    def _attend(self, attention: Tensor, v: Tensor) -> Tensor:
+        return attention @ v
+
+    def _d_attention(self, delta: Tensor) -> Tensor:
+        return delta @ self._v.transpose(1, 2)
+
+    def _d_q(self, d_logits: Tensor) -> Tensor:
+        """Compute gradients of the queries, before they are scaled."""
+        return d_logits @ self._k
