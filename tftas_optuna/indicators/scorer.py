@@ -222,6 +222,12 @@ class Scorer:
         """Score several candidates; return each one's score of every seed."""
         return list(zip(*(engine.batch(archs) for engine in self._engines), strict=True))
 
+    def prepare(self) -> None:
+        """Draw the weights, for which the first score would wait."""
+        if isinstance(self.indicator, LayerIndicator):
+            for supernet in self._supernets:
+                supernet.prepare(self.fidelity)
+
     def explain(self, arch: Architecture) -> list[LayerScore]:
         """Score one candidate layer by layer, in forward order, on the first seed.
 

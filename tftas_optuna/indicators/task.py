@@ -118,7 +118,8 @@ def prepare(task: ScoringTask) -> None:
     Raises:
         TftasError: Its scorers cannot be made.
     """
-    _shared(task).scorers(task)
+    for scorer in _shared(task).scorers(task):
+        scorer.prepare()
 
 
 def _shared(task: ScoringTask) -> _Scorers:

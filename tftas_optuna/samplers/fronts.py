@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 # Points that stand for the volume where it is not computed in closed form.
 _POINTS = 4096
 _MARGIN = 0.1
+# Candidates whose gains are computed again at once.
+_HANDFUL = 64
 
 
 def best_first(losses: Rows, penalties: Rows, count: int) -> Indices:
@@ -58,9 +59,9 @@ def _crowding(losses: Rows) -> Rows:
 def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generator) -> Indices:
     """Choose the candidates that together add most hypervolume to a front, greedily.
 
-    What a candidate adds only shrinks as others are chosen, so a candidate is looked at again
-    only when it seems to be the best (lazy greedy, Minoux 1978). Where none adds anything more,
-    the rest follows by rank and crowding.
+    What a candidate adds only shrinks as others are chosen, so candidates are looked at again
+    only while they seem to be the best (lazy greedy, Minoux 1978), a handful at once. Where none
+    adds anything more, the rest follows by rank and crowding.
 
     Args:
         front: Losses that are reached already, shape (members, objectives); dominated ones do no
@@ -79,19 +80,22 @@ def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generat
     front, candidates = (front - low) / width, (candidates - low) / width
     make = _Staircase if candidates.shape[1] == 2 else _Points
     volume = make(front, candidates, rng)
-    heap = [(-gain, index) for index, gain in enumerate(volume.gains()) if gain > 0]
-    heapq.heapify(heap)
+    gains = volume.gains(np.arange(len(candidates)))
+    fresh = np.ones(len(candidates), dtype=bool)
     chosen: list[int] = []
-    while heap and len(chosen) < count:
-        _, index = heapq.heappop(heap)
-        gain = volume.gain(index)
-        if gain <= 0:
+    while len(chosen) < count:
+        best = int(gains.argmax())
+        if gains[best] <= 0:
+            break
+        if fresh[best]:
+            volume.take(best)
+            chosen.append(best)
+            gains[best] = 0.0
+            fresh[:] = False
             continue
-        if heap and gain < -heap[0][0]:
-            heapq.heappush(heap, (-gain, index))
-            continue
-        volume.take(index)
-        chosen.append(index)
+        handful = np.argpartition(-gains, min(_HANDFUL, len(gains)) - 1)[:_HANDFUL]
+        gains[handful] = volume.gains(handful)
+        fresh[handful] = True
     if len(chosen) < count:
         others = np.setdiff1d(np.arange(len(candidates)), chosen)
         order = best_first(candidates[others], np.zeros(len(others)), count - len(chosen))
@@ -116,13 +120,8 @@ class _Staircase:
         self._right = np.concatenate((points[:, 0], [self._reference]))
         self._height = np.concatenate(([self._reference], heights))
 
-    def gains(self) -> list[float]:
-        return [float(gain) for gain in self._added(self._candidates)]
-
-    def gain(self, index: int) -> float:
-        return float(self._added(self._candidates[index][None])[0])
-
-    def _added(self, points: Rows) -> Rows:
+    def gains(self, indices: Indices) -> Rows:
+        points = self._candidates[indices]
         widths = np.maximum(self._right - np.maximum(self._left, points[:, :1]), 0.0)
         heights = np.maximum(self._height - points[:, 1:], 0.0)
         added: Rows = (widths * heights).sum(axis=1)
@@ -144,11 +143,9 @@ class _Points:
         self._reached = np.all(candidates[:, None] <= points[free], axis=2)
         self._free = np.ones(int(free.sum()), dtype=bool)
 
-    def gains(self) -> list[float]:
-        return [float(gain) for gain in self._reached.sum(axis=1)]
-
-    def gain(self, index: int) -> float:
-        return float((self._reached[index] & self._free).sum())
+    def gains(self, indices: Indices) -> Rows:
+        added: Rows = (self._reached[indices] & self._free).sum(axis=1).astype(float)
+        return added
 
     def take(self, index: int) -> None:
         self._free &= ~self._reached[index]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tftas_optuna.samplers._threads import on_one_thread
 from tftas_optuna.samplers.fronts import best_first, most_added
 from tftas_optuna.samplers.surrogate import Surrogate
 
@@ -87,6 +88,7 @@ class Screen:
         running: Parameters that are being tried.
     """
 
+    @on_one_thread
     def __init__(
         self,
         archive: Archive,
@@ -109,6 +111,7 @@ class Screen:
             agreement = self._judge.agreement
         self.is_on = self._judge is not None and (agreement is None or agreement >= TRUSTED)
 
+    @on_one_thread
     def choose(self, count: int) -> list[Child]:
         """Choose parameters to try, none that was tried before; fewer where there are no more."""
         judge = self._judge

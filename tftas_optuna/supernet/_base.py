@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Generic
@@ -82,6 +83,7 @@ class Supernet(ABC, Generic[A]):
         self.dtype = dtype
         self._seed = seed
         self._given = state_dict
+        self._arranging = threading.Lock()
         if state_dict is not None:
             for name, shape in self._shapes().items():
                 if name not in state_dict or tuple(state_dict[name].shape) != shape:
@@ -172,7 +174,17 @@ class Supernet(ABC, Generic[A]):
             )
         for arch in archs:
             self.check(arch)
-        return self._traces(archs, fidelity)
+        # Threads that score side by side need the same weights at the same moment.
+        with self._arranging:
+            return self._traces(archs, fidelity)
+
+    def prepare(self, fidelity: str) -> None:
+        """Draw and arrange the weights of a fidelity, for which its first pass would wait.
+
+        Raises:
+            TftasError: The family has no such fidelity.
+        """
+        self.traces([self.largest], fidelity=fidelity)
 
     def pass_bytes(self, fidelity: str) -> int:
         """Estimate the memory that one candidate takes in :meth:`traces`, in bytes.
@@ -188,7 +200,11 @@ class Supernet(ABC, Generic[A]):
 
     @abstractmethod
     def _traces(self, archs: Sequence[A], fidelity: str) -> Iterable[LinearTrace]:
-        """See :meth:`traces`; the arguments are checked."""
+        """See :meth:`traces`; the arguments are checked.
+
+        Weights are arranged before this returns, and not while its result is iterated: it is
+        called by one thread at a time.
+        """
 
     @abstractmethod
     def _shapes(self) -> dict[str, tuple[int, ...]]:
