@@ -117,7 +117,7 @@ class LayerEngine:
                 for _, terms in self._terms(archs, rank):
                     totals[: len(terms.values)] += terms.values
                     errors[: len(terms.values)] += terms.errors
-                # The only wait for the device.
+                # One wait for the device, whatever the number of candidates.
                 found, lacking = torch.stack((totals, errors)).tolist()
             if not all(math.isfinite(score) for score in found):
                 raise self._overflow()

@@ -45,7 +45,8 @@ class PatchGrid:
 
     def pool(self, stage: int, patches: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         side = self._grids[stage - 1]
-        before = patches.T.unflatten(1, (side, side))
+        # cuDNN, which takes over where channels come last, would round to TF32.
+        before = patches.T.unflatten(1, (side, side)).contiguous()
         after = F.conv2d(before[None], weight, bias, stride=2, padding=1, groups=len(before))
         return after[0].flatten(1).T
 
