@@ -63,12 +63,14 @@ def speed(plan: Plan) -> Iterator[Found]:
 
     from tftas_optuna import Scorer
 
-    batches = plan.of([1, 8, 64, 256, 1024], [1, 8])
-    exact_batches = plan.of([1, 8, 64], [1, 2])
     for name in spaces(plan):
         if plan.on_cuda:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+        # Candidates of a PiT run one by one.
+        many = [16] if name.startswith("pit") else [8, 64, 256, 1024]
+        batches = [1, *plan.of(many, [8])]
+        exact_batches = [1, *plan.of(many[:2], [2])]
         found = measure(Job(name, plan.device, 1, 0, batches, exact_batches))
         by_batch = {
             kind: ", ".join(f"{n}: {ms:.3g}" for n, ms in found[f"{kind}_ms_by_batch"].items())
@@ -101,7 +103,8 @@ def memory(plan: Plan) -> Iterator[Found]:
         raise Skipped("only the memory of CUDA devices is counted")
     for name in spaces(plan):
         for fidelity in ("exact", "collapsed"):
-            space, archs = sample(name, plan.of(1024 if fidelity == "collapsed" else 64, 8))
+            full = 1024 if fidelity == "collapsed" and name.startswith("autoformer") else 64
+            space, archs = sample(name, plan.of(full, 8))
             torch.cuda.empty_cache()
             scorer = Scorer(space, fidelity=fidelity, device=plan.device)
             scorer.batch(archs[:1])
