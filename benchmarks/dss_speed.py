@@ -22,14 +22,34 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SPACES = ("autoformer-tiny", "autoformer-small", "autoformer-base")
 
 
-def measure(job: tuple[str, str, int, int, list[int]]) -> dict[str, Any]:
+class Job(NamedTuple):
+    """What is measured.
+
+    Attributes:
+        space: The space.
+        device: Where.
+        threads: Threads of a CPU.
+        many: Collapsed candidates in a row; 0 for none.
+        batches: Sizes of collapsed batches.
+        exact_batches: Sizes of exact batches; the floor is that of as many as the largest.
+    """
+
+    space: str
+    device: str
+    threads: int
+    many: int
+    batches: list[int]
+    exact_batches: list[int]
+
+
+def measure(job: Job) -> dict[str, Any]:
     """Measure one space in this process."""
-    name, device, threads, many, batches = job
+    name, device, threads, many, batches, exact_batches = job
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     import numpy as np
     import textbook
@@ -41,8 +61,8 @@ def measure(job: tuple[str, str, int, int, list[int]]) -> dict[str, Any]:
     torch.set_num_threads(threads)
     space = get_space(name)
     rng = np.random.default_rng(0)
-    archs = [space.sample(rng) for _ in range(max(256, *batches))]
-    few = archs[: 16 if device == "cpu" else 256]
+    archs = [space.sample(rng) for _ in range(max(256, *batches, *exact_batches))]
+    few = archs[: max(exact_batches)]
     middle = sorted(few, key=lambda arch: space.costs(arch).n_params)[len(few) // 2]
     result: dict[str, Any] = {"space": name, "device": device, "threads": threads}
     if device != "cpu":
@@ -69,7 +89,9 @@ def measure(job: tuple[str, str, int, int, list[int]]) -> dict[str, Any]:
     result["collapsed_ms_by_batch"] = at_once
     result["collapsed_ms"] = at_once[min(batches, key=lambda n: abs(n - 256))]
     scorer = collapsed.sharing("dss")
-    result["exact_ms"] = timed(lambda: scorer.batch(few)) / len(few)
+    exact = {n: timed(lambda n=n: scorer.batch(archs[:n])) / n for n in exact_batches}
+    result["exact_ms_by_batch"] = exact
+    result["exact_ms"] = exact[len(few)]
     result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if device != "cpu":
         result["peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
@@ -155,13 +177,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--many", type=int, default=10_000, help="candidates scored in a row")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64, 256, 1024])
+    parser.add_argument("--exact-batches", type=int, nargs="+", help="16; on CUDA 256")
     parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     args = parser.parse_args()
+    exact = args.exact_batches or [16 if args.device == "cpu" else 256]
 
     results = []
     for name in args.spaces:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            job = (name, args.device, args.threads, args.many, args.batches)
+            job = Job(name, args.device, args.threads, args.many, args.batches, exact)
             results.append(pool.submit(measure, job).result())
     if args.out:
         args.out.write_text(json.dumps(results, indent=1) + "\n")

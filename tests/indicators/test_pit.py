@@ -42,6 +42,19 @@ def test_float32_loses_few_digits() -> None:
     assert Scorer(space)(arch) == pytest.approx(exact, rel=1e-5)
 
 
+def test_no_convolution_is_left_to_cudnn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On CUDA it takes those whose channels come last, and rounds their factors to TF32."""
+    last = []
+
+    def watch(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        last.append(x.is_contiguous(memory_format=torch.channels_last))
+        return torch.conv2d(x, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", watch)
+    Scorer(SPACE)(SPACE.largest())
+    assert last == [False, False]
+
+
 @pytest.mark.parametrize("img_size", [28, 32, 48, 60])
 def test_collapsed_is_exact_where_only_padding_tells_patches_apart(img_size: int) -> None:
     """Grids of odd and even sides, whose borders see padding on one side or on both."""

@@ -131,7 +131,8 @@ class StepDisplay:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        if self._task is not None:
+            self._bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
         """Show it, from the second second on."""

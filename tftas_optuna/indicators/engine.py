@@ -121,7 +121,7 @@ class LayerEngine:
                     else:
                         totals.index_add_(0, members, terms.values)
                         errors.index_add_(0, members, terms.errors)
-                # The only wait for the device.
+                # One wait for the device, whatever the number of candidates.
                 found, lacking = torch.stack((totals, errors)).tolist()
             if not all(math.isfinite(score) for score in found):
                 raise self._overflow()

@@ -46,7 +46,8 @@ class PatchGrid:
 
     def pool(self, stage: int, patches: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         side = self._grids[stage - 1]
-        before = patches.transpose(1, 2).unflatten(2, (side, side))
+        # cuDNN, which takes over where channels come last, would round to TF32.
+        before = patches.transpose(1, 2).unflatten(2, (side, side)).contiguous()
         groups = before.shape[1]
         after = F.conv2d(before, weight, bias, stride=2, padding=1, groups=groups)
         return after.flatten(2).transpose(1, 2)
