@@ -43,7 +43,7 @@ def test_the_dashboard_shows_names_front_and_constraints(address: str) -> None:
     assert study["study_name"] == "small"
     assert study["directions"] == ["maximize", "minimize"]
     detail = get(f"{address}/api/studies/{study['study_id']}?after=0")
-    assert detail["objective_names"] == ["dss", "n_params"]
+    assert detail["objective_names"] == ["dss_collapsed", "n_params"]
     assert len(detail["trials"]) == 24
     constraints = [trial["constraints"] for trial in detail["trials"]]
     assert all(len(values) == 1 for values in constraints)

@@ -92,7 +92,7 @@ def test_interrupted_anywhere_it_goes_on_to_the_same_study(run: Search, tmp_path
 def test_values_are_the_scorers_and_the_closed_forms(
     run: Search, small_space: AutoFormerSpace
 ) -> None:
-    study = run(n_trials=10, seed=5)
+    study = run(n_trials=10, seed=5, fidelity="exact")
     scorer = Scorer(small_space, seed=5, img_size=32, num_classes=10)
     for trial in study.trials:
         arch = small_space.decode(trial.params)
@@ -104,7 +104,7 @@ def test_values_are_the_scorers_and_the_closed_forms(
 
 
 def test_a_supernet_has_a_seed_of_its_own(run: Search, small_space: AutoFormerSpace) -> None:
-    study = run(n_trials=3, seed=5, supernet_seed=0)
+    study = run(n_trials=3, seed=5, supernet_seed=0, fidelity="exact")
     scorer = Scorer(small_space, seed=0, img_size=32, num_classes=10)
     for trial in study.trials:
         with one_thread(scorer.device):
@@ -136,10 +136,12 @@ def test_bounds_become_constraints_that_optuna_and_the_dashboard_read(run: Searc
 
 def test_the_study_says_what_made_it(run: Search, small_space: AutoFormerSpace) -> None:
     study = run(n_trials=2, seed=9, bounds={"n_params": (None, 9e4)})
-    assert study.metric_names == ["dss", "n_params"]
+    assert study.metric_names == ["dss_collapsed", "n_params"]
     attributes = study.user_attrs
     assert attributes["space"] == "small" and attributes["seed"] == 9
-    assert attributes["objectives"] == ["dss", "n_params"] and attributes["fidelity"] == "exact"
+    assert (
+        attributes["objectives"] == ["dss", "n_params"] and attributes["fidelity"] == "collapsed"
+    )
     assert attributes["supernet_seed"] == 9
     assert attributes["img_size"] == 32 and attributes["num_classes"] == 10
     assert set(attributes["versions"]) == {"tftas-optuna", "optuna", "torch", "timm"}

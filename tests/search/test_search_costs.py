@@ -60,7 +60,7 @@ def test_a_measurement_is_kept_with_the_study_and_used_again(
 ) -> None:
     study = run()
     n_measured = len(visits)
-    assert n_measured and study.metric_names == ["dss", "n_params", "latency"]
+    assert n_measured and study.metric_names == ["dss_collapsed", "n_params", "latency"]
     settings = read_settings(study)
     assert settings.deployment == {
         "device": "cpu",

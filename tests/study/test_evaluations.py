@@ -59,8 +59,8 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[Architecture]]:
 def test_a_continued_search_scores_nothing_again(
     again: Search, scored: Counter[Architecture]
 ) -> None:
-    again(n_trials=3)
-    assert len(again(n_trials=9).trials) == 12
+    again(n_trials=3, n_exact=0)
+    assert len(again(n_trials=9, n_exact=0).trials) == 12
     assert sorted(scored.values()) == [1, 1, 1]
 
 
@@ -69,6 +69,7 @@ def test_what_another_search_has_scored_is_not_scored_again(
 ) -> None:
     nine = dataclasses.replace(small_space, embed_dim=(32,), depth=(1,))
     arguments = {"img_size": 32, "num_classes": 10, "population_size": 2, "sampler": "random"}
+    arguments["n_exact"] = 0
     storage = f"sqlite:///{tmp_path}/study.db"
     other = at(2, lambda: search(nine, n_trials=9, storage=storage, **arguments))
     search(nine, n_trials=20, storage=storage, **arguments, callback=other)
@@ -81,7 +82,7 @@ def test_a_cut_off_generation_scores_only_what_it_lacks(
 ) -> None:
     storage = optuna.storages.InMemoryStorage()
     for n_trials in (3, 2, 3):
-        run(n_trials=n_trials, storage=storage)
+        run(n_trials=n_trials, storage=storage, n_exact=0)
     assert len(scored) == 8 and set(scored.values()) == {1}
 
 

@@ -75,8 +75,10 @@ class ProgressDisplay:
         if progress.n_exact_wanted:
             if self._exact is None:
                 self._exact = self._bar.add_task("exact scores", unit="members of the front")
-                # Between both phases a plain line is due.
-                self._printed = -float("inf")
+                if self._live is None and not self._quiet:
+                    # What the search came to, and at once what follows.
+                    self._print_plain(progress._replace(n_exact_wanted=0))
+                    self._printed = -float("inf")
             self._bar.update(
                 self._exact, completed=progress.n_exact, total=progress.n_exact_wanted
             )

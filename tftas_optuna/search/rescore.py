@@ -150,7 +150,8 @@ def _missing(
 def _agreement(front: Sequence[Candidate], settings: StudySettings) -> dict[str, dict[str, float]]:
     agreement = {}
     for name in settings.approximated:
-        members = [candidate for candidate in front if name in candidate.exact]
+        # Trials that somebody else added may lack the approximate one.
+        members = [c for c in front if name in c.exact and name in c.values]
         if members:
             exact = [candidate.exact[name] for candidate in members]
             approximate = [candidate.value(name) for candidate in members]
