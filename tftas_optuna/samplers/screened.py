@@ -158,7 +158,7 @@ class ScreenedNSGAIISampler(NSGAIISampler):
             start = self._start[trial.number]
             return {name: start[name] for name in search_space if name in start}
         with self._lock:
-            if self._view is None or not self._view.is_of(study, search_space):
+            if self._view is None or not self._view.is_of(study, trial, search_space):
                 self._view = _View(study, search_space, self._knowledge)
             child = self._view.next(trial, generation, self._breeding, self._generator)
         if child is None:
@@ -209,8 +209,13 @@ class _View:
         self._waiting: deque[Child] = deque()
         self._last = -1
 
-    def is_of(self, study: Study, search_space: dict[str, BaseDistribution]) -> bool:
+    def is_of(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> bool:
         """Tell whether this is what the sampler is asked for."""
+        if self.goes_on(study, trial):
+            # Parameters may fall out of what trials share; those that stay are the same.
+            return self._search_space.keys() == search_space.keys()
         return self._study == study and self._search_space == search_space
 
     def goes_on(self, study: Study, trial: FrozenTrial) -> bool:
