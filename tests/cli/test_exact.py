@@ -65,6 +65,23 @@ def test_what_is_exported_is_scored_exactly_and_nothing_else(collapsed: int) -> 
     assert sum(bool(candidate.exact) for candidate in front) == 1 < collapsed
 
 
+def test_two_trials_of_one_architecture_have_one_exact_score(collapsed: int) -> None:
+    study = load_study(STORAGE, None)
+    first = study.get_trials(deepcopy=False)[0]
+    study.add_trial(first)
+    done = call("export", "--trial", "0", "--trial", "16", "--out", "out", "-f", "yaml")
+    assert done.exit_code == 0
+    scores = [yaml.safe_load(path.read_text())["scores"]["dss"] for path in Path("out").iterdir()]
+    assert len(scores) == 2 and scores[0] == scores[1]
+
+
+def test_nothing_is_scored_for_a_directory_that_cannot_be(collapsed: int) -> None:
+    Path("out").write_text("")
+    done = call("export", "--out", "out")
+    assert done.exit_code == 1 and "out is in the way: not a directory" in done.stderr
+    assert not any(candidate.exact for candidate in pareto_front(load_study(STORAGE, None)))
+
+
 def test_in_a_pipe_long_work_says_now_and_then_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,7 +92,7 @@ def export(
         raise click.UsageError(f"--weights needs a format that holds them: {', '.join(_NETWORKS)}")
     from tftas_optuna.cli._exact import with_exact_scores
     from tftas_optuna.export import export_candidates
-    from tftas_optuna.export.files import check_prefix
+    from tftas_optuna.export.files import check_directory, check_prefix
     from tftas_optuna.storage import load_study
     from tftas_optuna.study import front, selection
     from tftas_optuna.study.record import read_settings
@@ -115,6 +115,7 @@ def export(
         elif knee:
             chosen = [selection.knee(chosen, settings)]
     if documents or not networks:
+        check_directory(out)
         chosen = with_exact_scores(study, chosen)
         paths = export_candidates(
             study, chosen, out, formats=documents or None, prefix=prefix, force=force

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shlex
 from pathlib import Path
@@ -182,6 +183,8 @@ def run(
     from tftas_optuna.export.files import check_directory, check_prefix
     from tftas_optuna.spaces import find_architecture, get_space
 
+    if quiet:
+        logging.getLogger("tftas_optuna").setLevel(logging.WARNING)
     space = get_space(space_name)
     first = [find_architecture(name) for name in start]
     if out is not None:

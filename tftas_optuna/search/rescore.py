@@ -120,7 +120,7 @@ def rescore(
         for part in pool.scores(list(missing), set(missing), fidelity="exact", indicators=names):
             for arch, scores in part.items():
                 for name in names:
-                    found[name][str(missing[arch])] = mean(scores[name])
+                    found[name] |= dict.fromkeys(missing[arch], mean(scores[name]))
             n_done += len(part)
             if callback is not None:
                 callback(n_done, len(missing))
@@ -138,13 +138,14 @@ def _missing(
     candidates: Sequence[Candidate],
     settings: StudySettings,
     known: dict[str, dict[str, float]],
-) -> dict[Architecture, int]:
+) -> dict[Architecture, list[str]]:
     """Return the trials of architectures whose exact values are not all known."""
-    return {
-        candidate.architecture: candidate.trial
-        for candidate in candidates
-        if any(str(candidate.trial) not in known.get(n, {}) for n in settings.approximated)
-    }
+    missing: dict[Architecture, list[str]] = {}
+    for candidate in candidates:
+        trial = str(candidate.trial)
+        if any(trial not in known.get(name, {}) for name in settings.approximated):
+            missing.setdefault(candidate.architecture, []).append(trial)
+    return missing
 
 
 def _agreement(front: Sequence[Candidate], settings: StudySettings) -> dict[str, dict[str, float]]:
