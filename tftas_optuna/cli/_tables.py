@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tftas_optuna.metrics import cost_names, get_cost
 from tftas_optuna.metrics.units import short
+from tftas_optuna.study.front import AGREEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -141,7 +142,7 @@ def _percent(top1: float | None) -> str:
 
 def say_agreement(study: Study, n_front: int) -> None:
     """Tell on stderr how the exact scores of a front agree with the approximate ones."""
-    for name, agreement in study.user_attrs.get("exact_agreement", {}).items():
+    for name, agreement in study.user_attrs.get(AGREEMENT, {}).items():
         n_exact = agreement.get("n", n_front)
         known = "the front" if n_exact == n_front else f"{n_exact} of {n_front} members"
         click.echo(

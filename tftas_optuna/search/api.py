@@ -15,10 +15,10 @@ from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics import Meters, check_reachable, get_cost
 from tftas_optuna.samplers import generation_sizes
 from tftas_optuna.search.coordinator import Coordinator
-from tftas_optuna.search.execution import Execution
+from tftas_optuna.search.execution import Execution, open_pool
 from tftas_optuna.search.planning import make_settings
 from tftas_optuna.search.proposals import Proposer
-from tftas_optuna.search.rescore import open_pool, rescore
+from tftas_optuna.search.rescore import rescore
 from tftas_optuna.search.resume import read_past
 from tftas_optuna.storage import (
     claim_island,

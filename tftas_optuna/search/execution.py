@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from typing import TYPE_CHECKING
 
 from tftas_optuna.errors import TftasError
+from tftas_optuna.indicators.task import ScoringTask
 from tftas_optuna.search.executors import (
+    ScoringPool,
     Workforce,
     dask_cluster,
     this_process,
     worker_processes,
 )
+
+if TYPE_CHECKING:
+    from tftas_optuna.study.settings import StudySettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,3 +56,25 @@ class Execution:
         if self.cluster is not None:
             return dask_cluster(self.cluster)
         return this_process() if self.workers == 1 else worker_processes(self.workers, self.device)
+
+
+def open_pool(settings: StudySettings, execution: Execution) -> ScoringPool | None:
+    """Make ready to score what a study scores; None where it scores nothing.
+
+    Raises:
+        TftasError: The device is not there.
+        UnavailableError: The workers cannot score.
+    """
+    if not settings.indicators:
+        return None
+    task = ScoringTask(
+        space=json.dumps(settings.space.to_dict()),
+        indicators=settings.indicators,
+        fidelity=settings.fidelity,
+        seed=settings.supernet_seed,
+        n_seeds=settings.n_seeds,
+        img_size=settings.img_size,
+        num_classes=settings.num_classes,
+        device=execution.device,
+    )
+    return ScoringPool(task, execution.workforce())

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from statistics import mean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.indicators.task import ScoringTask
 from tftas_optuna.ranks import kendall_tau
-from tftas_optuna.search.execution import Execution
-from tftas_optuna.search.executors import ScoringPool
-from tftas_optuna.study.front import EXACT, exact_values, pareto_front
+from tftas_optuna.search.execution import Execution, open_pool
+from tftas_optuna.study.front import AGREEMENT, EXACT, exact_values, pareto_front
 from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
@@ -22,10 +19,9 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.search.executors import ScoringPool
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
-
-AGREEMENT = "exact_agreement"
 
 
 def score_exactly(
@@ -78,28 +74,6 @@ def score_exactly(
         rescore(study, settings, wanted, pool, callback)
     finally:
         pool.close()
-
-
-def open_pool(settings: StudySettings, execution: Execution) -> ScoringPool | None:
-    """Make ready to score what a study scores; None where it scores nothing.
-
-    Raises:
-        TftasError: The device is not there.
-        UnavailableError: The workers cannot score.
-    """
-    if not settings.indicators:
-        return None
-    task = ScoringTask(
-        space=json.dumps(settings.space.to_dict()),
-        indicators=settings.indicators,
-        fidelity=settings.fidelity,
-        seed=settings.supernet_seed,
-        n_seeds=settings.n_seeds,
-        img_size=settings.img_size,
-        num_classes=settings.num_classes,
-        device=execution.device,
-    )
-    return ScoringPool(task, execution.workforce())
 
 
 def rescore(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tftas_optuna.study.settings import StudySettings
 
 EXACT = "exact"
+AGREEMENT = "exact_agreement"
 
 
 @dataclasses.dataclass(frozen=True)
