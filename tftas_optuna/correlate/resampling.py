@@ -80,11 +80,9 @@ def _ranks(values: Floats, counts: Floats) -> Floats:
 
 def _groups(values: Floats, counts: Floats) -> tuple[NDArray[np.intp], Floats]:
     """Return which of the different values each one is, and how often resamples hold those."""
-    _, starts, group_of = np.unique(np.sort(values), return_index=True, return_inverse=True)
+    _, group_of, sizes = np.unique(values, return_inverse=True, return_counts=True)
     order = np.argsort(values, kind="stable")
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return group_of[back], np.add.reduceat(counts[:, order], starts, axis=1)
+    return group_of, np.add.reduceat(counts[:, order], np.cumsum(sizes) - sizes, axis=1)
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:

@@ -170,7 +170,9 @@ class _Reader:
         if self._known is None:
             self._known = _space_of(path)
         arch, model = read_architecture(path)
-        sizes: dict[str, int] = {name: model[name] for name in ("img_size", "num_classes") if name in model}
+        sizes: dict[str, int] = {
+            name: model[name] for name in ("img_size", "num_classes") if name in model
+        }
         if self.sizes and self.sizes != sizes:
             raise TftasError(f"{path} is for {sizes}, files before it for {self.sizes}")
         self.sizes = sizes
