@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def test_a_table_for_each_accuracy(tftas: Run, place: Path) -> None:
         lines = [line for line in text.splitlines() if "│" in line]
         names = [line.split("│")[1].strip() for line in lines]
         assert names == ["n_params", "macs", "depth", "width", "dss_collapsed"]
-        assert "5 bands of parameters:" in text and "A random pick in a band" in text
+        assert "5 bands of parameters:" in text and "A random pick is" in text
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert (place / "t.csv.scores.json").is_file()
 
@@ -75,7 +76,7 @@ def test_a_plot_beside_the_table(tftas: Run, place: Path) -> None:
 
 
 def test_a_study_whose_trials_were_retrained(tftas: Run, searched: Path, tmp_path: Path) -> None:
-    (tmp_path / "tftas.db").write_bytes((searched / "tftas.db").read_bytes())
+    shutil.copytree(searched, tmp_path, dirs_exist_ok=True)
     study = optuna.load_study(study_name="small", storage=f"sqlite:///{tmp_path}/tftas.db")
     command = ("correlate", "--study", "small", *SCORE)
     done = tftas(tmp_path, *command)

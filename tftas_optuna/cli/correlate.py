@@ -195,13 +195,12 @@ def _print_table(found: Correlations, accuracy: str) -> None:
     from tftas_optuna.metrics.units import short
 
     bands, rows = found.bands[accuracy], found.of(accuracy)
-    _tables.stdout().print(_layout(rows, f"{accuracy} of {rows[0].n} architectures"))
+    title = f"{accuracy} of {rows[0].n} architectures of {found.space}"
+    _tables.stdout().print(_layout(rows, title))
     ends = [short(bands[0].least), *(short(band.most) for band in bands)]
     random = sum(band.random_regret for band in bands) / len(bands)
-    click.echo(
-        f"{len(bands)} bands of parameters: {' - '.join(ends)}. A random pick in a band is"
-        f" {random:.3g} below its best."
-    )
+    click.echo(f"{len(bands)} bands of parameters: {' - '.join(ends)}.")
+    click.echo(f"A random pick is {random:.3g} below the best of its band.\n")
 
 
 def _layout(rows: tuple[Correlation, ...], title: str) -> Table:

@@ -88,7 +88,7 @@ def compare_all(trained: Table, metrics: Sequence[Ranked], bands: int, tell: Tel
         for metric in metrics:
             tell("statistics", len(rows), total)
             rows.append(comparison.compare(metric))
-        notes += _undefined(rows[-len(metrics) :])
+        notes += _undefined(rows[-len(metrics) :], comparison.n_flat)
     return Correlations(
         name=trained.name,
         space=trained.space.name,
@@ -101,17 +101,27 @@ def compare_all(trained: Table, metrics: Sequence[Ranked], bands: int, tell: Tel
     )
 
 
-def _undefined(rows: Sequence[Correlation]) -> list[str]:
-    """Tell which metrics do not differ where they should be ranked."""
+def _undefined(rows: Sequence[Correlation], n_flat: int) -> list[str]:
+    """Tell what does not differ where it should be ranked.
+
+    Args:
+        rows: Comparisons with one accuracy.
+        n_flat: Bands in which all accuracies are the same.
+    """
+    n_bands = len(rows[0].taus)
     notes = []
+    if n_flat:
+        notes.append(
+            f"{rows[0].accuracy} is the same in {n_flat} of {n_bands} bands: no tau there"
+        )
     for row in rows:
         lacking = sum(tau is None for tau in row.taus)
         if row.tau.value is None:
             notes.append(f"{row.metric} is the same for all architectures: no correlation")
-        elif lacking:
-            of = f"{lacking} of {len(row.taus)} bands"
+        elif lacking > n_flat:
             notes.append(
-                f"{row.metric} or {row.accuracy} is the same all over {of}: left out of its means"
+                f"{row.metric} is the same in {lacking} of {n_bands} bands: its tau in bands is"
+                " the mean of the others"
             )
     return notes
 
@@ -127,6 +137,7 @@ class Comparison:
 
     Attributes:
         bands: The bands.
+        n_flat: Bands in which all accuracies are the same.
     """
 
     def __init__(
@@ -143,6 +154,7 @@ class Comparison:
         params = np.asarray(n_params)[self._members]
         order = np.argsort(params, kind="stable")
         self._bands = np.array_split(order, max(1, min(bands, size // LEAST)))
+        self.n_flat = sum(len(set(self._accuracy[band])) == 1 for band in self._bands)
         # The sample itself stands before its resamples.
         drawn = draw_resamples(size, _RESAMPLES, _SEED)
         self._counts = np.concatenate([np.ones((1, size)), drawn])
