@@ -11,7 +11,7 @@ from optuna import Study
 from tftas_optuna.correlate.cache import ScoreCache, identity
 from tftas_optuna.correlate.comparing import Ranked, check_accuracies, compare_all
 from tftas_optuna.correlate.files import find_table
-from tftas_optuna.correlate.scoring import measure_columns, measure_seconds, score_key
+from tftas_optuna.correlate.scoring import measure, score_key
 from tftas_optuna.correlate.table import read_table
 from tftas_optuna.correlate.trained import read_study, stored_scores
 from tftas_optuna.errors import TftasError
@@ -131,8 +131,7 @@ def correlate(
         for name, known in stored_scores(table, settings, set(archs)).items():
             of_indicator = scores.scores(score_key(settings, name))
             of_indicator |= {identity(arch): value for arch, value in known.items()}
-    columns = measure_columns(archs, settings, execution, scores, tell)
-    seconds = measure_seconds(archs, settings, execution, scores, tell)
+    columns, seconds = measure(archs, settings, execution, scores, tell)
     metrics = [_ranked(name, values, settings, seconds) for name, values in columns.items()]
     found = compare_all(trained, metrics, bands, tell)
     _tell_notes(trained.name, found.notes[len(trained.notes) :])

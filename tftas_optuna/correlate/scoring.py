@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import platform
 from importlib import metadata
-from itertools import cycle
 from statistics import mean
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tftas_optuna.correlate.cache import identity
 from tftas_optuna.correlate.shapes import shape_columns
-from tftas_optuna.devices import resolve_device
-from tftas_optuna.indicators.task import fidelity_of, scorers_of
-from tftas_optuna.indicators.timing import seconds_of
+from tftas_optuna.correlate.timing import machine_name, seconds_per_score
+from tftas_optuna.indicators.task import fidelity_of
 from tftas_optuna.metrics import Meters
-from tftas_optuna.search.execution import open_pool, scoring_task
-from tftas_optuna.study.evaluations import Evaluations
-from tftas_optuna.study.settings import ALWAYS
+from tftas_optuna.search.execution import open_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.correlate.cache import ScoreCache
     from tftas_optuna.search.execution import Execution
+    from tftas_optuna.search.executors import ScoresOf, ScoringPool
     from tftas_optuna.study.settings import StudySettings
 
     Tell = Callable[[str, int, int], None]
@@ -49,93 +43,101 @@ def ground_of(settings: StudySettings) -> dict[str, Any]:
     return {name: v for name, v in settings.attributes().items() if name not in _NO_MATTER}
 
 
-def measure_columns(
+class Measures(NamedTuple):
+    """All that accuracies are compared with.
+
+    Attributes:
+        columns: Values of the architectures by name: parameters, MACs, depth and width, then the
+            indicators.
+        seconds: Time of one score by each indicator alone.
+    """
+
+    columns: dict[str, tuple[float, ...]]
+    seconds: dict[str, float]
+
+
+def measure(
     archs: Sequence[Architecture],
     settings: StudySettings,
     execution: Execution,
     cache: ScoreCache,
     tell: Tell,
-) -> dict[str, tuple[float, ...]]:
-    """Measure architectures by all that accuracies are compared with.
+) -> Measures:
+    """Measure architectures.
 
     Scores that the cache does not have are computed, those of several indicators in one pass, and
-    put there as they come.
+    put there as they come. Then the time of each indicator alone is measured, in this process on
+    the device of the execution (a CPU with one thread): together they take less. All supernets
+    that a score is averaged over count.
 
     Args:
         archs: The architectures, each once.
         settings: Indicators, as objectives, and all that they depend on.
         execution: Where to score.
         cache: What is known.
-        tell: Called with ``"scoring"``, how many are done, and of how many. What it raises ends
-            the work; what is done by then is kept.
-
-    Returns:
-        By name: parameters, MACs, depth and width, then the indicators.
+        tell: Called with ``"scoring"`` or ``"times"``, how many are done, and of how many. What it
+            raises ends the work; what is done by then is kept.
     """
     names = settings.indicators
-    known = {name: cache.scores(score_key(settings, name)) for name in names}
     keys = {arch: identity(arch) for arch in archs}
+    known = {name: cache.scores(score_key(settings, name)) for name in names}
+    seconds = {name: cache.seconds(score_key(settings, name)) for name in names}
+    where = machine_name(execution.device)
     missing = {
-        arch: tuple(name for name in names if key not in known[name]) for arch, key in keys.items()
+        arch: lacking
+        for arch, key in keys.items()
+        if (lacking := tuple(name for name in names if key not in known[name]))
     }
-    missing = {arch: lacking for arch, lacking in missing.items() if lacking}
-    pool = open_pool(settings, execution) if missing else None
+    untimed = [name for name in names if where not in seconds[name]]
+    pool = open_pool(settings, execution) if missing or untimed else None
     if pool is not None:
         try:
-            n_done = 0
-            for lacking in dict.fromkeys(missing.values()):
-                wanted = {arch for arch in missing if missing[arch] == lacking}
-                parts = pool.scores(
-                    list(archs), wanted, fidelity=settings.fidelity, indicators=lacking
-                )
-                for part in parts:
-                    for arch, scores in part.items():
-                        known_by = {name: float(mean(scores[name])) for name in lacking}
-                        for name, value in known_by.items():
-                            known[name].setdefault(keys[arch], value)
-                    n_done += len(part.keys() & wanted)
-                    if part:
-                        cache.changed()
-                    tell("scoring", n_done, len(missing))
+            for part in _scored(pool, archs, missing, settings.fidelity, tell):
+                for arch, scores in part.items():
+                    for name, by_seed in scores.items():
+                        known[name].setdefault(keys[arch], float(mean(by_seed)))
+                cache.changed()
+            for done, name in enumerate(untimed):
+                tell("times", done, len(untimed))
+                alone = pool.task._replace(indicators=(name,))
+                seconds[name][where] = seconds_per_score(alone, archs)
+                cache.changed()
         finally:
             cache.save()
             pool.close()
-    evaluations = Evaluations(settings, Meters(settings.costs, settings.space, settings.target))
-    columns: dict[str, list[float]] = {name: [] for name in (*ALWAYS, *names)}
-    for arch, key in keys.items():
-        evaluations.remember(arch, {name: known[name][key] for name in names})
-        evaluation = evaluations[arch]
-        values = dict(zip(settings.objectives, evaluation.values, strict=True))
-        for name, value in {**evaluation.attributes, **values}.items():
-            columns[name].append(value)
-    counts = {name: tuple(columns.pop(name)) for name in ALWAYS}
-    return {**counts, **shape_columns(archs), **{n: tuple(v) for n, v in columns.items()}}
+    columns = _columns(
+        archs, settings, {name: [known[name][k] for k in keys.values()] for name in names}
+    )
+    return Measures(columns, {name: times[where] for name, times in seconds.items()})
 
 
-def measure_seconds(
+def _scored(
+    pool: ScoringPool,
+    archs: Sequence[Architecture],
+    missing: Mapping[Architecture, tuple[str, ...]],
+    fidelity: str,
+    tell: Tell,
+) -> Iterator[ScoresOf]:
+    """Score what is missing, by the indicators that each architecture lacks."""
+    n_done = 0
+    for lacking in dict.fromkeys(missing.values()):
+        wanted = {arch for arch, names in missing.items() if names == lacking}
+        for part in pool.scores(list(archs), wanted, fidelity=fidelity, indicators=lacking):
+            if part:
+                yield part
+            n_done += len(part.keys() & wanted)
+            tell("scoring", n_done, len(missing))
+
+
+def _columns(
     archs: Sequence[Architecture],
     settings: StudySettings,
-    execution: Execution,
-    cache: ScoreCache,
-    tell: Tell,
-) -> dict[str, float]:
-    """Measure the time of one score by each indicator alone.
-
-    It is measured in this process, on the device of the execution (a CPU with one thread), on some
-    of the architectures; together indicators take less, as they share passes. All supernets that a
-    score is averaged over count.
-    """
-    known = {name: cache.seconds(score_key(settings, name)) for name in settings.indicators}
-    where = _machine(execution.device)
-    task = scoring_task(settings, execution.device)
-    for done, name in enumerate(settings.indicators):
-        tell("times", done, len(settings.indicators))
-        if where not in known[name]:
-            (scorer,) = scorers_of(task._replace(indicators=(name,)))
-            known[name][where] = seconds_of(scorer, cycle(archs))
-            cache.changed()
-    cache.save()
-    return {name: seconds[where] for name, seconds in known.items()}
+    scores: Mapping[str, Sequence[float]],
+) -> dict[str, tuple[float, ...]]:
+    """Put costs and shapes before scores."""
+    meters = Meters(settings.costs, settings.space, settings.target)
+    counts = {name: tuple(meters.cost(name, arch) for arch in archs) for name in settings.costs}
+    return {**counts, **shape_columns(archs), **{n: tuple(values) for n, values in scores.items()}}
 
 
 def score_key(settings: StudySettings, indicator: str) -> dict[str, Any]:
@@ -147,9 +149,3 @@ def score_key(settings: StudySettings, indicator: str) -> dict[str, Any]:
         "version": metadata.version("tftas-optuna"),
         **ground_of(settings),
     }
-
-
-def _machine(name: str) -> str:
-    device = resolve_device(name)
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return f"{kind} of {platform.node()}"

@@ -118,17 +118,8 @@ def prepare(task: ScoringTask) -> None:
     Raises:
         TftasError: Its scorers cannot be made.
     """
-    for scorer in scorers_of(task):
+    for scorer in _shared(task).scorers(task):
         scorer.prepare()
-
-
-def scorers_of(task: ScoringTask) -> list[Scorer]:
-    """Return the scorers of a task in this process, one for each indicator, made once.
-
-    Raises:
-        TftasError: They cannot be made.
-    """
-    return _shared(task).scorers(task)
 
 
 def _shared(task: ScoringTask) -> _Scorers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from itertools import count, islice
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from tftas_optuna.indicators.scorer import Scorer
 from tftas_optuna.metrics import get_indicator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.spaces import SearchSpace
@@ -37,30 +36,21 @@ def seconds_per_score(space: SearchSpace, indicator: str = "dss") -> dict[str, f
     found = {}
     fidelities = get_family(space.family).supernet.fidelities
     for fidelity in get_indicator(indicator).fidelities:
-        if fidelity in fidelities:
-            scorer = Scorer(space, indicator=indicator, fidelity=fidelity)
-            found[fidelity] = seconds_of(scorer, (space.sample(rng) for _ in count()))
+        if fidelity not in fidelities:
+            continue
+        scorer = Scorer(space, indicator=indicator, fidelity=fidelity)
+        with one_thread(scorer.device):
+            probes = [space.sample(rng) for _ in range(min(_PROBES, scorer.batch_size))]
+            scorer.batch(probes)
+            each = _seconds(scorer, probes) / len(probes)
+            count = max(1, min(scorer.batch_size, int(_PASS_SECONDS / each)))
+            times = []
+            for _ in range(_PASSES):
+                archs = [space.sample(rng) for _ in range(count)]
+                scorer.batch(archs)
+                times.append(_seconds(scorer, archs) / count)
+        found[fidelity] = median(times)
     return found
-
-
-def seconds_of(scorer: Scorer, archs: Iterator[Architecture]) -> float:
-    """Measure the time of one score; see :func:`seconds_per_score`.
-
-    Args:
-        scorer: What scores.
-        archs: Candidates, as many as are asked for.
-    """
-    with one_thread(scorer.device):
-        probes = list(islice(archs, min(_PROBES, scorer.batch_size)))
-        scorer.batch(probes)
-        each = _seconds(scorer, probes) / len(probes)
-        size = max(1, min(scorer.batch_size, int(_PASS_SECONDS / each)))
-        times = []
-        for _ in range(_PASSES):
-            batch = list(islice(archs, size))
-            scorer.batch(batch)
-            times.append(_seconds(scorer, batch) / size)
-    return median(times)
 
 
 def machine() -> str:

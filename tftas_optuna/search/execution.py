@@ -58,20 +58,6 @@ class Execution:
         return this_process() if self.workers == 1 else worker_processes(self.workers, self.device)
 
 
-def scoring_task(settings: StudySettings, device: str) -> ScoringTask:
-    """Write down what a study scores, for any process to carry out."""
-    return ScoringTask(
-        space=json.dumps(settings.space.to_dict()),
-        indicators=settings.indicators,
-        fidelity=settings.fidelity,
-        seed=settings.supernet_seed,
-        n_seeds=settings.n_seeds,
-        img_size=settings.img_size,
-        num_classes=settings.num_classes,
-        device=device,
-    )
-
-
 def open_pool(settings: StudySettings, execution: Execution) -> ScoringPool | None:
     """Make ready to score what a study scores; None where it scores nothing.
 
@@ -81,5 +67,14 @@ def open_pool(settings: StudySettings, execution: Execution) -> ScoringPool | No
     """
     if not settings.indicators:
         return None
-    task = scoring_task(settings, execution.device)
+    task = ScoringTask(
+        space=json.dumps(settings.space.to_dict()),
+        indicators=settings.indicators,
+        fidelity=settings.fidelity,
+        seed=settings.supernet_seed,
+        n_seeds=settings.n_seeds,
+        img_size=settings.img_size,
+        num_classes=settings.num_classes,
+        device=execution.device,
+    )
     return ScoringPool(task, execution.workforce())
