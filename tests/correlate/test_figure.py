@@ -68,7 +68,7 @@ def test_the_figure_shows_the_first_accuracy_and_offers_the_others(found: Correl
     buttons = figure.layout.updatemenus[0].buttons
     assert [button.label for button in buttons] == ["a_acc", "b_acc"]
     assert buttons[1].args[0]["visible"] == [False] * 3 + [True] * 3
-    assert "a_acc of 12 architectures of small" in figure.layout.title.text
+    assert "a_acc of 12 architectures in small" in figure.layout.title.text
     assert "b_acc of 11" in buttons[1].args[1]["title.text"]
 
 

@@ -170,7 +170,12 @@ def _correlate(source: Any, device: str, workers: int, **options: Any) -> Correl
     from tftas_optuna.correlate.api import correlate
     from tftas_optuna.search.execution import Execution
 
-    units = {"scoring": "architectures", "times": "indicators", "statistics": "comparisons"}
+    units = {
+        "reading": "rows",
+        "scoring": "architectures",
+        "times": "indicators",
+        "statistics": "comparisons",
+    }
     displays: dict[str, StepDisplay] = {}
     with ExitStack() as stack, Interrupts() as interrupts:
 
@@ -195,7 +200,7 @@ def _print_table(found: Correlations, accuracy: str) -> None:
     from tftas_optuna.metrics.units import short
 
     bands, rows = found.bands[accuracy], found.of(accuracy)
-    title = f"{accuracy} of {rows[0].n} architectures of {found.space}"
+    title = f"{accuracy} of {rows[0].n} architectures in {found.space}"
     _tables.stdout().print(_layout(rows, title))
     ends = [short(bands[0].least), *(short(band.most) for band in bands)]
     random = sum(band.random_regret for band in bands) / len(bands)

@@ -71,9 +71,10 @@ def correlate(
         num_classes: Outputs of the classifier; likewise.
         execution: Where to score.
         cache: A file to keep scores in, with which the next call goes on; by default
-            ``TABLE.scores.json`` beside the table, and none for a study.
-        callback: Called with what is done (``"scoring"``, ``"times"``, ``"statistics"``), how
-            much of it, and of how much. What it raises ends the work; scores are kept.
+            ``TABLE.scores.json`` beside the table, and none for a study. It knows an indicator of
+            the user's by its name alone: delete it when the function has changed.
+        callback: Called with what is done (``"reading"``, ``"scoring"``, ``"times"``,
+            ``"statistics"``), how much of it, and of how much. What it raises ends the work; scores are kept.
 
     Returns:
         The correlations, with notes on what was left out, which are logged too.
@@ -95,6 +96,7 @@ def correlate(
     """
     if bands < 1:
         raise TftasError(f"bands is {bands}, allowed is 1 or more")
+    tell = callback or (lambda what, done, total: None)
     if isinstance(table, Study):
         if space is not None or accuracy is not None:
             raise TftasError("a study has its space and its accuracies; leave out space, accuracy")
@@ -102,7 +104,7 @@ def correlate(
         supernet_seed = theirs.supernet_seed if supernet_seed is None else supernet_seed
         n_seeds = theirs.n_seeds if n_seeds is None else n_seeds
     else:
-        trained = read_table(table, space, accuracy)
+        trained = read_table(table, space, accuracy, tell)
         if cache is None:
             path = find_table(Path(table))
             cache = path.with_name(f"{path.name}.scores.json")
@@ -124,7 +126,6 @@ def correlate(
         num_classes=trained.sizes.get("num_classes") if num_classes is None else num_classes,
     )
     execution = Execution() if execution is None else execution
-    tell = callback or (lambda what, done, total: None)
     archs = trained.architectures
     scores = ScoreCache(None if cache is None else Path(cache))
     if isinstance(table, Study):

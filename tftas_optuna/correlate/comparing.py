@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tftas_optuna.correlate.scoring import Tell
+    from tftas_optuna.correlate.files import Tell
     from tftas_optuna.correlate.table import Table
 
 LEAST = 5
@@ -82,8 +82,8 @@ def compare_all(trained: Table, metrics: Sequence[Ranked], bands: int, tell: Tel
         if len(comparison.bands) < bands:
             n = sum(len(band.members) for band in comparison.bands)
             notes.append(
-                f"{name} of {n} architectures makes {len(comparison.bands)} bands of {LEAST} or"
-                f" more, not {bands}"
+                f"bands: {len(comparison.bands)} in place of {bands}, as {name} is known of {n}"
+                f" architectures and a band needs {LEAST}"
             )
         for metric in metrics:
             tell("statistics", len(rows), total)

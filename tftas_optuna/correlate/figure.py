@@ -217,7 +217,7 @@ def _traces(graph_objects: Any, found: Correlations, accuracy: str) -> list[Any]
 def _title(found: Correlations, accuracy: str) -> str:
     count = found.of(accuracy)[0].n
     return (
-        f"{found.name}: {accuracy} of {count} architectures of {found.space}<br><sup>Kendall's tau"
+        f"{found.name}: {accuracy} of {count} architectures in {found.space}<br><sup>Kendall's tau"
         " over all and in bands of parameters; accuracies, coloured by band</sup>"
     )
 

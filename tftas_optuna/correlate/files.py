@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from tftas_optuna.errors import UnavailableError
 _MAX_BYTES = 200_000_000
 _SUFFIXES = (".csv", ".json")
 
+# Told what is done, how much of it, and of how much.
+Tell = Callable[[str, int, int], None]
 # A row: values by column; those of JSON may be lists and mappings.
 Cells = dict[str, Any]
 

@@ -14,15 +14,14 @@ from tftas_optuna.metrics import Meters
 from tftas_optuna.search.execution import open_pool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.correlate.cache import ScoreCache
+    from tftas_optuna.correlate.files import Tell
     from tftas_optuna.search.execution import Execution
     from tftas_optuna.search.executors import ScoresOf, ScoringPool
     from tftas_optuna.study.settings import StudySettings
-
-    Tell = Callable[[str, int, int], None]
 
 # Settings that scores do not depend on. Whatever comes to them later counts, until it stands here.
 _NO_MATTER = (

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.correlate.files import Cells
+    from tftas_optuna.correlate.files import Cells, Tell
     from tftas_optuna.spaces import SearchSpace
 
 # ``top1``, ``acc``, ``c100_kd_acc``, ``val accuracy``, ...
@@ -56,7 +56,10 @@ class Table:
 
 
 def read_table(
-    source: str | Path, space: SearchSpace | None, accuracy: Sequence[str] | None
+    source: str | Path,
+    space: SearchSpace | None,
+    accuracy: Sequence[str] | None,
+    tell: Tell = lambda *_: None,
 ) -> Table:
     """Read a CSV file, a JSON list of objects, or a directory with a CSV file of file names.
 
@@ -68,6 +71,7 @@ def read_table(
         source: The path.
         space: The space; None for that of the exported files which the table names.
         accuracy: Columns of accuracies; None for all that are called like one.
+        tell: Called with ``"reading"``, the number of a row, and the number of all.
 
     Raises:
         TftasError: There is no space, or no such column.
@@ -83,6 +87,7 @@ def read_table(
     left_out = _LeftOut()
     untrained: dict[str, list[int]] = {}
     for number, row in enumerate(rows, start=1):
+        tell("reading", number, len(rows))
         try:
             arch = reader.read(row)
         except IncompleteError as error:
