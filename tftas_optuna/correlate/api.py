@@ -74,7 +74,8 @@ def correlate(
             ``TABLE.scores.json`` beside the table, and none for a study. It knows an indicator of
             the user's by its name alone: delete it when the function has changed.
         callback: Called with what is done (``"reading"``, ``"scoring"``, ``"times"``,
-            ``"statistics"``), how much of it, and of how much. What it raises ends the work; scores are kept.
+            ``"statistics"``), how much of it, and of how much. What it raises ends the work;
+            scores are kept.
 
     Returns:
         The correlations, with notes on what was left out, which are logged too.
