@@ -11,6 +11,8 @@ from torch.nn.modules import activation as torch_activations
 from tftas_optuna.indicators.tally import Weight
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from tftas_optuna.indicators.structure import Matrix, Structure
@@ -72,7 +74,7 @@ def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
                 name,
                 modules[name],
                 mlp=_mlp(modules, prefix, {each: roles[each] for each in inside}),
-                activations=[each for each in modules[name].modules() if _is_activation(each)],
+                activations=list(_activations(modules, prefix, roles)),
                 channels_first=any(isinstance(modules[each], nn.Conv2d) for each in inside),
             )
         )
@@ -89,6 +91,17 @@ def _mlp(modules: dict[str, nn.Module], prefix: str, inside: dict[str, str]) -> 
     if len(mlps) != 1 or mlps & {child for child, role in children if role == "attention"}:
         return None
     return modules[prefix + mlps.pop()]
+
+
+def _activations(
+    modules: dict[str, nn.Module], prefix: str, roles: dict[str, str]
+) -> Iterator[nn.Module]:
+    """List a block's activations that lie beside layers that count."""
+    for name, module in modules.items():
+        if name.startswith(prefix) and _is_activation(module):
+            home = name.rpartition(".")[0]
+            if any(f"{layer}.".startswith(f"{home}." if home else "") for layer in roles):
+                yield module
 
 
 def _is_activation(module: nn.Module) -> bool:

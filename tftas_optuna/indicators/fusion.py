@@ -10,7 +10,7 @@ import numpy as np
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators.composite import CompositeIndicator
-from tftas_optuna.metrics import get_metric, register_indicator
+from tftas_optuna.metrics import get_metric, metric_names, register_indicator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,7 +94,7 @@ def register_fusion(name: str, parts: Sequence[str], *, replace: bool = False) -
         replace: Whether to take the place of a metric of the same name.
 
     Raises:
-        TftasError: The name is not allowed or taken, or a part does not exist.
+        TftasError: The name is not allowed, or taken by something else, or a part does not exist.
 
     Example:
         >>> from tftas_optuna import register_fusion
@@ -104,5 +104,7 @@ def register_fusion(name: str, parts: Sequence[str], *, replace: bool = False) -
         raise TftasError(f"fusion {name!r} has no parts; name indicators or costs")
     fusion = FusionIndicator(name, parts=tuple(parts))
     fusion.check()
+    if name in metric_names() and get_metric(name) == fusion:
+        return fusion
     register_indicator(name, fusion, replace=replace)
     return fusion

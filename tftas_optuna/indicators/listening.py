@@ -157,11 +157,14 @@ class _Outputs(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         output = func(*args, **(kwargs or {}))
-        if func in (F.linear, F.conv2d, torch.conv2d) and id(args[1]) in self._names:
+        if func not in (F.linear, F.conv2d, torch.conv2d):
+            return output
+        weight = args[1] if len(args) > 1 else (kwargs or {})["weight"]
+        if id(weight) in self._names:
             plane = func is not F.linear and output.ndim == 4
             tokens = output.flatten(2).transpose(1, 2) if plane else output
             first = tokens.detach().reshape(self._n, -1, tokens.shape[-1])[0]
-            self._found[self._names[id(args[1])]] = first
+            self._found[self._names[id(weight)]] = first
         return output
 
     def __exit__(self, *exception: object) -> None:
