@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tftas_optuna.errors import TftasError, UnavailableError
     from tftas_optuna.export import export_front
     from tftas_optuna.families import Family, register_family
-    from tftas_optuna.indicators import Scorer, explain_model, score_model
+    from tftas_optuna.indicators import Scorer, explain_model, register_fusion, score_model
     from tftas_optuna.metrics import register_cost, register_indicator
     from tftas_optuna.models import build_model
     from tftas_optuna.retrain import retrain
@@ -56,6 +56,7 @@ __all__ = [
     "pareto_front",
     "register_cost",
     "register_family",
+    "register_fusion",
     "register_indicator",
     "retrain",
     "score_exactly",
@@ -89,6 +90,7 @@ _HOMES = {
     "pareto_front": "study.front",
     "register_cost": "metrics",
     "register_family": "families",
+    "register_fusion": "indicators",
     "register_indicator": "metrics",
     "score_exactly": "search.rescore",
     "score_model": "indicators",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import Any
 
@@ -19,7 +20,7 @@ FIDELITIES = pytest.mark.parametrize("fidelity", ["exact", "collapsed"])
 
 def several_at_once(scorer: Scorer) -> Scorer:
     """On a CPU exact scores are computed one by one; here they are not."""
-    for each in scorer._engines:
+    for each in itertools.chain.from_iterable(scorer._panel._engines):
         each.batch_size = 5
     return scorer
 

@@ -112,7 +112,7 @@ def test_mixed_and_repeated_candidates_score_as_alone(fidelity: str) -> None:
     archs.append(archs[0])
     scorer = Scorer(SPACE, fidelity=fidelity, dtype=torch.float64)
     alone = [scorer(arch) for arch in archs]
-    scorer._engines[0].batch_size = 21
+    scorer._panel._engines[0][0].batch_size = 21
     assert scorer.batch(archs) == pytest.approx(alone, rel=1e-9)
 
 

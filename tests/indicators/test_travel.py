@@ -61,7 +61,7 @@ def test_a_scorer_that_was_packed_scores_alike(
     for name in ("indicator", "fidelity", "seed", "n_seeds", "device", "img_size", "num_classes"):
         assert getattr(again, name) == getattr(scorer, name)
     # On a CPU the precision of products does not show in the scores.
-    assert again._precision == scorer._precision
+    assert again.matmul_precision == scorer.matmul_precision
 
 
 def test_scorers_of_two_indicators_share_their_supernets(small_space: AutoFormerSpace) -> None:

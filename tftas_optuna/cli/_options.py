@@ -51,6 +51,21 @@ class Bound(click.ParamType):  # type: ignore[type-arg]
         return match[1], match[2], Amount().convert(match[3], param, ctx)
 
 
+class Fusion(click.ParamType):  # type: ignore[type-arg]
+    """A fusion of metrics by name: ``mine=snip,naswot,macs``."""
+
+    name = "fusion"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, tuple[str, ...]]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, parts = str(value).partition("=")
+        found = tuple(part.strip() for part in parts.split(","))
+        if not (name.strip() and equals and all(found)):
+            self.fail(f"{value!r} is no fusion; write it like mine=snip,naswot,macs", param, ctx)
+        return name.strip(), found
+
+
 class MetricsOption(click.Option):
     """An option whose help lists what exists, installed packages' too.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics import Indicator
 
 if TYPE_CHECKING:
@@ -107,3 +109,14 @@ class LayerIndicator(Indicator):
             norms: Norms of weights, to look up and to add to; one dictionary serves one set of
                 weights.
         """
+
+
+def checked(name: str, score: float) -> float:
+    """Return a score of an indicator that may be anything a float can be.
+
+    Raises:
+        TftasError: It is no finite number.
+    """
+    if not math.isfinite(score):
+        raise TftasError(f"indicator {name!r} gives {score}, which is no finite number")
+    return score

@@ -1,4 +1,4 @@
-"""Scores candidates on one supernet by a sum over layers, batch by batch."""
+"""Scores candidates on one supernet by sums over layers, batch by batch."""
 
 from __future__ import annotations
 
@@ -44,44 +44,51 @@ _GRADIENTS: dict[str, Callable[[Tensor, Tensor, int], Gradients]] = {
 
 
 class LayerEngine:
-    """Scores candidates on one supernet.
+    """Scores candidates on one supernet, by several indicators in one pass.
 
     Args:
         supernet: The weights.
-        indicator: What to score.
-        fidelity: One of the indicator's and of the supernet's.
+        indicators: What to score.
+        fidelity: One of the indicators' and of the supernet's.
         batch_size: Most candidates in one pass; halved for good when memory runs out.
         precision: torch's precision of float32 matrix products.
+
+    Attributes:
+        indicators: The same.
     """
 
     def __init__(
         self,
         supernet: Supernet,
-        indicator: LayerIndicator,
+        indicators: Sequence[LayerIndicator],
         *,
         fidelity: str,
         batch_size: int,
-        precision: MatmulPrecision,
+        precision: MatmulPrecision = "highest",
     ) -> None:
         self.supernet = supernet
         self.batch_size = batch_size
-        self._indicator = indicator
+        self.indicators = tuple(indicators)
         self._fidelity = fidelity
         self._precision = precision
-        self._norms: Norms = {}
+        self._norms: list[Norms] = [{} for _ in indicators]
         # Relative error of a score that the range finders together may leave.
         self._tolerance = 1e-10 if supernet.dtype == torch.float64 else 2e-5
         if precision != "highest":
             self._tolerance = 1e-2
 
-    def batch(self, archs: Sequence[Architecture]) -> list[float]:
-        """Score candidates, in their order."""
-        scores = [0.0] * len(archs)
+    def prepare(self) -> None:
+        """Draw the weights, for which the first pass would wait."""
+        self.supernet.prepare(self._fidelity)
+
+    def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
+        """Score candidates, in their order; each by every indicator."""
+        scores: list[tuple[float, ...]] = [()] * len(archs)
         for members in self.supernet.groups(archs):
             while members:
                 chunk = members[: self.batch_size]
                 try:
-                    values, _ = self._settle([archs[i] for i in chunk])
+                    columns = [found for found, _ in self._settle([archs[i] for i in chunk])]
                 except torch.OutOfMemoryError:
                     if len(chunk) == 1:
                         raise
@@ -92,52 +99,77 @@ class LayerEngine:
                         self.batch_size,
                     )
                     continue
-                for i, value in zip(chunk, values, strict=True):
-                    scores[i] = value
+                for i, row in zip(chunk, zip(*columns, strict=True), strict=True):
+                    scores[i] = row
                 members = members[len(chunk) :]
         return scores
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
-        """Score one candidate layer by layer, in forward order."""
-        _, rank = self._settle([arch])
+        """Score one candidate layer by layer by the first indicator, in forward order."""
+        rank = self._settle([arch])[0][1]
         with self._mode():
-            rows = [LayerScore.of(layer, terms) for _, layer, terms in self._terms([arch], rank)]
+            rows = [
+                LayerScore.of(layer, terms[0]) for _, layer, terms in self._terms([arch], rank)
+            ]
         return rows[::-1]
 
-    def _settle(self, archs: Sequence[Architecture]) -> tuple[list[float], int]:
+    def _settle(self, archs: Sequence[Architecture]) -> list[tuple[list[float], int]]:
         """Score candidates that the supernet runs together, at the lowest rank that is enough.
 
-        Every call starts from the same rank, so that a score depends on nothing scored before.
+        Every call starts from the same rank, and each indicator stays with the first one that is
+        enough for it: a score depends neither on what was scored before nor on what is beside it.
         """
         rank = _RANK
+        settled: list[tuple[list[float], int] | None] = [None] * len(self.indicators)
         while True:
             with self._mode(), self._finite():
-                totals = torch.zeros(len(archs), dtype=torch.float64, device=self.supernet.device)
-                errors = torch.zeros_like(totals)
-                for members, _, terms in self._terms(archs, rank):
+                # Of each indicator the scores, then their errors.
+                sums = torch.zeros(
+                    2 * len(self.indicators),
+                    len(archs),
+                    dtype=torch.float64,
+                    device=self.supernet.device,
+                )
+                for members, _, by_indicator in self._terms(archs, rank):
+                    terms = torch.stack([each for t in by_indicator for each in t[:2]])
                     if members is None:
-                        totals[: len(terms.values)] += terms.values
-                        errors[: len(terms.values)] += terms.errors
+                        sums[:, : terms.shape[1]] += terms
                     else:
-                        totals.index_add_(0, members, terms.values)
-                        errors.index_add_(0, members, terms.errors)
+                        sums.index_add_(1, members, terms)
                 # One wait for the device, whatever the number of candidates.
-                found, lacking = torch.stack((totals, errors)).tolist()
-            if not all(math.isfinite(score) for score in found):
-                raise self._overflow()
-            if all(e <= self._tolerance * s for s, e in zip(found, lacking, strict=True)):
-                return list(found), rank
+                rows: list[list[float]] = sums.tolist()
+            for i, (found, lacking) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
+                if not all(math.isfinite(score) for score in found):
+                    raise self._overflow()
+                enough = all(
+                    e <= self._tolerance * abs(s) for s, e in zip(found, lacking, strict=True)
+                )
+                if settled[i] is None and enough:
+                    settled[i] = found, rank
+            done = [each for each in settled if each is not None]
+            if len(done) == len(settled):
+                return done
             rank *= 2
 
     def _terms(
         self, archs: Sequence[Architecture], rank: int
-    ) -> Iterator[tuple[Tensor | None, Layer, LayerTerms]]:
-        """Yield layers and their terms, with the places of the candidates; None for the first."""
+    ) -> Iterator[tuple[Tensor | None, Layer, list[LayerTerms]]]:
+        """Yield layers and each indicator's terms, with the places of the candidates.
+
+        None for a place is the first candidates.
+        """
         gradients_of = _GRADIENTS[self._fidelity]
         for trace in self.supernet.traces(archs, fidelity=self._fidelity):
             gradients = gradients_of(trace.delta, trace.x, rank)
             layer = Layer(trace.name, trace.role, trace.shapes, trace.weight, gradients)
-            yield trace.members, layer, self._indicator.fold(layer, self._norms)
+            yield (
+                trace.members,
+                layer,
+                [
+                    indicator.fold(layer, norms)
+                    for indicator, norms in zip(self.indicators, self._norms, strict=True)
+                ],
+            )
 
     def _overflow(self) -> TftasError:
         return TftasError(f"a score is not finite in {self.supernet.dtype}; use torch.float64")

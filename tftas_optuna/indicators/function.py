@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
 
 from tftas_optuna.errors import TftasError
+from tftas_optuna.indicators.base import checked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,31 +21,38 @@ if TYPE_CHECKING:
 
 
 class FunctionEngine:
-    """Scores candidates of one supernet by a function of their stand-alone networks.
+    """Scores candidates of one supernet by functions of their stand-alone networks.
 
     Args:
         supernet: The weights, and the sizes of the image of ones.
-        indicator: The function.
+        indicators: The functions.
+
+    Attributes:
+        indicators: The same.
     """
 
     batch_size = 1
 
-    def __init__(self, supernet: Supernet, indicator: FunctionIndicator) -> None:
+    def __init__(self, supernet: Supernet, indicators: Sequence[FunctionIndicator]) -> None:
         self.supernet = supernet
-        self._indicator = indicator
+        self.indicators = tuple(indicators)
         self._shape = (supernet.in_chans, supernet.img_size, supernet.img_size)
 
-    def batch(self, archs: Sequence[Architecture]) -> list[float]:
-        """Score candidates, in their order."""
-        return [
-            score_network(self._indicator, self.supernet.subnet(arch), self._shape)
-            for arch in archs
-        ]
+    def prepare(self) -> None:
+        """Do nothing: weights are drawn with the first network."""
+
+    def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
+        """Score candidates, in their order; each by every indicator."""
+        rows = []
+        for arch in archs:
+            network = self.supernet.subnet(arch)
+            rows.append(tuple(score_network(i, network, self._shape) for i in self.indicators))
+        return rows
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
         """Refuse: a function has no layers that add up."""
         raise TftasError(
-            f"indicator {self._indicator.name!r} is one number, not a sum over layers"
+            f"indicator {self.indicators[0].name!r} is one number, not a sum over layers"
         )
 
 
@@ -59,7 +66,4 @@ def score_network(
     """
     like = next(model.parameters())
     images = torch.ones(1, *shape, dtype=like.dtype, device=like.device)
-    score = float(indicator.score(model, images))
-    if not math.isfinite(score):
-        raise TftasError(f"indicator {indicator.name!r} gives {score}, which is no finite number")
-    return score
+    return checked(indicator.name, float(indicator.score(model, images)))

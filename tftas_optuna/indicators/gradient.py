@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 _PROBES = 4
 _DENSE_RANK = 32
@@ -37,6 +37,13 @@ class Gradients(Protocol):
 
     def saliencies(self, weight: Tensor) -> Tensor:
         """Sum the absolute values of their products with the weights, (candidates,)."""
+
+    def sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Sum a function of their entries, one by one, in float64, (candidates,).
+
+        Args:
+            function: Zero at zero: candidates may be narrower than the arrays.
+        """
 
 
 class DenseGradient:
@@ -66,6 +73,10 @@ class DenseGradient:
 
     def saliencies(self, weight: Tensor) -> Tensor:
         rows = torch.linalg.vector_norm(self._matrix * weight, 1, dim=1)
+        return rows.sum(dtype=torch.float64).reshape(1)
+
+    def sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        rows = function(self._matrix).sum(1)
         return rows.sum(dtype=torch.float64).reshape(1)
 
 
@@ -106,14 +117,13 @@ class ProductGradients:
             # One token: every entry is a product of two numbers, and the sum falls apart.
             through = self._x[:, 0].abs() @ weight.T
             return (through * self._delta[:, 0].abs()).sum(1)
-        count, _, into = self._x.shape
-        totals = self._x.new_zeros(count, dtype=torch.float64)
-        # A few rows at a time stay in the processor's caches, and their sums keep their digits.
-        at_once = max(1, _ENTRIES[weight.device.type == "cpu"] // (count * into))
-        for delta, rows in zip(self._delta.split(at_once, 2), weight.split(at_once), strict=True):
-            part = (delta.transpose(1, 2) @ self._x).mul_(rows).abs_()
-            totals += part.flatten(1).sum(1)
+        totals = self._x.new_zeros(len(self._x), dtype=torch.float64)
+        for gradient, rows in _by_rows(self._delta, self._x):
+            totals += gradient.mul_(weight[rows]).abs_().flatten(1).sum(1)
         return totals
+
+    def sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        return _sums(self._delta, self._x, function)
 
 
 class CollapsedGradients:
@@ -152,6 +162,9 @@ class CollapsedGradients:
         patches, first = through.chunk(2)
         return (delta.abs() * patches + delta.sign() * first_delta * first).sum(1)
 
+    def sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        return _sums(self._delta, self._x, function)
+
 
 def nuclear_norms(matrices: Tensor) -> Tensor:
     """Compute nuclear norms of matrices, shape (..., m, n), by Gram matrices in float64.
@@ -163,6 +176,24 @@ def nuclear_norms(matrices: Tensor) -> Tensor:
     turned = matrices.transpose(-2, -1)
     gram = turned @ matrices if matrices.shape[-2] > matrices.shape[-1] else matrices @ turned
     return torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().sum(-1)
+
+
+def _by_rows(delta: Tensor, x: Tensor) -> Iterator[tuple[Tensor, slice]]:
+    """Form the gradients ``delta.T @ x`` a few rows at a time, (candidates, rows, in).
+
+    They stay in the processor's caches, and sums over them keep their digits.
+    """
+    at_once = max(1, _ENTRIES[x.device.type == "cpu"] // (len(x) * x.shape[2]))
+    for start in range(0, delta.shape[2], at_once):
+        rows = slice(start, start + at_once)
+        yield delta[:, :, rows].transpose(1, 2) @ x, rows
+
+
+def _sums(delta: Tensor, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    totals = x.new_zeros(len(x), dtype=torch.float64)
+    for gradient, _ in _by_rows(delta, x):
+        totals += function(gradient).flatten(1).sum(1)
+    return totals
 
 
 def _sketched(

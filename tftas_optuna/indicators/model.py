@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,20 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.base import Layer, LayerIndicator, LayerScore, Norms
+from tftas_optuna.indicators.base import Layer, LayerIndicator, LayerScore, Norms, checked
+from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.indicators.function import score_network
 from tftas_optuna.indicators.gradient import DenseGradient
+from tftas_optuna.indicators.images import DEFAULT_N_IMAGES, Images, noise
+from tftas_optuna.indicators.network import rows_of
+from tftas_optuna.indicators.recording import record
+from tftas_optuna.indicators.running import evaluating, run_with
 from tftas_optuna.indicators.structure import Structure, read_structure
+from tftas_optuna.indicators.tally import NetworkIndicator, Tally
 from tftas_optuna.metrics import FunctionIndicator, get_indicator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable
 
     from tftas_optuna.metrics import Indicator
 
@@ -29,19 +34,25 @@ def score_model(
     *,
     indicator: str | Indicator = "dss",
     img_size: int | tuple[int, int] | None = None,
+    n_images: int = DEFAULT_N_IMAGES,
+    seed: int = 0,
+    images: Images | None = None,
     **options: Any,
 ) -> float:
     """Score a stand-alone network with the weights it has.
 
-    The network is not changed: absolute weights are lent to it for one pass, in eval mode. What
-    of it counts, and as what, is told by its structure: see
-    :mod:`tftas_optuna.indicators.structure`.
+    The network is not changed: its weights, absolute ones where the indicator wants them, are
+    lent to it for the passes, in eval mode. What of it counts, and as what, is told by its
+    structure: see :mod:`tftas_optuna.indicators.structure`.
 
     Args:
         model: A timm Vision Transformer of any make, or a module built like one, with
             ``get_classifier()`` or ``head`` for its classifier.
         indicator: Name of the indicator, or the indicator itself.
-        img_size: Height and width of the all-ones input, in pixels; by default the model's own.
+        img_size: Height and width of the input, in pixels; by default the model's own.
+        n_images: Images of one batch, for indicators that see noise.
+        seed: Seed of the noise.
+        images: What to see in place of noise.
         **options: Options of the indicator, such as ``head_weight`` of DSS.
 
     Raises:
@@ -50,8 +61,11 @@ def score_model(
     """
     wanted = _wanted(indicator, options)
     if isinstance(wanted, FunctionIndicator):
-        with _evaluating(model):
+        with evaluating(model):
             return score_network(wanted, model, input_shape(model, img_size))
+    if isinstance(wanted, NetworkIndicator):
+        tally = _tally(model, wanted, img_size, n_images, seed, images)
+        return checked(wanted.name, tally.value())
     return math.fsum(
         row.value for row in explain_model(model, indicator=wanted, img_size=img_size)
     )
@@ -62,6 +76,9 @@ def explain_model(
     *,
     indicator: str | Indicator = "dss",
     img_size: int | tuple[int, int] | None = None,
+    n_images: int = DEFAULT_N_IMAGES,
+    seed: int = 0,
+    images: Images | None = None,
     **options: Any,
 ) -> list[LayerScore]:
     """Score a network layer by layer; see :func:`score_model`.
@@ -70,16 +87,14 @@ def explain_model(
         TftasError: As there, or the indicator is no sum over layers.
     """
     wanted = _wanted(indicator, options)
+    if isinstance(wanted, NetworkIndicator):
+        return rows_of(wanted, _tally(model, wanted, img_size, n_images, seed, images))
     if not isinstance(wanted, LayerIndicator):
         raise TftasError(f"indicator {wanted.name!r} is one number, not a sum over layers")
-    if getattr(model, "num_classes", None) == 0:
-        raise TftasError(
-            f"{type(model).__name__} has no classifier, so there are no logits to add up; build it"
-            " with num_classes"
-        )
+    _check_classifier(model)
     counted = inspect_model(model, img_size=img_size).counted
     names = {piece.parameter for matrix in counted for piece in matrix.pieces}
-    with _evaluating(model):
+    with evaluating(model):
         weights, gradients = _gradients(model, names, input_shape(model, img_size))
     rows = []
     norms: Norms = {}
@@ -104,7 +119,42 @@ def explain_model(
 
 def _wanted(indicator: str | Indicator, options: dict[str, Any]) -> Indicator:
     found = get_indicator(indicator) if isinstance(indicator, str) else indicator
+    if isinstance(found, CompositeIndicator):
+        raise TftasError(
+            f"indicator {found.name!r} is a candidate's place in a search space, which a single"
+            f" network has not; score its parts: {', '.join(found.parts)}"
+        )
     return found.with_options(**options)
+
+
+def _check_classifier(model: nn.Module) -> None:
+    if getattr(model, "num_classes", None) == 0:
+        raise TftasError(
+            f"{type(model).__name__} has no classifier, so there are no logits to add up; build it"
+            " with num_classes"
+        )
+
+
+def _tally(
+    model: nn.Module,
+    wanted: NetworkIndicator,
+    img_size: int | tuple[int, int] | None,
+    n_images: int,
+    seed: int,
+    images: Images | None,
+) -> Tally:
+    """Run the passes that an indicator needs."""
+    _check_classifier(model)
+    structure = inspect_model(model, img_size=img_size)
+    like = next(model.parameters())
+    if images is None:
+        if n_images < 2:
+            raise TftasError(f"n_images is {n_images}, allowed is 2 or more")
+        classes = getattr(model, "num_classes", 1000)
+        shape = input_shape(model, img_size)
+        images = noise(seed, n_images, shape, classes, wanted.needs.batches)
+    images = images.to(like.device, like.dtype)
+    return record(model, structure, [wanted], images, seed)[0]
 
 
 def inspect_model(model: nn.Module, *, img_size: int | tuple[int, int] | None = None) -> Structure:
@@ -136,8 +186,8 @@ def inspect_model(model: nn.Module, *, img_size: int | tuple[int, int] | None = 
     fixed = {name: parameter.detach() for name, parameter in model.named_parameters()}
     shape = input_shape(model, img_size)
     try:
-        with _evaluating(model), torch.enable_grad():
-            _run(model, fixed, _ones(model, shape).requires_grad_() * 1)
+        with evaluating(model), torch.enable_grad():
+            run_with(model, fixed, _ones(model, shape).requires_grad_() * 1)
     except (torch.OutOfMemoryError, TftasError):
         raise
     except (RuntimeError, AssertionError, ValueError, TypeError, IndexError) as error:
@@ -150,7 +200,7 @@ def inspect_model(model: nn.Module, *, img_size: int | tuple[int, int] | None = 
         for hook in hooks:
             hook.remove()
     kept = [matrix for matrix in structure.counted if matrix.pieces[0].parameter not in blind]
-    return Structure(kept, {**structure.left_out, **blind})
+    return Structure(kept, {**structure.left_out, **blind}, structure.blocks)
 
 
 def _gradients(
@@ -198,7 +248,7 @@ def _backward(
     """Compute gradients of the summed outputs by some weights; zero where there is none."""
     lent = {n: w.detach().requires_grad_() if n in names else w for n, w in weights.items()}
     with torch.enable_grad():
-        total = _run(model, lent, images).sum()
+        total = run_with(model, lent, images).sum()
     found: tuple[Tensor | None, ...] = (None,) * len(names)
     if total.requires_grad:
         found = torch.autograd.grad(total, [lent[name] for name in names], allow_unused=True)
@@ -208,39 +258,9 @@ def _backward(
     }
 
 
-def _run(model: nn.Module, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
-    buffers = {
-        name: buffer.to(images.dtype) if buffer.is_floating_point() else buffer
-        for name, buffer in model.named_buffers()
-    }
-    outputs = torch.func.functional_call(model, {**parameters, **buffers}, (images,))
-    if not isinstance(outputs, Tensor):
-        raise TftasError(
-            f"{type(model).__name__} gives a {type(outputs).__name__}, not one tensor of logits"
-        )
-    return outputs
-
-
 def _ones(model: nn.Module, shape: tuple[int, int, int]) -> Tensor:
     like = next(model.parameters())
     return torch.ones(1, *shape, dtype=like.dtype, device=like.device)
-
-
-@contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Hold a network in eval mode for a while.
-
-    Networks drop what they keep of their weights when they train.
-    """
-    modes = {module: module.training for module in model.modules()}
-    model.train()
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train()
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def count_macs(model: nn.Module, *, img_size: int | tuple[int, int] | None = None) -> int:
@@ -255,8 +275,8 @@ def count_macs(model: nn.Module, *, img_size: int | tuple[int, int] | None = Non
     fixed = {name: parameter.detach() for name, parameter in model.named_parameters()}
     # Only the plain form of attention is made of products that the counter knows everywhere.
     counter = FlopCounterMode(display=False)
-    with _evaluating(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        _run(model, fixed, images)
+    with evaluating(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+        run_with(model, fixed, images)
     return int(counter.get_total_flops()) // 2
 
 

@@ -8,21 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tftas_optuna.devices import resolve_device
 from tftas_optuna.errors import TftasError
 from tftas_optuna.families import get_family
 from tftas_optuna.indicators.base import LayerIndicator
-from tftas_optuna.indicators.engine import LayerEngine, MatmulPrecision
-from tftas_optuna.indicators.function import FunctionEngine
+from tftas_optuna.indicators.basis import Basis
+from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
+from tftas_optuna.indicators.panel import Panel
 from tftas_optuna.metrics import FunctionIndicator, get_indicator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.indicators.base import LayerScore
+    from tftas_optuna.indicators.composite import Reference
+    from tftas_optuna.indicators.engine import MatmulPrecision
+    from tftas_optuna.indicators.images import Images
     from tftas_optuna.metrics import Indicator
     from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.supernet import Supernet
@@ -54,22 +57,23 @@ class Scorer:
         dtype: Floating-point type of the passes.
         matmul_precision: Precision of float32 matrix products, as in
             ``torch.set_float32_matmul_precision``; below ``"highest"`` ranks change slightly.
-            Only for indicators that are sums over layers.
+            Only for indicators that are sums over the layers of one pass.
+        n_images: Images of one batch, for indicators that see images.
+        data_dir: A folder of pictures, one folder for each class, to see in place of noise.
+        reference: What a relative indicator looks at, where it is known from another scorer; see
+            :class:`tftas_optuna.indicators.FusionIndicator`.
         **options: Options of the indicator, such as ``head_weight`` of DSS.
 
     Attributes:
-        space: The search space.
         indicator: The indicator, with its options.
         fidelity: How it is computed.
-        seed: Seed of the first supernet.
-        n_seeds: Number of supernets.
-        device: Where it is computed.
-        img_size: Height and width of the input, in pixels.
-        num_classes: Outputs of the classifier.
+        matmul_precision: Precision of float32 matrix products; None for the highest.
+        basis: Its supernets and images.
 
     Raises:
         TftasError: The indicator, an option, the fidelity or the device does not exist, or
             something is asked for that does not apply to this indicator.
+        UnavailableError: The pictures cannot be read.
 
     Example:
         >>> from tftas_optuna import Scorer, get_space
@@ -91,39 +95,36 @@ class Scorer:
         num_classes: int | None = None,
         dtype: torch.dtype = torch.float32,
         matmul_precision: MatmulPrecision | None = None,
+        n_images: int = DEFAULT_N_IMAGES,
+        data_dir: str | None = None,
+        reference: Reference | None = None,
         **options: Any,
     ) -> None:
         found = get_indicator(indicator) if isinstance(indicator, str) else indicator
-        if n_seeds < 1:
-            raise TftasError(f"n_seeds is {n_seeds}, allowed is 1 or more")
-        self.space = space
         self.indicator = found.with_options(**options)
         self.fidelity = fidelity
-        self.seed = seed
-        self.n_seeds = n_seeds
-        self.device = resolve_device(device)
-        self.img_size = space.img_size if img_size is None else img_size
-        self.num_classes = space.num_classes if num_classes is None else num_classes
-        self._dtype = dtype
-        self._precision = matmul_precision
-        self._check()
-        make = get_family(space.family).supernet
-        self._supernets = [
-            make(
-                space.supernet,
-                seed=seed + offset,
-                img_size=self.img_size,
-                num_classes=self.num_classes,
-                in_chans=space.in_chans,
-                device=self.device,
-                dtype=dtype,
-            )
-            for offset in range(n_seeds)
-        ]
-        self._engines = [self._engine(supernet) for supernet in self._supernets]
+        self.matmul_precision = matmul_precision
+        self._check(space)
+        self.basis = Basis(
+            space,
+            seed=seed,
+            n_seeds=n_seeds,
+            device=device,
+            img_size=img_size,
+            num_classes=num_classes,
+            dtype=dtype,
+            n_images=n_images,
+            data_dir=data_dir,
+        )
+        self._panel = Panel(
+            self.basis,
+            [(self.indicator, fidelity)],
+            precision=matmul_precision or "highest",
+            reference=reference,
+        )
 
     def sharing(self, indicator: str, fidelity: str = "exact") -> Scorer:
-        """Make a scorer of another indicator on the same supernets.
+        """Make a scorer of another indicator on the same supernets and images.
 
         Args:
             indicator: Name of the indicator.
@@ -133,45 +134,34 @@ class Scorer:
             TftasError: The indicator or its fidelity does not exist.
         """
         other = object.__new__(Scorer)
-        other.__dict__.update(self.__dict__)
         other.indicator = get_indicator(indicator)
         other.fidelity = fidelity
-        if not isinstance(other.indicator, LayerIndicator):
-            other._precision = None
-        other._check()
-        other._engines = [other._engine(supernet) for supernet in other._supernets]
+        other.basis = self.basis
+        layers = isinstance(other.indicator, LayerIndicator)
+        other.matmul_precision = self.matmul_precision if layers else None
+        other._check(self.space)
+        other._panel = Panel(
+            self.basis,
+            [(other.indicator, fidelity)],
+            precision=other.matmul_precision or "highest",
+        )
         return other
 
-    def _check(self) -> None:
+    def _check(self, space: SearchSpace) -> None:
         """Check that everything that was asked for applies to the indicator."""
         self.indicator.check_fidelity(self.fidelity)
-        check_family_fidelity(self.space.family, self.fidelity)
-        if self._precision is None:
+        check_family_fidelity(space.family, self.fidelity)
+        if self.matmul_precision is None:
             return
         if not isinstance(self.indicator, LayerIndicator):
             raise TftasError(
-                f"matmul_precision does not apply to indicator {self.indicator.name!r}, a"
-                " function; leave it out"
+                f"matmul_precision does not apply to indicator {self.indicator.name!r}, which is"
+                " no sum over the layers of one pass; leave it out"
             )
-        if self._precision not in _PRECISIONS:
+        if self.matmul_precision not in _PRECISIONS:
             raise TftasError(
-                f"matmul_precision is {self._precision!r}, allowed: {', '.join(_PRECISIONS)}"
+                f"matmul_precision is {self.matmul_precision!r}, allowed: {', '.join(_PRECISIONS)}"
             )
-
-    def _engine(self, supernet: Supernet) -> LayerEngine | FunctionEngine:
-        if isinstance(self.indicator, FunctionIndicator):
-            return FunctionEngine(supernet, self.indicator)
-        if not isinstance(self.indicator, LayerIndicator):
-            raise TftasError(
-                f"indicator {self.indicator.name!r} is neither a function nor a sum over layers"
-            )
-        return LayerEngine(
-            supernet,
-            self.indicator,
-            fidelity=self.fidelity,
-            batch_size=_fitting(supernet, self.fidelity),
-            precision=self._precision or "highest",
-        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments: dict[str, Any] = {
@@ -182,20 +172,81 @@ class Scorer:
             "device": str(self.device),
             "img_size": self.img_size,
             "num_classes": self.num_classes,
-            "dtype": self._dtype,
-            "matmul_precision": self._precision,
+            "dtype": self.basis.dtype,
+            "matmul_precision": self.matmul_precision,
+            "n_images": self.basis.n_images,
+            "data_dir": self.basis.data_dir,
+            "reference": self.known_reference,
         }
         return partial(type(self), self.space, **arguments), ()
 
     @property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        return self.basis.space
+
+    @property
+    def seed(self) -> int:
+        """Seed of the first supernet."""
+        return self.basis.seed
+
+    @property
+    def n_seeds(self) -> int:
+        """Number of supernets."""
+        return self.basis.n_seeds
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is computed."""
+        return self.basis.device
+
+    @property
+    def img_size(self) -> int:
+        """Height and width of the input, in pixels."""
+        return self.basis.img_size
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs of the classifier."""
+        return self.basis.num_classes
+
+    @property
+    def known_reference(self) -> Reference | None:
+        """What a relative indicator looks at, if it was given or computed."""
+        return self._panel.known_reference
+
+    @property
+    def images(self) -> Tensor:
+        """Images that the first supernet sees, shape (images, channels, height, width).
+
+        One image of ones where the indicator is a sum over the layers of a pass of ones, or a
+        function; of several batches all, one after the other.
+        """
+        if isinstance(self.indicator, LayerIndicator | FunctionIndicator):
+            shape = (1, self.space.in_chans, self.img_size, self.img_size)
+            return torch.ones(shape, dtype=self.basis.dtype, device=self.device)
+        return torch.cat([images for images, _ in self._images().batches])
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Labels of the images, shape (images,); None of an image of ones."""
+        if isinstance(self.indicator, LayerIndicator | FunctionIndicator):
+            return None
+        return torch.cat([labels for _, labels in self._images().batches])
+
+    def _images(self) -> Images:
+        needs = [i.needs for i in self._panel.networks]
+        return self.basis.images(0, max((each.batches for each in needs), default=1))
+
+    @property
     def supernet(self) -> Supernet:
         """The weights of the first seed."""
-        return self._supernets[0]
+        return self.basis.supernets[0]
 
     @property
     def batch_size(self) -> int:
         """Candidates that one pass takes; more at once gain nothing."""
-        return min(engine.batch_size for engine in self._engines)
+        return self._panel.batch_size
 
     def __call__(self, arch: Architecture) -> float:
         """Score one candidate.
@@ -220,13 +271,7 @@ class Scorer:
 
     def by_seed(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
         """Score several candidates; return each one's score of every seed."""
-        return list(zip(*(engine.batch(archs) for engine in self._engines), strict=True))
-
-    def prepare(self) -> None:
-        """Draw the weights, for which the first score would wait."""
-        if isinstance(self.indicator, LayerIndicator):
-            for supernet in self._supernets:
-                supernet.prepare(self.fidelity)
+        return self._panel.by_seed(archs)[self.indicator.name]
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
         """Score one candidate layer by layer, in forward order, on the first seed.
@@ -234,7 +279,7 @@ class Scorer:
         Raises:
             TftasError: The indicator is no sum over layers.
         """
-        return self._engines[0].explain(arch)
+        return self._panel.explain(arch)
 
     def subnet(self, arch: Architecture) -> nn.Module:
         """Build a stand-alone network with the candidate's slices, signs kept, in eval mode."""
@@ -252,12 +297,3 @@ def check_family_fidelity(family: str, fidelity: str) -> None:
         raise TftasError(
             f"family {family!r} has no fidelity {fidelity!r}; it has: {', '.join(known)}"
         )
-
-
-def _fitting(supernet: Supernet, fidelity: str) -> int:
-    """Count the candidates that fit into half of the free memory; on a CPU, into its caches."""
-    most = supernet.at_once[fidelity, supernet.device.type]
-    if supernet.device.type != "cuda":
-        return most
-    free, _ = torch.cuda.mem_get_info(supernet.device)
-    return max(1, min(most, free // 2 // supernet.pass_bytes(fidelity)))

@@ -88,10 +88,12 @@ class Structure(NamedTuple):
     Attributes:
         counted: The matrices that count, in the order of the modules.
         left_out: Why a weight does not count, by the names of all others but vectors.
+        blocks: Names of the modules around each attention and its MLP, in their order.
     """
 
     counted: list[Matrix]
     left_out: dict[str, str]
+    blocks: list[str]
 
 
 def read_structure(model: nn.Module) -> Structure:
@@ -103,7 +105,7 @@ def read_structure(model: nn.Module) -> Structure:
     modules = dict(model.named_modules())
     dense = {name for name, module in modules.items() if _is_dense(module)}
     attention: list[Matrix] = []
-    blocks: list[nn.Module] = []
+    blocks: list[str] = []
     for name, module in modules.items():
         found = list(_attention_of(name, module, dense))
         if found:
@@ -115,7 +117,7 @@ def read_structure(model: nn.Module) -> Structure:
             " and kv; q_proj, k_proj and v_proj; ...) with linear layers. DSS scores Vision"
             " Transformers"
         )
-    in_blocks = {module for block in blocks for module in block.modules()}
+    in_blocks = {module for block in blocks for module in modules[block].modules()}
     heads = set(_classifier_layers(model))
     taken = {piece.parameter for matrix in attention for piece in matrix.pieces}
     counted = {matrix.pieces[0].parameter: [matrix] for matrix in attention}
@@ -138,7 +140,8 @@ def read_structure(model: nn.Module) -> Structure:
             role: Role = "head" if module in heads else "mlp"
             counted[name] = [Matrix(layer, role, (Piece(name),))]
     order = [name for name, _ in model.named_parameters() if name in counted]
-    return Structure([matrix for name in order for matrix in counted[name]], left_out)
+    matrices = [matrix for name in order for matrix in counted[name]]
+    return Structure(matrices, left_out, list(dict.fromkeys(blocks)))
 
 
 def _is_dense(module: nn.Module) -> bool:
@@ -229,7 +232,7 @@ def _rest_of(name: str, layer: str, modules: Mapping[str, nn.Module]) -> list[Ma
     return []
 
 
-def _block_of(name: str, modules: Mapping[str, nn.Module], dense: set[str]) -> nn.Module:
+def _block_of(name: str, modules: Mapping[str, nn.Module], dense: set[str]) -> str:
     """Find the innermost module around an attention that holds other dense layers too."""
     own = f"{name}."
     containers = nn.Sequential | nn.ModuleList
@@ -243,7 +246,7 @@ def _block_of(name: str, modules: Mapping[str, nn.Module], dense: set[str]) -> n
             layer.startswith(f"{name}.") and not f"{layer}.".startswith(own) for layer in dense
         ):
             break
-    return modules[name]
+    return name
 
 
 def _classifier_layers(model: nn.Module) -> Iterable[nn.Module]:

@@ -14,18 +14,27 @@ from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
+
 from tftas_optuna.devices import one_thread, resolve_device, stays_on_one_thread
 from tftas_optuna.families import get_family
 from tftas_optuna.indicators.base import LayerIndicator
-from tftas_optuna.indicators.scorer import Scorer
+from tftas_optuna.indicators.basis import Basis
+from tftas_optuna.indicators.composite import CompositeIndicator
+from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
+from tftas_optuna.indicators.panel import Panel
+from tftas_optuna.indicators.scorer import check_family_fidelity
+from tftas_optuna.indicators.tally import NetworkIndicator
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.spaces import space_from_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.indicators.panel import Wanted
+    from tftas_optuna.metrics import Indicator
 
 # Scores of one candidate: by indicator, the score of every seed.
 Scores = dict[str, tuple[float, ...]]
@@ -36,23 +45,34 @@ class ScoringTask(NamedTuple):
 
     Attributes:
         space: The search space as JSON.
-        indicators: Names of the indicators, at least one; all are computed on the same supernets.
+        indicators: The indicators, at least one, by their names; those that are made of others
+            as they are. All are computed on the same supernets.
         fidelity: How they are computed, those that know it; the others are computed exactly.
         seed: Seed of the first supernet.
         n_seeds: Supernets.
         img_size: Height and width of the input, in pixels.
         num_classes: Outputs of the classifier.
         device: Where it is computed, as the process that computes it sees its devices.
+        n_images: Images of one batch.
+        data_dir: Folder of pictures; None for noise.
+        reference: What relative indicators look at, as JSON; empty where there are none.
     """
 
     space: str
-    indicators: tuple[str, ...]
+    indicators: tuple[str | CompositeIndicator, ...]
     fidelity: str
     seed: int
     n_seeds: int
     img_size: int
     num_classes: int
     device: str
+    n_images: int = DEFAULT_N_IMAGES
+    data_dir: str | None = None
+    reference: str = ""
+
+    def found(self) -> list[Wanted]:
+        """Look the indicators up, each with the fidelity that it is computed at."""
+        return [(_indicator(each), fidelity_of(each, self.fidelity)) for each in self.indicators]
 
 
 class Site(NamedTuple):
@@ -67,9 +87,22 @@ class Site(NamedTuple):
     device: str
 
 
-def fidelity_of(indicator: str, fidelity: str) -> str:
+def fidelity_of(indicator: str | CompositeIndicator, fidelity: str) -> str:
     """Tell how an indicator is computed where a fidelity is asked for: so, or exactly."""
-    return fidelity if fidelity in get_indicator(indicator).fidelities else "exact"
+    return fidelity if fidelity in _indicator(indicator).fidelities else "exact"
+
+
+def batches_seen(names: Iterable[str]) -> int:
+    """Count the batches of images that some indicators see, their parts included."""
+    found = [get_indicator(name) for name in names]
+    for composite in [each for each in found if isinstance(each, CompositeIndicator)]:
+        found += [get_indicator(part) for part in composite.indicators]
+    seen = [each.needs for each in found if isinstance(each, NetworkIndicator)]
+    return max((needs.batches for needs in seen if needs.events), default=0)
+
+
+def _indicator(indicator: str | CompositeIndicator) -> Indicator:
+    return get_indicator(indicator) if isinstance(indicator, str) else indicator
 
 
 def visit(task: ScoringTask) -> Site:
@@ -87,6 +120,8 @@ def divide(
     """Divide candidates into those that run together."""
     supernet = get_family(json.loads(task.space)["family"]).supernet
     limit = supernet.at_once[task.fidelity, site.device]
+    if not all(isinstance(indicator, LayerIndicator) for indicator, _ in task.found()):
+        limit = 1
     if limit == 1:
         return [[arch] for arch in archs]
     return [
@@ -105,78 +140,72 @@ def score(task: ScoringTask, archs: Sequence[Architecture]) -> list[Scores]:
     Raises:
         TftasError: One does not fit the supernet, or its score is not finite.
     """
-    found = _shared(task)
-    scorers = found.scorers(task)
-    with found.turn(scorers), one_thread(scorers[0].device):
-        tables = [scorer.by_seed(archs) for scorer in scorers]
-    return [dict(zip(task.indicators, row, strict=True)) for row in zip(*tables, strict=True)]
+    panels = _shared(task)
+    panel = panels.get(task)
+    with panels.turn(panel), one_thread(panels.basis.device):
+        columns = panel.by_seed(archs)
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def prepare(task: ScoringTask) -> None:
     """Draw the supernets of a task, which its first scores would wait for.
 
     Raises:
-        TftasError: Its scorers cannot be made.
+        TftasError: Its indicators cannot be computed.
     """
-    for scorer in _shared(task).scorers(task):
-        scorer.prepare()
+    _shared(task).get(task).prepare()
 
 
-def _shared(task: ScoringTask) -> _Scorers:
-    """Find the scorers on the supernets of a task, whatever it computes and how."""
-    return _scorers(task._replace(indicators=(), fidelity=""))
+def _shared(task: ScoringTask) -> _Panels:
+    """Find the panels on the supernets of a task, whatever it computes and how."""
+    return _panels(task._replace(indicators=(), fidelity="", reference=""))
 
 
 @lru_cache(maxsize=1)
-def _scorers(site: ScoringTask) -> _Scorers:
-    return _Scorers(site)
+def _panels(site: ScoringTask) -> _Panels:
+    return _Panels(site)
 
 
-class _Scorers:
-    """Scorers on the same supernets, each made when it is first asked for.
+class _Panels:
+    """Panels on the same supernets and images, each made when it is first asked for.
 
     Args:
         site: What they have in common: a task of no indicators and no fidelity.
     """
 
     def __init__(self, site: ScoringTask) -> None:
-        self._site = site
-        self._made: dict[tuple[str, str], Scorer] = {}
+        self.basis = Basis(
+            space_from_dict(json.loads(site.space)),
+            seed=site.seed,
+            n_seeds=site.n_seeds,
+            device=site.device,
+            img_size=site.img_size,
+            num_classes=site.num_classes,
+            dtype=torch.float32,
+            n_images=site.n_images,
+            data_dir=site.data_dir,
+        )
+        self._made: dict[ScoringTask, Panel] = {}
         self._making = threading.Lock()
         self._turn = threading.Lock()
 
-    def scorers(self, task: ScoringTask) -> list[Scorer]:
-        """Return the scorers of a task, one for each of its indicators."""
+    def get(self, task: ScoringTask) -> Panel:
+        """Return the panel of a task."""
         with self._making:
-            return [self._scorer(n, fidelity_of(n, task.fidelity)) for n in task.indicators]
+            if task not in self._made:
+                wanted = task.found()
+                for indicator, fidelity in wanted:
+                    indicator.check_fidelity(fidelity)
+                    check_family_fidelity(self.basis.space.family, fidelity)
+                reference = json.loads(task.reference) if task.reference else None
+                self._made[task] = Panel(self.basis, wanted, reference=reference)
+            return self._made[task]
 
-    def turn(self, scorers: Sequence[Scorer]) -> AbstractContextManager[object]:
-        """Wait for other threads, where scorers cannot compute side by side.
+    def turn(self, panel: Panel) -> AbstractContextManager[object]:
+        """Wait for other threads, where a panel cannot compute beside them.
 
-        Functions of users might not bear it, and a GPU has one memory.
+        Functions of users might not bear it, second derivatives choose kernels for the whole
+        process, and a GPU has one memory.
         """
-        beside = stays_on_one_thread() and all(
-            scorer.device.type == "cpu" and isinstance(scorer.indicator, LayerIndicator)
-            for scorer in scorers
-        )
+        beside = stays_on_one_thread() and self.basis.device.type == "cpu" and panel.bears_company
         return contextlib.nullcontext() if beside else self._turn
-
-    def _scorer(self, indicator: str, fidelity: str) -> Scorer:
-        key = indicator, fidelity
-        if key not in self._made:
-            first = next(iter(self._made.values()), None)
-            if first is not None:
-                self._made[key] = first.sharing(indicator, fidelity)
-            else:
-                site = self._site
-                self._made[key] = Scorer(
-                    space_from_dict(json.loads(site.space)),
-                    indicator=indicator,
-                    fidelity=fidelity,
-                    seed=site.seed,
-                    n_seeds=site.n_seeds,
-                    device=site.device,
-                    img_size=site.img_size,
-                    num_classes=site.num_classes,
-                )
-        return self._made[key]

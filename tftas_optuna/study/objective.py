@@ -10,11 +10,14 @@ from optuna.trial import Trial
 from tftas_optuna.costs import Deployment
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.indicators import Scorer
+from tftas_optuna.indicators.panel import Panel
+from tftas_optuna.indicators.task import batches_seen
 from tftas_optuna.metrics import (
     Meters,
     check_bounds,
     check_objectives,
     get_cost,
+    get_indicator,
     get_metric,
 )
 from tftas_optuna.study._optuna import trial_id
@@ -24,6 +27,7 @@ from tftas_optuna.study.record import (
     check_continues,
     has_settings,
     keep_meter_records,
+    keep_reference,
     meter_records,
     write_settings,
 )
@@ -101,25 +105,44 @@ class ArchitectureObjective:
             bounds=sound,
             **sizes,
         )
-        self._scorers = _scorers(settings, scorer)
-        if self._scorers:
-            settings = _as_scored(settings, next(iter(self._scorers.values())))
+        self._scorer = _scorer(settings, scorer)
+        if self._scorer is not None:
+            settings = _as_scored(settings, self._scorer)
         if any(get_cost(name).deployed for name in settings.costs):
             device = "auto" if scorer is None else str(scorer.device)
             settings = dataclasses.replace(settings, deployment=Deployment().on(device))
         self.settings = settings
+        self._panel = self._make_panel()
         self._records: Mapping[str, Any] = {}
         self._opened: Evaluations | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        first = next(iter(self._scorers.values()), None)
-        return {"settings": self.settings, "scorer": first, "records": dict(self._records)}
+        return {
+            "settings": self.settings,
+            "scorer": self._scorer,
+            "records": dict(self._records),
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.settings = state["settings"]
-        self._scorers = _scorers(self.settings, state["scorer"])
+        self._scorer = state["scorer"]
+        self._panel = self._make_panel()
         self._records = state["records"]
         self._opened = None
+
+    def _make_panel(self) -> Panel | None:
+        """Put all indicators on the supernets of the scorer; those beside its own exactly."""
+        if self._scorer is None:
+            return None
+        first = self._scorer.indicator, self._scorer.fidelity
+        names = [name for name in self.settings.indicators if name != first[0].name]
+        others = [(get_indicator(name), "exact") for name in names]
+        return Panel(
+            self._scorer.basis,
+            [first, *others],
+            precision=self._scorer.matmul_precision or "highest",
+            reference=self._scorer.known_reference,
+        )
 
     @property
     def _known(self) -> Evaluations:
@@ -154,16 +177,17 @@ class ArchitectureObjective:
     def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
         """Evaluate architectures in one batch; each is scored once."""
         new = [arch for arch in dict.fromkeys(archs) if arch not in self._known]
-        tables = {name: scorer.by_seed(new) for name, scorer in self._scorers.items()}
+        columns = {} if self._panel is None else self._panel.by_seed(new)
         for i, arch in enumerate(new):
-            self._known.add(arch, {name: rows[i] for name, rows in tables.items()})
+            self._known.add(arch, {name: column[i] for name, column in columns.items()})
         return [self._known[arch] for arch in archs]
 
     def annotate(self, study: Study) -> None:
         """Write metric names and settings into a study, so that ``front`` and ``export`` know it.
 
         Call it once, before or after the optimisation; before it where a study goes on whose
-        costs were measured, so that the same measurements are used.
+        costs were measured, so that the same measurements are used. The reference sample of
+        fusions is scored then, if it was not yet.
 
         Raises:
             UnavailableError: The study has other directions, or was made with other settings.
@@ -179,6 +203,8 @@ class ArchitectureObjective:
             check_continues(study, _like(study, self.settings))
         else:
             write_settings(study, self.settings)
+        if self._panel is not None:
+            keep_reference(study, self._panel.reference)
         stored = meter_records(study)
         if stored and stored != self._records:
             self._records, self._opened = stored, None
@@ -228,27 +254,32 @@ def record(trial: BaseTrial, evaluation: Evaluation) -> None:
         )
 
 
-def _scorers(settings: StudySettings, scorer: Scorer | None) -> dict[str, Scorer]:
-    """Make a scorer for each indicator, all on the same supernets; the given one first."""
+def _scorer(settings: StudySettings, scorer: Scorer | None) -> Scorer | None:
+    """Return the scorer of the first indicator, or the given one; None where there is none."""
     wanted = settings.indicators
     if scorer is None:
-        if not wanted:
-            return {}
-        scorer = Scorer(settings.space, indicator=wanted[0])
+        return Scorer(settings.space, indicator=wanted[0]) if wanted else None
     first = scorer.indicator.name
     if first not in wanted:
         raise TftasError(
             f"the scorer computes {first!r}, which is no objective and no bound; give"
             f" objectives=({first!r}, ...), or another scorer"
         )
-    others = [name for name in wanted if name != first]
-    return {first: scorer, **{name: scorer.sharing(name) for name in others}}
+    return scorer
 
 
 def _as_scored(settings: StudySettings, scorer: Scorer) -> StudySettings:
     indicator = scorer.indicator
     usual = get_metric(indicator.name)
     options = {} if indicator == usual else {indicator.name: indicator.options}
+    if batches := batches_seen(settings.indicators):
+        basis = scorer.basis
+        settings = dataclasses.replace(
+            settings,
+            n_images=basis.n_images,
+            pictures="noise" if basis.data_dir is None else basis.images(0, batches).digest,
+            data_dir=basis.data_dir,
+        )
     return dataclasses.replace(
         settings,
         fidelity=scorer.fidelity,

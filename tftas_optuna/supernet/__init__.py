@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tftas_optuna.supernet._base import Supernet
+from tftas_optuna.supernet._base import Supernet, generator_of
 from tftas_optuna.supernet.trace import LinearTrace
 
-__all__ = ["LinearTrace", "Supernet"]
+__all__ = ["LinearTrace", "Supernet", "generator_of"]

@@ -1,0 +1,117 @@
+"""Where in a Vision Transformer the passes are watched: its blocks, MLPs and activations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from timm.layers import activations as timm_activations
+from torch import nn
+from torch.nn.modules import activation as torch_activations
+
+from tftas_optuna.indicators.tally import Weight
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from tftas_optuna.indicators.structure import Matrix, Structure
+
+# Functions of attention and of gates are no activations of an MLP.
+_OTHERS = ("Softmax", "Softmin", "LogSoftmax", "Sigmoid", "LogSigmoid", "Tanh", "Attention")
+
+
+class Block(NamedTuple):
+    """One block of a network.
+
+    Attributes:
+        name: Its name.
+        module: The block.
+        mlp: Its part that holds the MLP; None where attention and MLP are one part.
+        activations: The activation functions in it.
+        channels_first: Whether its tokens lie in a plane behind their channels.
+    """
+
+    name: str
+    module: nn.Module
+    mlp: nn.Module | None
+    activations: list[nn.Module]
+    channels_first: bool
+
+    def tokens(self, x: Tensor, n_images: int) -> Tensor:
+        """Bring what flows through it into the shape (n, tokens, width)."""
+        if self.channels_first and x.ndim == 4:
+            return x.flatten(2).transpose(1, 2)
+        return x.reshape(n_images, -1, x.shape[-1])
+
+
+class Anatomy(NamedTuple):
+    """What of a network is watched.
+
+    Attributes:
+        blocks: Its blocks, in their order.
+        matrices: The matrices that count, and each as a tally sees it.
+    """
+
+    blocks: list[Block]
+    matrices: list[tuple[Matrix, Weight]]
+
+
+def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
+    """Find the blocks of a network, and what lies where."""
+    modules = dict(model.named_modules())
+    parameters = dict(model.named_parameters())
+    roles: dict[str, str] = {}
+    for matrix in structure.counted:
+        for piece in matrix.pieces:
+            roles[piece.parameter.rpartition(".")[0]] = matrix.role
+    blocks = []
+    for name in structure.blocks:
+        prefix = f"{name}." if name else ""
+        inside = [layer for layer in roles if f"{layer}.".startswith(prefix)]
+        blocks.append(
+            Block(
+                name,
+                modules[name],
+                mlp=_mlp(modules, prefix, {each: roles[each] for each in inside}),
+                activations=list(_activations(modules, prefix, roles)),
+                channels_first=any(isinstance(modules[each], nn.Conv2d) for each in inside),
+            )
+        )
+    return Anatomy(
+        blocks,
+        [(matrix, _weight(matrix, parameters, structure.blocks)) for matrix in structure.counted],
+    )
+
+
+def _mlp(modules: dict[str, nn.Module], prefix: str, inside: dict[str, str]) -> nn.Module | None:
+    """Return the one child of a block that holds all of its MLP and nothing of its attention."""
+    children = {(layer.removeprefix(prefix).split(".")[0], role) for layer, role in inside.items()}
+    mlps = {child for child, role in children if role == "mlp"}
+    if len(mlps) != 1 or mlps & {child for child, role in children if role == "attention"}:
+        return None
+    return modules[prefix + mlps.pop()]
+
+
+def _activations(
+    modules: dict[str, nn.Module], prefix: str, roles: dict[str, str]
+) -> Iterator[nn.Module]:
+    """List a block's activations that lie beside layers that count."""
+    for name, module in modules.items():
+        if name.startswith(prefix) and _is_activation(module):
+            home = name.rpartition(".")[0]
+            if any(f"{layer}.".startswith(f"{home}." if home else "") for layer in roles):
+                yield module
+
+
+def _is_activation(module: nn.Module) -> bool:
+    kind = type(module)
+    homes = (torch_activations.__name__, timm_activations.__name__)
+    return kind.__module__ in homes and not kind.__name__.endswith(_OTHERS)
+
+
+def _weight(matrix: Matrix, parameters: dict[str, nn.Parameter], blocks: list[str]) -> Weight:
+    pieces = [piece.of(parameters[piece.parameter]) for piece in matrix.pieces]
+    shape = (sum(len(piece) for piece in pieces), pieces[0].shape[1])
+    around = [block for block in blocks if matrix.name.startswith(f"{block}.")]
+    return Weight(matrix.name, matrix.role, shape, max(around, key=len, default=""))

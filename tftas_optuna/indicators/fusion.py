@@ -1,0 +1,111 @@
+"""Fusions: several metrics as one indicator, by their ranks in a reference sample."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tftas_optuna.errors import TftasError
+from tftas_optuna.indicators.composite import CompositeIndicator
+from tftas_optuna.metrics import get_metric, metric_names, register_indicator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.spaces import SearchSpace
+
+N_REFERENCE = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class FusionIndicator(CompositeIndicator):
+    """The sum over its parts of the logarithm of a candidate's rank in a reference sample.
+
+    Lee and Ham, AZ-NAS, CVPR 2024, equation 12, rank the candidates of a search among each other:
+    a value then depends on who else was scored. Here the ranks are those in a fixed sample: 256
+    architectures drawn uniformly from the space with the seed of the supernet. See :func:`rank`.
+    Higher is better, whatever is better of its indicators; of costs more is, as in AZ-NAS: here
+    they stand for capacity.
+    """
+
+    relative: bool = dataclasses.field(default=True, kw_only=True)
+
+    def combine(
+        self,
+        arch: Architecture,
+        values: Mapping[str, float],
+        reference: Mapping[str, Sequence[float]],
+    ) -> float:
+        """Compute its value; see :meth:`CompositeIndicator.combine`."""
+        total = 0.0
+        for part in self.parts:
+            share = rank(values[part], reference[part])
+            if part in self.indicators and get_metric(part).direction == "minimize":
+                share = 1 + 1 / (len(reference[part]) + 1) - share
+            total += math.log(share)
+        return total
+
+
+def rank(value: float, reference: Sequence[float]) -> float:
+    """Return the share of a sample that a value exceeds, from 1/257 to 1 for a sample of 256.
+
+    Between two neighbours it is interpolated, and beyond the lowest and the highest it goes on
+    towards 1/257 and 1 without reaching them: a greater value always has a greater rank.
+
+    Args:
+        value: The value.
+        reference: The sample, ascending.
+    """
+    sample = np.asarray(reference, dtype=np.float64)
+    known, counts = np.unique(sample, return_counts=True)
+    # Of each distinct value, the number below it and half of those that equal it.
+    places = np.cumsum(counts) - counts / 2
+    low, high = known[0], known[-1]
+    scale = (high - low) or abs(high) or 1.0
+    if value < low:
+        place = places[0] * scale / (scale + low - value)
+    elif value > high:
+        place = len(sample) - (len(sample) - places[-1]) * scale / (scale + value - high)
+    else:
+        place = np.interp(value, known, places)
+    return float((1 + place) / (len(sample) + 1))
+
+
+def reference_sample(space: SearchSpace, seed: int) -> list[Architecture]:
+    """Draw the architectures that ranks are taken among.
+
+    Args:
+        space: The search space.
+        seed: The seed of the first supernet.
+    """
+    rng = np.random.default_rng(seed)
+    return [space.sample(rng) for _ in range(N_REFERENCE)]
+
+
+def register_fusion(name: str, parts: Sequence[str], *, replace: bool = False) -> FusionIndicator:
+    """Register a fusion of metrics, so that objectives, bounds and scorers know its name.
+
+    Args:
+        name: Up to 64 lower-case letters, digits and underscores.
+        parts: Names of indicators, and of costs in closed form.
+        replace: Whether to take the place of a metric of the same name.
+
+    Raises:
+        TftasError: The name is not allowed, or taken by something else, or a part does not exist.
+
+    Example:
+        >>> from tftas_optuna import register_fusion
+        >>> fusion = register_fusion("mine", ["snip", "naswot", "macs"])
+    """
+    if not parts:
+        raise TftasError(f"fusion {name!r} has no parts; name indicators or costs")
+    fusion = FusionIndicator(name, parts=tuple(parts))
+    fusion.check()
+    if name in metric_names() and get_metric(name) == fusion:
+        return fusion
+    register_indicator(name, fusion, replace=replace)
+    return fusion

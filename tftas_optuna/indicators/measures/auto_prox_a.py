@@ -1,0 +1,39 @@
+"""AutoProxA: a proxy for Vision Transformers that a search over formulas found."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from tftas_optuna.indicators.base import Layer, LayerIndicator, LayerTerms, Norms
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoProxA(LayerIndicator):
+    """Wei et al., Auto-Prox, AAAI 2024: the proxy that they found.
+
+    In the pass of DSS (absolute weights, an image of ones, the sum of the logits) every
+    attention matrix adds the sum of ``|gradient|``; every MLP matrix and the classifier add the
+    mean of ``sigmoid(gradient)``. Higher is better.
+    """
+
+    name: str = "auto_prox_a"
+
+    def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
+        """Score one layer of several candidates; see :meth:`LayerIndicator.fold`."""
+        if layer.role == "attention":
+            values = layer.gradients.sums(torch.abs)
+            return LayerTerms(values, torch.zeros_like(values))
+        sums = layer.gradients.sums(_above_half)
+        sizes = sums.new_tensor([out * into for out, into in layer.shapes])
+        values = 0.5 + sums / sizes
+        return LayerTerms(values, torch.zeros_like(values))
+
+
+def _above_half(gradient: torch.Tensor) -> torch.Tensor:
+    # Where candidates are narrower than the arrays, gradients are zero and must add nothing.
+    return gradient.sigmoid().sub_(0.5)
+
+
+METRIC = AutoProxA()

@@ -1,0 +1,44 @@
+"""The capacity of the MLPs, from their shapes alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, ClassVar
+
+from tftas_optuna.indicators.tally import LayerTally, Needs, Network, NetworkIndicator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tftas_optuna.indicators.tally import Weight
+
+
+@dataclasses.dataclass(frozen=True)
+class FFNCapacity(NetworkIndicator):
+    """What published "token entropy" comes down to: no weights, no images.
+
+    Over the blocks: the logarithms of the hidden width of its MLP and of the width of its
+    tokens. Higher is better.
+    """
+
+    name: str = "ffn_capacity"
+    needs: ClassVar[Needs] = Needs()
+
+    def tally(self, network: Network) -> LayerTally:
+        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        tally = LayerTally()
+        for weight in _first_of_each_block(network.weights):
+            tally.add(weight, sum(map(math.log, weight.shape)))
+        return tally
+
+
+def _first_of_each_block(weights: Iterable[Weight]) -> list[Weight]:
+    firsts: dict[str, Weight] = {}
+    for weight in weights:
+        if weight.role == "mlp" and weight.block:
+            firsts.setdefault(weight.block, weight)
+    return list(firsts.values())
+
+
+METRIC = FFNCapacity()

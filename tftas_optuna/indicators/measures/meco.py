@@ -1,0 +1,43 @@
+"""MeCo: how independent the tokens of one image are."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from tftas_optuna.indicators.tally import LayerTally, Needs, Network, NetworkIndicator, Weight
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class _Tally(LayerTally):
+    def output(self, weight: Weight, outputs: Tensor) -> None:
+        tokens, width = outputs.shape
+        if 1 < width <= tokens:
+            # Centred rows of that length lie in a space of fewer dimensions than there are rows.
+            self.add(weight, 0.0)
+            return
+        correlation = torch.corrcoef(outputs.double()).reshape(tokens, tokens)
+        self.add(weight, torch.linalg.eigvalsh(correlation)[0].clamp_min(0))
+
+
+@dataclasses.dataclass(frozen=True)
+class MeCo(NetworkIndicator):
+    """Jiang et al., MeCo: zero-shot NAS with one data and single forward pass, NeurIPS 2023.
+
+    Over the linear layers of the blocks and the classifier: the smallest eigenvalue of the
+    correlation matrix of a layer's outputs of one image, token by token. Higher is better.
+    """
+
+    name: str = "meco"
+    needs: ClassVar[Needs] = Needs.of("outputs")
+
+    def tally(self, network: Network) -> LayerTally:
+        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        return _Tally()
+
+
+METRIC = MeCo()

@@ -1,0 +1,45 @@
+"""NASWOT: how differently the images of a batch switch the units on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from tftas_optuna.indicators.codes import agreements
+from tftas_optuna.indicators.tally import Needs, Network, NetworkIndicator, Tally
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class _Tally(Tally):
+    def __init__(self) -> None:
+        self._kernel: Tensor | float = 0.0
+
+    def activation(self, before: Tensor) -> None:
+        self._kernel = self._kernel + agreements(before)
+
+    def value(self) -> float:
+        assert isinstance(self._kernel, torch.Tensor)
+        return float(torch.linalg.slogdet(self._kernel).logabsdet)
+
+
+@dataclasses.dataclass(frozen=True)
+class NASWOT(NetworkIndicator):
+    """Mellor et al., Neural architecture search without training, ICML 2021, section 3.
+
+    The logarithm of ``|det K|``; K counts, for every two images of a batch, the inputs of the
+    blocks' activations that have the same sign. Higher is better.
+    """
+
+    name: str = "naswot"
+    needs: ClassVar[Needs] = Needs.of("activations")
+
+    def tally(self, network: Network) -> Tally:
+        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        return _Tally()
+
+
+METRIC = NASWOT()

@@ -1,0 +1,57 @@
+"""The condition of the neural tangent kernel."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from tftas_optuna.indicators.tally import Needs, Network, NetworkIndicator, Tally
+from tftas_optuna.metrics import Direction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+class _Tally(Tally):
+    def __init__(self) -> None:
+        self._gradients: list[list[Tensor]] = []
+
+    def gradients_by_image(self, gradients: Sequence[Tensor]) -> None:
+        self._gradients.append([gradient.flatten() for gradient in gradients])
+
+    def value(self) -> float:
+        # Matrix by matrix: in float64, whose digits the smallest eigenvalue needs.
+        gram = sum(
+            rows @ rows.T
+            for rows in (
+                torch.stack(matrix).double() for matrix in zip(*self._gradients, strict=True)
+            )
+        )
+        assert isinstance(gram, torch.Tensor)
+        eigenvalues = torch.linalg.eigvalsh(gram)
+        return float(eigenvalues[-1] / eigenvalues[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class NTKCondition(NetworkIndicator):
+    """Chen et al., Neural architecture search on ImageNet in four GPU hours, ICLR 2021, eq. 4.
+
+    The largest over the smallest eigenvalue of the Gram matrix of the gradients, one for each
+    image of a batch, of its summed logits by the linear layers of the blocks and the classifier.
+    Lower is better. It keeps the gradients of all images: ``n_images`` times the weights.
+    """
+
+    name: str = "ntk_cond"
+    direction: Direction = "minimize"
+    needs: ClassVar[Needs] = Needs.of("gradients_by_image")
+
+    def tally(self, network: Network) -> Tally:
+        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        return _Tally()
+
+
+METRIC = NTKCondition()

@@ -1,0 +1,29 @@
+"""SynFlow: how much signal flows through the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from tftas_optuna.indicators.base import Layer, LayerIndicator, LayerTerms, Norms
+
+
+@dataclasses.dataclass(frozen=True)
+class SynFlow(LayerIndicator):
+    """Tanaka et al., Pruning neural networks without any data, NeurIPS 2020, equation 2.
+
+    In the pass of DSS (absolute weights, an image of ones, the sum of the logits) every linear
+    layer of a block and the classifier add the sum of ``|gradient * weight|``. Higher is better.
+    """
+
+    name: str = "synflow"
+
+    def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
+        """Score one layer of several candidates; see :meth:`LayerIndicator.fold`."""
+        widest = (max(sizes) for sizes in zip(*layer.shapes, strict=True))
+        values = layer.gradients.saliencies(layer.weight(*widest)).double()
+        return LayerTerms(values, torch.zeros_like(values))
+
+
+METRIC = SynFlow()

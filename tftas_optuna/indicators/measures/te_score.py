@@ -1,0 +1,8 @@
+"""TE-score: trainability and expressivity, as TE-NAS puts them together.
+
+Chen et al., Neural architecture search on ImageNet in four GPU hours, ICLR 2021.
+"""
+
+from tftas_optuna.indicators.fusion import FusionIndicator
+
+METRIC = FusionIndicator("te_score", parts=("ntk_cond", "linear_regions"))

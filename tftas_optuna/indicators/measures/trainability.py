@@ -1,0 +1,47 @@
+"""Trainability: how evenly gradients pass the blocks."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from tftas_optuna.indicators.tally import Needs, Network, NetworkIndicator, Tally
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class _Tally(Tally):
+    def __init__(self) -> None:
+        self._terms: list[float] = []
+
+    def block(self, grad_in: Tensor, grad_out: Tensor) -> None:
+        if grad_in.shape[0] != grad_out.shape[0]:
+            return  # It changes the number of tokens, so nothing passes straight through.
+        spectral = float(torch.linalg.matrix_norm(grad_in.T @ grad_out, 2)) / len(grad_out)
+        self._terms.append(2 - spectral - 1 / spectral)
+
+    def value(self) -> float:
+        return sum(self._terms) / len(self._terms)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainability(NetworkIndicator):
+    """Lee and Ham, AZ-NAS, CVPR 2024, equations 7 to 9.
+
+    The mean over the blocks of ``2 - s - 1 / s``; s is the largest singular value of
+    ``g_in' g_out / rows``, where g_out are random signs at the end of the block and g_in is the
+    gradient that they make at its beginning. Higher is better.
+    """
+
+    name: str = "trainability"
+    needs: ClassVar[Needs] = Needs.of("blocks")
+
+    def tally(self, network: Network) -> Tally:
+        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        return _Tally()
+
+
+METRIC = Trainability()

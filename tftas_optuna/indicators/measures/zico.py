@@ -1,0 +1,50 @@
+"""ZiCo: how steady gradients are from batch to batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from tftas_optuna.indicators.tally import LayerTally, Needs, Network, NetworkIndicator, Weight
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class _Tally(LayerTally):
+    def __init__(self) -> None:
+        super().__init__()
+        self._first: dict[str, Tensor] = {}
+
+    def weight_gradient(self, weight: Weight, values: Tensor, gradient: Tensor) -> None:
+        if weight.name not in self._first:
+            self._first[weight.name] = gradient
+            return
+        first = self._first.pop(weight.name)
+        # Of two numbers, half of their distance is the standard deviation.
+        ratios = (first.abs() + gradient.abs()).div_((first - gradient).abs_())
+        ratios = ratios[ratios.isfinite()]
+        if ratios.numel():
+            self.add(weight, ratios.sum(dtype=torch.float64).log())
+
+
+@dataclasses.dataclass(frozen=True)
+class ZiCo(NetworkIndicator):
+    """Li et al., ZiCo: zero-shot NAS via inverse coefficient of variation, ICLR 2023, eq. 13.
+
+    Over the linear layers of the blocks and the classifier: the logarithm of the sum over its
+    weights of the mean of ``|gradient|`` over its standard deviation, both across two batches,
+    of the mean cross-entropy. Higher is better.
+    """
+
+    name: str = "zico"
+    needs: ClassVar[Needs] = Needs.of("weight_gradients", batches=2)
+
+    def tally(self, network: Network) -> LayerTally:
+        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        return _Tally()
+
+
+METRIC = ZiCo()

@@ -1,0 +1,74 @@
+"""Scores candidates by passes of images through their stand-alone networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tftas_optuna.errors import TftasError
+from tftas_optuna.indicators.base import checked
+from tftas_optuna.indicators.recording import record
+from tftas_optuna.indicators.structure import read_structure
+from tftas_optuna.indicators.tally import LayerTally
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.indicators.base import LayerScore
+    from tftas_optuna.indicators.basis import Basis
+    from tftas_optuna.indicators.tally import NetworkIndicator, Tally
+
+
+class NetworkEngine:
+    """Scores candidates of one supernet by several indicators in as few passes as they allow.
+
+    Args:
+        basis: Supernets and images.
+        offset: Which of them.
+        indicators: What to score.
+
+    Attributes:
+        indicators: The same.
+    """
+
+    batch_size = 1
+
+    def __init__(self, basis: Basis, offset: int, indicators: Sequence[NetworkIndicator]) -> None:
+        self.supernet = basis.supernets[offset]
+        self.indicators = tuple(indicators)
+        self._images = basis.images(offset, max(each.needs.batches for each in indicators))
+        self._seed = basis.seed + offset
+
+    def prepare(self) -> None:
+        """Draw the weights, for which the first network would wait."""
+        _ = self.supernet.state_dict
+
+    def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
+        """Score candidates, in their order; each by every indicator."""
+        return [
+            tuple(
+                checked(indicator.name, tally.value())
+                for indicator, tally in zip(self.indicators, self._record(arch), strict=True)
+            )
+            for arch in archs
+        ]
+
+    def explain(self, arch: Architecture) -> list[LayerScore]:
+        """Score one candidate layer by layer by the first indicator, in forward order."""
+        return rows_of(self.indicators[0], self._record(arch)[0])
+
+    def _record(self, arch: Architecture) -> list[Tally]:
+        network = self.supernet.subnet(arch)
+        structure = read_structure(network)
+        return record(network, structure, self.indicators, self._images, self._seed)
+
+
+def rows_of(indicator: NetworkIndicator, tally: Tally) -> list[LayerScore]:
+    """Return what each layer adds to a value.
+
+    Raises:
+        TftasError: It is no sum over layers.
+    """
+    if not isinstance(tally, LayerTally):
+        raise TftasError(f"indicator {indicator.name!r} is one number, not a sum over layers")
+    return tally.rows

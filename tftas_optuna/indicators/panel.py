@@ -1,0 +1,246 @@
+"""Several indicators of a study, computed together in as few passes as they allow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from tftas_optuna.errors import TftasError
+from tftas_optuna.indicators.base import LayerIndicator, checked
+from tftas_optuna.indicators.composite import CompositeIndicator, Reference
+from tftas_optuna.indicators.engine import LayerEngine, MatmulPrecision
+from tftas_optuna.indicators.function import FunctionEngine
+from tftas_optuna.indicators.fusion import reference_sample
+from tftas_optuna.indicators.network import NetworkEngine
+from tftas_optuna.indicators.tally import NetworkIndicator
+from tftas_optuna.metrics import FunctionIndicator, get_indicator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.indicators.base import LayerScore
+    from tftas_optuna.indicators.basis import Basis
+    from tftas_optuna.metrics import Indicator, Meter
+    from tftas_optuna.supernet import Supernet
+
+# An indicator, and how it is computed.
+Wanted = tuple["Indicator", str]
+# By candidate, the score of every supernet.
+Column = list[tuple[float, ...]]
+
+
+class Engine(Protocol):
+    """Scores candidates of one supernet by several indicators."""
+
+    batch_size: int
+
+    def prepare(self) -> None:
+        """Draw what the first score would wait for."""
+
+    def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
+        """Score candidates, in their order; each by every indicator."""
+
+    def explain(self, arch: Architecture) -> list[LayerScore]:
+        """Score one candidate layer by layer by the first indicator, in forward order."""
+
+
+class Panel:
+    """Indicators on the same supernets and images.
+
+    Args:
+        basis: What they are computed on.
+        wanted: The indicators; no two of one name.
+        precision: torch's precision of float32 matrix products, where all are sums over layers.
+        reference: What :attr:`reference` would return, if it is known.
+
+    Raises:
+        TftasError: An indicator is of no kind that is known, or has parts that it cannot have.
+    """
+
+    def __init__(
+        self,
+        basis: Basis,
+        wanted: Sequence[Wanted],
+        *,
+        precision: MatmulPrecision = "highest",
+        reference: Reference | None = None,
+    ) -> None:
+        self._basis = basis
+        self._wanted = list(wanted)
+        self._composites = [i for i, _ in wanted if isinstance(i, CompositeIndicator)]
+        self._meters: dict[str, Meter] = {}
+        for composite in self._composites:
+            composite.check()
+            self._meters |= composite.meters(basis.space, basis.target)
+        plain = [each for each in wanted if not isinstance(each[0], CompositeIndicator)]
+        parts = [(get_indicator(p), "exact") for c in self._composites for p in c.indicators]
+        self._groups = _groups([*plain, *parts])
+        self._engines = [
+            [_engine(basis, offset, group, precision) for group in self._groups]
+            for offset in range(basis.n_seeds)
+        ]
+        self._reference = reference
+
+    @property
+    def batch_size(self) -> int:
+        """Candidates that one pass takes; more at once gain nothing."""
+        return min(engine.batch_size for engines in self._engines for engine in engines)
+
+    @property
+    def reference(self) -> Reference:
+        """Values of the parts of relative indicators on the reference sample, ascending."""
+        if self._reference is None:
+            relative = [c for c in self._composites if c.relative]
+            sample = reference_sample(self._basis.space, self._basis.seed) if relative else []
+            known = self._plain(sample)
+            self._reference = {
+                part: [
+                    sorted(self._part(part, known, i, offset) for i in sample)
+                    for offset in range(self._basis.n_seeds)
+                ]
+                for composite in relative
+                for part in composite.parts
+            }
+        return self._reference
+
+    @property
+    def known_reference(self) -> Reference | None:
+        """The reference, if it was given or computed."""
+        return self._reference
+
+    @property
+    def networks(self) -> list[NetworkIndicator]:
+        """The indicators, parts among them, that see images."""
+        return [i for group in self._groups for i, _ in group if isinstance(i, NetworkIndicator)]
+
+    @property
+    def bears_company(self) -> bool:
+        """Whether several threads may compute it at a time."""
+        return all(
+            isinstance(indicator, LayerIndicator)
+            or (
+                isinstance(indicator, NetworkIndicator)
+                and "curvatures" not in indicator.needs.events
+            )
+            for group in self._groups
+            for indicator, _ in group
+        )
+
+    def prepare(self) -> None:
+        """Draw the weights, for which the first score would wait."""
+        for engines in self._engines:
+            for engine in engines:
+                engine.prepare()
+
+    def by_seed(self, archs: Sequence[Architecture]) -> dict[str, Column]:
+        """Score several candidates; return each one's score of every seed, by indicator."""
+        known = self._plain(archs)
+        columns: dict[str, Column] = {}
+        for indicator, fidelity in self._wanted:
+            if isinstance(indicator, CompositeIndicator):
+                columns[indicator.name] = [self._combined(indicator, known, a) for a in archs]
+            else:
+                table = known[indicator.name, fidelity]
+                columns[indicator.name] = [table[arch] for arch in archs]
+        return columns
+
+    def explain(self, arch: Architecture) -> list[LayerScore]:
+        """Score one candidate layer by layer by the first indicator, in forward order.
+
+        Raises:
+            TftasError: It is no sum over layers.
+        """
+        first, _ = self._wanted[0]
+        if isinstance(first, CompositeIndicator):
+            raise TftasError(f"indicator {first.name!r} is one number, not a sum over layers")
+        return self._engines[0][0].explain(arch)
+
+    def _plain(
+        self, archs: Sequence[Architecture]
+    ) -> dict[tuple[str, str], dict[Architecture, tuple[float, ...]]]:
+        """Score candidates by all that needs passes: by indicator and fidelity."""
+        distinct = list(dict.fromkeys(archs))
+        known = {}
+        for g, group in enumerate(self._groups):
+            tables = [engines[g].batch(distinct) for engines in self._engines]
+            for i, (indicator, fidelity) in enumerate(group):
+                known[indicator.name, fidelity] = {
+                    arch: tuple(table[row][i] for table in tables)
+                    for row, arch in enumerate(distinct)
+                }
+        return known
+
+    def _combined(
+        self,
+        composite: CompositeIndicator,
+        known: Mapping[tuple[str, str], Mapping[Architecture, tuple[float, ...]]],
+        arch: Architecture,
+    ) -> tuple[float, ...]:
+        reference = self.reference if composite.relative else {}
+        scores = []
+        for offset in range(self._basis.n_seeds):
+            values = {part: self._part(part, known, arch, offset) for part in composite.parts}
+            among = {part: reference[part][offset] for part in composite.parts if reference}
+            scores.append(checked(composite.name, composite.combine(arch, values, among)))
+        return tuple(scores)
+
+    def _part(
+        self,
+        part: str,
+        known: Mapping[tuple[str, str], Mapping[Architecture, tuple[float, ...]]],
+        arch: Architecture,
+        offset: int,
+    ) -> float:
+        if part in self._meters:
+            return float(self._meters[part](arch))
+        return known[part, "exact"][arch][offset]
+
+
+def _groups(wanted: Sequence[Wanted]) -> list[list[Wanted]]:
+    """Sort indicators into those that one engine computes, each once; in order of appearance."""
+    groups: dict[tuple[type, str], dict[str, Wanted]] = {}
+    for indicator, fidelity in wanted:
+        for kind in (LayerIndicator, NetworkIndicator, FunctionIndicator):
+            if isinstance(indicator, kind):
+                group = groups.setdefault((kind, fidelity), {})
+                group.setdefault(indicator.name, (indicator, fidelity))
+                break
+        else:
+            raise TftasError(
+                f"indicator {indicator.name!r} is of no kind that can be scored; make it a"
+                " LayerIndicator, a NetworkIndicator, a CompositeIndicator or a function"
+            )
+    return [list(group.values()) for group in groups.values()]
+
+
+def _engine(
+    basis: Basis, offset: int, group: Sequence[Wanted], precision: MatmulPrecision
+) -> Engine:
+    supernet = basis.supernets[offset]
+    indicators = [indicator for indicator, _ in group]
+    fidelity = group[0][1]
+    layers = [each for each in indicators if isinstance(each, LayerIndicator)]
+    if layers:
+        return LayerEngine(
+            supernet,
+            layers,
+            fidelity=fidelity,
+            batch_size=_fitting(supernet, fidelity),
+            precision=precision,
+        )
+    networks = [each for each in indicators if isinstance(each, NetworkIndicator)]
+    if networks:
+        return NetworkEngine(basis, offset, networks)
+    functions = [each for each in indicators if isinstance(each, FunctionIndicator)]
+    return FunctionEngine(supernet, functions)
+
+
+def _fitting(supernet: Supernet, fidelity: str) -> int:
+    """Count the candidates that fit into half of the free memory; on a CPU, into its caches."""
+    most = supernet.at_once[fidelity, supernet.device.type]
+    if supernet.device.type != "cuda":
+        return most
+    free, _ = torch.cuda.mem_get_info(supernet.device)
+    return max(1, min(most, free // 2 // supernet.pass_bytes(fidelity)))

@@ -1,0 +1,49 @@
+"""How a stand-alone network is run: in eval mode, with weights that are lent to it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from tftas_optuna.errors import TftasError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+def run_with(model: nn.Module, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
+    """Compute the logits of a network with other parameters than its own.
+
+    Raises:
+        TftasError: It returns something else than one tensor.
+    """
+    buffers = {
+        name: buffer.to(images.dtype) if buffer.is_floating_point() else buffer
+        for name, buffer in model.named_buffers()
+    }
+    outputs = torch.func.functional_call(model, {**parameters, **buffers}, (images,))
+    if not isinstance(outputs, Tensor):
+        raise TftasError(
+            f"{type(model).__name__} gives a {type(outputs).__name__}, not one tensor of logits"
+        )
+    return outputs
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Hold a network in eval mode for a while.
+
+    Networks drop what they keep of their weights when they train.
+    """
+    modes = {module: module.training for module in model.modules()}
+    model.train()
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+        for module, mode in modes.items():
+            module.training = mode
