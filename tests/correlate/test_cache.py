@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
     """A file with a score and a time."""
     path = tmp_path / "t.csv.scores.json"
     cache = ScoreCache(path)
-    cache.scores(GROUND)["a"] = 0.1
+    cache.scores(GROUND)["a"] = [0.1]
     cache.seconds(GROUND)["cpu"] = 2.0
     cache.changed()
     cache.save()
@@ -30,19 +30,19 @@ def path(tmp_path: Path) -> Path:
 
 def test_scores_are_known_by_all_that_they_depend_on(path: Path) -> None:
     cache = ScoreCache(path)
-    assert cache.scores(dict(reversed(GROUND.items()))) == {"a": 0.1}
+    assert cache.scores(dict(reversed(GROUND.items()))) == {"a": [0.1]}
     assert cache.seconds(GROUND) == {"cpu": 2.0}
     assert cache.scores({**GROUND, "seed": 1}) == {}
 
 
 def test_work_of_more_than_seconds_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = ScoreCache(path)
-    cache.scores(GROUND)["b"] = 0.2
+    cache.scores(GROUND)["b"] = [0.2]
     cache.changed()
-    assert ScoreCache(path).scores(GROUND) == {"a": 0.1}
+    assert ScoreCache(path).scores(GROUND) == {"a": [0.1]}
     monkeypatch.setattr(cache_module, "_EVERY", 0.0)
     cache.changed()
-    assert ScoreCache(path).scores(GROUND) == {"a": 0.1, "b": 0.2}
+    assert ScoreCache(path).scores(GROUND) == {"a": [0.1], "b": [0.2]}
     assert os.listdir(path.parent) == [path.name]
 
 
@@ -58,7 +58,7 @@ def test_what_is_damaged_is_told_and_not_trusted(
     elif damage == "changed":
         text = text.replace("0.1", "0.2")
     else:
-        entry = [{"ground": GROUND, "scores": {"a": "0.1"}, "seconds": {}}]
+        entry = [{"ground": GROUND, "scores": {"a": ["0.1"]}, "seconds": {}}]
         document = {**json.loads(text), "scores": entry}
         document["checksum"] = cache_module._checksum(entry)
         text = json.dumps(document)
@@ -66,10 +66,10 @@ def test_what_is_damaged_is_told_and_not_trusted(
     cache = ScoreCache(path)
     assert cache.scores(GROUND) == {}
     assert f"{path} is damaged: all scores are computed again" in caplog.text
-    cache.scores(GROUND)["c"] = 1.0
+    cache.scores(GROUND)["c"] = [1.0]
     cache.changed()
     cache.save()
-    assert ScoreCache(path).scores(GROUND) == {"c": 1.0}
+    assert ScoreCache(path).scores(GROUND) == {"c": [1.0]}
 
 
 @pytest.mark.parametrize("text", ["[1, 2]", '{"format": "other"}', "a,b\n1,2\n", b"\xff\x80"])
@@ -91,11 +91,11 @@ def test_where_nothing_can_be_written_scores_are_kept_in_memory(
     monkeypatch.setattr(os, "access", lambda *_: False)
     cache = ScoreCache(path)
     assert "scores are not kept for the next time" in caplog.text
-    cache.scores(GROUND)["b"] = 0.2
+    cache.scores(GROUND)["b"] = [0.2]
     cache.changed()
     cache.save()
-    assert cache.scores(GROUND) == {"a": 0.1, "b": 0.2}
-    assert ScoreCache(path).scores(GROUND) == {"a": 0.1}
+    assert cache.scores(GROUND) == {"a": [0.1], "b": [0.2]}
+    assert ScoreCache(path).scores(GROUND) == {"a": [0.1]}
 
 
 def test_names_and_identities(small_space: AutoFormerSpace) -> None:

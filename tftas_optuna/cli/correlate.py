@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tftas_optuna.cli._options import (
+    Fusion,
     MetricsOption,
     format_option,
     storage_option,
@@ -54,6 +55,14 @@ if TYPE_CHECKING:
     help="What to compare, separated by commas; all: {indicators}.",
 )
 @click.option(
+    "--fuse",
+    "fusions",
+    type=Fusion(),
+    metavar="NAME=PARTS",
+    multiple=True,
+    help="An indicator made of others; see `tftas-optuna run --help`. Repeatable.",
+)
+@click.option(
     "--bands",
     type=click.IntRange(min=1),
     default=5,
@@ -88,6 +97,16 @@ if TYPE_CHECKING:
     help="Outputs of the classifier; likewise.",
 )
 @click.option(
+    "--n-images",
+    type=click.IntRange(2, 4096),
+    help="Images of one batch, for indicators that see images; those of the study, or 8.",
+)
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    help="Pictures for them to see, one folder for each class; those of the study, or noise.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=1,
@@ -108,6 +127,7 @@ def correlate(
     space_name: str | None,
     study_name: str | None,
     storage: str,
+    fusions: tuple[tuple[str, tuple[str, ...]], ...],
     plot: Path | None,
     output: str,
     **options: Any,
@@ -136,8 +156,11 @@ def correlate(
         from tftas_optuna.correlate.figure import check_plot
 
         check_plot(plot)
+    from tftas_optuna.indicators import register_fusion
     from tftas_optuna.spaces import get_space
 
+    for fused, parts in fusions:
+        register_fusion(fused, parts)
     options["accuracy"] = options["accuracy"] or None
     source: Path | Study | None = table
     if study_name is not None:
@@ -172,6 +195,7 @@ def _correlate(source: Any, device: str, workers: int, **options: Any) -> Correl
 
     units = {
         "reading": "rows",
+        "reference sample": "architectures",
         "scoring": "architectures",
         "times": "indicators",
         "statistics": "comparisons",

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from optuna import Study
 
-from tftas_optuna.correlate.cache import ScoreCache, identity
+from tftas_optuna.correlate.cache import ScoreCache
 from tftas_optuna.correlate.comparing import Ranked, check_accuracies, compare_all
 from tftas_optuna.correlate.files import find_table
-from tftas_optuna.correlate.scoring import measure, score_key
+from tftas_optuna.correlate.scoring import measure
 from tftas_optuna.correlate.table import read_table
-from tftas_optuna.correlate.trained import read_study, stored_scores
+from tftas_optuna.correlate.trained import Given, read_study, stored_scores
 from tftas_optuna.errors import TftasError
+from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
+from tftas_optuna.indicators.task import batches_seen
 from tftas_optuna.metrics import get_indicator, indicator_names
 from tftas_optuna.search.execution import Execution
 from tftas_optuna.search.planning import make_settings
@@ -41,6 +43,8 @@ def correlate(
     n_seeds: int | None = None,
     img_size: int | None = None,
     num_classes: int | None = None,
+    n_images: int | None = None,
+    data_dir: str | None = None,
     execution: Execution | None = None,
     cache: str | Path | None = None,
     callback: Callable[[str, int, int], None] | None = None,
@@ -69,6 +73,9 @@ def correlate(
         img_size: Height and width of the input, in pixels; that of the study, of the files, or of
             the space.
         num_classes: Outputs of the classifier; likewise.
+        n_images: Images of one batch, for indicators that see images; those of the study, or 8.
+        data_dir: A folder of pictures for them to see in place of noise; see
+            :func:`tftas_optuna.search`.
         execution: Where to score.
         cache: A file to keep scores in, with which the next call goes on; by default
             ``TABLE.scores.json`` beside the table, and none for a study. It knows an indicator of
@@ -97,6 +104,7 @@ def correlate(
     """
     if bands < 1:
         raise TftasError(f"bands is {bands}, allowed is 1 or more")
+    names = indicator_names() if indicators is None else _checked(indicators)
     tell = callback or (lambda what, done, total: None)
     if isinstance(table, Study):
         if space is not None or accuracy is not None:
@@ -104,6 +112,9 @@ def correlate(
         trained, theirs = read_study(table), read_settings(table)
         supernet_seed = theirs.supernet_seed if supernet_seed is None else supernet_seed
         n_seeds = theirs.n_seeds if n_seeds is None else n_seeds
+        n_images = theirs.n_images if n_images is None else n_images
+        if data_dir is None and batches_seen(names):
+            data_dir = theirs.data_dir
     else:
         trained = read_table(table, space, accuracy, tell)
         if cache is None:
@@ -112,7 +123,6 @@ def correlate(
     _tell_notes(trained.name, trained.notes)
     for name, values in trained.accuracies.items():
         check_accuracies(f"{trained.name}: {name}", values)
-    names = indicator_names() if indicators is None else _checked(indicators)
     settings = make_settings(
         trained.space,
         objectives=names,
@@ -125,15 +135,14 @@ def correlate(
         fidelity=fidelity,
         img_size=trained.sizes.get("img_size") if img_size is None else img_size,
         num_classes=trained.sizes.get("num_classes") if num_classes is None else num_classes,
+        n_images=DEFAULT_N_IMAGES if n_images is None else n_images,
+        data_dir=data_dir,
     )
     execution = Execution() if execution is None else execution
     archs = trained.architectures
     scores = ScoreCache(None if cache is None else Path(cache))
-    if isinstance(table, Study):
-        for name, known in stored_scores(table, settings, set(archs)).items():
-            of_indicator = scores.scores(score_key(settings, name))
-            of_indicator |= {identity(arch): value for arch, value in known.items()}
-    columns, seconds = measure(archs, settings, execution, scores, tell)
+    given = stored_scores(table, settings, set(archs)) if isinstance(table, Study) else Given()
+    columns, seconds = measure(archs, settings, execution, scores, given, tell)
     metrics = [_ranked(name, values, settings, seconds) for name, values in columns.items()]
     found = compare_all(trained, metrics, bands, tell)
     _tell_notes(trained.name, found.notes[len(trained.notes) :])

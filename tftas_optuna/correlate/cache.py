@@ -9,6 +9,7 @@ import math
 import os
 import re
 import time
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,13 +50,13 @@ class ScoreCache:
             _LOG.warning("%s cannot be written: scores are not kept for the next time", path)
             self._path = None
 
-    def scores(self, ground: Mapping[str, Any]) -> dict[str, float]:
-        """Return the scores on a ground, by :func:`identity`; they may be added to.
+    def scores(self, ground: Mapping[str, Any]) -> dict[str, list[float]]:
+        """Return the scores of every seed on a ground, by :func:`identity`; they may be added to.
 
         Args:
             ground: Indicator and settings, plain data.
         """
-        found: dict[str, float] = self._entry(ground)["scores"]
+        found: dict[str, list[float]] = self._entry(ground)["scores"]
         return found
 
     def seconds(self, ground: Mapping[str, Any]) -> dict[str, float]:
@@ -144,16 +145,20 @@ def _distrust(path: Path) -> dict[str, dict[str, Any]]:
 
 def _is_sound(known: Any) -> bool:
     """Tell whether a list of entries has their form, with finite numbers in it."""
-    return isinstance(known, list) and all(
-        isinstance(entry, dict)
-        and isinstance(entry.get("ground"), dict)
-        and all(
-            isinstance(entry.get(part), dict)
-            and all(isinstance(v, float) and math.isfinite(v) for v in entry[part].values())
-            for part in ("scores", "seconds")
-        )
-        for entry in known
-    )
+    if not isinstance(known, list):
+        return False
+    for entry in known:
+        if not isinstance(entry, dict) or not isinstance(entry.get("ground"), dict):
+            return False
+        scores, seconds = entry.get("scores"), entry.get("seconds")
+        if not isinstance(scores, dict) or not isinstance(seconds, dict):
+            return False
+        if not all(isinstance(by_seed, list) and by_seed for by_seed in scores.values()):
+            return False
+        numbers = [*seconds.values(), *chain.from_iterable(scores.values())]
+        if not all(isinstance(number, float) and math.isfinite(number) for number in numbers):
+            return False
+    return True
 
 
 def _checksum(known: Any) -> str:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from tftas_optuna.correlate.scoring import ground_of
+from tftas_optuna.correlate.grounds import ground_of
 from tftas_optuna.correlate.table import Table
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.indicators.task import fidelity_of
 from tftas_optuna.study.accuracy import accuracies
 from tftas_optuna.study.front import exact_values, known_values
-from tftas_optuna.study.record import read_settings
+from tftas_optuna.study.record import read_settings, reference
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
     from optuna import Study
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.indicators.composite import Reference
     from tftas_optuna.study.settings import StudySettings
 
 _COLUMN = "top1"
@@ -50,10 +51,20 @@ def read_study(study: Study) -> Table:
     )
 
 
-def stored_scores(
-    study: Study, settings: StudySettings, archs: Collection[Architecture]
-) -> dict[str, dict[Architecture, float]]:
-    """Look up the scores of a study that mean what other settings ask for, by indicator.
+class Given(NamedTuple):
+    """What is known from elsewhere, and need not be scored.
+
+    Attributes:
+        scores: By indicator, scores of architectures: means over the seeds.
+        reference: What fusions look at.
+    """
+
+    scores: Mapping[str, Mapping[Architecture, float]] = {}
+    reference: Reference | None = None
+
+
+def stored_scores(study: Study, settings: StudySettings, archs: Collection[Architecture]) -> Given:
+    """Look up the scores of a study that mean what other settings ask for.
 
     Args:
         study: The study.
@@ -68,9 +79,8 @@ def stored_scores(
         if trial.values is not None and (arch := theirs.space.decode(trial.params)) in archs
     ]
     found: dict[str, dict[Architecture, float]] = {}
-    if ground_of(theirs) != ground_of(settings):
-        return found
-    for name in settings.indicators:
+    alike = [n for n in settings.indicators if ground_of(theirs, n) == ground_of(settings, n)]
+    for name in alike:
         wanted = fidelity_of(name, settings.fidelity)
         searched = theirs.fidelity if name in theirs.approximated else "exact"
         scores = found.setdefault(name, {})
@@ -80,4 +90,4 @@ def stored_scores(
                 value = known_values(trial, theirs).get(name)
             if value is not None:
                 scores.setdefault(arch, float(value))
-    return found
+    return Given(found, reference(study) if len(alike) == len(settings.indicators) else None)

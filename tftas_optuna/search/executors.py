@@ -136,16 +136,13 @@ class ScoringPool:
         task: What is scored.
         workforce: Where.
 
-    Attributes:
-        task: What is scored.
-
     Raises:
         TftasError: The device of the task is not there.
         UnavailableError: The workforce has another version of this package, or none.
     """
 
     def __init__(self, task: ScoringTask, workforce: Workforce) -> None:
-        self.task = task
+        self._task = task
         self._workforce = workforce
         self._executor = workforce.make()
         try:
@@ -194,7 +191,7 @@ class ScoringPool:
             TftasError: A candidate cannot be scored.
             UnavailableError: Processes are lost time and again.
         """
-        task = self.task._replace(fidelity=fidelity)
+        task = self._task._replace(fidelity=fidelity)
         if indicators is not None:
             task = task._replace(indicators=indicators)
         parts = deque(
