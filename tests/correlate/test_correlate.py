@@ -21,6 +21,7 @@ from tftas_optuna import (
     UnavailableError,
     correlate,
     get_space,
+    register_fusion,
     register_indicator,
     search,
 )
@@ -136,6 +137,56 @@ def test_a_new_indicator_is_scored_alone(
     assert ("scoring", 24, 24) in told
     steps = list(dict.fromkeys(step for step, _, _ in told))
     assert steps == ["reading", "scoring", "times", "statistics"]
+
+
+@pytest.fixture
+def fusion(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A fusion that looks at a small sample."""
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr("tftas_optuna.indicators.fusion.N_REFERENCE", 12)
+    register_fusion("mine", ("naswot", "n_params"))
+    return "mine"
+
+
+def test_a_fusion_is_what_a_scorer_computes(
+    run: Correlate, table: Path, small_space: AutoFormerSpace, fusion: str
+) -> None:
+    found = run(table, indicators=[fusion], supernet_seed=2, n_images=4)
+    scorer = Scorer(small_space, indicator=fusion, seed=2, n_images=4, device="cpu", **SIZES)
+    expected = scorer.batch(found.architectures)
+    assert found.values[fusion] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_sample_that_a_fusion_looks_at_is_scored_once(
+    run: Correlate, table: Path, fusion: str, scored: list[list[Architecture]]
+) -> None:
+    whole = run(table, indicators=[fusion], cache=table.with_name("whole.json"))
+    n_sample = sum(map(len, scored)) - 24
+
+    def stop(step: str, done: int, total: int) -> None:
+        if step == "reference sample" and done >= 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(table, indicators=[fusion], callback=stop)
+    scored.clear()
+    assert run(table, indicators=[fusion]) == whole
+    assert 24 < sum(map(len, scored)) < 24 + n_sample
+    scored.clear()
+    run(table, indicators=[fusion, "dss"])
+    assert sum(map(len, scored)) == 24
+
+
+def test_scores_of_other_images_are_others_but_for_those_that_see_none(
+    run: Correlate, table: Path, scored: list[list[Architecture]]
+) -> None:
+    both = {"indicators": ["dss", "naswot"], "fidelity": "exact"}
+    few, many = run(table, n_images=4, **both), run(table, n_images=6, **both)
+    assert few.values["dss"] == many.values["dss"]
+    assert few.values["naswot"] != many.values["naswot"]
+    scored.clear()
+    alone = run(table, indicators=["dss"], fidelity="exact")
+    assert not scored and alone.values["dss"] == few.values["dss"]
 
 
 @pytest.mark.slow
