@@ -250,6 +250,7 @@ def test_a_metric_that_is_always_the_same_is_told(
     [
         ({"indicators": ["dss", "none"]}, "indicators are dss, none; allowed: each of"),
         ({"indicators": []}, "indicators are none"),
+        ({"indicators": ["dss", "dss"]}, "indicators are dss, dss; allowed: each of .* once"),
         ({"indicators": ["n_params"]}, "indicators are n_params; allowed"),
         ({"bands": 0}, "bands is 0, allowed is 1 or more"),
         ({"n_seeds": 0}, "n_seeds is 0"),

@@ -155,14 +155,14 @@ def _tell_notes(name: str, notes: Sequence[str]) -> None:
 
 
 def _checked(indicators: Sequence[str]) -> tuple[str, ...]:
+    indicators = (indicators,) if isinstance(indicators, str) else tuple(indicators)
     known = indicator_names()
-    unknown = [name for name in indicators if name not in known]
-    if unknown or not indicators:
+    if not indicators or set(indicators) - set(known) or len(set(indicators)) < len(indicators):
         raise TftasError(
             f"indicators are {', '.join(map(str, indicators)) or 'none'}; allowed: each of"
             f" {', '.join(known)} once"
         )
-    return tuple(indicators)
+    return indicators
 
 
 def _ranked(

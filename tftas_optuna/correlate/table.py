@@ -202,6 +202,7 @@ def _accuracy_columns(
     columns: Mapping[str, Any], asked: Sequence[str] | None, described: set[str], path: Path
 ) -> tuple[str, ...]:
     others = [name for name in columns if name not in described]
+    asked = (asked,) if isinstance(asked, str) else asked
     if asked is not None:
         unknown = [name for name in asked if name not in others]
         if unknown or not asked:
