@@ -177,6 +177,14 @@ def test_the_sample_that_a_fusion_looks_at_is_scored_once(
     assert sum(map(len, scored)) == 24
 
 
+def test_another_fusion_of_the_same_name_has_other_scores(
+    run: Correlate, table: Path, fusion: str
+) -> None:
+    before = run(table, indicators=[fusion])
+    register_fusion(fusion, ("naswot", "macs"), replace=True)
+    assert run(table, indicators=[fusion]).values[fusion] != before.values[fusion]
+
+
 def test_scores_of_other_images_are_others_but_for_those_that_see_none(
     run: Correlate, table: Path, scored: list[list[Architecture]]
 ) -> None:

@@ -157,10 +157,12 @@ def correlate(
 
         check_plot(plot)
     from tftas_optuna.indicators import register_fusion
+    from tftas_optuna.indicators.calibrated import find_calibrations
     from tftas_optuna.spaces import get_space
 
     for fused, parts in fusions:
         register_fusion(fused, parts)
+    find_calibrations(options["indicators"] or (), Path())
     options["accuracy"] = options["accuracy"] or None
     source: Path | Study | None = table
     if study_name is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,8 @@ def ground_of(settings: StudySettings, indicator: str) -> dict[str, Any]:
     matters = {n: v for n, v in settings.attributes().items() if n not in (*_NO_MATTER, *blind)}
     return {
         "indicator": indicator,
-        "parts": list(found.parts) if isinstance(found, CompositeIndicator) else [],
+        # Parts and, where it was calibrated, weights: another one may have the same name.
+        "made_of": dataclasses.asdict(found) if isinstance(found, CompositeIndicator) else {},
         "options": {**found.options, **settings.options.get(indicator, {})},
         **matters,
     }
