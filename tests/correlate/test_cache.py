@@ -46,6 +46,18 @@ def test_work_of_more_than_seconds_is_written(path: Path, monkeypatch: pytest.Mo
     assert os.listdir(path.parent) == [path.name]
 
 
+def test_two_runs_on_one_file_keep_the_work_of_both(path: Path) -> None:
+    one, two = ScoreCache(path), ScoreCache(path)
+    one.scores(GROUND)["b"] = [0.2]
+    one.scores({"indicator": "snip"})["a"] = [0.3]
+    two.scores(GROUND)["c"] = [0.4]
+    for cache in (one, two):
+        cache.changed()
+        cache.save()
+    assert ScoreCache(path).scores(GROUND) == {"a": [0.1], "b": [0.2], "c": [0.4]}
+    assert ScoreCache(path).scores({"indicator": "snip"}) == {"a": [0.3]}
+
+
 @pytest.mark.parametrize("damage", ["cut off", "empty", "changed", "no number"])
 def test_what_is_damaged_is_told_and_not_trusted(
     damage: str, path: Path, caplog: pytest.LogCaptureFixture
@@ -65,10 +77,10 @@ def test_what_is_damaged_is_told_and_not_trusted(
     path.write_text(text)
     cache = ScoreCache(path)
     assert cache.scores(GROUND) == {}
-    assert f"{path} is damaged: all scores are computed again" in caplog.text
     cache.scores(GROUND)["c"] = [1.0]
     cache.changed()
     cache.save()
+    assert caplog.messages == [f"{path} is damaged: all scores are computed again"]
     assert ScoreCache(path).scores(GROUND) == {"c": [1.0]}
 
 

@@ -71,9 +71,14 @@ class ScoreCache:
             self.save()
 
     def save(self) -> None:
-        """Write what is new; the file is whole at any moment."""
+        """Write what is new, beside what others wrote; the file is whole at any moment."""
         if self._path is None or not self._changed:
             return
+        for key, theirs in _read(self._path, tell=False).items():
+            ours = self._entries.setdefault(key, theirs)
+            for part in ("scores", "seconds"):
+                for name, found in theirs[part].items():
+                    ours[part].setdefault(name, found)
         known = list(self._entries.values())
         document = {
             "format": FORMAT,
@@ -110,36 +115,39 @@ def identity(arch: Architecture) -> str:
     return hashlib.sha256(_text(arch.to_dict()).encode()).hexdigest()[:20]
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read(path: Path, *, tell: bool = True) -> dict[str, dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
-        raise UnavailableError(f"{path} is in the way: no scores of tftas-optuna") from error
+        raise _in_the_way(path) from error
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
-        return _refuse(path) if text.strip() and FORMAT not in text[:100] else _distrust(path)
+        if text.strip() and FORMAT not in text[:100]:
+            raise _in_the_way(path) from None
+        return _distrust(path, tell)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
-        return _refuse(path)
+        raise _in_the_way(path)
     version = document.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise UnavailableError(f"{path} was written by a later release; upgrade tftas-optuna")
     known: Any = document.get("scores")
     if document.get("checksum") != _checksum(known) or not _is_sound(known):
-        return _distrust(path)
+        return _distrust(path, tell)
     return {_text(entry["ground"]): entry for entry in known}
 
 
-def _refuse(path: Path) -> dict[str, dict[str, Any]]:
-    raise UnavailableError(
+def _in_the_way(path: Path) -> UnavailableError:
+    return UnavailableError(
         f"{path} is in the way: no scores of tftas-optuna; move it, they are kept there"
     )
 
 
-def _distrust(path: Path) -> dict[str, dict[str, Any]]:
-    _LOG.warning("%s is damaged: all scores are computed again", path)
+def _distrust(path: Path, tell: bool) -> dict[str, dict[str, Any]]:
+    if tell:
+        _LOG.warning("%s is damaged: all scores are computed again", path)
     return {}
 
 
