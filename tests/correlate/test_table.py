@@ -8,6 +8,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+import tower
 from tables import SIZES, accuracies, draw, table_rows, write_csv, write_json
 
 from tftas_optuna import (
@@ -16,10 +17,13 @@ from tftas_optuna import (
     Execution,
     PiTSpace,
     export_front,
+    families,
     get_space,
     pareto_front,
+    register_family,
     search,
 )
+from tftas_optuna.correlate.shapes import shape_columns
 from tftas_optuna.correlate.table import Table, name_rows, read_table
 from tftas_optuna.correlate.trained import read_study
 from tftas_optuna.study.accuracy import record_accuracy
@@ -90,6 +94,20 @@ def test_stages(tmp_path: Path) -> None:
     check(read_table(write_csv(tmp_path / "t.csv", rows), space, None), archs)
     rows = [{**row, "mlp_ratio": int(row["mlp_ratio"])} for row in rows]
     check(read_table(write_json(tmp_path / "t.json", rows), space, None), archs)
+
+
+def test_a_family_of_somebody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose choices are columns too, also those that have a default."""
+    monkeypatch.setattr(families, "_REGISTERED", {})
+    register_family(tower.family)
+    space = tower.TowerSpace("t", (8, 16), (1, 2))
+    archs = draw(space, 6)
+    rows = table_rows(archs)
+    check(read_table(write_csv(tmp_path / "t.csv", rows), space, None), archs)
+    assert shape_columns(archs)["width"] == tuple(arch.width for arch in archs)
+    rows[2]["form"] = ""
+    table = read_table(write_csv(tmp_path / "t.csv", rows), space, None)
+    assert table.notes == ("row 3 left out: no form",)
 
 
 def test_accuracies_by_their_names_or_as_told(

@@ -40,11 +40,13 @@ def read_field(name: str, value: Any, like: Any) -> Any:
     Args:
         name: The field.
         value: The cell.
-        like: The same field of another architecture, which tells whether it is a list.
+        like: The same field of another architecture, which tells whether it is a list or text.
 
     Raises:
         TftasError: It should be a list of numbers, and is not.
     """
+    if isinstance(like, str):
+        return value.strip() if isinstance(value, str) else value
     if not isinstance(value, str):
         return [_number(entry) for entry in value] if isinstance(value, list) else _number(value)
     if not isinstance(like, list):

@@ -37,10 +37,9 @@ class OutsideError(TftasError):
 
 def file_column(columns: dict[str, Any], space: SearchSpace | None) -> str | None:
     """Return the column that names exported files, unless rows say the architecture themselves."""
-    own = set(_NESTED)
-    if space is not None:
-        own |= required_fields(space)
-    if own & {_ALIASES.get(name, name) for name in columns}:
+    if set(_NESTED) & columns.keys():
+        return None
+    if space is not None and required_fields(space) & _renamed(columns, space).keys():
         return None
     return next((name for name in _FILES if name in columns), None)
 
@@ -59,18 +58,21 @@ def find_file(name: str, folder: Path) -> Path:
 
 
 def required_fields(space: SearchSpace) -> set[str]:
-    """Return the fields without which there is no architecture of a space."""
+    """Return the fields that have no usual value in a space: none at all, or one of several."""
+    choices = space.choices()
     return {
         field.name
-        for field in dataclasses.fields(get_family(space.family).architecture)  # type: ignore[arg-type]
-        if field.default is dataclasses.MISSING
+        for field in _fields(space)
+        if field.default is dataclasses.MISSING or field.name in choices
     }
 
 
 def missing_fields(columns: Iterable[str], space: SearchSpace) -> list[str]:
     """List the required fields that no column can have, plain or in one object."""
-    found = {_ALIASES.get(name, name) for name in columns}
-    return [] if found & set(_NESTED) else sorted(required_fields(space) - found)
+    found = dict.fromkeys(columns)
+    if set(_NESTED) & found.keys():
+        return []
+    return sorted(required_fields(space) - _renamed(found, space).keys())
 
 
 def arch_columns(space: SearchSpace) -> set[str]:
@@ -92,7 +94,7 @@ def read_row(cells: Cells, space: SearchSpace) -> Architecture:
     """
     usual = space.supernet.to_dict()
     nested = next((cells[name] for name in _NESTED if isinstance(cells.get(name), dict)), None)
-    told = {_ALIASES.get(name, name): value for name, value in (nested or cells).items()}
+    told = _renamed(nested or cells, space)
     if nested is None:
         told = {name: value for name, value in told.items() if name in usual}
     told = {name: value for name, value in told.items() if not is_blank(value)}
@@ -105,6 +107,19 @@ def read_row(cells: Cells, space: SearchSpace) -> Architecture:
         raise IncompleteError(f"no {missing[0]}", key=(missing[0],))
     fields = {name: read_field(name, value, usual.get(name)) for name, value in told.items()}
     # The depth that some write for the reader is not that of the supernet.
-    known = {f.name for f in dataclasses.fields(get_family(space.family).architecture)}  # type: ignore[arg-type]
-    rest = {n: v for n, v in usual.items() if n in known - required and n not in fields}
+    known = {field.name for field in _fields(space)}
+    rest = {n: v for n, v in usual.items() if n in known and n not in fields}
     return get_family(space.family).architecture.from_fields({**rest, **fields})
+
+
+def _fields(space: SearchSpace) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(get_family(space.family).architecture)  # type: ignore[arg-type]
+
+
+def _renamed(cells: Cells, space: SearchSpace) -> Cells:
+    """Call what others name otherwise as architectures of a space do."""
+    fields = space.supernet.to_dict()
+    names = {
+        other: name for other, name in _ALIASES.items() if name in fields and other not in fields
+    }
+    return {names.get(name, name): value for name, value in cells.items()}

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def shape_columns(archs: Sequence[Architecture]) -> dict[str, tuple[float, ...]]:
     """Measure ``depth``, the blocks of all stages, and ``width``, the mean width of a block.
 
-    Of a family whose architectures have no such attributes (``depth``; ``embed_dim``, or
-    ``widths`` by stage) the column is missing.
+    Of a family whose architectures have no such attributes (``depth``; ``embed_dim``, ``width``,
+    or ``widths`` by stage) the column is missing.
     """
     columns = {"depth": map(_depth, archs), "width": map(_width, archs)}
     found = {name: tuple(values) for name, values in columns.items()}
@@ -35,5 +35,5 @@ def _width(arch: Any) -> float | None:
     if isinstance(widths, tuple) and isinstance(depth, tuple) and len(widths) == len(depth):
         blocks = sum(depth)
         return sum(w * n for w, n in zip(widths, depth, strict=True)) / blocks if blocks else None
-    width: float | None = getattr(arch, "embed_dim", None)
-    return width
+    plain = (getattr(arch, name, None) for name in ("embed_dim", "width"))
+    return next((width for width in plain if isinstance(width, int | float)), None)
