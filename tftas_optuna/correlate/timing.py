@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.indicators.task import ScoringTask
 
-_PASSES = 5
+_PASSES = 3
 _PASS_SECONDS = 0.3
 
 
@@ -27,7 +27,7 @@ def seconds_per_score(task: ScoringTask, archs: Sequence[Architecture]) -> float
     """Measure the time that a task takes for one candidate, in this process.
 
     On a CPU that is one thread. A pass takes as many candidates as a search gives it, unless that
-    would take long; the median of five counts. Of a supernet, what is computed once is left out.
+    would take long; the median of three counts. Of a supernet, what is computed once is left out.
     """
     parts = cycle(divide(task, visit(task), archs))
     score(task, next(parts)[:1])
