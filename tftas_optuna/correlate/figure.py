@@ -122,6 +122,7 @@ def plot_correlations(found: Correlations) -> Figure:
             row, column = (0, 0) if place < 0 else (1 + place // _COLUMNS, place % _COLUMNS)
             trace.visible = name == names[0]
             figure.add_trace(trace, row=row + 1, col=column + 1)
+    figure.update_xaxes(exponentformat="SI")
     figure.update_layout(
         title=_title(found, names[0]),
         template="plotly_white",
