@@ -18,6 +18,8 @@ from conftest_cli import SMALL, Run
 from tables import draw, table_rows, write_csv
 
 from tftas_optuna import AutoFormerSpace
+from tftas_optuna.cli.correlate import _milliseconds, _with_interval
+from tftas_optuna.correlate import Estimate
 from tftas_optuna.study.accuracy import record_accuracy
 
 SCORE = ("--indicators", "dss", "--device", "cpu")
@@ -45,6 +47,13 @@ def test_a_table_for_each_accuracy(tftas: Run, place: Path) -> None:
         assert "5 bands of parameters:" in text and "A random pick is" in text
     assert max(map(len, done.stdout.splitlines())) <= 100
     assert (place / "t.csv.scores.json").is_file()
+
+
+def test_numbers_as_people_read_them() -> None:
+    assert _with_interval(Estimate(-0.001, -0.204, 0.1)) == "0.00 [-0.20, 0.10]"
+    assert _with_interval(Estimate(None)) == "-" and _with_interval(Estimate(1.0)) == "1.00"
+    times = [_milliseconds(seconds) for seconds in (2.2934, 0.14, 0.0705, 0.00371)]
+    assert times == ["2,293", "140", "70.5", "3.71"]
 
 
 def test_every_format(tftas: Run, place: Path) -> None:

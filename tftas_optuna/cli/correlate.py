@@ -247,10 +247,10 @@ def _layout(rows: tuple[Correlation, ...], title: str) -> Table:
         table.add_row(
             row.metric,
             _with_interval(row.tau),
-            "-" if row.spearman.value is None else f"{row.spearman.value:.2f}",
+            _rounded(row.spearman.value),
             _with_interval(row.band_tau),
             f"{row.regret:.3g}",
-            "" if row.seconds is None else f"{1000 * row.seconds:.3g}",
+            "" if row.seconds is None else _milliseconds(row.seconds),
             end_section=row is shapes[-1],
         )
     return table
@@ -261,7 +261,16 @@ def _band_tau(row: Correlation) -> float:
 
 
 def _with_interval(estimate: Estimate) -> str:
-    if estimate.value is None:
-        return "-"
-    ends = "" if estimate.low is None else f" [{estimate.low:.2f}, {estimate.high:.2f}]"
-    return f"{estimate.value:.2f}{ends}"
+    if estimate.low is None:
+        return _rounded(estimate.value)
+    low, high = _rounded(estimate.low), _rounded(estimate.high)
+    return f"{_rounded(estimate.value)} [{low}, {high}]"
+
+
+def _rounded(value: float | None) -> str:
+    """Write two digits, and no minus before zero."""
+    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:,.0f}" if seconds >= 0.1 else f"{1000 * seconds:.3g}"
