@@ -243,7 +243,7 @@ _BUILT_IN = {
             "tftas_optuna.models:AutoFormer",
             "tftas_optuna.supernet.autoformer:AutoFormerSupernet",
             "tftas_optuna.costs:AutoFormerBlocks",
-            ranked_alike=("dss",),
+            ranked_alike=("dss", "synflow", "auto_prox_a"),
         ),
         Family(
             "pit",
@@ -251,7 +251,7 @@ _BUILT_IN = {
             "tftas_optuna.spaces:PiTSpace",
             "tftas_optuna.models:PiT",
             "tftas_optuna.supernet.pit:PiTSupernet",
-            ranked_alike=("dss",),
+            ranked_alike=("dss", "synflow", "auto_prox_a"),
         ),
     )
 }

@@ -25,8 +25,8 @@ from tftas_optuna import (
     register_indicator,
     search,
 )
+from tftas_optuna.architecture.shape import shape_columns
 from tftas_optuna.correlate import Correlations
-from tftas_optuna.correlate.shapes import shape_columns
 from tftas_optuna.indicators import task
 from tftas_optuna.metrics import registry
 from tftas_optuna.study.accuracy import record_accuracy

@@ -23,7 +23,7 @@ from tftas_optuna import (
     register_family,
     search,
 )
-from tftas_optuna.correlate.shapes import shape_columns
+from tftas_optuna.architecture.shape import shape_columns
 from tftas_optuna.correlate.table import Table, name_rows, read_table
 from tftas_optuna.correlate.trained import read_study
 from tftas_optuna.study.accuracy import record_accuracy

@@ -7,9 +7,9 @@ from functools import partial
 from statistics import mean
 from typing import TYPE_CHECKING, NamedTuple
 
+from tftas_optuna.architecture.shape import shape_columns
 from tftas_optuna.correlate.cache import identity
 from tftas_optuna.correlate.grounds import score_key
-from tftas_optuna.correlate.shapes import shape_columns
 from tftas_optuna.correlate.timing import machine_name, seconds_per_score
 from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.metrics import Meters

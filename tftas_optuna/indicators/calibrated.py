@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tftas_optuna.architecture import read_yaml
+from tftas_optuna.architecture.shape import depth_of, width_of
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.metrics import get_metric, metric_names, register_indicator
@@ -36,7 +37,8 @@ class CalibratedIndicator(CompositeIndicator):
     Attributes:
         space: The search space as JSON, whose features describe the shape.
         logs: Of each part whether its logarithm counts.
-        means: Mean of each feature of the shape, then of each part, where it was calibrated.
+        means: Means where it was calibrated: of the features of the shape, its depth and its
+            width, then of the parts.
         weights: Weight of each of them.
         constant: What is predicted where all are at their means.
         conditions: What the parts were computed with, as JSON; empty where none needs a pass.
@@ -60,7 +62,7 @@ class CalibratedIndicator(CompositeIndicator):
             math.log(max(values[part], math.ulp(0.0))) if log else values[part]
             for part, log in zip(self.parts, self.logs, strict=True)
         ]
-        inputs = [*_space(self.space).features(arch), *columns]
+        inputs = [*shape_inputs(_space(self.space), arch), *columns]
         terms = zip(self.weights, inputs, self.means, strict=True)
         return self.constant + math.fsum(w * (x - mean) for w, x, mean in terms)
 
@@ -133,7 +135,7 @@ def load_calibration(path: Path) -> CalibratedIndicator:
             conditions=json.dumps(data["conditions"]) if data["conditions"] else "",
         )
         space = space_from_dict(data["space"])
-        n_inputs = len(space.features(space.smallest())) + len(found.parts)
+        n_inputs = len(shape_inputs(space, space.smallest())) + len(found.parts)
         numbers = (*found.means, *found.weights, found.constant)
         if {len(found.means), len(found.weights)} != {n_inputs}:
             raise ValueError(f"expected {n_inputs} means and weights")
@@ -144,6 +146,11 @@ def load_calibration(path: Path) -> CalibratedIndicator:
     found.check()
     register_calibration(found)
     return found
+
+
+def shape_inputs(space: SearchSpace, arch: Architecture) -> tuple[float, ...]:
+    """Describe a shape by the features of its space, its depth and its width."""
+    return *space.features(arch), depth_of(arch) or 0.0, width_of(arch) or 0.0
 
 
 @lru_cache(maxsize=8)

@@ -100,13 +100,9 @@ def make_settings(
     return dataclasses.replace(settings, approximated=tuple(known))
 
 
-def check_composites(settings: StudySettings) -> None:
-    """Check that indicators made of others mean what they say under some settings.
-
-    Raises:
-        TftasError: One does not.
-    """
-    conditions = Conditions(
+def conditions_of(settings: StudySettings) -> Conditions:
+    """Return what the values of indicators depend on besides the candidate."""
+    return Conditions(
         settings.space,
         settings.supernet_seed,
         settings.n_seeds,
@@ -115,6 +111,15 @@ def check_composites(settings: StudySettings) -> None:
         settings.n_images,
         settings.pictures,
     )
+
+
+def check_composites(settings: StudySettings) -> None:
+    """Check that indicators made of others mean what they say under some settings.
+
+    Raises:
+        TftasError: One does not.
+    """
+    conditions = conditions_of(settings)
     for indicator in map(get_indicator, settings.indicators):
         if isinstance(indicator, CompositeIndicator):
             indicator.check_conditions(conditions)

@@ -1,4 +1,4 @@
-"""Depth and width of architectures, which stand beside every indicator."""
+"""Depth and width of architectures of any family, which stand beside every indicator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.architecture._base import Architecture
 
 
 def shape_columns(archs: Sequence[Architecture]) -> dict[str, tuple[float, ...]]:
@@ -16,7 +16,7 @@ def shape_columns(archs: Sequence[Architecture]) -> dict[str, tuple[float, ...]]
     Of a family whose architectures have no such attributes (``depth``; ``embed_dim``, ``width``,
     or ``widths`` by stage) the column is missing.
     """
-    columns = {"depth": map(_depth, archs), "width": map(_width, archs)}
+    columns = {"depth": map(depth_of, archs), "width": map(width_of, archs)}
     found = {name: tuple(values) for name, values in columns.items()}
     return {
         name: tuple(float(value) for value in values if value is not None)
@@ -25,12 +25,14 @@ def shape_columns(archs: Sequence[Architecture]) -> dict[str, tuple[float, ...]]
     }
 
 
-def _depth(arch: Any) -> float | None:
+def depth_of(arch: Any) -> float | None:
+    """Count the blocks of all stages; None where that is not told."""
     depth = getattr(arch, "depth", None)
     return sum(depth) if isinstance(depth, tuple) else depth
 
 
-def _width(arch: Any) -> float | None:
+def width_of(arch: Any) -> float | None:
+    """Return the mean width of a block; None where that is not told."""
     widths, depth = getattr(arch, "widths", None), getattr(arch, "depth", None)
     if isinstance(widths, tuple) and isinstance(depth, tuple) and len(widths) == len(depth):
         blocks = sum(depth)

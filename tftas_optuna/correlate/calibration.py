@@ -1,0 +1,266 @@
+"""Calibrates an indicator on trained networks: few accuracies, used well.
+
+Two predictions are averaged, both on standard scores: the single column that ranks the accuracies
+best (with its sign), and a ridge regression on all of them: the features of the shape, its depth
+and width, parameters, MACs and indicators. Accuracies enter by their ranks, so that a training
+that went wrong does not decide. Where the column alone ranks networks that were left out better,
+it stays alone: with few trainings or noisy ones a calibration is then no worse than the column.
+"""
+
+from __future__ import annotations
+
+import json
+from statistics import NormalDist
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tftas_optuna.indicators.calibrated import CalibratedIndicator, shape_inputs
+from tftas_optuna.indicators.task import batches_seen
+from tftas_optuna.ranks import kendall_tau
+from tftas_optuna.search.planning import conditions_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.study.settings import StudySettings
+
+    Rows = NDArray[np.float64]
+
+# Networks that have to be trained at least.
+FEWEST = 10
+_PENALTIES = np.logspace(-4, 4, 33)
+_FOLDS = 10
+_INNER_FOLDS = 5
+_TINY = 1e-9
+COSTS = ("n_params", "macs")
+
+
+class Inputs(NamedTuple):
+    """What accuracies are predicted from.
+
+    Attributes:
+        features: Features of the shapes, (networks, features).
+        columns: What may predict alone, (networks, columns): depth, width, costs, indicators.
+        names: What the columns are called.
+    """
+
+    features: Rows
+    columns: Rows
+    names: tuple[str, ...]
+
+
+class Fit(NamedTuple):
+    """A linear prediction of accuracies.
+
+    Attributes:
+        means: Means of the features, then of the columns.
+        weights: Their weights.
+        constant: What is predicted at the means.
+        column: The column that ranks best alone.
+        alone: Whether it stays alone.
+    """
+
+    means: Rows
+    weights: Rows
+    constant: float
+    column: str
+    alone: bool
+
+    def predict(self, inputs: Inputs) -> Rows:
+        """Predict the accuracies of networks, shape (networks,)."""
+        rows = np.hstack((inputs.features, inputs.columns))
+        found: Rows = self.constant + (rows - self.means) @ self.weights
+        return found
+
+
+class Calibration(NamedTuple):
+    """A calibrated indicator, and what it is worth.
+
+    Attributes:
+        indicator: The indicator.
+        left_out: What was predicted of every network by the others, in its place.
+        column: The column that ranks best alone.
+        column_left_out: Likewise, by the column that was best among the others.
+        alone: Whether the column stays alone.
+        n: Networks that it was calibrated on.
+    """
+
+    indicator: CalibratedIndicator
+    left_out: tuple[float, ...]
+    column: str
+    column_left_out: tuple[float, ...]
+    alone: bool
+    n: int
+
+
+def calibrate(
+    name: str,
+    archs: Sequence[Architecture],
+    accuracies: Sequence[float],
+    scores: Mapping[str, Sequence[float]],
+    settings: StudySettings,
+) -> Calibration:
+    """Calibrate an indicator.
+
+    Args:
+        name: Its name.
+        archs: Trained architectures, each once.
+        accuracies: Their accuracies.
+        scores: Of each of :data:`COSTS` and of the indicators of the settings, the values of the
+            architectures.
+        settings: What the indicators were computed with.
+    """
+    parts = (*COSTS, *(part for part in settings.indicators if part in scores))
+    logs = tuple(min(scores[part]) > 0 for part in parts)
+    table = np.array([scores[part] for part in parts], dtype=np.float64).T
+    columns = np.where(logs, np.log(np.where(logs, table, 1.0)), table)
+    shapes = np.array([shape_inputs(settings.space, arch) for arch in archs])
+    inputs = Inputs(
+        shapes[:, :-2], np.hstack((shapes[:, -2:], columns)), ("depth", "width", *parts)
+    )
+    known = np.array(accuracies, dtype=np.float64)
+    found = fit(inputs, known)
+    sees = batches_seen(parts[len(COSTS) :])
+    conditions = conditions_of(settings).plain()
+    if not sees:
+        conditions = {n: v for n, v in conditions.items() if n not in ("n_images", "pictures")}
+    indicator = CalibratedIndicator(
+        name,
+        parts=parts,
+        space=json.dumps(settings.space.to_dict()),
+        logs=logs,
+        means=tuple(found.means.tolist()),
+        weights=tuple(found.weights.tolist()),
+        constant=found.constant,
+        conditions=json.dumps(conditions) if len(parts) > len(COSTS) else "",
+    )
+    left_out, alone = np.empty_like(known), np.empty_like(known)
+    for others, fold in _folds(len(known), _FOLDS):
+        left_out[fold] = fit(_some(inputs, others), known[others]).predict(_some(inputs, fold))
+        column = _Column(inputs.columns[others], _normal(known[others]))
+        alone[fold] = column.predict(inputs.columns[fold])
+    return Calibration(
+        indicator,
+        tuple(left_out.tolist()),
+        found.column,
+        tuple(alone.tolist()),
+        found.alone,
+        len(known),
+    )
+
+
+def fit(inputs: Inputs, accuracies: Rows) -> Fit:
+    """Fit a prediction; see this module's text.
+
+    Args:
+        inputs: Of trained networks.
+        accuracies: Their accuracies, shape (networks,).
+    """
+    alone, mixed = np.empty_like(accuracies), np.empty_like(accuracies)
+    for others, fold in _folds(len(accuracies), _INNER_FOLDS):
+        some, rest = _some(inputs, others), _some(inputs, fold)
+        targets = _normal(accuracies[others])
+        column = _Column(some.columns, targets)
+        alone[fold] = column.predict(rest.columns)
+        weights = _mixed(some, targets, column)
+        rows = np.hstack((rest.features, rest.columns))
+        mixed[fold] = (rows - np.hstack((some.features, some.columns)).mean(axis=0)) @ weights
+    stays = kendall_tau(alone, accuracies) > kendall_tau(mixed, accuracies)
+    targets = _normal(accuracies)
+    column = _Column(inputs.columns, targets)
+    n_features = inputs.features.shape[1]
+    weights = (
+        np.concatenate((np.zeros(n_features), column.weights))
+        if stays
+        else _mixed(inputs, targets, column)
+    )
+    rows = np.hstack((inputs.features, inputs.columns))
+    means = rows.mean(axis=0)
+    # In the unit of the accuracies, by their quartiles: outliers do not count.
+    predicted = (rows - means) @ weights
+    spread = np.subtract(*np.quantile(accuracies, (0.75, 0.25)))
+    own = np.subtract(*np.quantile(predicted, (0.75, 0.25)))
+    scale = spread / own if spread > 0 and own > _TINY else 1.0
+    constant = float(np.median(accuracies) - np.median(predicted) * scale)
+    return Fit(means, weights * scale, constant, inputs.names[column.best], bool(stays))
+
+
+class _Column:
+    """The one column that ranks best, as a standard score with the sign that it has.
+
+    Attributes:
+        best: Its place.
+        weights: A weight for every column, all zero but its own.
+    """
+
+    def __init__(self, columns: Rows, targets: Rows) -> None:
+        taus = np.array([kendall_tau(column, targets) for column in columns.T])
+        self.best = int(np.argmax(np.abs(taus)))
+        spread = max(float(columns[:, self.best].std()), _TINY)
+        self.weights = np.zeros(columns.shape[1])
+        self.weights[self.best] = (np.sign(taus[self.best]) or 1.0) / spread
+        self._means = columns.mean(axis=0)
+
+    def predict(self, columns: Rows) -> Rows:
+        """Predict standard scores of other networks, shape (networks,)."""
+        found: Rows = (columns - self._means) @ self.weights
+        return found
+
+
+def _mixed(inputs: Inputs, targets: Rows, column: _Column) -> Rows:
+    """Average the standard scores of the ridge regression and of the column, as weights."""
+    n_features = inputs.features.shape[1]
+    rows = np.hstack((inputs.features, inputs.columns))
+    spreads = rows.std(axis=0)
+    # What does not vary tells nothing, and each group counts as one.
+    sizes = np.repeat(
+        (n_features, inputs.columns.shape[1]), (n_features, rows.shape[1] - n_features)
+    )
+    scales = np.where(spreads > _TINY, 1 / (np.maximum(spreads, _TINY) * np.sqrt(sizes)), 0.0)
+    centred = (rows - rows.mean(axis=0)) * scales
+    weights = _ridge(centred, targets) * scales
+    spread = float(((rows - rows.mean(axis=0)) @ weights).std())
+    ridge = weights / spread if spread > _TINY else weights * 0.0
+    found: Rows = ridge + np.concatenate((np.zeros(n_features), column.weights))
+    return found
+
+
+def _ridge(rows: Rows, targets: Rows) -> Rows:
+    """Fit centred targets by centred rows, with the penalty of the least leave-one-out error."""
+    count = len(targets)
+    left, values, right = np.linalg.svd(rows, full_matrices=False)
+    centred = targets - targets.mean()
+    along = left.T @ centred
+    best, weights = np.inf, np.zeros(rows.shape[1])
+    for penalty in _PENALTIES:
+        shrinkage = values**2 / (values**2 + penalty)
+        leverage = (left**2) @ shrinkage + 1 / count
+        left_out = (centred - left @ (shrinkage * along)) / np.maximum(1 - leverage, _TINY)
+        error = float(np.mean(left_out**2))
+        if error < best:
+            best, weights = error, right.T @ (values / (values**2 + penalty) * along)
+    return weights
+
+
+def _normal(accuracies: Rows) -> Rows:
+    """Replace accuracies by normal scores of their ranks; equal ones share theirs."""
+    known, place, counts = np.unique(accuracies, return_inverse=True, return_counts=True)
+    middles = (np.cumsum(counts) - counts / 2) / len(accuracies)
+    scores = np.array([NormalDist().inv_cdf(share) for share in middles])
+    found: Rows = scores[place]
+    return found
+
+
+def _folds(count: int, folds: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Divide places at random, always alike, into those to learn from and those left out."""
+    order = np.random.default_rng(0).permutation(count)
+    parts = np.array_split(order, min(folds, count))
+    return [(np.setdiff1d(order, part), part) for part in parts]
+
+
+def _some(inputs: Inputs, rows: NDArray[np.int64]) -> Inputs:
+    return Inputs(inputs.features[rows], inputs.columns[rows], inputs.names)
