@@ -61,7 +61,9 @@ class Forward:
         # Of each block that runs: what came in, and the normalisation that was run last.
         self._entered: dict[str, Tensor] = {}
         self._normalised: tuple[Tensor, Tensor] | None = None
-        with self._hooks(anatomy.blocks), _Outputs(anatomy, parameters, self._n, listeners):
+        tallies = listeners.get("outputs")
+        outputs = _Outputs(anatomy, parameters, self._n, tallies) if tallies else contextlib.nullcontext()
+        with self._hooks(anatomy.blocks), outputs:
             self.logits = run_with(model, parameters, images)
 
     @contextlib.contextmanager
@@ -136,11 +138,11 @@ class _Outputs(TorchFunctionMode):
         anatomy: Anatomy,
         parameters: Mapping[str, Tensor],
         n_images: int,
-        listeners: Listeners,
+        tallies: Sequence[Tally],
     ) -> None:
         super().__init__()
-        self._matrices = anatomy.matrices if "outputs" in listeners else []
-        self._tallies = listeners.get("outputs", [])
+        self._matrices = anatomy.matrices
+        self._tallies = tallies
         self._n = n_images
         self._names = {
             id(parameters[piece.parameter]): piece.parameter
@@ -156,12 +158,15 @@ class _Outputs(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if func in (F.linear, F.conv2d, torch.conv2d) and id(args[1]) in self._names:
-            plane = func is not F.linear and output.ndim == 4
-            tokens = output.flatten(2).transpose(1, 2) if plane else output
-            first = tokens.detach().reshape(self._n, -1, tokens.shape[-1])[0]
-            self._found[self._names[id(args[1])]] = first
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if func in (F.linear, F.conv2d, torch.conv2d):
+            name = self._names.get(id(args[1] if len(args) > 1 else kwargs["weight"]))
+            if name is not None:
+                plane = func is not F.linear and output.ndim == 4
+                tokens = output.flatten(2).transpose(1, 2) if plane else output
+                first = tokens.detach().reshape(self._n, -1, tokens.shape[-1])[0]
+                self._found[name] = first
         return output
 
     def __exit__(self, *exception: object) -> None:
