@@ -172,8 +172,12 @@ class _Outputs(TorchFunctionMode):
     def __exit__(self, *exception: object) -> None:
         super().__exit__(*exception)
         for matrix, weight in self._matrices:
-            pieces = [p for p in matrix.pieces if p.parameter in self._found]
-            if pieces:
-                parts = [self._found[p.parameter][:, p.rows] for p in pieces]
+            # Queries may be of fewer tokens than the keys and values they are stacked with.
+            by_tokens: dict[int, list[Tensor]] = {}
+            for piece in matrix.pieces:
+                if (found := self._found.get(piece.parameter)) is not None:
+                    by_tokens.setdefault(len(found), []).append(found[:, piece.rows])
+            for parts in by_tokens.values():
+                outputs = torch.cat(parts, dim=1)
                 for tally in self._tallies:
-                    tally.output(weight, torch.cat(parts, dim=1))
+                    tally.output(weight, outputs)

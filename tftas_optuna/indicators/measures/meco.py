@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 class _Tally(LayerTally):
     def output(self, weight: Weight, outputs: Tensor) -> None:
+        # What pads a plane is constant, and correlates with nothing.
+        outputs = outputs[(outputs != outputs[:, :1]).any(1)]
         tokens, width = outputs.shape
-        if 1 < width <= tokens:
+        if width <= tokens or not tokens:
             # Centred rows of that length lie in a space of fewer dimensions than there are rows.
             self.add(weight, 0.0)
             return
