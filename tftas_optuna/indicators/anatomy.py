@@ -26,7 +26,7 @@ class Block(NamedTuple):
         name: Its name.
         module: The block.
         mlp: Its part that holds the MLP; None where attention and MLP are one part.
-        activations: The activation functions in it.
+        activations: The activation functions in its MLP; where that is no part of its own, all.
         channels_first: Whether its tokens lie in a plane behind their channels.
     """
 
@@ -67,12 +67,15 @@ def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
     for name in structure.blocks:
         prefix = f"{name}." if name else ""
         inside = [layer for layer in roles if f"{layer}.".startswith(prefix)]
+        mlp = _mlp(modules, prefix, {each: roles[each] for each in inside})
+        # Some blocks have activations in their attention, its position biases or convolutions.
+        within = modules[name] if mlp is None else mlp
         blocks.append(
             Block(
                 name,
                 modules[name],
-                mlp=_mlp(modules, prefix, {each: roles[each] for each in inside}),
-                activations=[each for each in modules[name].modules() if _is_activation(each)],
+                mlp=mlp,
+                activations=[each for each in within.modules() if _is_activation(each)],
                 channels_first=any(isinstance(modules[each], nn.Conv2d) for each in inside),
             )
         )
@@ -83,12 +86,11 @@ def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
 
 
 def _mlp(modules: dict[str, nn.Module], prefix: str, inside: dict[str, str]) -> nn.Module | None:
-    """Return the one child of a block that holds all of its MLP and nothing of its attention."""
+    """Return the one child of a block that holds an MLP and nothing of its attention."""
     children = {(layer.removeprefix(prefix).split(".")[0], role) for layer, role in inside.items()}
-    mlps = {child for child, role in children if role == "mlp"}
-    if len(mlps) != 1 or mlps & {child for child, role in children if role == "attention"}:
-        return None
-    return modules[prefix + mlps.pop()]
+    attention = {child for child, role in children if role == "attention"}
+    mlps = {child for child, role in children if role == "mlp"} - attention
+    return modules[prefix + mlps.pop()] if len(mlps) == 1 else None
 
 
 def _is_activation(module: nn.Module) -> bool:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators.running import run_with
 
 if TYPE_CHECKING:
@@ -61,9 +62,10 @@ class Forward:
         # Of each block that runs: what came in, and the normalisation that was run last.
         self._entered: dict[str, Tensor] = {}
         self._normalised: tuple[Tensor, Tensor] | None = None
-        tallies = listeners.get("outputs")
-        outputs = _Outputs(anatomy, parameters, self._n, tallies) if tallies else contextlib.nullcontext()
-        with self._hooks(anatomy.blocks), outputs:
+        with contextlib.ExitStack() as watching:
+            watching.enter_context(self._hooks(anatomy.blocks))
+            if tallies := listeners.get("outputs"):
+                watching.enter_context(_Outputs(anatomy, parameters, self._n, tallies))
             self.logits = run_with(model, parameters, images)
 
     @contextlib.contextmanager
@@ -97,10 +99,16 @@ class Forward:
     def _leave(
         self, block: Block, module: nn.Module, inputs: tuple[Any, ...], output: Any
     ) -> None:
-        if isinstance(output, Tensor):
-            if self._keep:
-                self.ends.append((block, self._entered[block.name], output))
-            self._tell_feature(block, output)
+        if not isinstance(output, Tensor):
+            if not self._listeners.keys() & {"features", "blocks"}:
+                return
+            raise TftasError(
+                f"block {block.name} gives a {type(output).__name__}, not one tensor of tokens;"
+                " take an indicator that looks at no blocks (not expressivity, not trainability)"
+            )
+        if self._keep:
+            self.ends.append((block, self._entered[block.name], output))
+        self._tell_feature(block, output)
 
     def _normalise(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self._normalised = inputs[0], output
