@@ -10,7 +10,7 @@ import numpy as np
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators.composite import CompositeIndicator
-from tftas_optuna.metrics import get_metric, register_indicator
+from tftas_optuna.metrics import get_indicator, register_indicator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +28,8 @@ class FusionIndicator(CompositeIndicator):
     Lee and Ham, AZ-NAS, CVPR 2024, equation 12, rank the candidates of a search among each other:
     a value then depends on who else was scored. Here the ranks are those in a fixed sample: 256
     architectures drawn uniformly from the space with the seed of the supernet. See :func:`rank`.
-    Higher is better, whatever is better of its parts.
+    Higher is better, whatever is better of its indicators; of its costs more is better, as they
+    stand there for complexity.
     """
 
     relative: bool = dataclasses.field(default=True, kw_only=True)
@@ -43,7 +44,7 @@ class FusionIndicator(CompositeIndicator):
         total = 0.0
         for part in self.parts:
             share = rank(values[part], reference[part])
-            if get_metric(part).direction == "minimize":
+            if part in self.indicators and get_indicator(part).direction == "minimize":
                 share = (N_REFERENCE + 2) / (N_REFERENCE + 1) - share
             total += math.log(share)
         return total
