@@ -1,4 +1,4 @@
-"""The indicators as their definitions word them: slow, in float64, sharing no code with the package.
+"""The indicators as their definitions word them: slow, and sharing no code with the package.
 
 Each takes a stand-alone network as it comes, turns a copy to float64, and looks at one image at a
 time: hooks on its modules, autograd on its weights, full decompositions of full matrices.
@@ -74,9 +74,7 @@ def grasp_by_differences(network: nn.Module, images: Tensor, labels: Tensor) -> 
         return _of_cross_entropy(network, images, labels)
 
     forth, back = moved(step), moved(-step)
-    return -math.fsum(
-        float((kept[k] * (forth[k] - back[k]) / (2 * step)).sum()) for k in weights
-    )
+    return -math.fsum(float((kept[k] * (forth[k] - back[k]) / (2 * step)).sum()) for k in weights)
 
 
 def fisher(network: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -86,9 +84,7 @@ def fisher(network: nn.Module, images: Tensor, labels: Tensor) -> float:
         seen: list[Tensor] = []
         _see(network, seen, [block.mlp.act for block in _blocks(network)], of="outputs")
         loss = F.cross_entropy(network(image[None].double()), label[None]) / len(images)
-        for i, (a, gradient) in enumerate(
-            zip(seen, torch.autograd.grad(loss, seen), strict=True)
-        ):
+        for i, (a, gradient) in enumerate(zip(seen, torch.autograd.grad(loss, seen), strict=True)):
             units[i] = units[i] + (a * gradient).detach().flatten(0, -2).sum(0)
         _blind(network)
     return math.fsum(float((u**2).sum()) / 2 for u in units) / len(images)
@@ -180,8 +176,7 @@ def meco(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     layers = list(_linears(network).values())
     total = 0.0
     for rows in _rows(network, layers, "outputs", images[:1]):
-        if len(rows) > 1:
-            total += float(torch.linalg.eigvalsh(_correlations(rows))[0])
+        total += float(torch.linalg.eigvalsh(_correlations(rows))[0])
     return total
 
 
@@ -276,9 +271,7 @@ def _of_cross_entropy(network: nn.Module, images: Tensor, labels: Tensor) -> dic
     return total
 
 
-def _absolute(
-    network: nn.Module, images: Tensor
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _absolute(network: nn.Module, images: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     network = _exact(network)
     for parameter in network.parameters():
         parameter.data.abs_()
@@ -299,9 +292,7 @@ def _blind(network: nn.Module) -> None:
         module._forward_pre_hooks.clear()
 
 
-def _rows(
-    network: nn.Module, modules: list[nn.Module], of: str, images: Tensor
-) -> list[Tensor]:
+def _rows(network: nn.Module, modules: list[nn.Module], of: str, images: Tensor) -> list[Tensor]:
     """List what passes each module, one row for each image and token."""
     found: list[list[Tensor]] = [[] for _ in modules]
     for image in images:
