@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 # (network, images, labels) -> value
 Measure = Callable[[nn.Module, Tensor, Tensor], float]
@@ -53,10 +54,12 @@ def grad_norm(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 def grasp(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     network = _exact(network)
     weights = list(_weights(network).values())
-    loss = F.cross_entropy(network(images.double()), labels)
-    first = torch.autograd.grad(loss, weights, create_graph=True)
-    along = sum((g * g.detach()).sum() for g in first)
-    second = torch.autograd.grad(along, weights)
+    # Fused attention has no second derivative.
+    with sdpa_kernel(SDPBackend.MATH):
+        loss = F.cross_entropy(network(images.double()), labels)
+        first = torch.autograd.grad(loss, weights, create_graph=True)
+        along = sum((g * g.detach()).sum() for g in first)
+        second = torch.autograd.grad(along, weights)
     return -math.fsum(float((w * hg).sum()) for w, hg in zip(weights, second, strict=True))
 
 
@@ -144,10 +147,7 @@ def expressivity(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def trainability(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    signs: Callable[[int, Tensor], Tensor],
+    network: nn.Module, images: Tensor, signs: Callable[[int, Tensor], Tensor]
 ) -> float:
     """Take the random signs as given: of a block by its place and its output of all images."""
     network = _exact(network)
