@@ -26,7 +26,7 @@ Measure = Callable[[nn.Module, Tensor, Tensor], float]
 
 def synflow(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     weights, gradients = _absolute(network, images)
-    return math.fsum(float((gradients[k] * weights[k]).abs().sum()) for k in weights)
+    return math.fsum(float((gradients[k] * weights[k].detach()).abs().sum()) for k in weights)
 
 
 def auto_prox_a(network: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -43,7 +43,7 @@ def auto_prox_a(network: nn.Module, images: Tensor, labels: Tensor) -> float:
 def snip(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     network = _exact(network)
     weights, gradients = _weights(network), _of_cross_entropy(network, images, labels)
-    return math.fsum(float((gradients[k] * weights[k]).abs().sum()) for k in weights)
+    return math.fsum(float((gradients[k] * weights[k].detach()).abs().sum()) for k in weights)
 
 
 def grad_norm(network: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -60,7 +60,9 @@ def grasp(network: nn.Module, images: Tensor, labels: Tensor) -> float:
         first = torch.autograd.grad(loss, weights, create_graph=True)
         along = sum((g * g.detach()).sum() for g in first)
         second = torch.autograd.grad(along, weights)
-    return -math.fsum(float((w * hg).sum()) for w, hg in zip(weights, second, strict=True))
+    return -math.fsum(
+        float((w.detach() * hg).sum()) for w, hg in zip(weights, second, strict=True)
+    )
 
 
 def grasp_by_differences(network: nn.Module, images: Tensor, labels: Tensor) -> float:
