@@ -86,11 +86,17 @@ def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
 
 
 def _mlp(modules: dict[str, nn.Module], prefix: str, inside: dict[str, str]) -> nn.Module | None:
-    """Return the one child of a block that holds an MLP and nothing of its attention."""
-    children = {(layer.removeprefix(prefix).split(".")[0], role) for layer, role in inside.items()}
-    attention = {child for child, role in children if role == "attention"}
-    mlps = {child for child, role in children if role == "mlp"} - attention
-    return modules[prefix + mlps.pop()] if len(mlps) == 1 else None
+    """Return the one child of a block that holds layers of an MLP and nothing of its attention."""
+    layers: dict[str, list[str]] = {}
+    for layer, role in inside.items():
+        layers.setdefault(layer.removeprefix(prefix).split(".")[0], []).append(role)
+    # A layer alone widens the tokens.
+    mlps = [
+        child
+        for child, roles in layers.items()
+        if len(roles) > 1 and not {"attention", "head"} & set(roles)
+    ]
+    return modules[prefix + mlps[0]] if len(mlps) == 1 else None
 
 
 def _is_activation(module: nn.Module) -> bool:
