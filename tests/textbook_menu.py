@@ -224,22 +224,34 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-def fused(parts: list[float], references: list[list[float]]) -> float:
-    """Add up the logarithms of the ranks of one candidate, higher is better in every part.
+def place(value: float, sample: list[float]) -> float:
+    """Count the values of a sample below one, and half of those that equal it.
 
-    Interpolated ranks of distinct references: the share of them that lie below, and of the gap
-    between its two neighbours the part that the candidate has covered.
+    Between two neighbours it is interpolated. Beyond the ends it nears 0 and the whole sample,
+    by how far the value is away compared with the width of the sample.
     """
-    total = 0.0
-    for value, reference in zip(parts, references, strict=True):
-        n = len(reference) + 1
-        below = [r for r in reference if r <= value]
-        above = [r for r in reference if r > value]
-        rank = 1.0 + len(below)
-        if below and above:
-            rank += (value - max(below)) / (min(above) - max(below)) - 1
-        total += math.log(rank / n)
-    return total
+    below = [other for other in sample if other < value]
+    above = [other for other in sample if other > value]
+    equal = len(sample) - len(below) - len(above)
+    if equal:
+        return len(below) + equal / 2
+    span = (max(sample) - min(sample)) or abs(max(sample)) or 1.0
+    if not below:
+        return place(min(sample), sample) * span / (span + min(sample) - value)
+    if not above:
+        missing = len(sample) - place(max(sample), sample)
+        return len(sample) - missing * span / (span + value - max(sample))
+    lower, upper = max(below), min(above)
+    covered = (value - lower) / (upper - lower)
+    return (1 - covered) * place(lower, sample) + covered * place(upper, sample)
+
+
+def fused(values: list[float], samples: list[list[float]]) -> float:
+    """Add up the logarithms of ranks from 1 / (n + 1) to 1; higher is better in every part."""
+    return math.fsum(
+        math.log((1 + place(value, sample)) / (len(sample) + 1))
+        for value, sample in zip(values, samples, strict=True)
+    )
 
 
 def _exact(network: nn.Module) -> nn.Module:
