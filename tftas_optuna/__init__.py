@@ -12,11 +12,12 @@ if TYPE_CHECKING:
         AutoFormerArchitecture,
         PiTArchitecture,
     )
+    from tftas_optuna.correlate import correlate
     from tftas_optuna.costs import Deployment
     from tftas_optuna.errors import TftasError, UnavailableError
     from tftas_optuna.export import export_front
     from tftas_optuna.families import Family, register_family
-    from tftas_optuna.indicators import Scorer, explain_model, score_model
+    from tftas_optuna.indicators import Scorer, explain_model, register_fusion, score_model
     from tftas_optuna.metrics import register_cost, register_indicator
     from tftas_optuna.models import build_model
     from tftas_optuna.retrain import retrain
@@ -48,12 +49,14 @@ __all__ = [
     "UnavailableError",
     "__version__",
     "build_model",
+    "correlate",
     "explain_model",
     "export_front",
     "get_space",
     "pareto_front",
     "register_cost",
     "register_family",
+    "register_fusion",
     "register_indicator",
     "retrain",
     "score_exactly",
@@ -87,12 +90,13 @@ _HOMES = {
     "pareto_front": "study.front",
     "register_cost": "metrics",
     "register_family": "families",
+    "register_fusion": "indicators",
     "register_indicator": "metrics",
     "score_exactly": "search.rescore",
     "score_model": "indicators",
 }
 # Rooms that are called like their main function: see tftas_optuna._callable.
-_CALLABLE = ("retrain", "search")
+_CALLABLE = ("correlate", "retrain", "search")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import timm
@@ -10,14 +9,15 @@ from timm.utils import random_seed
 
 from tftas_optuna.cli._grounds import EXACT, find_grounds, find_subject, is_file
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators import Scorer, explain_model
+from tftas_optuna.indicators import Scorer, explain_model, score_model
+from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
 from tftas_optuna.indicators.model import count_macs, input_shape, inspect_model
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.models import build_model
 from tftas_optuna.spaces import published_architectures
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
     from torch import nn
@@ -56,42 +56,58 @@ def check_names(names: Sequence[str]) -> None:
             )
 
 
+class Asked(NamedTuple):
+    """What is asked of every network.
+
+    Attributes:
+        indicators: Names of the indicators; empty for DSS, computed as a file's own search did.
+        seed: Seed of the weights; None for the search's own, and 0.
+        img_size: Height and width of the input, in pixels; None for the network's own.
+        num_classes: Outputs of the classifier; None for the network's own.
+        n_images: Images of one batch.
+        explain: Whether to tell what was counted as what.
+    """
+
+    indicators: tuple[str, ...] = ()
+    seed: int | None = None
+    img_size: int | None = None
+    num_classes: int | None = None
+    n_images: int = DEFAULT_N_IMAGES
+    explain: bool = False
+
+
 def score_names(
     names: Sequence[str],
-    seed: int | None,
-    img_size: int | None,
-    num_classes: int | None,
+    asked: Asked,
     device: torch.device,
-    *,
-    explain: bool = False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Scored]:
-    """Score networks and count their costs; None means each one's own setting.
+    """Score networks and count their costs.
 
     What fits one space is scored on the same supernet; the ``weights`` of a row tell which.
     ``progress`` is told before each network how many are done, and of how many.
     """
-    wanted = {"img_size": img_size, "num_classes": num_classes}
+    wanted = {"img_size": asked.img_size, "num_classes": asked.num_classes}
     sizes = {name: value for name, value in wanted.items() if value is not None}
     subjects = [find_subject(name, sizes) for name in names]
-    grounds = find_grounds(subjects, seed)
-    scorers = _Scorers(device)
+    grounds = find_grounds(subjects, asked.seed)
+    scorers = _Scorers(device, asked.n_images)
     scored: list[Scored] = []
     for subject, ground in zip(subjects, grounds, strict=True):
         progress(len(scored), len(subjects))
         if ground is not None:
-            scored.append(_score_slices(subject, ground, scorers, explain))
+            scored.append(_score_slices(subject, ground, scorers, asked))
         elif subject.architecture is not None:
-            scored.append(_score_architecture(subject, seed or 0, device, explain))
+            scored.append(_score_architecture(subject, asked, device))
         else:
-            scored.append(
-                _score_timm(subject.name, seed or 0, img_size, num_classes, device, explain)
-            )
+            scored.append(_score_timm(subject.name, asked, device))
     # Every row has the same columns.
-    labels = {label for each in scored for label in each.row if label.startswith(EXACT)}
+    labels = asked.indicators or sorted(
+        {label for each in scored for label in each.row if label.startswith(EXACT)}
+    )
     for each in scored:
         rest = {name: value for name, value in each.row.items() if name not in labels}
-        values = {label: each.row.get(label) for label in sorted(labels)}
+        values = {label: each.row.get(label) for label in labels}
         each.row.clear()
         each.row.update({"name": rest.pop("name"), **values, **rest})
     return scored
@@ -100,8 +116,9 @@ def score_names(
 class _Scorers:
     """Scorers of supernets, each made when it is first needed."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, n_images: int) -> None:
         self._device = device
+        self._n_images = n_images
         self._made: list[tuple[Ground, str, Scorer]] = []
 
     def get(self, ground: Ground, label: str) -> Scorer:
@@ -109,59 +126,55 @@ class _Scorers:
             if (known, of) == (ground, label):
                 return scorer
         section = ground.section
+        # Only DSS is stored under two names.
+        collapsed = label.startswith(f"{EXACT}_")
+        name = EXACT if collapsed else label
         scorer = Scorer(
             section.space,
-            indicator=get_indicator(EXACT).with_options(**section.options.get(EXACT, {})),
-            fidelity=label.removeprefix(EXACT).lstrip("_") or "exact",
+            indicator=get_indicator(name).with_options(**section.options.get(name, {})),
+            fidelity=label.removeprefix(f"{EXACT}_") if collapsed else "exact",
             seed=section.supernet_seed,
             n_seeds=section.n_seeds,
             device=self._device,
             img_size=ground.img_size,
             num_classes=ground.num_classes,
+            n_images=self._n_images,
         )
         self._made.append((ground, label, scorer))
         return scorer
 
 
-def _score_slices(subject: Subject, ground: Ground, scorers: _Scorers, explain: bool) -> Scored:
+def _score_slices(subject: Subject, ground: Ground, scorers: _Scorers, asked: Asked) -> Scored:
     arch = subject.architecture
     assert arch is not None
     sizes = {"img_size": ground.img_size, "num_classes": ground.num_classes}
+    labels = asked.indicators or ground.labels
     row = {
         "name": subject.name,
-        **{label: scorers.get(ground, label)(arch) for label in ground.labels},
+        **{label: scorers.get(ground, label)(arch) for label in labels},
         **arch.costs(**sizes, in_chans=ground.space.in_chans)._asdict(),
         **sizes,
         "weights": str(ground),
     }
-    layers = scorers.get(ground, ground.labels[0]).explain(arch) if explain else []
+    layers = scorers.get(ground, labels[0]).explain(arch) if asked.explain else []
     return Scored(row, layers, {})
 
 
-def _score_architecture(
-    subject: Subject, seed: int, device: torch.device, explain: bool
-) -> Scored:
+def _score_architecture(subject: Subject, asked: Asked, device: torch.device) -> Scored:
     arch = subject.architecture
     assert arch is not None
     sizes = {"img_size": 224, "num_classes": _CLASSES, "in_chans": 3, **subject.sizes}
-    random_seed(seed)
+    random_seed(asked.seed or 0)
     model = build_model(arch, **sizes).to(device)
     costs = arch.costs(**sizes)._asdict()
-    return _score_fresh(subject.name, model, seed, sizes["img_size"], explain, **costs)
+    return _score_fresh(subject.name, model, asked._replace(img_size=sizes["img_size"]), costs)
 
 
-def _score_timm(
-    name: str,
-    seed: int,
-    img_size: int | None,
-    num_classes: int | None,
-    device: torch.device,
-    explain: bool,
-) -> Scored:
-    model = _timm_model(name, seed, img_size, num_classes).to(device)
+def _score_timm(name: str, asked: Asked, device: torch.device) -> Scored:
+    model = _timm_model(name, asked.seed or 0, asked.img_size, asked.num_classes).to(device)
     n_params = sum(parameter.numel() for parameter in model.parameters())
-    macs = count_macs(model, img_size=img_size)
-    return _score_fresh(name, model, seed, img_size, explain, n_params=n_params, macs=macs)
+    macs = count_macs(model, img_size=asked.img_size)
+    return _score_fresh(name, model, asked, {"n_params": n_params, "macs": macs})
 
 
 def _timm_model(name: str, seed: int, img_size: int | None, num_classes: int | None) -> nn.Module:
@@ -181,23 +194,19 @@ def _timm_model(name: str, seed: int, img_size: int | None, num_classes: int | N
                 raise TftasError(f"timm model {name} cannot be built so: {error}") from error
 
 
-def _score_fresh(
-    name: str,
-    model: nn.Module,
-    seed: int,
-    img_size: int | None,
-    explain: bool,
-    **costs: int,
-) -> Scored:
-    layers = explain_model(model, img_size=img_size)
+def _score_fresh(name: str, model: nn.Module, asked: Asked, costs: Mapping[str, int]) -> Scored:
+    seed = asked.seed or 0
+    how: dict[str, Any] = dict(img_size=asked.img_size, n_images=asked.n_images, seed=seed)
+    labels = asked.indicators or (EXACT,)
+    layers = explain_model(model, indicator=labels[0], **how) if asked.explain else []
     row = {
         "name": name,
-        "dss": math.fsum(layer.value for layer in layers),
+        **{label: score_model(model, indicator=label, **how) for label in labels},
         **costs,
-        "img_size": input_shape(model, img_size)[1],
+        "img_size": input_shape(model, asked.img_size)[1],
         "num_classes": getattr(model, "num_classes", _CLASSES),
         "weights": f"fresh, seed {seed}",
     }
-    if not explain:
+    if not asked.explain:
         return Scored(row, [], {})
-    return Scored(row, layers, inspect_model(model, img_size=img_size).left_out)
+    return Scored(row, layers, inspect_model(model, img_size=asked.img_size).left_out)

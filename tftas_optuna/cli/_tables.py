@@ -90,21 +90,21 @@ def _names(candidates: Sequence[Candidate]) -> list[str]:
 def _columns(name: str, candidates: Sequence[Candidate]) -> list[_Column]:
     if name in cost_names():
         return [_Column(_heading(name), lambda candidate: short(candidate.values[name]))]
-    title = _title(name)
+    heading = title(name)
     if name not in candidates[0].approximated:
-        return [_Column(title, lambda candidate: score_text(candidate.values[name]))]
+        return [_Column(heading, lambda candidate: score_text(candidate.values[name]))]
     return [
         _Column(
-            f"{candidates[0].fidelity} {title}",
+            f"{candidates[0].fidelity} {heading}",
             lambda candidate: score_text(candidate.values[name]),
         ),
-        _Column(f"exact {title}", lambda candidate: _optional(candidate.exact.get(name))),
+        _Column(f"exact {heading}", lambda candidate: _optional(candidate.exact.get(name))),
     ]
 
 
-def _title(indicator: str) -> str:
-    """Write short names as the abbreviations they are."""
-    return indicator.upper() if len(indicator) <= 4 else indicator.replace("_", " ")
+def title(indicator: str) -> str:
+    """Return the heading of an indicator's values: the name that options take, but of DSS."""
+    return "DSS" if indicator == "dss" else indicator
 
 
 def _heading(name: str) -> str:

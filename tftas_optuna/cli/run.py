@@ -13,6 +13,7 @@ import click
 from tftas_optuna.cli._options import (
     DEFAULT_STORAGE,
     Amount,
+    Fusion,
     MetricsOption,
     budget_options,
     merge_bounds,
@@ -99,6 +100,27 @@ _SHOWN = 20
     cls=MetricsOption,
     help="What to optimise, one to three, separated by commas: {metrics}.",
 )
+@click.option(
+    "--fuse",
+    "fusions",
+    type=Fusion(),
+    metavar="NAME=PARTS",
+    multiple=True,
+    help="An objective made of others by their ranks in a sample of the space, such as "
+    "'mine=snip,naswot,macs'. Repeatable.",
+)
+@click.option(
+    "--n-images",
+    type=click.IntRange(2, 4096),
+    default=8,
+    show_default=True,
+    help="Images of one batch, for indicators that see images.",
+)
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    help="Pictures for them to see, one folder for each class; noise by default.",
+)
 @budget_options
 @click.option("--params-min", type=Amount(), help="Least parameters, such as 5M.")
 @click.option(
@@ -156,6 +178,9 @@ def run(
     fidelity: str,
     n_seeds: int,
     objectives: tuple[str, ...],
+    fusions: tuple[tuple[str, tuple[str, ...]], ...],
+    n_images: int,
+    data_dir: str | None,
     params_max: float | None,
     params_min: float | None,
     macs_max: float | None,
@@ -175,6 +200,8 @@ def run(
     """Search a space for the best trade-offs between its objectives.
 
     Latency is measured once before the first trial, block by block, on the device of the search.
+
+    An objective that `correlate --calibrate` has made is found by its file in this directory.
 
     A study that exists is continued. Ctrl-C stops and keeps what is scored.
     """
@@ -200,7 +227,13 @@ def run(
         },
         more_bounds,
     )
+    from tftas_optuna.indicators import register_fusion
+    from tftas_optuna.indicators.calibrated import find_calibrations
     from tftas_optuna.search import Deployment, Execution, search
+
+    for fused, parts in fusions:
+        register_fusion(fused, parts)
+    find_calibrations(objectives, Path())
 
     name = study_name or space.name
     title = f"{space.name}, seed {seed}" + (f", {fidelity}" if fidelity != "auto" else "")
@@ -228,6 +261,8 @@ def run(
                 n_exact=_SHOWN if out is None else None,
                 img_size=img_size,
                 num_classes=num_classes,
+                n_images=n_images,
+                data_dir=data_dir,
                 execution=Execution(device, workers, cluster),
                 deployment=Deployment(latency_batch_size, latency_threads),
                 timeout=timeout,

@@ -1,4 +1,4 @@
-"""``tftas-optuna score``: DSS, parameters and MACs of architectures and timm models."""
+"""``tftas-optuna score``: indicators, parameters and MACs of architectures and timm models."""
 
 from __future__ import annotations
 
@@ -17,19 +17,34 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("names", nargs=-1, required=True, metavar="NAME|FILE...")
+@click.option(
+    "--indicators",
+    metavar="NAMES",
+    callback=lambda ctx, param, value: tuple(n.strip() for n in value.split(",")) if value else (),
+    help="What to compute, separated by commas; DSS, as the search of a file did.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the weights; 0.")
 @click.option("--img-size", type=click.IntRange(1, 4096), help="Input size; the model's own.")
 @click.option("--num-classes", type=click.IntRange(1, 1_000_000), help="Outputs; the model's own.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option(
+    "--n-images",
+    type=click.IntRange(2, 4096),
+    default=8,
+    show_default=True,
+    help="Images of one batch, for indicators that see images.",
+)
 @click.option("--explain", is_flag=True, help="Show what was counted as what, layer by layer.")
 @format_option
 @verbosity_options
 def score(
     names: tuple[str, ...],
+    indicators: tuple[str, ...],
     seed: int | None,
     img_size: int | None,
     num_classes: int | None,
     device: str,
+    n_images: int,
     explain: bool,
     output: str,
 ) -> None:
@@ -42,15 +57,17 @@ def score(
     """
     from tftas_optuna.cli import _tables
     from tftas_optuna.cli._progress import StepDisplay
-    from tftas_optuna.cli._scoring import check_names, score_names
+    from tftas_optuna.cli._scoring import Asked, check_names, score_names
     from tftas_optuna.devices import resolve_device
+    from tftas_optuna.metrics import get_indicator
 
     resolved = resolve_device(device)
+    for indicator in indicators:
+        get_indicator(indicator)
     check_names(names)
+    asked = Asked(indicators, seed, img_size, num_classes, n_images, explain)
     with StepDisplay("scoring", "networks") as display:
-        scored = score_names(
-            names, seed, img_size, num_classes, resolved, explain=explain, progress=display
-        )
+        scored = score_names(names, asked, resolved, display)
     if output != "table":
         rows = [row for each in scored for row in _layer_rows(each)] if explain else None
         _tables.print_rows([each.row for each in scored] if rows is None else rows, output)
@@ -65,22 +82,26 @@ def score(
         taken_for = (row["weights"], row["img_size"], row["num_classes"])
         comparable.setdefault(taken_for, []).append(row)
     for rows in comparable.values():
-        _tables.stdout().print(_score_table(rows))
+        _tables.stdout().print(_score_table(rows, indicators))
     if len(comparable) > 1:
         click.echo(
             "Scores of different tables cannot be compared: their weights or images differ."
         )
 
 
-def _score_table(rows: list[dict[str, Any]]) -> Table:
+def _score_table(rows: list[dict[str, Any]], indicators: tuple[str, ...]) -> Table:
     from rich.table import Table
 
     from tftas_optuna.cli import _tables
     from tftas_optuna.metrics.units import short
 
-    headings = {"dss": "DSS", "dss_collapsed": "collapsed DSS"}
+    headings = {name: _tables.title(name) for name in indicators} or {
+        "dss": "DSS",
+        "dss_collapsed": "collapsed DSS",
+    }
     labels = [label for label in headings if rows[0].get(label) is not None]
-    table = Table(title="DSS of untrained networks", title_justify="left")
+    what = "DSS" if not indicators else "Indicators"
+    table = Table(title=f"{what} of untrained networks", title_justify="left")
     table.add_column("name", overflow="fold")
     for heading in (*(headings[label] for label in labels), "params", "MACs", "input"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -23,6 +23,8 @@ _RECORDED = (
     "options",
     "bounds",
     "deployment",
+    "n_images",
+    "pictures",
 )
 
 

@@ -11,6 +11,8 @@ from torch.nn.modules import activation as torch_activations
 from tftas_optuna.indicators.tally import Weight
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from tftas_optuna.indicators.structure import Matrix, Structure
@@ -59,6 +61,7 @@ def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
     """Find the blocks of a network, and what lies where."""
     modules = dict(model.named_modules())
     parameters = dict(model.named_parameters())
+    names = {module: name for name, module in modules.items()}
     roles: dict[str, str] = {}
     for matrix in structure.counted:
         for piece in matrix.pieces:
@@ -69,13 +72,13 @@ def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
         inside = [layer for layer in roles if f"{layer}.".startswith(prefix)]
         mlp = _mlp(modules, prefix, {each: roles[each] for each in inside})
         # Some blocks have activations in their attention, its position biases or convolutions.
-        within = modules[name] if mlp is None else mlp
+        home = prefix if mlp is None else f"{names[mlp]}."
         blocks.append(
             Block(
                 name,
                 modules[name],
                 mlp=mlp,
-                activations=[each for each in within.modules() if _is_activation(each)],
+                activations=list(_activations(modules, home, roles)),
                 channels_first=any(isinstance(modules[each], nn.Conv2d) for each in inside),
             )
         )
@@ -97,6 +100,17 @@ def _mlp(modules: dict[str, nn.Module], prefix: str, inside: dict[str, str]) -> 
         if len(roles) > 1 and not {"attention", "head"} & set(roles)
     ]
     return modules[prefix + mlps[0]] if len(mlps) == 1 else None
+
+
+def _activations(
+    modules: dict[str, nn.Module], prefix: str, roles: dict[str, str]
+) -> Iterator[nn.Module]:
+    """List a block's activations that lie beside layers that count."""
+    for name, module in modules.items():
+        if name.startswith(prefix) and _is_activation(module):
+            home = name.rpartition(".")[0]
+            if any(f"{layer}.".startswith(f"{home}." if home else "") for layer in roles):
+                yield module
 
 
 def _is_activation(module: nn.Module) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators.composite import CompositeIndicator
-from tftas_optuna.metrics import get_indicator, register_indicator
+from tftas_optuna.metrics import get_metric, metric_names, register_indicator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ class FusionIndicator(CompositeIndicator):
     Lee and Ham, AZ-NAS, CVPR 2024, equation 12, rank the candidates of a search among each other:
     a value then depends on who else was scored. Here the ranks are those in a fixed sample: 256
     architectures drawn uniformly from the space with the seed of the supernet. See :func:`rank`.
-    Higher is better, whatever is better of its indicators; of its costs more is better, as they
-    stand there for complexity.
+    Higher is better, whatever is better of its indicators; of costs more is, as in AZ-NAS: here
+    they stand for capacity.
     """
 
     relative: bool = dataclasses.field(default=True, kw_only=True)
@@ -44,8 +44,8 @@ class FusionIndicator(CompositeIndicator):
         total = 0.0
         for part in self.parts:
             share = rank(values[part], reference[part])
-            if part in self.indicators and get_indicator(part).direction == "minimize":
-                share = (N_REFERENCE + 2) / (N_REFERENCE + 1) - share
+            if part in self.indicators and get_metric(part).direction == "minimize":
+                share = 1 + 1 / (len(reference[part]) + 1) - share
             total += math.log(share)
         return total
 
@@ -95,7 +95,7 @@ def register_fusion(name: str, parts: Sequence[str], *, replace: bool = False) -
         replace: Whether to take the place of a metric of the same name.
 
     Raises:
-        TftasError: The name is not allowed or taken, or a part does not exist.
+        TftasError: The name is not allowed, or taken by something else, or a part does not exist.
 
     Example:
         >>> from tftas_optuna import register_fusion
@@ -105,5 +105,7 @@ def register_fusion(name: str, parts: Sequence[str], *, replace: bool = False) -
         raise TftasError(f"fusion {name!r} has no parts; name indicators or costs")
     fusion = FusionIndicator(name, parts=tuple(parts))
     fusion.check()
+    if name in metric_names() and get_metric(name) == fusion:
+        return fusion
     register_indicator(name, fusion, replace=replace)
     return fusion

@@ -166,15 +166,15 @@ class _Outputs(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
-        output = func(*args, **kwargs)
-        if func in (F.linear, F.conv2d, torch.conv2d):
-            name = self._names.get(id(args[1] if len(args) > 1 else kwargs["weight"]))
-            if name is not None:
-                plane = func is not F.linear and output.ndim == 4
-                tokens = output.flatten(2).transpose(1, 2) if plane else output
-                first = tokens.detach().reshape(self._n, -1, tokens.shape[-1])[0]
-                self._found[name] = first
+        output = func(*args, **(kwargs or {}))
+        if func not in (F.linear, F.conv2d, torch.conv2d):
+            return output
+        weight = args[1] if len(args) > 1 else (kwargs or {})["weight"]
+        if id(weight) in self._names:
+            plane = func is not F.linear and output.ndim == 4
+            tokens = output.flatten(2).transpose(1, 2) if plane else output
+            first = tokens.detach().reshape(self._n, -1, tokens.shape[-1])[0]
+            self._found[self._names[id(weight)]] = first
         return output
 
     def __exit__(self, *exception: object) -> None:

@@ -47,11 +47,6 @@ class Needs:
         """List the events."""
         return cls(frozenset(events), batches)
 
-    @property
-    def images(self) -> bool:
-        """Whether there is a pass at all."""
-        return bool(self.events)
-
 
 class Weight(NamedTuple):
     """One weight matrix that counts.

@@ -20,18 +20,19 @@ from tftas_optuna.devices import one_thread, resolve_device, stays_on_one_thread
 from tftas_optuna.families import get_family
 from tftas_optuna.indicators.base import LayerIndicator
 from tftas_optuna.indicators.basis import Basis
+from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
 from tftas_optuna.indicators.panel import Panel
 from tftas_optuna.indicators.scorer import check_family_fidelity
+from tftas_optuna.indicators.tally import NetworkIndicator
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.spaces import space_from_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.indicators.composite import CompositeIndicator
     from tftas_optuna.indicators.panel import Wanted
     from tftas_optuna.metrics import Indicator
 
@@ -89,6 +90,15 @@ class Site(NamedTuple):
 def fidelity_of(indicator: str | CompositeIndicator, fidelity: str) -> str:
     """Tell how an indicator is computed where a fidelity is asked for: so, or exactly."""
     return fidelity if fidelity in _indicator(indicator).fidelities else "exact"
+
+
+def batches_seen(names: Iterable[str]) -> int:
+    """Count the batches of images that some indicators see, their parts included."""
+    found = [get_indicator(name) for name in names]
+    for composite in [each for each in found if isinstance(each, CompositeIndicator)]:
+        found += [get_indicator(part) for part in composite.indicators]
+    seen = [each.needs for each in found if isinstance(each, NetworkIndicator)]
+    return max((needs.batches for needs in seen if needs.events), default=0)
 
 
 def _indicator(indicator: str | CompositeIndicator) -> Indicator:

@@ -12,12 +12,14 @@ from optuna.exceptions import DuplicatedStudyError
 
 from tftas_optuna.costs import Deployment
 from tftas_optuna.errors import TftasError
+from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
 from tftas_optuna.metrics import Meters, check_reachable, get_cost
 from tftas_optuna.samplers import generation_sizes
 from tftas_optuna.search.coordinator import Coordinator
 from tftas_optuna.search.execution import Execution, open_pool
 from tftas_optuna.search.planning import make_settings
 from tftas_optuna.search.proposals import Proposer
+from tftas_optuna.search.reference import look_at_reference
 from tftas_optuna.search.rescore import rescore
 from tftas_optuna.search.resume import read_past
 from tftas_optuna.storage import (
@@ -34,7 +36,9 @@ from tftas_optuna.study.record import (
     check_directions,
     has_settings,
     keep_meter_records,
+    keep_reference,
     meter_records,
+    reference,
     write_settings,
 )
 from tftas_optuna.study.selection import spread
@@ -71,6 +75,8 @@ def search(
     n_exact: int | None = 20,
     img_size: int | None = None,
     num_classes: int | None = None,
+    n_images: int = DEFAULT_N_IMAGES,
+    data_dir: str | None = None,
     execution: Execution | None = None,
     deployment: Deployment | None = None,
     timeout: float | None = None,
@@ -123,6 +129,9 @@ def search(
             :func:`tftas_optuna.score_exactly` for any others.
         img_size: Height and width of the input, in pixels; the space's by default.
         num_classes: Outputs of the classifier; the space's by default.
+        n_images: Images of one batch, for indicators that see images.
+        data_dir: A folder of pictures, one folder for each class, for them to see in place of
+            noise. Where scores are computed in several places, each needs it.
         execution: Where scores are computed: device, workers or a cluster.
         deployment: Batch size and threads, where latency or peak memory is asked for. Latency is
             measured on the device of ``execution`` before the first trial, and kept with the
@@ -139,8 +148,8 @@ def search(
     Raises:
         TftasError: An argument is out of range, the bounds exclude the whole space, or an
             architecture to start from is not in it.
-        UnavailableError: The storage or the cluster cannot be reached, or the study was made with
-            other settings.
+        UnavailableError: The storage, the cluster or the pictures cannot be reached, or the study
+            was made with other settings.
 
     Example:
         >>> from tftas_optuna import get_space, pareto_front, search
@@ -166,6 +175,8 @@ def search(
         fidelity=fidelity,
         img_size=img_size,
         num_classes=num_classes,
+        n_images=n_images,
+        data_dir=data_dir,
     )
     if any(get_cost(name).deployed for name in settings.costs):
         on = (deployment or Deployment()).on(execution.device)
@@ -196,6 +207,8 @@ def search(
         if meter_records(study) != meters.records:
             # Another search has measured meanwhile; all have to use the same numbers.
             meters = Meters(settings.costs, space, settings.target, meter_records(study))
+        if pool is not None:
+            keep_reference(study, look_at_reference(pool, reference(study), settings.target))
         claim = claim_island(opened, study.study_name)
         try:
             where = storage_name(storage)

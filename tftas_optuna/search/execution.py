@@ -7,7 +7,10 @@ import json
 from typing import TYPE_CHECKING
 
 from tftas_optuna.errors import TftasError
+from tftas_optuna.indicators.composite import CompositeIndicator
+from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
 from tftas_optuna.indicators.task import ScoringTask
+from tftas_optuna.metrics import get_indicator
 from tftas_optuna.search.executors import (
     ScoringPool,
     Workforce,
@@ -67,14 +70,17 @@ def open_pool(settings: StudySettings, execution: Execution) -> ScoringPool | No
     """
     if not settings.indicators:
         return None
+    indicators = [get_indicator(name) for name in settings.indicators]
     task = ScoringTask(
         space=json.dumps(settings.space.to_dict()),
-        indicators=settings.indicators,
+        indicators=tuple(i if isinstance(i, CompositeIndicator) else i.name for i in indicators),
         fidelity=settings.fidelity,
         seed=settings.supernet_seed,
         n_seeds=settings.n_seeds,
         img_size=settings.img_size,
         num_classes=settings.num_classes,
         device=execution.device,
+        n_images=settings.n_images or DEFAULT_N_IMAGES,
+        data_dir=settings.data_dir,
     )
     return ScoringPool(task, execution.workforce())

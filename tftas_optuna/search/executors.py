@@ -5,6 +5,7 @@ All of them are executors of :mod:`concurrent.futures`.
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.indicators.composite import CompositeIndicator, Reference
 
 _LOSSES = 3
 _POLL = 0.2
@@ -158,13 +160,22 @@ class ScoringPool:
         # While the caller opens its study.
         self._executor.submit(prepare, task)
 
+    @property
+    def task(self) -> ScoringTask:
+        """What is scored."""
+        return self._task
+
+    def look_at(self, reference: Reference) -> None:
+        """Let relative indicators look at the values of a reference sample."""
+        self._task = self._task._replace(reference=json.dumps(reference))
+
     def scores(
         self,
         archs: Sequence[Architecture],
         wanted: set[Architecture],
         *,
         fidelity: str,
-        indicators: tuple[str, ...] | None = None,
+        indicators: tuple[str | CompositeIndicator, ...] | None = None,
     ) -> Iterator[ScoresOf]:
         """Score candidates part by part, in the order in which the parts are done.
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.families import get_family
+from tftas_optuna.indicators.composite import CompositeIndicator, Conditions
+from tftas_optuna.indicators.images import pictures
 from tftas_optuna.indicators.scorer import check_family_fidelity
-from tftas_optuna.indicators.task import fidelity_of
-from tftas_optuna.metrics import check_bounds, check_objectives, get_metric
+from tftas_optuna.indicators.task import batches_seen, fidelity_of
+from tftas_optuna.metrics import check_bounds, check_objectives, get_indicator, get_metric
 from tftas_optuna.samplers import (
     SCREENED,
     make_sampler,
@@ -41,11 +43,14 @@ def make_settings(
     fidelity: str,
     img_size: int | None,
     num_classes: int | None,
+    n_images: int,
+    data_dir: str | None,
 ) -> StudySettings:
     """Check what a study is made of, and write it down; see :func:`tftas_optuna.search`.
 
     Raises:
         TftasError: An argument is out of range, or does not apply.
+        UnavailableError: The pictures cannot be read.
     """
     checked = check_objectives(objectives, space.family)
     sampler = SCREENED if sampler is None else sampler
@@ -75,6 +80,8 @@ def make_settings(
         population_size=size,
         sampler=name,
     )
+    settings = _with_images(settings, n_images, data_dir)
+    check_composites(settings)
     if fidelity == "auto":
         collapsible = [n for n in settings.indicators if fidelity_of(n, "collapsed") != "exact"]
         alike = get_family(space.family).ranked_alike
@@ -91,3 +98,49 @@ def make_settings(
             " that name; leave it out"
         )
     return dataclasses.replace(settings, approximated=tuple(known))
+
+
+def check_composites(settings: StudySettings) -> None:
+    """Check that indicators made of others mean what they say under some settings.
+
+    Raises:
+        TftasError: One does not.
+    """
+    conditions = Conditions(
+        settings.space,
+        settings.supernet_seed,
+        settings.n_seeds,
+        settings.img_size,
+        settings.num_classes,
+        settings.n_images,
+        settings.pictures,
+    )
+    for indicator in map(get_indicator, settings.indicators):
+        if isinstance(indicator, CompositeIndicator):
+            indicator.check_conditions(conditions)
+
+
+def _with_images(settings: StudySettings, n_images: int, data_dir: str | None) -> StudySettings:
+    """Add what the indicators see, if any of them sees images."""
+    if n_images < 2:
+        raise TftasError(f"n_images is {n_images}, allowed is 2 or more")
+    batches = batches_seen(settings.indicators)
+    if not batches:
+        if data_dir is not None:
+            what = ", ".join(settings.indicators) or "no indicator"
+            raise TftasError(
+                f"data_dir does not apply: this study computes {what}, which sees no images; leave"
+                " it out"
+            )
+        return settings
+    pictures_are = "noise"
+    if data_dir is not None:
+        space = settings.space
+        shape = (space.in_chans, settings.img_size, settings.img_size)
+        found = pictures(
+            data_dir, settings.supernet_seed, n_images, shape, settings.num_classes, batches
+        )
+        pictures_are = found.digest
+    return dataclasses.replace(
+        settings, n_images=n_images, pictures=pictures_are, data_dir=data_dir
+    )

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Hypervolume:
     """Measures what a set of objective values dominates.
 
-    Indicators count from zero (those to be minimised, from their highest value in the set). Costs
+    Indicators count from zero (those to be minimised, or with values below zero, from the worst
+    value in the set). Costs
     count as fractions of the range between the space's smallest and largest architecture, so a
     front that reached a score of ``s`` at every cost would have a hypervolume of ``s``.
 
@@ -47,7 +48,7 @@ class Hypervolume:
                 low, high = ends
                 points[:, i] = (points[:, i] - low) / ((high - low) or 1)
                 reference[i] = 1.0 if sign > 0 else 0.0
-            elif sign > 0:
-                reference[i] = points[:, i].max()
             points[:, i] *= sign
+            if ends is None:
+                reference[i] = points[:, i].max() if sign > 0 else max(points[:, i].max(), 0.0)
         return compute_hypervolume(np.minimum(points, reference), reference)

@@ -11,6 +11,7 @@ from tftas_optuna.costs import Deployment
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.indicators import Scorer
 from tftas_optuna.indicators.panel import Panel
+from tftas_optuna.indicators.task import batches_seen
 from tftas_optuna.metrics import (
     Meters,
     check_bounds,
@@ -26,6 +27,7 @@ from tftas_optuna.study.record import (
     check_continues,
     has_settings,
     keep_meter_records,
+    keep_reference,
     meter_records,
     write_settings,
 )
@@ -184,7 +186,8 @@ class ArchitectureObjective:
         """Write metric names and settings into a study, so that ``front`` and ``export`` know it.
 
         Call it once, before or after the optimisation; before it where a study goes on whose
-        costs were measured, so that the same measurements are used.
+        costs were measured, so that the same measurements are used. The reference sample of
+        fusions is scored then, if it was not yet.
 
         Raises:
             UnavailableError: The study has other directions, or was made with other settings.
@@ -200,6 +203,8 @@ class ArchitectureObjective:
             check_continues(study, _like(study, self.settings))
         else:
             write_settings(study, self.settings)
+        if self._panel is not None:
+            keep_reference(study, self._panel.reference)
         stored = meter_records(study)
         if stored and stored != self._records:
             self._records, self._opened = stored, None
@@ -267,6 +272,14 @@ def _as_scored(settings: StudySettings, scorer: Scorer) -> StudySettings:
     indicator = scorer.indicator
     usual = get_metric(indicator.name)
     options = {} if indicator == usual else {indicator.name: indicator.options}
+    if batches := batches_seen(settings.indicators):
+        basis = scorer.basis
+        settings = dataclasses.replace(
+            settings,
+            n_images=basis.n_images,
+            pictures="noise" if basis.data_dir is None else basis.images(0, batches).digest,
+            data_dir=basis.data_dir,
+        )
     return dataclasses.replace(
         settings,
         fidelity=scorer.fidelity,

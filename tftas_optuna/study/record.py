@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
+    from tftas_optuna.indicators.composite import Reference
     from tftas_optuna.metrics import Direction
 
 RECORD_VERSION = 2
@@ -28,6 +29,9 @@ RECORD_VERSION = 2
 _MARK = "space_definition"
 _VERSION = "record_version"
 _METERS = "cost_records"
+_REFERENCE = "reference"
+# Where pictures lay does not matter: their digest tells whether they are the same.
+_NOT_COMPARED = frozenset({"data_dir"})
 _VERSIONS = ("tftas-optuna", "optuna", "torch", "timm")
 
 
@@ -89,6 +93,10 @@ def read_settings(study: Study) -> StudySettings:
             population_size=attributes["population_size"],
             sampler=attributes["sampler"],
             deployment=attributes["deployment"],
+            # Release 0.1.0 had no indicator that sees images.
+            n_images=attributes.get("n_images"),
+            pictures=attributes.get("pictures"),
+            data_dir=attributes.get("data_dir"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnavailableError(f"{foreign}, or its record is damaged ({error})") from error
@@ -125,7 +133,7 @@ def check_continues(study: Study, settings: StudySettings) -> None:
     old, new = theirs.attributes(), settings.attributes()
     for key in new:
         # A study that `search` did not make has no seed and no sampler of its own.
-        if old[key] is not None and old[key] != new[key]:
+        if old[key] not in (None, new[key]) and key not in _NOT_COMPARED:
             what, before, now = _difference(key, old[key], new[key])
             raise UnavailableError(
                 f"study {name!r} was made with {what} {before}, not {now}; use the same to"
@@ -156,6 +164,17 @@ def keep_meter_records(study: Study, records: Mapping[str, Any]) -> None:
     """Write what was measured into a study, unless another search has done so meanwhile."""
     if records and not meter_records(study):
         study.set_user_attr(_METERS, dict(records))
+
+
+def reference(study: Study | None) -> Reference | None:
+    """Look up the values of the reference sample that a study's fusions look at."""
+    return study.user_attrs.get(_REFERENCE) if study is not None else None
+
+
+def keep_reference(study: Study, values: Reference) -> None:
+    """Write the values of the reference sample into a study, which has none yet."""
+    if values and reference(study) is None:
+        study.set_user_attr(_REFERENCE, values)
 
 
 def _difference(key: str, old: Any, new: Any) -> tuple[str, str, str]:

@@ -38,6 +38,9 @@ class StudySettings:
         sampler: Name of the sampler; None outside :func:`tftas_optuna.search`.
         deployment: Device, hardware, batch size and threads of the costs that depend on them;
             None where none does.
+        n_images: Images of one batch that the indicators see; None where none of them sees any.
+        pictures: What tells the images from others: ``"noise"``, or their digest; None likewise.
+        data_dir: Where pictures were read; None for noise.
     """
 
     space: SearchSpace
@@ -55,6 +58,9 @@ class StudySettings:
     population_size: int | None = None
     sampler: str | None = None
     deployment: Mapping[str, Any] | None = None
+    n_images: int | None = None
+    pictures: str | None = None
+    data_dir: str | None = None
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -109,4 +115,7 @@ class StudySettings:
             "population_size": self.population_size,
             "sampler": self.sampler,
             "deployment": None if self.deployment is None else dict(self.deployment),
+            "n_images": self.n_images,
+            "pictures": self.pictures,
+            "data_dir": self.data_dir,
         }

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 
 from tftas_optuna.architecture import Architecture
 from tftas_optuna.errors import TftasError
+from tftas_optuna.supernet.undrawn import Undrawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -142,9 +143,10 @@ class Supernet(ABC, Generic[A]):
         from tftas_optuna.models import build_model
 
         self.check(arch)
-        model = build_model(
-            arch, num_classes=self.num_classes, img_size=self.img_size, in_chans=self.in_chans
-        )
+        with Undrawn():
+            model = build_model(
+                arch, num_classes=self.num_classes, img_size=self.img_size, in_chans=self.in_chans
+            )
         model.to(dtype=self.dtype).load_state_dict(self._slices(arch, self.state_dict))
         return model.to(device=self.device).eval()
 
