@@ -120,5 +120,5 @@ def test_the_time_of_a_score_is_that_of_one_candidate(
 
 
 def test_an_indicator_of_no_kind_is_refused(small_space: AutoFormerSpace) -> None:
-    with pytest.raises(TftasError, match="'odd' is neither a function nor a sum over layers"):
+    with pytest.raises(TftasError, match="'odd' is of no kind that can be scored; make it a "):
         Scorer(small_space, indicator=Indicator("odd"), **SIZES)

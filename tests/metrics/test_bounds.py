@@ -38,7 +38,7 @@ def test_one_objective_may_be_given_by_its_name_alone() -> None:
 
 @pytest.mark.parametrize("objectives", [(), ("dss", "dss"), ("dss", "nope")])
 def test_objectives_that_are_none_twice_or_unknown_are_refused(objectives: tuple[str]) -> None:
-    told = f"objectives are {', '.join(objectives) or 'none'}; allowed: each of dss"
+    told = f"objectives are {', '.join(objectives) or 'none'}; allowed: each of .*dss, .*macs"
     with pytest.raises(TftasError, match=told):
         check_objectives(objectives, "autoformer")
 
@@ -53,7 +53,7 @@ def test_objectives_that_are_none_twice_or_unknown_are_refused(objectives: tuple
         ("n_params", (1e5, 9e4), "n_params from 100.00k to 90.00k: the lower bound is higher"),
         ("n_params", (1e9, None), "n_params of at least 1.00G excludes every architecture: small"),
         ("n_params", (None, 10), "n_params of at most 10 excludes every architecture: small"),
-        ("size", (1, 2), "cannot bound 'size'; allowed: dss"),
+        ("size", (1, 2), "cannot bound 'size'; allowed: auto_prox_a, .*dss, .*macs"),
     ],
 )
 def test_a_bound_that_nothing_can_meet_is_refused(
@@ -154,11 +154,11 @@ def test_names_that_studies_could_not_use_are_refused(name: str) -> None:
 def test_costs_and_indicators_are_not_mistaken_for_each_other() -> None:
     with pytest.raises(TftasError, match="cost 'dss' does not exist; known: activations"):
         get_cost("dss")
-    with pytest.raises(TftasError, match="indicator 'macs' does not exist; known: dss"):
+    with pytest.raises(TftasError, match="indicator 'macs' does not exist; known: .*dss"):
         get_indicator("macs")
-    with pytest.raises(TftasError, match="metric 'nope' does not exist; known: dss"):
+    with pytest.raises(TftasError, match="metric 'nope' does not exist; known: .*dss"):
         get_metric("nope")
-    assert metric_names()[0] == "dss"
+    assert metric_names().index("dss") < metric_names().index("activations")
 
 
 @pytest.mark.parametrize("found", [3.0, "dss"])

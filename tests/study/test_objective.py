@@ -18,6 +18,7 @@ from tftas_optuna import (
     pareto_front,
     register_indicator,
 )
+from tftas_optuna.indicators.panel import Column, Panel
 from tftas_optuna.metrics import registry
 from tftas_optuna.spaces import AutoFormerSpace
 
@@ -79,16 +80,18 @@ def test_the_spread_over_seeds_is_kept(small_space: AutoFormerSpace) -> None:
         assert trial.user_attrs["dss_sd"] == statistics.stdev(scores)
 
 
-def test_an_architecture_is_scored_once(small_space: AutoFormerSpace, scorer: Scorer) -> None:
-    calls = []
+def test_an_architecture_is_scored_once(
+    small_space: AutoFormerSpace, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Architecture] = []
+    by_seed = Panel.by_seed
 
-    class Counting(Scorer):
-        def by_seed(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
-            calls.extend(archs)
-            return super().by_seed(archs)
+    def counted(self: Panel, archs: Sequence[Architecture]) -> dict[str, Column]:
+        calls.extend(archs)
+        return by_seed(self, archs)
 
-    counting = Counting(small_space, img_size=32, num_classes=10)
-    objective = DSSObjective(small_space, scorer=counting)
+    monkeypatch.setattr(Panel, "by_seed", counted)
+    objective = DSSObjective(small_space, scorer=scorer)
     params = small_space.encode(small_space.smallest())
     values = {
         objective(optuna.trial.FixedTrial({**params, "block_04": label}))

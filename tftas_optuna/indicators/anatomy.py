@@ -28,7 +28,7 @@ class Block(NamedTuple):
         name: Its name.
         module: The block.
         mlp: Its part that holds the MLP; None where attention and MLP are one part.
-        activations: The activation functions in it.
+        activations: The activation functions in its MLP; where that is no part of its own, all.
         channels_first: Whether its tokens lie in a plane behind their channels.
     """
 
@@ -61,6 +61,7 @@ def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
     """Find the blocks of a network, and what lies where."""
     modules = dict(model.named_modules())
     parameters = dict(model.named_parameters())
+    names = {module: name for name, module in modules.items()}
     roles: dict[str, str] = {}
     for matrix in structure.counted:
         for piece in matrix.pieces:
@@ -69,12 +70,15 @@ def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
     for name in structure.blocks:
         prefix = f"{name}." if name else ""
         inside = [layer for layer in roles if f"{layer}.".startswith(prefix)]
+        mlp = _mlp(modules, prefix, {each: roles[each] for each in inside})
+        # Some blocks have activations in their attention, its position biases or convolutions.
+        home = prefix if mlp is None else f"{names[mlp]}."
         blocks.append(
             Block(
                 name,
                 modules[name],
-                mlp=_mlp(modules, prefix, {each: roles[each] for each in inside}),
-                activations=list(_activations(modules, prefix, roles)),
+                mlp=mlp,
+                activations=list(_activations(modules, home, roles)),
                 channels_first=any(isinstance(modules[each], nn.Conv2d) for each in inside),
             )
         )
@@ -85,12 +89,17 @@ def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
 
 
 def _mlp(modules: dict[str, nn.Module], prefix: str, inside: dict[str, str]) -> nn.Module | None:
-    """Return the one child of a block that holds all of its MLP and nothing of its attention."""
-    children = {(layer.removeprefix(prefix).split(".")[0], role) for layer, role in inside.items()}
-    mlps = {child for child, role in children if role == "mlp"}
-    if len(mlps) != 1 or mlps & {child for child, role in children if role == "attention"}:
-        return None
-    return modules[prefix + mlps.pop()]
+    """Return the one child of a block that holds layers of an MLP and nothing of its attention."""
+    layers: dict[str, list[str]] = {}
+    for layer, role in inside.items():
+        layers.setdefault(layer.removeprefix(prefix).split(".")[0], []).append(role)
+    # A layer alone widens the tokens.
+    mlps = [
+        child
+        for child, roles in layers.items()
+        if len(roles) > 1 and not {"attention", "head"} & set(roles)
+    ]
+    return modules[prefix + mlps[0]] if len(mlps) == 1 else None
 
 
 def _activations(

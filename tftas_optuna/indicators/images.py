@@ -90,6 +90,7 @@ def pictures(
         TftasError: There are more classes, or not so many images, or they are not of colour.
         UnavailableError: There is no such folder, or a picture in it cannot be read.
     """
+    from PIL import Image
     from timm.data import create_dataset, create_transform
 
     if not Path(data_dir).is_dir():
@@ -100,29 +101,33 @@ def pictures(
         (p for p in (Path(data_dir) / "train", Path(data_dir) / "val") if p.is_dir()), None
     )
     try:
-        dataset = create_dataset("", root=str(root or data_dir))
+        reader = create_dataset("", root=str(root or data_dir)).reader
     except (RuntimeError, ValueError, OSError) as error:
         raise UnavailableError(f"data_dir {data_dir!r} holds no images: {error}") from error
-    wanted = n_images * batches
-    if len(dataset) < wanted:
+    classes = len(reader.class_to_idx)
+    if classes > num_classes:
         raise TftasError(
-            f"data_dir {data_dir!r} holds {len(dataset)} images, {wanted} are needed; give"
+            f"data_dir {data_dir!r} has {classes} classes, more than num_classes, which is"
+            f" {num_classes}; give the number of its folders"
+        )
+    wanted = n_images * batches
+    if len(reader) < wanted:
+        raise TftasError(
+            f"data_dir {data_dir!r} holds {len(reader)} images, {wanted} are needed; give"
             " more, or a smaller n_images"
         )
-    dataset.transform = create_transform(shape, is_training=False)
-    order = torch.randperm(len(dataset), generator=generator_of(seed, "pictures"))[:wanted]
+    transform = create_transform(shape, is_training=False)
+    order = torch.randperm(len(reader), generator=generator_of(seed, "pictures"))[:wanted]
     read, labels = [], []
     for i in order.tolist():
+        # timm's dataset would read the next picture in place of one that it cannot read.
         try:
-            picture, label = dataset[i]
-        except OSError as error:
-            raise UnavailableError(f"a picture in {data_dir!r} cannot be read: {error}") from error
-        read.append(picture)
+            file, label = reader[i]
+            with file, Image.open(file) as picture:
+                read.append(transform(picture.convert("RGB")))
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            name = reader.filename(i, absolute=True)
+            raise UnavailableError(f"picture {name!r} cannot be read: {error}") from error
         labels.append(label)
-    if max(labels) >= num_classes:
-        raise TftasError(
-            f"data_dir {data_dir!r} has more classes than num_classes, which is {num_classes};"
-            " give the number of its folders"
-        )
     stacked, marks = torch.stack(read), torch.tensor(labels)
     return Images(tuple(zip(stacked.split(n_images), marks.split(n_images), strict=True)))

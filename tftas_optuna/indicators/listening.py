@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators.running import run_with
 
 if TYPE_CHECKING:
@@ -61,7 +62,10 @@ class Forward:
         # Of each block that runs: what came in, and the normalisation that was run last.
         self._entered: dict[str, Tensor] = {}
         self._normalised: tuple[Tensor, Tensor] | None = None
-        with self._hooks(anatomy.blocks), _Outputs(anatomy, parameters, self._n, listeners):
+        with contextlib.ExitStack() as watching:
+            watching.enter_context(self._hooks(anatomy.blocks))
+            if tallies := listeners.get("outputs"):
+                watching.enter_context(_Outputs(anatomy, parameters, self._n, tallies))
             self.logits = run_with(model, parameters, images)
 
     @contextlib.contextmanager
@@ -95,10 +99,16 @@ class Forward:
     def _leave(
         self, block: Block, module: nn.Module, inputs: tuple[Any, ...], output: Any
     ) -> None:
-        if isinstance(output, Tensor):
-            if self._keep:
-                self.ends.append((block, self._entered[block.name], output))
-            self._tell_feature(block, output)
+        if not isinstance(output, Tensor):
+            if not self._listeners.keys() & {"features", "blocks"}:
+                return
+            raise TftasError(
+                f"block {block.name} gives a {type(output).__name__}, not one tensor of tokens;"
+                " take an indicator that looks at no blocks (not expressivity, not trainability)"
+            )
+        if self._keep:
+            self.ends.append((block, self._entered[block.name], output))
+        self._tell_feature(block, output)
 
     def _normalise(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self._normalised = inputs[0], output
@@ -136,11 +146,11 @@ class _Outputs(TorchFunctionMode):
         anatomy: Anatomy,
         parameters: Mapping[str, Tensor],
         n_images: int,
-        listeners: Listeners,
+        tallies: Sequence[Tally],
     ) -> None:
         super().__init__()
-        self._matrices = anatomy.matrices if "outputs" in listeners else []
-        self._tallies = listeners.get("outputs", [])
+        self._matrices = anatomy.matrices
+        self._tallies = tallies
         self._n = n_images
         self._names = {
             id(parameters[piece.parameter]): piece.parameter
@@ -170,8 +180,12 @@ class _Outputs(TorchFunctionMode):
     def __exit__(self, *exception: object) -> None:
         super().__exit__(*exception)
         for matrix, weight in self._matrices:
-            pieces = [p for p in matrix.pieces if p.parameter in self._found]
-            if pieces:
-                parts = [self._found[p.parameter][:, p.rows] for p in pieces]
+            # Queries may be of fewer tokens than the keys and values they are stacked with.
+            by_tokens: dict[int, list[Tensor]] = {}
+            for piece in matrix.pieces:
+                if (found := self._found.get(piece.parameter)) is not None:
+                    by_tokens.setdefault(len(found), []).append(found[:, piece.rows])
+            for parts in by_tokens.values():
+                outputs = torch.cat(parts, dim=1)
                 for tally in self._tallies:
-                    tally.output(weight, torch.cat(parts, dim=1))
+                    tally.output(weight, outputs)

@@ -91,7 +91,10 @@ class Tally:
         """Take the residual stream behind an attention or an MLP, shape (n * tokens, width)."""
 
     def output(self, weight: Weight, outputs: Tensor) -> None:
-        """Take a linear layer's outputs of the first image, shape (tokens, out)."""
+        """Take a linear layer's outputs of the first image, shape (tokens, out).
+
+        Of layers that are stacked into one matrix it is called once for each number of tokens.
+        """
 
     def block(self, grad_in: Tensor, grad_out: Tensor) -> None:
         """Take random signs at the end of a block, and the gradient that they make before it.

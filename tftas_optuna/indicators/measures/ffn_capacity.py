@@ -28,17 +28,20 @@ class FFNCapacity(NetworkIndicator):
     def tally(self, network: Network) -> LayerTally:
         """Begin with a network; see :meth:`NetworkIndicator.tally`."""
         tally = LayerTally()
-        for weight in _first_of_each_block(network.weights):
+        for weight in _largest_of_each_block(network.weights):
             tally.add(weight, sum(map(math.log, weight.shape)))
         return tally
 
 
-def _first_of_each_block(weights: Iterable[Weight]) -> list[Weight]:
-    firsts: dict[str, Weight] = {}
+def _largest_of_each_block(weights: Iterable[Weight]) -> list[Weight]:
+    """Leave out what mixes heads or widens tokens beside the MLP."""
+    largest: dict[str, Weight] = {}
     for weight in weights:
         if weight.role == "mlp" and weight.block:
-            firsts.setdefault(weight.block, weight)
-    return list(firsts.values())
+            known = largest.setdefault(weight.block, weight)
+            if math.prod(weight.shape) > math.prod(known.shape):
+                largest[weight.block] = weight
+    return list(largest.values())
 
 
 METRIC = FFNCapacity()

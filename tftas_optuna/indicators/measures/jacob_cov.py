@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -17,10 +18,13 @@ _SMALL = 1e-5
 
 class _Tally(Tally):
     def __init__(self) -> None:
-        self._value = 0.0
+        self._value = math.nan
 
     def image_gradients(self, gradients: Tensor) -> None:
-        eigenvalues = torch.linalg.eigvalsh(torch.corrcoef(gradients.double())) + _SMALL
+        correlations = torch.corrcoef(gradients.double())
+        if not correlations.isfinite().all():
+            return  # No gradient reaches the images.
+        eigenvalues = torch.linalg.eigvalsh(correlations) + _SMALL
         self._value = -float((eigenvalues.log() + 1 / eigenvalues).sum())
 
     def value(self) -> float:

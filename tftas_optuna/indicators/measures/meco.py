@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 class _Tally(LayerTally):
     def output(self, weight: Weight, outputs: Tensor) -> None:
+        # What pads a plane is constant, and correlates with nothing.
+        outputs = outputs[(outputs != outputs[:, :1]).any(1)]
         tokens, width = outputs.shape
-        if 1 < width <= tokens:
-            # Centred rows of that length lie in a space of fewer dimensions than there are rows.
+        # The dimensions that centred outputs, or inputs and a bias, leave to the rows.
+        if tokens > min(width - 1, weight.shape[1] + 1) or not tokens:
             self.add(weight, 0.0)
             return
         correlation = torch.corrcoef(outputs.double()).reshape(tokens, tokens)

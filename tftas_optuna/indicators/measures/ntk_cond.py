@@ -33,7 +33,9 @@ class _Tally(Tally):
         )
         assert isinstance(gram, torch.Tensor)
         eigenvalues = torch.linalg.eigvalsh(gram)
-        return float(eigenvalues[-1] / eigenvalues[0])
+        # Images that are the same leave a smallest one of rounding alone, even below zero.
+        smallest = eigenvalues[0].clamp_min(eigenvalues[-1] * torch.finfo(gram.dtype).eps)
+        return float(eigenvalues[-1] / smallest)
 
 
 @dataclasses.dataclass(frozen=True)

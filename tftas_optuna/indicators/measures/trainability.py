@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -24,7 +25,7 @@ class _Tally(Tally):
         self._terms.append(2 - spectral - 1 / spectral)
 
     def value(self) -> float:
-        return sum(self._terms) / len(self._terms)
+        return sum(self._terms) / len(self._terms) if self._terms else math.nan
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 class _Tally(LayerTally):
     def __init__(self) -> None:
         super().__init__()
-        self._first: dict[str, Tensor] = {}
+        self._first: dict[Weight, Tensor] = {}
 
     def weight_gradient(self, weight: Weight, values: Tensor, gradient: Tensor) -> None:
-        if weight.name not in self._first:
-            self._first[weight.name] = gradient
+        # By all that is known of it: two parts of one layer have the same name.
+        if weight not in self._first:
+            self._first[weight] = gradient
             return
-        first = self._first.pop(weight.name)
+        first = self._first.pop(weight)
         # Of two numbers, half of their distance is the standard deviation.
         ratios = (first.abs() + gradient.abs()).div_((first - gradient).abs_())
         ratios = ratios[ratios.isfinite()]

@@ -1,0 +1,128 @@
+"""Pictures of the user's in place of noise."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import images as drawings
+import numpy as np
+import pytest
+import textbook_menu
+import torch
+from menu_cases import SPACES
+from PIL import Image
+
+from tftas_optuna import Scorer, TftasError, UnavailableError
+
+SPACE = SPACES["relative"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight pictures of each of three colours."""
+    return drawings.draw_images(tmp_path_factory.mktemp("pictures"), train=8, val=2, side=40)
+
+
+def scorer(folder: Path | str, indicator: str = "snip", **changes: Any) -> Scorer:
+    usual: dict[str, Any] = {"n_images": 6, "device": "cpu"}
+    return Scorer(SPACE, indicator=indicator, data_dir=str(folder), **{**usual, **changes})
+
+
+def test_labels_are_the_folders_and_pixels_are_normalised(folder: Path) -> None:
+    seen = scorer(folder, n_images=24)
+    assert seen.images.shape == (24, 3, 32, 32)
+    # By the order of their names, as everywhere: blue, green, red.
+    strongest = seen.images.mean((2, 3)).argmax(1)
+    assert torch.equal(strongest, 2 - seen.labels)
+    assert sorted(seen.labels.tolist()) == [0] * 8 + [1] * 8 + [2] * 8
+    # ImageNet's mean and standard deviation: a channel of value 200 becomes about 1.3 or more.
+    assert 0.5 < float(seen.images.amax((2, 3)).max()) < 2.7 and float(seen.images.min()) > -2.2
+
+
+def test_a_value_is_that_of_the_textbook_on_the_pictures(folder: Path) -> None:
+    for name in ("snip", "zico"):
+        found = scorer(folder, name, dtype=torch.float64)
+        arch = SPACE.smallest()
+        by_hand = textbook_menu.MEASURES[name](found.subnet(arch), found.images, found.labels)
+        assert found(arch) == pytest.approx(by_hand, rel=1e-6)
+        assert found(arch) != Scorer(
+            SPACE, indicator=name, n_images=6, dtype=torch.float64, device="cpu"
+        )(arch)
+
+
+def test_a_seed_draws_the_same_pictures_and_another_seed_others(folder: Path) -> None:
+    one, same, other = (scorer(folder, seed=seed).images for seed in (0, 0, 1))
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_two_batches_share_no_picture(folder: Path) -> None:
+    images = scorer(folder, "zico", n_images=12).images
+    assert len({image.numpy().tobytes() for image in images}) == 24
+    assert torch.equal(scorer(folder, "snip", n_images=12).images, images[:12])
+
+
+def test_a_folder_without_train_and_val_is_read_itself(folder: Path) -> None:
+    assert torch.equal(scorer(folder / "train").images, scorer(folder).images)
+
+
+def test_too_few_pictures_are_refused(folder: Path) -> None:
+    with pytest.raises(TftasError) as told:
+        _ = scorer(folder, "zico", n_images=13).images
+    assert "holds 24 images, 26 are needed; give more, or a smaller n_images" in str(told.value)
+    assert "\n" not in str(told.value) and not isinstance(told.value, UnavailableError)
+
+
+def test_more_classes_than_the_network_tells_apart_are_refused(folder: Path) -> None:
+    # Whichever pictures are drawn.
+    for seed in range(6):
+        with pytest.raises(TftasError, match="has 3 classes, more than num_classes, which is 2"):
+            _ = scorer(folder, num_classes=2, n_images=2, seed=seed).images
+
+
+def test_a_folder_that_is_not_there_is_unavailable(tmp_path: Path) -> None:
+    for folder in (tmp_path / "none", Path(__file__)):
+        with pytest.raises(UnavailableError, match="is no folder; give one with a folder each"):
+            _ = scorer(folder).images
+
+
+def test_a_folder_without_pictures_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "red").mkdir()
+    (tmp_path / "red" / "notes.txt").write_text("no picture")
+    with pytest.raises(UnavailableError, match="holds no images") as told:
+        _ = scorer(tmp_path).images
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\nbroken", b"no picture at all"])
+def test_a_picture_that_cannot_be_read_is_unavailable(tmp_path: Path, content: bytes) -> None:
+    folder = drawings.draw_images(tmp_path, train=2, val=1)
+    for path in (folder / "train").rglob("*.png"):
+        path.write_bytes(content)
+    with pytest.raises(UnavailableError, match="cannot be read") as told:
+        _ = scorer(folder).images
+    assert "\n" not in str(told.value)
+
+
+def test_one_picture_cut_short_is_named_and_no_other_takes_its_place(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype("uint8")
+    (tmp_path / "a").mkdir()
+    for i in range(3):
+        Image.fromarray(noise).save(tmp_path / "a" / f"{i}.jpg")
+    os.truncate(tmp_path / "a" / "1.jpg", 900)
+    with pytest.raises(
+        UnavailableError, match=r"picture '.*1\.jpg' cannot be read: image file is"
+    ):
+        _ = scorer(tmp_path, n_images=3).images
+
+
+def test_grey_spaces_take_noise() -> None:
+    with pytest.raises(TftasError, match="pictures have 3 channels, this space has 1; use noise"):
+        _ = Scorer(SPACES["shared"], indicator="snip", data_dir=".").images
+
+
+def test_an_indicator_that_sees_no_images_needs_no_folder() -> None:
+    assert scorer("nowhere", "dss")(SPACE.smallest()) == Scorer(SPACE, device="cpu")(
+        SPACE.smallest()
+    )
