@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Hypervolume:
     """Measures what a set of objective values dominates.
 
-    Indicators count from zero (those to be minimised, or with values below zero, from the worst
-    value in the set). Costs
+    Indicators count from zero (those to be minimised, or without a value above zero, from the
+    worst value in the set). Costs
     count as fractions of the range between the space's smallest and largest architecture, so a
     front that reached a score of ``s`` at every cost would have a hypervolume of ``s``.
 
@@ -50,5 +50,6 @@ class Hypervolume:
                 reference[i] = 1.0 if sign > 0 else 0.0
             points[:, i] *= sign
             if ends is None:
-                reference[i] = points[:, i].max() if sign > 0 else max(points[:, i].max(), 0.0)
+                from_worst = sign > 0 or points[:, i].min() >= 0
+                reference[i] = points[:, i].max() if from_worst else 0.0
         return compute_hypervolume(np.minimum(points, reference), reference)
