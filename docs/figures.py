@@ -1,6 +1,6 @@
 """Searches AutoFormer-Tiny and draws ``front.png``; ``make figures`` runs it.
 
-    python docs/figures.py
+python docs/figures.py
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def main() -> None:
     label = f"front, {len(front)} of them"
     axes.plot(*zip(*best, strict=True), ".-", color="tab:blue", linewidth=1, label=label)
     axes.plot(known.n_params / 1e6, score / 1e3, "*", color="tab:red", markersize=11)
-    axes.annotate(PUBLISHED, (known.n_params / 1e6, score / 1e3), (6, -10), textcoords="offset points")
+    axes.annotate(
+        PUBLISHED, (known.n_params / 1e6, score / 1e3), (6, -10), textcoords="offset points"
+    )
     axes.set(xlabel="parameters (million)", ylabel="collapsed DSS (thousand)")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
