@@ -5,11 +5,17 @@ from __future__ import annotations
 import sys
 from importlib import import_module, metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import tftas_optuna  # noqa: E402
+from tftas_optuna.metrics import metric_names  # noqa: E402
+
+if TYPE_CHECKING:
+    from click import Context
+    from sphinx.application import Sphinx
 
 # Two rooms are called like their main function; here the function is meant.
 for room in ("retrain", "search"):
@@ -29,6 +35,8 @@ autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 napoleon_numpy_docstring = False
+# Two dashes are an option.
+smartquotes = False
 napoleon_use_ivar = True
 
 # Types of other packages would be looked up over the network, and types that only type checkers
@@ -45,3 +53,13 @@ nitpick_ignore_regex = [
 html_theme = "furo"
 html_title = f"tftas-optuna {release}"
 html_show_copyright = False
+
+
+def name_metrics(app: Sphinx, context: Context, lines: list[str]) -> None:
+    """List all metrics where ``--help`` looks them up."""
+    lines[:] = [line.replace("{metrics}", ", ".join(metric_names())) for line in lines]
+
+
+def setup(app: Sphinx) -> None:
+    """Connect what Sphinx calls on its way."""
+    app.connect("sphinx-click-process-options", name_metrics)
