@@ -201,6 +201,8 @@ def run(
 
     Latency is measured once before the first trial, block by block, on the device of the search.
 
+    An objective that `correlate --calibrate` has made is found by its file in this directory.
+
     A study that exists is continued. Ctrl-C stops and keeps what is scored.
     """
     from tftas_optuna.cli._interrupts import Interrupts
@@ -226,10 +228,12 @@ def run(
         more_bounds,
     )
     from tftas_optuna.indicators import register_fusion
+    from tftas_optuna.indicators.calibrated import find_calibrations
     from tftas_optuna.search import Deployment, Execution, search
 
     for fused, parts in fusions:
         register_fusion(fused, parts)
+    find_calibrations(objectives, Path())
 
     name = study_name or space.name
     title = f"{space.name}, seed {seed}" + (f", {fidelity}" if fidelity != "auto" else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics import Indicator, get_cost, get_indicator, metric_names
@@ -19,6 +19,22 @@ if TYPE_CHECKING:
 
 # Values of the reference sample, ascending: by part those of every supernet.
 Reference = dict[str, list[list[float]]]
+
+
+class Conditions(NamedTuple):
+    """What the value of an indicator depends on besides the candidate."""
+
+    space: SearchSpace
+    supernet_seed: int
+    n_seeds: int
+    img_size: int
+    num_classes: int
+    n_images: int | None
+    pictures: str | None
+
+    def plain(self) -> dict[str, Any]:
+        """Return all but the space as plain data."""
+        return {name: value for name, value in self._asdict().items() if name != "space"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +98,13 @@ class CompositeIndicator(Indicator):
                     )
                 meters[part] = meter
         return meters
+
+    def check_conditions(self, conditions: Conditions) -> None:
+        """Check that its value would mean what it says; by default it always does.
+
+        Raises:
+            TftasError: It would not.
+        """
 
     @abstractmethod
     def combine(

@@ -42,6 +42,11 @@ class Metric:
             )
 
 
+def is_name(name: str) -> bool:
+    """Tell whether a text has the form of a metric's name."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str) -> None:
     """Check that a metric may have a name.
 
@@ -49,7 +54,7 @@ def check_name(name: str) -> None:
         TftasError: It has other characters than lower-case letters, digits and underscores, or
             an ending that studies append to names.
     """
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_name(name):
         raise TftasError(
             f"{name!r} cannot be a name; up to 64 lower-case letters, digits and underscores are"
             " allowed, beginning with a letter"

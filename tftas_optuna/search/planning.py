@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.families import get_family
+from tftas_optuna.indicators.composite import CompositeIndicator, Conditions
 from tftas_optuna.indicators.images import pictures
 from tftas_optuna.indicators.scorer import check_family_fidelity
 from tftas_optuna.indicators.task import batches_seen, fidelity_of
-from tftas_optuna.metrics import check_bounds, check_objectives, get_metric
+from tftas_optuna.metrics import check_bounds, check_objectives, get_indicator, get_metric
 from tftas_optuna.samplers import (
     SCREENED,
     make_sampler,
@@ -80,6 +81,7 @@ def make_settings(
         sampler=name,
     )
     settings = _with_images(settings, n_images, data_dir)
+    check_composites(settings)
     if fidelity == "auto":
         collapsible = [n for n in settings.indicators if fidelity_of(n, "collapsed") != "exact"]
         alike = get_family(space.family).ranked_alike
@@ -96,6 +98,26 @@ def make_settings(
             " that name; leave it out"
         )
     return dataclasses.replace(settings, approximated=tuple(known))
+
+
+def check_composites(settings: StudySettings) -> None:
+    """Check that indicators made of others mean what they say under some settings.
+
+    Raises:
+        TftasError: One does not.
+    """
+    conditions = Conditions(
+        settings.space,
+        settings.supernet_seed,
+        settings.n_seeds,
+        settings.img_size,
+        settings.num_classes,
+        settings.n_images,
+        settings.pictures,
+    )
+    for indicator in map(get_indicator, settings.indicators):
+        if isinstance(indicator, CompositeIndicator):
+            indicator.check_conditions(conditions)
 
 
 def _with_images(settings: StudySettings, n_images: int, data_dir: str | None) -> StudySettings:

@@ -1,0 +1,176 @@
+"""Indicators that were calibrated on trained networks, and the files that hold them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tftas_optuna.architecture import read_yaml
+from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.indicators.composite import CompositeIndicator
+from tftas_optuna.metrics import get_metric, metric_names, register_indicator
+from tftas_optuna.metrics.base import is_name
+from tftas_optuna.spaces import space_from_dict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.indicators.composite import Conditions
+    from tftas_optuna.spaces import SearchSpace
+
+ENDING = ".calibration.yaml"
+_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibratedIndicator(CompositeIndicator):
+    """The accuracy that a linear model predicts, from the shape and from other metrics.
+
+    Attributes:
+        space: The search space as JSON, whose features describe the shape.
+        logs: Of each part whether its logarithm counts.
+        means: Mean of each feature of the shape, then of each part, where it was calibrated.
+        weights: Weight of each of them.
+        constant: What is predicted where all are at their means.
+        conditions: What the parts were computed with, as JSON; empty where none needs a pass.
+    """
+
+    space: str = dataclasses.field(kw_only=True)
+    logs: tuple[bool, ...] = dataclasses.field(kw_only=True)
+    means: tuple[float, ...] = dataclasses.field(kw_only=True)
+    weights: tuple[float, ...] = dataclasses.field(kw_only=True)
+    constant: float = dataclasses.field(kw_only=True)
+    conditions: str = dataclasses.field(default="", kw_only=True)
+
+    def combine(
+        self,
+        arch: Architecture,
+        values: Mapping[str, float],
+        reference: Mapping[str, Sequence[float]],
+    ) -> float:
+        """Compute its value; see :meth:`CompositeIndicator.combine`."""
+        columns = [
+            math.log(max(values[part], math.ulp(0.0))) if log else values[part]
+            for part, log in zip(self.parts, self.logs, strict=True)
+        ]
+        inputs = [*_space(self.space).features(arch), *columns]
+        terms = zip(self.weights, inputs, self.means, strict=True)
+        return self.constant + math.fsum(w * (x - mean) for w, x, mean in terms)
+
+    def check_conditions(self, conditions: Conditions) -> None:
+        """Check that it would be computed as it was calibrated.
+
+        Raises:
+            TftasError: Not: another space, seed, size, or other images.
+        """
+        if conditions.space.to_dict() != json.loads(self.space):
+            theirs = json.loads(self.space).get("name", "another")
+            raise TftasError(
+                f"{self.name!r} was calibrated in space {theirs!r}, not {conditions.space.name!r};"
+                " calibrate it there"
+            )
+        if not self.conditions:
+            return
+        ours = conditions.plain()
+        for what, value in json.loads(self.conditions).items():
+            if ours[what] != value:
+                raise TftasError(
+                    f"{self.name!r} was calibrated with {what.replace('_', ' ')} {value}, not"
+                    f" {ours[what]}; use the same"
+                )
+
+    def save(self, path: Path, learned_from: Mapping[str, Any]) -> None:
+        """Write it into a file, from which :func:`load_calibration` registers it.
+
+        Args:
+            path: The file, ``NAME.calibration.yaml``; one that exists is replaced.
+            learned_from: What to say in it of how it came to be.
+        """
+        document = {
+            "calibration": _VERSION,
+            "name": self.name,
+            "learned_from": dict(learned_from),
+            "space": json.loads(self.space),
+            "conditions": json.loads(self.conditions) if self.conditions else {},
+            "constant": self.constant,
+            "parts": [
+                {"name": part, "log": log} for part, log in zip(self.parts, self.logs, strict=True)
+            ],
+            "means": list(self.means),
+            "weights": list(self.weights),
+        }
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+        temporary.replace(path)
+
+
+def load_calibration(path: Path) -> CalibratedIndicator:
+    """Read a calibrated indicator, and register it under its name.
+
+    Raises:
+        UnavailableError: The file is none, or damaged.
+        TftasError: Its name is taken, or a part of it does not exist here.
+    """
+    data = read_yaml(path)
+    try:
+        if data["calibration"] != _VERSION:
+            raise UnavailableError(f"{path} was made by a later release; upgrade tftas-optuna")
+        found = CalibratedIndicator(
+            str(data["name"]),
+            parts=tuple(str(part["name"]) for part in data["parts"]),
+            space=json.dumps(data["space"]),
+            logs=tuple(bool(part["log"]) for part in data["parts"]),
+            means=tuple(map(float, data["means"])),
+            weights=tuple(map(float, data["weights"])),
+            constant=float(data["constant"]),
+            conditions=json.dumps(data["conditions"]) if data["conditions"] else "",
+        )
+        space = space_from_dict(data["space"])
+        n_inputs = len(space.features(space.smallest())) + len(found.parts)
+        numbers = (*found.means, *found.weights, found.constant)
+        if {len(found.means), len(found.weights)} != {n_inputs}:
+            raise ValueError(f"expected {n_inputs} means and weights")
+        if not all(map(math.isfinite, numbers)):
+            raise ValueError("a number is not finite")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnavailableError(f"{path} is no calibration, or damaged: {error}") from error
+    found.check()
+    register_calibration(found)
+    return found
+
+
+@lru_cache(maxsize=8)
+def _space(definition: str) -> SearchSpace:
+    return space_from_dict(json.loads(definition))
+
+
+def find_calibrations(names: Iterable[str], directory: Path) -> None:
+    """Register those of some names that are no metrics but have a file of that name.
+
+    Raises:
+        UnavailableError: A file is damaged.
+        TftasError: A part of one does not exist here.
+    """
+    known = metric_names()
+    for name in names:
+        path = directory / f"{name}{ENDING}"
+        if name not in known and is_name(name) and path.is_file():
+            load_calibration(path)
+
+
+def register_calibration(indicator: CalibratedIndicator) -> None:
+    """Register a calibrated indicator; a later one takes the place of an earlier one.
+
+    Raises:
+        TftasError: Another metric has its name.
+    """
+    name = indicator.name
+    earlier = name in metric_names() and isinstance(get_metric(name), CalibratedIndicator)
+    register_indicator(name, indicator, replace=earlier)
