@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         AutoFormerArchitecture,
         PiTArchitecture,
     )
+    from tftas_optuna.correlate import correlate
     from tftas_optuna.costs import Deployment
     from tftas_optuna.errors import TftasError, UnavailableError
     from tftas_optuna.export import export_front
@@ -48,6 +49,7 @@ __all__ = [
     "UnavailableError",
     "__version__",
     "build_model",
+    "correlate",
     "explain_model",
     "export_front",
     "get_space",
@@ -94,7 +96,7 @@ _HOMES = {
     "score_model": "indicators",
 }
 # Rooms that are called like their main function: see tftas_optuna._callable.
-_CALLABLE = ("retrain", "search")
+_CALLABLE = ("correlate", "retrain", "search")
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tftas_optuna.cli._group import Group
+from tftas_optuna.cli.correlate import correlate
 from tftas_optuna.cli.dashboard import dashboard
 from tftas_optuna.cli.export import export
 from tftas_optuna.cli.front import front
@@ -14,7 +15,7 @@ from tftas_optuna.cli.spaces import spaces
 main = Group(
     "tftas-optuna",
     help="Find good Vision Transformer architectures without training any of them.",
-    commands=[run, front, export, retrain, score, spaces, dashboard],
+    commands=[run, front, export, retrain, score, correlate, spaces, dashboard],
 )
 
 __all__ = ["main"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tftas_optuna.metrics import metric_names
+from tftas_optuna.metrics import indicator_names, metric_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -67,14 +67,20 @@ class Fusion(click.ParamType):  # type: ignore[type-arg]
 
 
 class MetricsOption(click.Option):
-    """An option whose help lists all metrics, installed ones too, in place of ``{metrics}``."""
+    """An option whose help lists what exists, installed packages' too.
+
+    It stands in place of ``{metrics}`` or ``{indicators}``.
+    """
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Look the names up only where the help is printed."""
         record = super().get_help_record(ctx)
         if record is None:
             return None
-        return record[0], record[1].replace("{metrics}", ", ".join(metric_names()))
+        text = record[1]
+        for name, names in (("metrics", metric_names), ("indicators", indicator_names)):
+            text = text.replace(f"{{{name}}}", ", ".join(names()))
+        return record[0], text
 
 
 def merge_bounds(

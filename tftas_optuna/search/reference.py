@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tftas_optuna.indicators.composite import CompositeIndicator, Reference
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.indicators.task import Scores
     from tftas_optuna.metrics import Target
-    from tftas_optuna.search.executors import ScoringPool
+    from tftas_optuna.search.executors import ScoresOf, ScoringPool
 
 _LOG = logging.getLogger("tftas_optuna")
 _EVERY = 5.0
@@ -29,6 +29,7 @@ def look_at_reference(
     target: Target,
     *,
     progress: Callable[[int, int], None] | None = None,
+    score: Callable[[list[Architecture], tuple[str, ...]], ScoresOf] | None = None,
 ) -> Reference:
     """Let the relative indicators of a pool look at their reference sample.
 
@@ -38,6 +39,8 @@ def look_at_reference(
         target: What costs among the parts are taken for.
         progress: Told how many are scored, and of how many; by default the logger
             ``tftas_optuna`` is, every few seconds.
+        score: Scores different architectures by names of indicators, in place of the pool, for a
+            caller that has some scores already.
 
     Returns:
         The values; empty where no indicator is relative.
@@ -49,7 +52,9 @@ def look_at_reference(
         space = space_from_dict(json.loads(task.space))
         sample = reference_sample(space, task.seed) if relative else []
         indicators = tuple(dict.fromkeys(part for each in relative for part in each.indicators))
-        scores = _scores(pool, sample, indicators, progress or _Told())
+        if score is None:
+            score = partial(_scores, pool, progress=progress or _Told())
+        scores = score(list(dict.fromkeys(sample)), indicators) if indicators else {}
         meters = {n: m for each in relative for n, m in each.meters(space, target).items()}
         known = {
             part: [
@@ -68,18 +73,16 @@ def look_at_reference(
 
 def _scores(
     pool: ScoringPool,
-    sample: list[Architecture],
+    archs: list[Architecture],
     indicators: tuple[str, ...],
+    *,
     progress: Callable[[int, int], None],
-) -> dict[Architecture, Scores]:
-    if not indicators:
-        return {}
-    distinct = list(dict.fromkeys(sample))
-    found: dict[Architecture, Scores] = {}
-    progress(0, len(distinct))
-    for part in pool.scores(distinct, set(distinct), fidelity="exact", indicators=indicators):
+) -> ScoresOf:
+    found: ScoresOf = {}
+    progress(0, len(archs))
+    for part in pool.scores(archs, set(archs), fidelity="exact", indicators=indicators):
         found |= part
-        progress(len(found), len(distinct))
+        progress(len(found), len(archs))
     return found
 
 

@@ -1,0 +1,1 @@
+from conftest_cli import folder, tftas  # noqa: F401  (fixtures)

@@ -1,0 +1,177 @@
+"""Correlations from Python: what ``tftas-optuna correlate`` does with one table."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from optuna import Study
+
+from tftas_optuna.correlate.cache import ScoreCache
+from tftas_optuna.correlate.comparing import Ranked, check_accuracies, compare_all
+from tftas_optuna.correlate.files import find_table
+from tftas_optuna.correlate.scoring import measure
+from tftas_optuna.correlate.table import read_table
+from tftas_optuna.correlate.trained import Given, read_study, stored_scores
+from tftas_optuna.errors import TftasError
+from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
+from tftas_optuna.indicators.task import batches_seen
+from tftas_optuna.metrics import get_indicator, indicator_names
+from tftas_optuna.search.execution import Execution
+from tftas_optuna.search.planning import make_settings
+from tftas_optuna.study.record import read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from tftas_optuna.correlate.result import Correlations
+    from tftas_optuna.spaces import SearchSpace
+    from tftas_optuna.study.settings import StudySettings
+_LOG = logging.getLogger("tftas_optuna")
+
+
+def correlate(
+    table: str | Path | Study,
+    space: SearchSpace | None = None,
+    *,
+    accuracy: Sequence[str] | None = None,
+    indicators: Sequence[str] | None = None,
+    bands: int = 5,
+    fidelity: str = "auto",
+    supernet_seed: int | None = None,
+    n_seeds: int | None = None,
+    img_size: int | None = None,
+    num_classes: int | None = None,
+    n_images: int | None = None,
+    data_dir: str | None = None,
+    execution: Execution | None = None,
+    cache: str | Path | None = None,
+    callback: Callable[[str, int, int], None] | None = None,
+) -> Correlations:
+    """Tell how well indicators rank architectures whose accuracies are known.
+
+    Every indicator stands beside parameters, MACs, depth and width: over all architectures, and
+    inside bands of equal numbers of parameters, where it has to know more than they do.
+
+    Args:
+        table: The path of a CSV file or of a JSON list of objects, one row for each architecture:
+            its fields as columns (those of ``tftas-optuna front -f csv``, lists as ``[3, 4]`` or
+            ``3 4``) or in one object ``architecture``, and accuracies. Or a CSV file that names
+            exported files in a column ``file`` or ``name``, from its own directory on, or the
+            directory of such a file. Or a study, some of whose trials were retrained.
+        space: The space of the architectures; by default that of the study or of the files.
+        accuracy: Columns of accuracies; by default all whose names end in ``acc``, ``accuracy``
+            or ``top1``.
+        indicators: Names of indicators; by default all.
+        bands: Number of bands, each of as many architectures; fewer where a band would have less
+            than five.
+        fidelity: How indicators are computed that know it: ``"exact"``, ``"collapsed"``, or
+            ``"auto"``; see :func:`tftas_optuna.search`.
+        supernet_seed: Seed of the first supernet; that of the study, or 0.
+        n_seeds: Supernets to average over; those of the study, or 1.
+        img_size: Height and width of the input, in pixels; that of the study, of the files, or of
+            the space.
+        num_classes: Outputs of the classifier; likewise.
+        n_images: Images of one batch, for indicators that see images; those of the study, or 8.
+        data_dir: A folder of pictures for them to see in place of noise; see
+            :func:`tftas_optuna.search`.
+        execution: Where to score.
+        cache: A file to keep scores in, with which the next call goes on; by default
+            ``TABLE.scores.json`` beside the table, and none for a study. It knows an indicator of
+            the user's by its name alone: delete it when the function has changed.
+        callback: Called with what is done (``"reading"``, ``"scoring"``, ``"times"``,
+            ``"statistics"``), how much of it, and of how much. What it raises ends the work;
+            scores are kept.
+
+    Returns:
+        The correlations, with notes on what was left out, which are logged too.
+
+    Raises:
+        TftasError: The space, a column, an indicator or another argument does not exist or does
+            not apply.
+        UnavailableError: The table cannot be read or has too few rows, or its cache is something
+            else.
+
+    Example:
+        Which indicator to search with, after a few trainings::
+
+            from tftas_optuna import correlate, get_space
+
+            found = correlate("trained.csv", get_space("autoformer-tiny"))
+            for row in found.rows:
+                print(row.accuracy, row.metric, row.tau.value, row.band_tau.value)
+    """
+    if bands < 1:
+        raise TftasError(f"bands is {bands}, allowed is 1 or more")
+    names = indicator_names() if indicators is None else _checked(indicators)
+    tell = callback or (lambda what, done, total: None)
+    if isinstance(table, Study):
+        if space is not None or accuracy is not None:
+            raise TftasError("a study has its space and its accuracies; leave out space, accuracy")
+        trained, theirs = read_study(table), read_settings(table)
+        supernet_seed = theirs.supernet_seed if supernet_seed is None else supernet_seed
+        n_seeds = theirs.n_seeds if n_seeds is None else n_seeds
+        n_images = theirs.n_images if n_images is None else n_images
+        if data_dir is None and batches_seen(names):
+            data_dir = theirs.data_dir
+    else:
+        trained = read_table(table, space, accuracy, tell)
+        if cache is None:
+            path = find_table(Path(table))
+            cache = path.with_name(f"{path.name}.scores.json")
+    _tell_notes(trained.name, trained.notes)
+    for name, values in trained.accuracies.items():
+        check_accuracies(f"{trained.name}: {name}", values)
+    settings = make_settings(
+        trained.space,
+        objectives=names,
+        bounds=None,
+        sampler=None,
+        population_size=None,
+        seed=0,
+        supernet_seed=supernet_seed,
+        n_seeds=1 if n_seeds is None else n_seeds,
+        fidelity=fidelity,
+        img_size=trained.sizes.get("img_size") if img_size is None else img_size,
+        num_classes=trained.sizes.get("num_classes") if num_classes is None else num_classes,
+        n_images=DEFAULT_N_IMAGES if n_images is None else n_images,
+        data_dir=data_dir,
+    )
+    execution = Execution() if execution is None else execution
+    archs = trained.architectures
+    scores = ScoreCache(None if cache is None else Path(cache))
+    given = stored_scores(table, settings, set(archs)) if isinstance(table, Study) else Given()
+    columns, seconds = measure(archs, settings, execution, scores, given, tell)
+    metrics = [_ranked(name, values, settings, seconds) for name, values in columns.items()]
+    found = compare_all(trained, metrics, bands, tell)
+    _tell_notes(trained.name, found.notes[len(trained.notes) :])
+    return found
+
+
+def _tell_notes(name: str, notes: Sequence[str]) -> None:
+    for note in notes:
+        _LOG.warning("%s: %s", name, note)
+
+
+def _checked(indicators: Sequence[str]) -> tuple[str, ...]:
+    indicators = (indicators,) if isinstance(indicators, str) else tuple(indicators)
+    known = indicator_names()
+    if not indicators or set(indicators) - set(known) or len(set(indicators)) < len(indicators):
+        raise TftasError(
+            f"indicators are {', '.join(map(str, indicators)) or 'none'}; allowed: each of"
+            f" {', '.join(known)} once"
+        )
+    return indicators
+
+
+def _ranked(
+    name: str,
+    values: Sequence[float],
+    settings: StudySettings,
+    seconds: Mapping[str, float],
+) -> Ranked:
+    if name not in settings.indicators:
+        return Ranked(name, values)
+    sign = 1 if get_indicator(name).direction == "maximize" else -1
+    return Ranked(settings.label(name), values, sign, True, seconds[name])

@@ -1,0 +1,177 @@
+"""Scores that are kept in a file, so that a run goes on where one before it was cut off."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import time
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tftas_optuna.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tftas_optuna.architecture import Architecture
+
+_LOG = logging.getLogger("tftas_optuna")
+
+FORMAT = "tftas-optuna/scores"
+FORMAT_VERSION = 1
+# Seconds of work that a killed run may lose.
+_EVERY = 2.0
+
+
+class ScoreCache:
+    """Scores and times of indicators by everything that they depend on.
+
+    A file that was cut off or changed by hand is not trusted: its scores are computed again, with
+    a warning. Where the file cannot be written, scores are kept in memory alone, with a warning.
+
+    Args:
+        path: The file; None for memory alone.
+
+    Raises:
+        UnavailableError: Something else is in its place.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._saved = time.monotonic()
+        self._changed = False
+        self._entries: dict[str, dict[str, Any]] = {} if path is None else _read(path)
+        if path is not None and not os.access(path.parent, os.W_OK | os.X_OK):
+            _LOG.warning("%s cannot be written: scores are not kept for the next time", path)
+            self._path = None
+
+    def scores(self, ground: Mapping[str, Any]) -> dict[str, list[float]]:
+        """Return the scores of every seed on a ground, by :func:`identity`; they may be added to.
+
+        Args:
+            ground: Indicator and settings, plain data.
+        """
+        found: dict[str, list[float]] = self._entry(ground)["scores"]
+        return found
+
+    def seconds(self, ground: Mapping[str, Any]) -> dict[str, float]:
+        """Return the times of one score on a ground, by machine; they may be added to."""
+        found: dict[str, float] = self._entry(ground)["seconds"]
+        return found
+
+    def changed(self) -> None:
+        """Take note that there is more to keep; write it from time to time."""
+        self._changed = True
+        if time.monotonic() - self._saved > _EVERY:
+            self.save()
+
+    def save(self) -> None:
+        """Write what is new, beside what others wrote; the file is whole at any moment."""
+        if self._path is None or not self._changed:
+            return
+        for key, theirs in _read(self._path, tell=False).items():
+            ours = self._entries.setdefault(key, theirs)
+            for part in ("scores", "seconds"):
+                for name, found in theirs[part].items():
+                    ours[part].setdefault(name, found)
+        known = list(self._entries.values())
+        document = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "checksum": _checksum(known),
+            "scores": known,
+        }
+        scratch = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
+        try:
+            scratch.write_text(json.dumps(document) + "\n", encoding="utf-8")
+            scratch.replace(self._path)
+        except OSError as error:
+            raise UnavailableError(
+                f"{self._path}: scores cannot be written ({error.strerror or error})"
+            ) from error
+        finally:
+            scratch.unlink(missing_ok=True)
+        self._changed, self._saved = False, time.monotonic()
+
+    def _entry(self, ground: Mapping[str, Any]) -> dict[str, Any]:
+        key = _text(ground)
+        if key not in self._entries:
+            self._entries[key] = {"ground": dict(ground), "scores": {}, "seconds": {}}
+        return self._entries[key]
+
+
+def cache_name(study_name: str) -> str:
+    """Return the file name of the scores of a study; what no file name may hold is replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", study_name)[:100].lstrip(".") + ".scores.json"
+
+
+def identity(arch: Architecture) -> str:
+    """Return a short text that tells an architecture from others."""
+    return hashlib.sha256(_text(arch.to_dict()).encode()).hexdigest()[:20]
+
+
+def _read(path: Path, *, tell: bool = True) -> dict[str, dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise _in_the_way(path) from error
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        if text.strip() and FORMAT not in text[:100]:
+            raise _in_the_way(path) from None
+        return _distrust(path, tell)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise _in_the_way(path)
+    version = document.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UnavailableError(f"{path} was written by a later release; upgrade tftas-optuna")
+    known: Any = document.get("scores")
+    if document.get("checksum") != _checksum(known) or not _is_sound(known):
+        return _distrust(path, tell)
+    return {_text(entry["ground"]): entry for entry in known}
+
+
+def _in_the_way(path: Path) -> UnavailableError:
+    return UnavailableError(
+        f"{path} is in the way: no scores of tftas-optuna; move it, they are kept there"
+    )
+
+
+def _distrust(path: Path, tell: bool) -> dict[str, dict[str, Any]]:
+    if tell:
+        _LOG.warning("%s is damaged: all scores are computed again", path)
+    return {}
+
+
+def _is_sound(known: Any) -> bool:
+    """Tell whether a list of entries has their form, with finite numbers in it."""
+    if not isinstance(known, list):
+        return False
+    for entry in known:
+        if not isinstance(entry, dict) or not isinstance(entry.get("ground"), dict):
+            return False
+        scores, seconds = entry.get("scores"), entry.get("seconds")
+        if not isinstance(scores, dict) or not isinstance(seconds, dict):
+            return False
+        if not all(isinstance(by_seed, list) and by_seed for by_seed in scores.values()):
+            return False
+        numbers = [*seconds.values(), *chain.from_iterable(scores.values())]
+        if not all(isinstance(number, float) and math.isfinite(number) for number in numbers):
+            return False
+    return True
+
+
+def _checksum(known: Any) -> str:
+    return hashlib.sha256(_text(known).encode()).hexdigest()
+
+
+def _text(data: Any) -> str:
+    return json.dumps(data, sort_keys=True)

@@ -1,0 +1,226 @@
+"""Compares metrics with an accuracy: over all architectures, and in bands of equal size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tftas_optuna.correlate.resampling import (
+    Floats,
+    draw_resamples,
+    interval,
+    kendall_taus,
+    spearman_rhos,
+)
+from tftas_optuna.correlate.result import Band, Correlation, Correlations, Estimate
+from tftas_optuna.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from tftas_optuna.correlate.files import Tell
+    from tftas_optuna.correlate.table import Table
+
+LEAST = 5
+_RESAMPLES = 1000
+_SEED = 0
+
+
+class Ranked(NamedTuple):
+    """A metric of all architectures.
+
+    Attributes:
+        name: Its name.
+        values: Its values.
+        sign: 1, or -1 where less is better.
+        is_indicator: Whether it is one.
+        seconds: Time of one score.
+    """
+
+    name: str
+    values: Sequence[float]
+    sign: int = 1
+    is_indicator: bool = False
+    seconds: float | None = None
+
+
+def check_accuracies(name: str, accuracies: Sequence[float | None]) -> None:
+    """Check that there is something to compare with.
+
+    Raises:
+        UnavailableError: There are too few accuracies, or all are the same.
+    """
+    known = [value for value in accuracies if value is not None]
+    if len(known) < LEAST:
+        raise UnavailableError(
+            f"{name} of {len(known)} architectures is known, needed are {LEAST} or more"
+        )
+    if len(set(known)) == 1:
+        raise UnavailableError(f"{name} is {known[0]:g} in every row: nothing to compare with")
+
+
+def compare_all(trained: Table, metrics: Sequence[Ranked], bands: int, tell: Tell) -> Correlations:
+    """Compare every metric with every accuracy of a table.
+
+    Args:
+        trained: The table.
+        metrics: The metrics, ``n_params`` among them.
+        bands: Number of bands, as far as there are five architectures for each.
+        tell: Called with ``"statistics"``, how many comparisons are done, and of how many.
+    """
+    (n_params,) = (metric.values for metric in metrics if metric.name == "n_params")
+    total = len(trained.accuracies) * len(metrics)
+    notes = list(trained.notes)
+    rows: list[Correlation] = []
+    bands_of: dict[str, tuple[Band, ...]] = {}
+    for name, values in trained.accuracies.items():
+        comparison = Comparison(name, values, n_params, bands)
+        bands_of[name] = comparison.bands
+        if len(comparison.bands) < bands:
+            n = sum(len(band.members) for band in comparison.bands)
+            notes.append(
+                f"bands: {len(comparison.bands)} in place of {bands}, as {name} is known of {n}"
+                f" architectures and a band needs {LEAST}"
+            )
+        for metric in metrics:
+            tell("statistics", len(rows), total)
+            rows.append(comparison.compare(metric))
+        notes += _undefined(rows[-len(metrics) :], comparison.n_flat)
+    return Correlations(
+        name=trained.name,
+        space=trained.space.name,
+        rows=tuple(rows),
+        bands=bands_of,
+        architectures=trained.architectures,
+        values={metric.name: tuple(metric.values) for metric in metrics},
+        accuracies=trained.accuracies,
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def _undefined(rows: Sequence[Correlation], n_flat: int) -> list[str]:
+    """Tell what does not differ where it should be ranked.
+
+    Args:
+        rows: Comparisons with one accuracy.
+        n_flat: Bands in which all accuracies are the same.
+    """
+    n_bands = len(rows[0].taus)
+    notes = []
+    if n_flat:
+        notes.append(
+            f"{rows[0].accuracy} is the same in {n_flat} of {n_bands} bands: no tau there"
+        )
+    for row in rows:
+        lacking = sum(tau is None for tau in row.taus)
+        if row.tau.value is None:
+            notes.append(f"{row.metric} is the same for all architectures: no correlation")
+        elif lacking > n_flat:
+            notes.append(
+                f"{row.metric} is the same in {lacking} of {n_bands} bands: its tau in bands is"
+                " the mean of the others"
+            )
+    return notes
+
+
+class Comparison:
+    """One accuracy, to be compared with metrics.
+
+    Args:
+        name: Column of the accuracies.
+        accuracies: One for each architecture; None where it was not trained.
+        n_params: Parameters of each architecture.
+        bands: Number of bands, as far as there are five architectures for each.
+
+    Attributes:
+        bands: The bands.
+        n_flat: Bands in which all accuracies are the same.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        accuracies: Sequence[float | None],
+        n_params: Sequence[float],
+        bands: int,
+    ) -> None:
+        self._name = name
+        self._members = np.array([i for i, value in enumerate(accuracies) if value is not None])
+        self._accuracy = np.array([value for value in accuracies if value is not None])
+        size = len(self._members)
+        params = np.asarray(n_params)[self._members]
+        order = np.argsort(params, kind="stable")
+        self._bands = np.array_split(order, max(1, min(bands, size // LEAST)))
+        self.n_flat = sum(len(set(self._accuracy[band])) == 1 for band in self._bands)
+        # The sample itself stands before its resamples.
+        drawn = draw_resamples(size, _RESAMPLES, _SEED)
+        self._counts = np.concatenate([np.ones((1, size)), drawn])
+        self.bands = tuple(
+            Band(
+                least=int(params[band[0]]),
+                most=int(params[band[-1]]),
+                members=tuple(int(i) for i in self._members[band]),
+                random_regret=float(self._accuracy[band].max() - self._accuracy[band].mean()),
+            )
+            for band in self._bands
+        )
+
+    def compare(self, metric: Ranked) -> Correlation:
+        """Compare a metric with the accuracy."""
+        values = metric.sign * np.asarray(metric.values, dtype=np.float64)[self._members]
+        tau, band_tau, taus = self._estimate(kendall_taus, values)
+        spearman, band_spearman, spearmans = self._estimate(spearman_rhos, values)
+        regrets = tuple(self._regret(values, band) for band in self._bands)
+        return Correlation(
+            accuracy=self._name,
+            metric=metric.name,
+            is_indicator=metric.is_indicator,
+            n=len(self._members),
+            tau=tau,
+            spearman=spearman,
+            band_tau=band_tau,
+            band_spearman=band_spearman,
+            regret=float(np.mean(regrets)),
+            taus=taus,
+            spearmans=spearmans,
+            regrets=regrets,
+            seconds=metric.seconds,
+        )
+
+    def _estimate(
+        self, statistic: Callable[[Floats, Floats, Floats], Floats], values: Floats
+    ) -> tuple[Estimate, Estimate, tuple[float | None, ...]]:
+        """Estimate a statistic over all and inside the bands: their mean, and each."""
+        overall = statistic(values, self._accuracy, self._counts)
+        inside = np.array(
+            [
+                statistic(values[band], self._accuracy[band], self._counts[:, band])
+                for band in self._bands
+            ]
+        )
+        defined = np.isfinite(inside)
+        means = np.divide(
+            np.where(defined, inside, 0).sum(axis=0),
+            defined.sum(axis=0),
+            out=np.full(inside.shape[1], np.nan),
+            where=defined.any(axis=0),
+        )
+        each = tuple(_or_none(value) for value in inside[:, 0])
+        return _estimate(overall), _estimate(means), each
+
+    def _regret(self, values: Floats, band: NDArray[np.intp]) -> float:
+        accuracy, values = self._accuracy[band], values[band]
+        return float(accuracy.max() - accuracy[values == values.max()].mean())
+
+
+def _estimate(found: Floats) -> Estimate:
+    value = _or_none(found[0])
+    ends = interval(found[1:]) if value is not None else None
+    return Estimate(value, *ends) if ends is not None else Estimate(value)
+
+
+def _or_none(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,238 @@
+"""Correlations as a figure: taus by band, and accuracies against what they are compared with."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.metrics.units import short
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from plotly.graph_objects import Figure
+
+    from tftas_optuna.correlate.result import Correlations
+
+_HTML = (".html", ".htm")
+_IMAGES = (".png", ".svg", ".pdf")
+_COLUMNS = 4
+_ROW_PIXELS = 260
+_CELL_PIXELS = 28
+
+
+class Taus(NamedTuple):
+    """What the upper part of a figure shows of one accuracy.
+
+    Attributes:
+        metrics: From the bottom row to the top one.
+        bands: From the left column to the right one: all, and each band.
+        cells: Tau of each, shape (metrics, bands); None where it is not defined.
+    """
+
+    metrics: list[str]
+    bands: list[str]
+    cells: list[list[float | None]]
+
+
+class Points(NamedTuple):
+    """What one panel of the lower part shows.
+
+    Attributes:
+        metric: Its horizontal axis.
+        x: Values of the metric.
+        y: Accuracies.
+        bands: Number of the band of each, from 1.
+        labels: What each one is.
+    """
+
+    metric: str
+    x: list[float]
+    y: list[float]
+    bands: list[int]
+    labels: list[str]
+
+
+def taus_of(found: Correlations, accuracy: str) -> Taus:
+    """Prepare the upper part of a figure."""
+    rows, bands = found.of(accuracy), found.bands[accuracy]
+    names = [f"{short(band.least)} - {short(band.most)}" for band in bands]
+    if len(set(names)) < len(names):
+        names = [f"{i}: {name}" for i, name in enumerate(names, start=1)]
+    return Taus(
+        metrics=[row.metric for row in reversed(rows)],
+        bands=["all", *names],
+        cells=[[row.tau.value, *row.taus] for row in reversed(rows)],
+    )
+
+
+def points_of(found: Correlations, accuracy: str) -> list[Points]:
+    """Prepare the lower part of a figure, a panel for each metric."""
+    members = [
+        (i, number)
+        for number, band in enumerate(found.bands[accuracy], start=1)
+        for i in band.members
+    ]
+    known = found.accuracies[accuracy]
+    return [
+        Points(
+            metric=row.metric,
+            x=[found.values[row.metric][i] for i, _ in members],
+            y=[value for i, _ in members if (value := known[i]) is not None],
+            bands=[number for _, number in members],
+            labels=[found.architectures[i].summary() for i, _ in members],
+        )
+        for row in found.of(accuracy)
+    ]
+
+
+def plot_correlations(found: Correlations) -> Figure:
+    """Draw correlations; of several accuracies, a menu chooses one.
+
+    Returns:
+        A Plotly figure: Kendall's tau of each metric, over all and in each band, as colours; and
+        below it, of each metric, the accuracies against its values, coloured by band.
+
+    Raises:
+        UnavailableError: Plotly is not installed.
+    """
+    _check_plotly()
+    from plotly import graph_objects
+    from plotly.subplots import make_subplots
+
+    names = list(found.accuracies)
+    metrics = [row.metric for row in found.of(names[0])]
+    panels = math.ceil(len(metrics) / _COLUMNS)
+    upper = max(160, _CELL_PIXELS * len(metrics))
+    figure = make_subplots(
+        rows=1 + panels,
+        cols=_COLUMNS,
+        specs=[[{"colspan": _COLUMNS}, *[None] * (_COLUMNS - 1)]] + [[{}] * _COLUMNS] * panels,
+        row_heights=[upper, *[_ROW_PIXELS] * panels],
+        subplot_titles=["", *metrics],
+        vertical_spacing=0.3 / (panels + 1),
+    )
+    for name in names:
+        for trace in _traces(graph_objects, found, name):
+            place = len(figure.data) % (1 + len(metrics)) - 1
+            row, column = (0, 0) if place < 0 else (1 + place // _COLUMNS, place % _COLUMNS)
+            trace.visible = name == names[0]
+            figure.add_trace(trace, row=row + 1, col=column + 1)
+    figure.update_xaxes(exponentformat="SI")
+    figure.update_layout(
+        title=_title(found, names[0]),
+        template="plotly_white",
+        height=upper + _ROW_PIXELS * panels + 160,
+        width=1100,
+        showlegend=False,
+        updatemenus=_menu(found, names, len(metrics)) if len(names) > 1 else [],
+    )
+    return figure
+
+
+def check_plot(path: Path) -> None:
+    """Check that a figure can be drawn to a file, before there is one.
+
+    Raises:
+        TftasError: The ending of its name is none of a figure.
+        UnavailableError: Plotly is not installed, or kaleido, which draws images.
+    """
+    if path.suffix.lower() not in (*_HTML, *_IMAGES):
+        raise TftasError(
+            f"plot is {str(path)!r}, allowed are names that end in .html, {', '.join(_IMAGES)}"
+        )
+    if not path.parent.is_dir() or path.is_dir():
+        raise UnavailableError(f"{path} cannot be drawn: no file in a directory that exists")
+    _check_plotly()
+    if path.suffix.lower() in _IMAGES:
+        try:
+            import kaleido  # noqa: F401
+        except ImportError as error:
+            raise UnavailableError(
+                f"{path.suffix} files are drawn by kaleido; pip install kaleido, or draw .html"
+            ) from error
+
+
+def write_plot(found: Correlations, path: Path) -> None:
+    """Draw correlations to a file: HTML that needs no network, or an image.
+
+    Raises:
+        TftasError: The ending of its name is none of a figure.
+        UnavailableError: Something that draws is not installed, or the file cannot be written.
+    """
+    check_plot(path)
+    figure = plot_correlations(found)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".tftas-", dir=path.parent) as folder:
+            scratch = Path(folder) / path.name
+            if path.suffix.lower() in _HTML:
+                figure.write_html(scratch, include_plotlyjs=True)
+            else:
+                figure.write_image(scratch)
+            os.replace(scratch, path)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UnavailableError(f"{path} cannot be drawn ({error})") from error
+
+
+def _check_plotly() -> None:
+    try:
+        import plotly  # noqa: F401
+    except ImportError as error:
+        raise UnavailableError(
+            "figures are drawn by Plotly; pip install 'tftas-optuna[plot]'"
+        ) from error
+
+
+def _traces(graph_objects: Any, found: Correlations, accuracy: str) -> list[Any]:
+    taus = taus_of(found, accuracy)
+    heat = graph_objects.Heatmap(
+        x=taus.bands,
+        y=taus.metrics,
+        z=taus.cells,
+        zmin=-1,
+        zmax=1,
+        colorscale="RdBu",
+        texttemplate="%{z:.2f}",
+        hovertemplate="%{y}, %{x}: tau %{z:.3f}<extra></extra>",
+        showscale=False,
+    )
+    return [heat] + [
+        graph_objects.Scatter(
+            x=points.x,
+            y=points.y,
+            mode="markers",
+            text=points.labels,
+            customdata=points.bands,
+            marker={"color": points.bands, "colorscale": "Viridis", "size": 6},
+            hovertemplate=f"{points.metric} %{{x:.5g}}, {accuracy} %{{y:.2f}}<br>%{{text}}<br>"
+            "band %{customdata}<extra></extra>",
+        )
+        for points in points_of(found, accuracy)
+    ]
+
+
+def _title(found: Correlations, accuracy: str) -> str:
+    count = found.of(accuracy)[0].n
+    return (
+        f"{found.name}: {accuracy} of {count} architectures in {found.space}<br><sup>Kendall's tau"
+        " over all and in bands of parameters; accuracies, coloured by band</sup>"
+    )
+
+
+def _menu(found: Correlations, names: Sequence[str], n_metrics: int) -> list[dict[str, Any]]:
+    buttons = [
+        {
+            "label": name,
+            "method": "update",
+            "args": [
+                {"visible": [other == name for other in names for _ in range(1 + n_metrics)]},
+                {"title.text": _title(found, name)},
+            ],
+        }
+        for name in names
+    ]
+    return [{"buttons": buttons, "x": 1.0, "xanchor": "right", "y": 1.08, "yanchor": "bottom"}]

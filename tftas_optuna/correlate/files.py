@@ -1,0 +1,98 @@
+"""Rows of CSV and JSON files, as they stand there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tftas_optuna.architecture.checks import shown
+from tftas_optuna.errors import UnavailableError
+
+_MAX_BYTES = 200_000_000
+_SUFFIXES = (".csv", ".json")
+
+# Told what is done, how much of it, and of how much.
+Tell = Callable[[str, int, int], None]
+# A row: values by column; those of JSON may be lists and mappings.
+Cells = dict[str, Any]
+
+
+def find_table(path: Path) -> Path:
+    """Find the table that a path means: a file, or the only CSV file of a directory.
+
+    Raises:
+        UnavailableError: There is none, or more than one.
+    """
+    if not path.is_dir():
+        return path
+    found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() == ".csv")
+    if len(found) != 1:
+        names = ", ".join(entry.name for entry in found) or "none"
+        raise UnavailableError(
+            f"{path}: a directory needs one CSV file of names and accuracies, it has {names}; name"
+            " the file"
+        )
+    return found[0]
+
+
+def read_cells(path: Path) -> list[Cells]:
+    """Read the rows of a CSV file with a header, or of a JSON list of objects.
+
+    Raises:
+        UnavailableError: The file is missing, no text, none of both, or empty; names the row or
+            the line where there is one.
+    """
+    if path.suffix.lower() not in _SUFFIXES:
+        raise UnavailableError(
+            f"{path}: tables are {' and '.join(_SUFFIXES)} files, or directories with one CSV file"
+        )
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise UnavailableError(f"{path}: larger than {_MAX_BYTES} bytes, not read")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UnavailableError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise UnavailableError(f"{path}: not a text file") from error
+    rows = _read_csv(text, path) if path.suffix.lower() == ".csv" else _read_json(text, path)
+    if not rows:
+        raise UnavailableError(f"{path}: no rows; write one for each architecture")
+    return rows
+
+
+def _read_csv(text: str, path: Path) -> list[Cells]:
+    lines = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    try:
+        header = [name.strip() for name in next(lines, [])]
+        rows = [cells for cells in lines if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise UnavailableError(f"{path}, line {lines.line_num}: no CSV ({error})") from error
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise UnavailableError(f"{path}: two columns are called {shown(twice[0])}; rename one")
+    for number, cells in enumerate(rows, start=1):
+        if len(cells) != len(header):
+            raise UnavailableError(
+                f"{path}, row {number}: {len(cells)} cells under {len(header)} column names; put"
+                ' lists into quotes, "[3, 4]", or write 3 4'
+            )
+    return [dict(zip(header, cells, strict=True)) for cells in rows]
+
+
+def _read_json(text: str, path: Path) -> list[Cells]:
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        where = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
+        raise UnavailableError(f"{path}{where}: no JSON ({what})") from error
+    if not isinstance(rows, list):
+        raise UnavailableError(f"{path}: holds {shown(rows)}, expected a list of objects")
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise UnavailableError(f"{path}, row {number}: is {shown(row)}, expected an object")
+    return rows

@@ -1,0 +1,129 @@
+"""What a comparison of indicators with accuracies comes to."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tftas_optuna.architecture import Architecture
+
+
+class Estimate(NamedTuple):
+    """A statistic with its 95 % bootstrap interval.
+
+    Attributes:
+        value: The statistic; None where it is not defined, because all values are the same.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+
+
+class Band(NamedTuple):
+    """Architectures of about the same number of parameters.
+
+    Attributes:
+        least: Fewest parameters among them.
+        most: Most parameters among them.
+        members: Their places in :attr:`Correlations.architectures`.
+        random_regret: See :attr:`Correlation.regret`, for a pick at random.
+    """
+
+    least: int
+    most: int
+    members: tuple[int, ...]
+    random_regret: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Correlation:
+    """How one metric ranks architectures, compared with one accuracy.
+
+    Positive is: the better by the indicator, the more accurate; for what is no indicator, the
+    more, the more accurate.
+
+    Attributes:
+        accuracy: Column of the accuracies.
+        metric: Name of the metric; a collapsed indicator is ``NAME_collapsed``.
+        is_indicator: Whether it is one.
+        n: Number of architectures.
+        tau: Kendall's tau-b over all.
+        spearman: Spearman's rho over all.
+        band_tau: Mean of the taus inside the bands, those where it is defined.
+        band_spearman: Mean of the rhos inside the bands.
+        regret: Accuracy of the best of a band less that of the metric's pick, the mean over the
+            bands; of several picks that tie, their mean counts.
+        taus: Tau inside each band, from few parameters to many; None where it is not defined.
+        spearmans: Rho inside each band.
+        regrets: Regret in each band.
+        seconds: Time of one score by this indicator alone; None for what takes no time.
+    """
+
+    accuracy: str
+    metric: str
+    is_indicator: bool
+    n: int
+    tau: Estimate
+    spearman: Estimate
+    band_tau: Estimate
+    band_spearman: Estimate
+    regret: float
+    taus: tuple[float | None, ...]
+    spearmans: tuple[float | None, ...]
+    regrets: tuple[float, ...]
+    seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Correlations:
+    """How metrics rank architectures, compared with their accuracies.
+
+    Attributes:
+        name: What the architectures and accuracies come from.
+        space: Name of their space.
+        rows: A comparison for each accuracy and each metric: parameters, MACs, depth and width,
+            then the indicators.
+        bands: The bands of each accuracy, from few parameters to many.
+        architectures: The architectures.
+        values: Of each metric, the values of the architectures.
+        accuracies: Of each column, the accuracies of the architectures; None where there is none.
+        notes: What was left out or is not defined, in sentences.
+    """
+
+    name: str
+    space: str
+    rows: tuple[Correlation, ...]
+    bands: Mapping[str, tuple[Band, ...]]
+    architectures: tuple[Architecture, ...]
+    values: Mapping[str, tuple[float, ...]]
+    accuracies: Mapping[str, tuple[float | None, ...]]
+    notes: tuple[str, ...] = ()
+
+    def of(self, accuracy: str) -> tuple[Correlation, ...]:
+        """Return the comparisons with one accuracy."""
+        return tuple(row for row in self.rows if row.accuracy == accuracy)
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return one mapping of plain data for each comparison, ready for JSON or CSV.
+
+        The ends of intervals are ``NAME_low`` and ``NAME_high``; ``band_params`` lists the most
+        parameters of each band.
+        """
+        dicts = []
+        for row in self.rows:
+            plain: dict[str, Any] = {}
+            for name, value in vars(row).items():
+                if isinstance(value, Estimate):
+                    plain |= {name: value.value, f"{name}_low": value.low}
+                    plain[f"{name}_high"] = value.high
+                elif name != "is_indicator":
+                    plain[name] = list(value) if isinstance(value, tuple) else value
+            plain["band_params"] = [band.most for band in self.bands[row.accuracy]]
+            dicts.append(plain)
+        return dicts

@@ -1,0 +1,196 @@
+"""Scores, costs and shapes of the architectures of a table, and what a score takes."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+from statistics import mean
+from typing import TYPE_CHECKING, NamedTuple
+
+from tftas_optuna.correlate.cache import identity
+from tftas_optuna.correlate.grounds import score_key
+from tftas_optuna.correlate.shapes import shape_columns
+from tftas_optuna.correlate.timing import machine_name, seconds_per_score
+from tftas_optuna.indicators.composite import CompositeIndicator
+from tftas_optuna.metrics import Meters
+from tftas_optuna.search.execution import open_pool
+from tftas_optuna.search.reference import look_at_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.correlate.cache import ScoreCache
+    from tftas_optuna.correlate.files import Tell
+    from tftas_optuna.correlate.trained import Given
+    from tftas_optuna.search.execution import Execution
+    from tftas_optuna.search.executors import ScoresOf, ScoringPool
+    from tftas_optuna.study.settings import StudySettings
+
+
+class Measures(NamedTuple):
+    """All that accuracies are compared with.
+
+    Attributes:
+        columns: Values of the architectures by name: parameters, MACs, depth and width, then the
+            indicators.
+        seconds: Time of one score by each indicator alone.
+    """
+
+    columns: dict[str, tuple[float, ...]]
+    seconds: dict[str, float]
+
+
+def measure(
+    archs: Sequence[Architecture],
+    settings: StudySettings,
+    execution: Execution,
+    cache: ScoreCache,
+    given: Given,
+    tell: Tell,
+) -> Measures:
+    """Measure architectures.
+
+    Scores that are not known are computed, those of several indicators in one pass, and put into
+    the cache as they come. Then the time of each indicator alone is measured, in this process on
+    the device of the execution (a CPU with one thread): together they take less. All supernets
+    that a score is averaged over count.
+
+    Args:
+        archs: The architectures, each once.
+        settings: Indicators, as objectives, and all that they depend on.
+        execution: Where to score.
+        cache: What is known.
+        given: What is known from elsewhere.
+        tell: Called with ``"reference sample"``, ``"scoring"`` or ``"times"``, how many are done,
+            and of how many. What it raises ends the work; what is done by then is kept.
+    """
+    names = settings.indicators
+    where = machine_name(execution.device)
+    times = {name: cache.seconds(score_key(settings, name)) for name in names}
+    scores = _Scores(settings, cache, given.scores)
+    untimed = [name for name in names if where not in times[name]]
+    pool = None
+    if untimed or scores.missing(archs, names):
+        pool = open_pool(settings, execution)
+    if pool is not None:
+        try:
+            look_at_reference(
+                pool,
+                given.reference,
+                settings.target,
+                score=partial(_score_sample, pool, settings, cache, tell),
+            )
+            scores.complete(pool, archs, names, "scoring", tell)
+            for done, indicator in enumerate(pool.task.indicators):
+                tell("times", done, len(names))
+                of = times[_name(indicator)]
+                if where not in of:
+                    alone = pool.task._replace(indicators=(indicator,))
+                    of[where] = seconds_per_score(alone, archs)
+                    cache.changed()
+        finally:
+            cache.save()
+            pool.close()
+    meters = Meters(settings.costs, settings.space, settings.target)
+    columns = {
+        **{name: tuple(meters.cost(name, arch) for arch in archs) for name in settings.costs},
+        **shape_columns(archs),
+        **{name: tuple(scores.value(name, arch) for arch in archs) for name in names},
+    }
+    return Measures(columns, {name: of[where] for name, of in times.items()})
+
+
+def _score_sample(
+    pool: ScoringPool,
+    settings: StudySettings,
+    cache: ScoreCache,
+    tell: Tell,
+    sample: list[Architecture],
+    parts: tuple[str, ...],
+) -> ScoresOf:
+    """Score what fusions look at: always exactly."""
+    scores = _Scores(dataclasses.replace(settings, fidelity="exact"), cache, {})
+    scores.complete(pool, sample, parts, "reference sample", tell)
+    return {arch: {part: scores.by_seed(part, arch) for part in parts} for arch in sample}
+
+
+class _Scores:
+    """Scores of one table, by indicator and architecture.
+
+    Args:
+        settings: What they depend on.
+        cache: Where they are kept.
+        given: Scores that are known from elsewhere, by indicator.
+    """
+
+    def __init__(
+        self,
+        settings: StudySettings,
+        cache: ScoreCache,
+        given: Mapping[str, Mapping[Architecture, float]],
+    ) -> None:
+        self._settings = settings
+        self._cache = cache
+        self._given = given
+        self._tables: dict[str, dict[str, list[float]]] = {}
+
+    def value(self, name: str, arch: Architecture) -> float:
+        """Return a score, the mean over the seeds."""
+        given = self._given.get(name, {}).get(arch)
+        return mean(self.by_seed(name, arch)) if given is None else given
+
+    def by_seed(self, name: str, arch: Architecture) -> tuple[float, ...]:
+        """Return the scores of every seed."""
+        return tuple(self._known(name)[identity(arch)])
+
+    def missing(
+        self, archs: Sequence[Architecture], names: Sequence[str]
+    ) -> dict[Architecture, tuple[str, ...]]:
+        """Return the indicators that architectures lack, those that lack any."""
+        known = {name: self._known(name).keys() for name in names}
+        found = {}
+        for arch in archs:
+            key = identity(arch)
+            lacking = tuple(
+                n for n in names if key not in known[n] and arch not in self._given.get(n, {})
+            )
+            if lacking:
+                found[arch] = lacking
+        return found
+
+    def complete(
+        self,
+        pool: ScoringPool,
+        archs: Sequence[Architecture],
+        names: Sequence[str],
+        step: str,
+        tell: Tell,
+    ) -> None:
+        """Score what is missing, by the indicators that each architecture lacks."""
+        fidelity = self._settings.fidelity
+        indicators = {_name(indicator): indicator for indicator in pool.task.indicators}
+        missing = self.missing(archs, names)
+        n_done = 0
+        for lacking in dict.fromkeys(missing.values()):
+            wanted = {arch for arch, lacks in missing.items() if lacks == lacking}
+            by = tuple(indicators.get(name, name) for name in lacking)
+            # All, so that what runs together does not depend on what is known.
+            for part in pool.scores(list(archs), wanted, fidelity=fidelity, indicators=by):
+                for arch, found in part.items():
+                    for name, by_seed in found.items():
+                        values = [float(value) for value in by_seed]
+                        self._known(name).setdefault(identity(arch), values)
+                if part:
+                    self._cache.changed()
+                n_done += len(part.keys() & wanted)
+                tell(step, n_done, len(missing))
+
+    def _known(self, name: str) -> dict[str, list[float]]:
+        if name not in self._tables:
+            self._tables[name] = self._cache.scores(score_key(self._settings, name))
+        return self._tables[name]
+
+
+def _name(indicator: str | CompositeIndicator) -> str:
+    return indicator if isinstance(indicator, str) else indicator.name

@@ -1,0 +1,260 @@
+"""Trained architectures with their accuracies: what a table, a directory or a study holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tftas_optuna.architecture import read_architecture, read_yaml
+from tftas_optuna.correlate.cells import is_blank, read_number
+from tftas_optuna.correlate.entries import (
+    IncompleteError,
+    OutsideError,
+    arch_columns,
+    file_column,
+    find_file,
+    missing_fields,
+    read_row,
+    required_fields,
+)
+from tftas_optuna.correlate.files import find_table, read_cells
+from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.export.sections import read_section
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.correlate.files import Cells, Tell
+    from tftas_optuna.spaces import SearchSpace
+
+# ``top1``, ``acc``, ``c100_kd_acc``, ``val accuracy``, ...
+_ACCURACY = re.compile(r"(.*[\W_])?(acc|acc@?1|accuracy|top[-_ ]?1)", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Different architectures of one space, with accuracies.
+
+    Attributes:
+        name: What to call it.
+        space: The space.
+        architectures: The architectures.
+        accuracies: By column, the accuracy of each architecture; None where it was not trained.
+        sizes: ``img_size`` and ``num_classes`` where the table knows them.
+        notes: What was left out, and why: sentences with the numbers of the rows.
+    """
+
+    name: str
+    space: SearchSpace
+    architectures: tuple[Architecture, ...]
+    accuracies: Mapping[str, tuple[float | None, ...]]
+    sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read_table(
+    source: str | Path,
+    space: SearchSpace | None,
+    accuracy: Sequence[str] | None,
+    tell: Tell = lambda *_: None,
+) -> Table:
+    """Read a CSV file, a JSON list of objects, or a directory with a CSV file of file names.
+
+    Rows out of the space, rows of an architecture that came before, and rows without a field that
+    its architecture needs are left out; the notes name their numbers, counted from 1. A field that
+    has a usual value and is not in the table is as in the supernet of the space.
+
+    Args:
+        source: The path.
+        space: The space; None for that of the exported files which the table names.
+        accuracy: Columns of accuracies; None for all that are called like one.
+        tell: Called with ``"reading"``, the number of a row, and the number of all.
+
+    Raises:
+        TftasError: There is no space, or no such column.
+        UnavailableError: The table cannot be read, or a cell has no meaning; names the row.
+    """
+    path = find_table(Path(source))
+    rows = read_cells(path)
+    columns: dict[str, Any] = {name: None for row in rows for name in row}
+    reader = _Reader(path, space, columns)
+    names = _accuracy_columns(columns, accuracy, reader.described, path)
+    found: dict[Architecture, int] = {}
+    kept: list[dict[str, float | None]] = []
+    left_out = _LeftOut()
+    untrained: dict[str, list[int]] = {}
+    for number, row in enumerate(rows, start=1):
+        tell("reading", number, len(rows))
+        try:
+            arch = reader.read(row)
+        except IncompleteError as error:
+            left_out.add(number, str(error))
+            continue
+        except OutsideError as error:
+            left_out.add(number, f"not in space {reader.space.name}", str(error))
+            continue
+        except TftasError as error:
+            raise UnavailableError(f"{path}, row {number}: {error}") from error
+        if arch in found:
+            left_out.add(number, "an architecture again", f"as in row {found[arch]}")
+            continue
+        values = {name: _accuracy(name, row.get(name), path, number) for name in names}
+        if all(value is None for value in values.values()):
+            left_out.add(number, f"no {' nor '.join(names)}")
+            continue
+        for name in names:
+            if values[name] is None:
+                untrained.setdefault(name, []).append(number)
+        found[arch] = number
+        kept.append(values)
+    if not kept:
+        raise UnavailableError(f"{path}: no row is left: {'; '.join(left_out.sentences())}")
+    return Table(
+        name=path.name,
+        space=reader.space,
+        architectures=tuple(found),
+        accuracies={name: tuple(values[name] for values in kept) for name in names},
+        sizes=reader.sizes,
+        notes=left_out.sentences()
+        + tuple(
+            f"{name_rows(numbers)} left out of {name}: no value"
+            for name, numbers in untrained.items()
+        ),
+    )
+
+
+class _Reader:
+    """Reads the architectures of one table, from its cells or from the files they name.
+
+    Args:
+        path: The table.
+        space: Its space, where it is known.
+        columns: Its columns.
+
+    Attributes:
+        space: Its space.
+        sizes: See :class:`Table`.
+        described: Columns that say what the architectures are.
+    """
+
+    def __init__(self, path: Path, space: SearchSpace | None, columns: dict[str, Any]) -> None:
+        self._folder = path.parent
+        self._file_column = file_column(columns, space)
+        self._known = space
+        self.sizes: dict[str, int] = {}
+        if self._file_column is not None:
+            self.described = {self._file_column}
+            return
+        if space is None:
+            raise TftasError(f"{path} says of no space that it is from; give one with --space")
+        self.described = arch_columns(space)
+        missing = missing_fields(columns, space)
+        if missing:
+            raise UnavailableError(
+                f"{path}: no column {missing[0]}; an architecture of {space.name} needs"
+                f" {', '.join(sorted(required_fields(space)))}, here are {', '.join(columns)}"
+            )
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space of the table, known once a row was read."""
+        assert self._known is not None
+        return self._known
+
+    def read(self, row: Cells) -> Architecture:
+        """Read the architecture of a row; see :func:`read_row`."""
+        if self._file_column is None:
+            return self._inside(read_row(row, self.space))
+        name = row.get(self._file_column)
+        if is_blank(name):
+            raise IncompleteError(f"no {self._file_column}")
+        path = find_file(str(name), self._folder)
+        if self._known is None:
+            self._known = _space_of(path)
+        arch, model = read_architecture(path)
+        sizes: dict[str, int] = {
+            name: model[name] for name in ("img_size", "num_classes") if name in model
+        }
+        if self.sizes and self.sizes != sizes:
+            raise TftasError(f"{path} is for {sizes}, files before it for {self.sizes}")
+        self.sizes = sizes
+        return self._inside(arch)
+
+    def _inside(self, arch: Architecture) -> Architecture:
+        try:
+            self.space.encode(arch)
+        except TftasError as error:
+            raise OutsideError(str(error)) from error
+        return arch
+
+
+def _space_of(path: Path) -> SearchSpace:
+    document = read_yaml(path)
+    if not isinstance(document, dict) or document.get("search") is None:
+        raise TftasError(f"{path} says of no space that it is from; give one with --space")
+    return read_section(document["search"], str(path)).space
+
+
+def _accuracy_columns(
+    columns: Mapping[str, Any], asked: Sequence[str] | None, described: set[str], path: Path
+) -> tuple[str, ...]:
+    others = [name for name in columns if name not in described]
+    asked = (asked,) if isinstance(asked, str) else asked
+    if asked is not None:
+        unknown = [name for name in asked if name not in others]
+        if unknown or not asked:
+            raise TftasError(
+                f"accuracy is {', '.join(unknown) or 'nothing'}; {path} has"
+                f" {', '.join(others) or 'no other columns'}"
+            )
+        return tuple(dict.fromkeys(asked))
+    found = tuple(name for name in others if _ACCURACY.fullmatch(name))
+    if not found:
+        raise TftasError(
+            f"{path}: no column is called acc, accuracy, top1 or ends so; name one with"
+            f" --accuracy, out of {', '.join(others) or 'no other columns'}"
+        )
+    return found
+
+
+def _accuracy(name: str, value: Any, path: Path, number: int) -> float | None:
+    try:
+        return None if is_blank(value) else read_number(name, value)
+    except TftasError as error:
+        raise UnavailableError(f"{path}, row {number}: {error}") from error
+
+
+class _LeftOut:
+    """Rows that are left out, by the reason."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, list[int]] = {}
+        self._first: dict[str, str] = {}
+
+    def add(self, number: int, reason: str, detail: str = "") -> None:
+        """Leave a row out; of each reason the first detail is told."""
+        self._rows.setdefault(reason, []).append(number)
+        if detail:
+            self._first.setdefault(reason, f" (row {number}: {detail})")
+
+    def sentences(self) -> tuple[str, ...]:
+        """Return a sentence for each reason."""
+        return tuple(
+            f"{name_rows(numbers)} left out: {reason}{self._first.get(reason, '')}"
+            for reason, numbers in self._rows.items()
+        )
+
+
+def name_rows(numbers: Sequence[int]) -> str:
+    """Write row numbers with runs drawn together: ``rows 3, 7-9``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    texts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    return ("row " if len(numbers) == 1 else "rows ") + ", ".join(texts)

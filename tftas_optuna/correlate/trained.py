@@ -1,0 +1,93 @@
+"""A study as a table: the trials that were retrained, and the scores it has of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from tftas_optuna.correlate.grounds import ground_of
+from tftas_optuna.correlate.table import Table
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.indicators.task import fidelity_of
+from tftas_optuna.study.accuracy import accuracies
+from tftas_optuna.study.front import exact_values, known_values
+from tftas_optuna.study.record import read_settings, reference
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from optuna import Study
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.indicators.composite import Reference
+    from tftas_optuna.study.settings import StudySettings
+
+_COLUMN = "top1"
+
+
+def read_study(study: Study) -> Table:
+    """Read the architectures of a study that were retrained, with the accuracies they reached.
+
+    Of an architecture that several trials have, the first one that was retrained counts.
+
+    Raises:
+        UnavailableError: The study was not made by this package, or nothing was retrained.
+    """
+    settings = read_settings(study)
+    trials = study.get_trials(deepcopy=False)
+    found: dict[Architecture, float] = {}
+    for number, top1 in sorted(accuracies(study).items()):
+        found.setdefault(settings.space.decode(trials[number].params), top1)
+    if not found:
+        raise UnavailableError(
+            f"study {study.study_name!r} has no accuracies; train some of its architectures with"
+            " `tftas-optuna retrain --study`"
+        )
+    return Table(
+        name=study.study_name,
+        space=settings.space,
+        architectures=tuple(found),
+        accuracies={_COLUMN: tuple(found.values())},
+        sizes={"img_size": settings.img_size, "num_classes": settings.num_classes},
+    )
+
+
+class Given(NamedTuple):
+    """What is known from elsewhere, and need not be scored.
+
+    Attributes:
+        scores: By indicator, scores of architectures: means over the seeds.
+        reference: What fusions look at.
+    """
+
+    scores: Mapping[str, Mapping[Architecture, float]] = {}
+    reference: Reference | None = None
+
+
+def stored_scores(study: Study, settings: StudySettings, archs: Collection[Architecture]) -> Given:
+    """Look up the scores of a study that mean what other settings ask for.
+
+    Args:
+        study: The study.
+        settings: What is asked for.
+        archs: Of which architectures.
+    """
+    theirs = read_settings(study)
+    exact = exact_values(study)
+    trials = [
+        (trial, arch)
+        for trial in study.get_trials(deepcopy=False)
+        if trial.values is not None and (arch := theirs.space.decode(trial.params)) in archs
+    ]
+    found: dict[str, dict[Architecture, float]] = {}
+    alike = [n for n in settings.indicators if ground_of(theirs, n) == ground_of(settings, n)]
+    for name in alike:
+        wanted = fidelity_of(name, settings.fidelity)
+        searched = theirs.fidelity if name in theirs.approximated else "exact"
+        scores = found.setdefault(name, {})
+        for trial, arch in trials:
+            value = exact.get(name, {}).get(str(trial.number)) if wanted == "exact" else None
+            if wanted == searched:
+                value = known_values(trial, theirs).get(name)
+            if value is not None:
+                scores.setdefault(arch, float(value))
+    return Given(found, reference(study) if len(alike) == len(settings.indicators) else None)
