@@ -11,14 +11,14 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import tftas_optuna  # noqa: E402
-from tftas_optuna.metrics import metric_names  # noqa: E402
+from tftas_optuna.metrics import indicator_names, metric_names  # noqa: E402
 
 if TYPE_CHECKING:
     from click import Context
     from sphinx.application import Sphinx
 
-# Two rooms are called like their main function; here the function is meant.
-for room in ("retrain", "search"):
+# Some rooms are called like their main function; here the function is meant.
+for room in ("correlate", "retrain", "search"):
     setattr(tftas_optuna, room, getattr(import_module(f"tftas_optuna.{room}.api"), room))
 
 project = "tftas-optuna"
@@ -56,8 +56,9 @@ html_show_copyright = False
 
 
 def name_metrics(app: Sphinx, context: Context, lines: list[str]) -> None:
-    """List all metrics where ``--help`` looks them up."""
-    lines[:] = [line.replace("{metrics}", ", ".join(metric_names())) for line in lines]
+    """List all metrics and indicators where ``--help`` looks them up."""
+    for word, names in (("{metrics}", metric_names()), ("{indicators}", indicator_names())):
+        lines[:] = [line.replace(word, ", ".join(names)) for line in lines]
 
 
 def setup(app: Sphinx) -> None:
