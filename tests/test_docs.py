@@ -78,7 +78,7 @@ def test_a_command_of_the_pages_is_one(where: str, words: list[str]) -> None:
         named = context.params.get("objectives") or context.params.get("indicators") or ()
         fused = {fusion for fusion, _ in context.params.get("fusions", ())}
         assert set(named) <= {*indicator_names(), *cost_names(), *fused}, where
-        space = context.params.get("space_name", "")
+        space = context.params.get("space_name") or ""
         assert "/" not in space or (ROOT / space).is_file(), where
     elif words[0] == "make":
         makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
