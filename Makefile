@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin/python
 
-.PHONY: run test test-lowest lint
+.PHONY: run test test-lowest lint docs figures
 run: .venv/.ready
 	$(BIN)/tftas-optuna run --n-trials 200 --out front
 
@@ -18,10 +18,22 @@ lint: .venv/.ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv/.docs
+	$(BIN)/sphinx-build -W --keep-going -n -q docs docs/_build
+	@echo "The pages are in docs/_build/index.html"
+
+# Searches again, and draws what the pages show of it.
+figures: .venv/.docs
+	$(BIN)/python docs/figures.py
+
 .venv/.ready: pyproject.toml
 	@echo "Setting up .venv (PyTorch is a few GB; this takes some minutes)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lint,test]'
+	@touch $@
+
+.venv/.docs: .venv/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
 .venv-lowest/.ready: pyproject.toml .ci/lowest.py

@@ -1,9 +1,9 @@
 """The one table of families: what a kind of network brings, loaded when it is first used.
 
 A family is a name with a space, an architecture, a network and a supernet. The built-in ones stand
-at the end of this file; others are added by :func:`register_family`, or by an installed package
-through an entry point in the group ``tftas_optuna.families`` whose object is a :class:`Family` or
-a function that returns one.
+at the end of this file; others are added by :func:`tftas_optuna.register_family`, or by an
+installed package through an entry point in the group ``tftas_optuna.families`` whose object is a
+:class:`tftas_optuna.Family` or a function that returns one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Family:
     Attributes:
         name: What spaces and files call it, in lower case.
         architecture_class: Subclass of :class:`tftas_optuna.Architecture`.
-        space_class: Subclass of :class:`tftas_optuna.spaces.SearchSpace`.
+        space_class: Subclass of :class:`tftas_optuna.SearchSpace`.
         network_class: ``torch.nn.Module``, made as ``network(architecture=..., num_classes=...,
             img_size=..., in_chans=..., drop_path_rate=...)``, and a timm model under the name
             ``tftas_NAME``. It takes such other arguments of timm's as are to be used

@@ -31,7 +31,7 @@ _NETWORKS = ("onnx", "torchscript", "timm")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    default=Path("front"),
+    default="front",
     show_default=True,
     help="Directory to write to.",
 )

@@ -80,7 +80,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    default=Path("trained"),
+    default="trained",
     show_default=True,
     help="Directory to write to, one directory for each network.",
 )
@@ -89,7 +89,7 @@ if TYPE_CHECKING:
     "--workers",
     type=click.IntRange(min=0),
     default=min(8, os.cpu_count() or 1),
-    show_default=True,
+    show_default="one for each core, 8 at most",
     help="Processes that load images, for each that trains.",
 )
 @click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard too.")

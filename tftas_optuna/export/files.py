@@ -37,7 +37,10 @@ def export_front(
     prefix: str | None = None,
     force: bool = False,
 ) -> list[Path]:
-    """Write every architecture of a study's Pareto front; see :func:`export_candidates`."""
+    """Write every architecture of a study's Pareto front.
+
+    See :func:`tftas_optuna.export.export_candidates`.
+    """
     return export_candidates(
         study, pareto_front(study), directory, formats=formats, prefix=prefix, force=force
     )

@@ -27,9 +27,9 @@ class FusionIndicator(CompositeIndicator):
 
     Lee and Ham, AZ-NAS, CVPR 2024, equation 12, rank the candidates of a search among each other:
     a value then depends on who else was scored. Here the ranks are those in a fixed sample: 256
-    architectures drawn uniformly from the space with the seed of the supernet. See :func:`rank`.
-    Higher is better, whatever is better of its indicators; of costs more is, as in AZ-NAS: here
-    they stand for capacity.
+    architectures drawn uniformly from the space with the seed of the supernet. See
+    :func:`tftas_optuna.indicators.fusion.rank`. Higher is better, whatever is better of its
+    indicators; of costs more is, as in AZ-NAS: here they stand for capacity.
     """
 
     relative: bool = dataclasses.field(default=True, kw_only=True)

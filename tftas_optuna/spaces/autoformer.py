@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class AutoFormerSpace(SearchSpace):
-    """A space of :class:`tftas_optuna.architecture.AutoFormerArchitecture`.
+    """A space of :class:`tftas_optuna.AutoFormerArchitecture`.
 
     Each block is one Optuna parameter that combines its heads and its MLP ratio, labelled for
     instance ``"h3 r3.5"``; ``benchmarks/block_encodings.py`` measures why. What all blocks share

@@ -32,7 +32,7 @@ _PATCHES = ("patch_size", "stride")
 
 @dataclasses.dataclass(frozen=True)
 class PiTSpace(SearchSpace):
-    """A space of :class:`tftas_optuna.architecture.PiTArchitecture`.
+    """A space of :class:`tftas_optuna.PiTArchitecture`.
 
     The heads of all stages are one Optuna parameter, labelled for instance ``"2-4-8"``, that
     offers only what can be built: no stage has fewer heads than the one before.
