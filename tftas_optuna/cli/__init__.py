@@ -7,6 +7,7 @@ from tftas_optuna.cli.correlate import correlate
 from tftas_optuna.cli.dashboard import dashboard
 from tftas_optuna.cli.export import export
 from tftas_optuna.cli.front import front
+from tftas_optuna.cli.report import report
 from tftas_optuna.cli.retrain import retrain
 from tftas_optuna.cli.run import run
 from tftas_optuna.cli.score import score
@@ -15,7 +16,7 @@ from tftas_optuna.cli.spaces import spaces
 main = Group(
     "tftas-optuna",
     help="Find good Vision Transformer architectures without training any of them.",
-    commands=[run, front, export, retrain, score, correlate, spaces, dashboard],
+    commands=[run, front, export, retrain, score, correlate, report, spaces, dashboard],
 )
 
 __all__ = ["main"]

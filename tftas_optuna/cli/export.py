@@ -91,29 +91,19 @@ def export(
     if weights is not None and not networks:
         raise click.UsageError(f"--weights needs a format that holds them: {', '.join(_NETWORKS)}")
     from tftas_optuna.cli._exact import with_exact_scores
+    from tftas_optuna.cli._picking import check_picks, pick
     from tftas_optuna.export import export_candidates
     from tftas_optuna.export.files import check_directory, check_prefix
     from tftas_optuna.storage import load_study
-    from tftas_optuna.study import front, selection
     from tftas_optuna.study.record import read_settings
 
-    if sum((bool(trials), best, knee)) > 1:
-        raise click.UsageError("--trial, --best and --knee exclude each other; give one of them")
     limits = budgets(params_max, macs_max, latency_max, more_bounds)
-    if trials and limits:
-        raise click.UsageError("--trial names its trials; budgets do not apply")
+    check_picks(trials=trials, best=best, knee=knee, limits=limits)
     if prefix is not None:
         check_prefix(prefix)
     study = load_study(storage, study_name)
     settings = read_settings(study)
-    if trials:
-        chosen = [front.get_candidate(study, number) for number in trials]
-    else:
-        chosen = selection.within(front.pareto_front(study), limits)
-        if best:
-            chosen = selection.best_first(chosen, settings)[:1]
-        elif knee:
-            chosen = [selection.knee(chosen, settings)]
+    chosen = pick(study, trials=trials, best=best, knee=knee, limits=limits)
     if documents or not networks:
         check_directory(out)
         chosen = with_exact_scores(study, chosen)

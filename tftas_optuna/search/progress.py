@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tftas_optuna.study._optuna import is_front
-from tftas_optuna.study.hypervolume import Hypervolume
+from tftas_optuna.study.hypervolume import Hypervolume, front_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,6 +79,5 @@ class RunningFront:
             if all(excess <= 0 for excess in trial.constraints.values())
         ]
         if new:
-            losses = np.unique(np.vstack((self._losses, np.array(new) * self._signs)), axis=0)
-            self._losses = losses[is_front(losses)]
+            self._losses = front_rows(np.vstack((self._losses, np.array(new) * self._signs)))
             self.hypervolume = self._measure(self._losses * self._signs)

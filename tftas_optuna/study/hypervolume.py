@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tftas_optuna.study._optuna import compute_hypervolume
+from tftas_optuna.study._optuna import compute_hypervolume, is_front
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from tftas_optuna.metrics import Meters
     from tftas_optuna.study.settings import StudySettings
@@ -53,3 +55,9 @@ class Hypervolume:
                 from_worst = sign > 0 or points[:, i].min() >= 0
                 reference[i] = points[:, i].max() if from_worst else 0.0
         return compute_hypervolume(np.minimum(points, reference), reference)
+
+
+def front_rows(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keep the undominated rows, each once; less is better in every column."""
+    distinct = np.unique(losses, axis=0)
+    return distinct[is_front(distinct)] if len(distinct) else distinct

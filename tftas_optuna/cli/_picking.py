@@ -1,0 +1,48 @@
+"""Which members of a front a command is about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from optuna import Study
+
+    from tftas_optuna.study.front import Candidate
+
+
+def pick(
+    study: Study,
+    *,
+    trials: Sequence[int],
+    best: bool,
+    knee: bool,
+    limits: Mapping[str, float],
+) -> list[Candidate]:
+    """Pick trials by number, or of the front what is within budgets: all, the best, or the knee.
+
+    Raises:
+        UnavailableError: There is no such trial, or nothing within the budgets.
+    """
+    from tftas_optuna.study import front, selection
+    from tftas_optuna.study.record import read_settings
+
+    if trials:
+        return [front.get_candidate(study, number) for number in trials]
+    chosen = selection.within(front.pareto_front(study), limits)
+    if best:
+        return selection.best_first(chosen, read_settings(study))[:1]
+    return [selection.knee(chosen, read_settings(study))] if knee else chosen
+
+
+def check_picks(
+    *, trials: Sequence[int], best: bool, knee: bool, limits: Mapping[str, float]
+) -> None:
+    """Check that what is asked for does not exclude each other, before a study is opened."""
+    if sum((bool(trials), best, knee)) > 1:
+        raise click.UsageError("--trial, --best and --knee exclude each other; give one of them")
+    if trials and limits:
+        raise click.UsageError("--trial names its trials; budgets do not apply")

@@ -1,0 +1,173 @@
+"""The front of a study among its other trials, with its bounds and the members picked."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tftas_optuna.plots._drawing import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    axis_title,
+    cell,
+    graph_objects,
+    panels,
+    plain,
+    rounded,
+)
+from tftas_optuna.plots.trials import finished_trials, thinned
+from tftas_optuna.study.front import pareto_front
+from tftas_optuna.study.selection import merit
+from tftas_optuna.study.settings import ALWAYS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna import Study
+    from plotly.graph_objects import Figure
+
+    from tftas_optuna.study.front import Candidate
+    from tftas_optuna.study.settings import StudySettings
+
+_COLUMNS = 2
+# More points than these hide each other, and make a file that is slow to open.
+_MOST_OTHERS = 1200
+_MOST_MEMBERS = 800
+
+
+class Group(NamedTuple):
+    """Trials that are drawn alike.
+
+    Attributes:
+        name: What they are.
+        labels: What each one is.
+        columns: Their metrics, by name.
+        total: How many there are, of which these are some.
+    """
+
+    name: str
+    labels: list[str]
+    columns: dict[str, list[float]]
+    total: int
+
+
+def planes(settings: StudySettings) -> list[tuple[str, str]]:
+    """List the planes in which a front is drawn, horizontal metric first.
+
+    All pairs of objectives, and the first indicator against every bounded metric that is no
+    objective.
+    """
+    best, _ = merit(settings)
+    others = [name for name in settings.objectives if name != best]
+    bounded = [name for name in settings.bounds if name not in settings.objectives]
+    pairs = [(name, best) for name in (*others, *bounded)]
+    pairs += list(itertools.combinations(others, 2))
+    return pairs or [(next(name for name in ALWAYS if name != best), best)]
+
+
+def front_groups(study: Study, picked: Sequence[Candidate] = ()) -> list[Group]:
+    """Prepare what a figure of the front shows: groups of trials, the most important last."""
+    finished = finished_trials(study)
+    names = list(dict.fromkeys(itertools.chain(*planes(finished.settings))))
+    members = pareto_front(study)
+    special = {candidate.trial for candidate in (*members, *picked)}
+    columns = {name: finished.column(name) for name in names}
+    other = np.array([trial.number not in special for trial in finished.trials], dtype=bool)
+
+    groups = []
+    for name, mask in (
+        ("out of bounds", other & ~finished.feasible),
+        ("other trials", other & finished.feasible),
+    ):
+        kept = thinned(np.flatnonzero(mask), _MOST_OTHERS)
+        groups.append(
+            Group(
+                name,
+                [f"trial {finished.trials[i].number}" for i in kept],
+                {metric: rounded(values[kept]) for metric, values in columns.items()},
+                int(mask.sum()),
+            )
+        )
+    shown = [members[i] for i in thinned(np.arange(len(members)), _MOST_MEMBERS)]
+    for name, group, total in (
+        ("front", shown, len(members)),
+        ("picked", list(picked), len(picked)),
+    ):
+        groups.append(
+            Group(
+                name,
+                [f"trial {c.trial}: {c.architecture.summary()}" for c in group],
+                {metric: [c.values.get(metric, np.nan) for c in group] for metric in names},
+                total,
+            )
+        )
+    return [group for group in groups if group.labels]
+
+
+def plot_front(study: Study, picked: Sequence[Candidate] = ()) -> Figure:
+    """Draw the Pareto front of a study among its trials.
+
+    Args:
+        study: The study.
+        picked: Members to stand out.
+
+    Returns:
+        A Plotly figure with a panel for each pair of objectives, and for each bounded metric that
+        is no objective. Bounds are dashed lines. Of thousands of trials some are drawn; the legend
+        says how many.
+
+    Raises:
+        UnavailableError: Plotly is not installed, or the study was not made by this package.
+
+    Example:
+        >>> from tftas_optuna import get_space, search
+        >>> from tftas_optuna.plots import plot_front
+        >>> study = search(get_space("autoformer-tiny"), n_trials=30)
+        >>> figure = plot_front(study)
+    """
+    settings = finished_trials(study).settings
+    pairs = planes(settings)
+    groups = front_groups(study, picked)
+    figure = panels([""] * len(pairs), _COLUMNS)
+    styles = {
+        "out of bounds": {"color": RED, "symbol": "x-thin-open", "size": 5, "opacity": 0.6},
+        "other trials": {"color": GREY, "size": 5, "opacity": 0.5},
+        "front": {"color": BLUE, "size": 7},
+        "picked": {"color": ORANGE, "size": 12, "symbol": "diamond-open", "line": {"width": 2}},
+    }
+    for place, (x, y) in enumerate(pairs):
+        where = cell(place, _COLUMNS, len(pairs))
+        for group in groups:
+            figure.add_trace(
+                graph_objects().Scatter(
+                    x=group.columns[x],
+                    y=group.columns[y],
+                    mode="markers",
+                    name=_legend(group),
+                    legendgroup=group.name,
+                    showlegend=place == 0,
+                    marker=styles[group.name],
+                    text=[plain(label) for label in group.labels],
+                    hovertemplate=f"%{{text}}<br>{x} %{{x:.5s}}<br>{y} %{{y:.5s}}<extra></extra>",
+                ),
+                **where,
+            )
+        figure.update_xaxes(title=axis_title(settings, x), exponentformat="SI", **where)
+        figure.update_yaxes(title=axis_title(settings, y), exponentformat="SI", **where)
+        # Plotly draws these only in panels that hold something.
+        for limit in settings.bounds.get(x, ()) if groups else ():
+            if limit is not None:
+                figure.add_vline(x=limit, line_dash="dash", line_color=RED, **where)
+        for limit in settings.bounds.get(y, ()) if groups else ():
+            if limit is not None:
+                figure.add_hline(y=limit, line_dash="dash", line_color=RED, **where)
+    return figure
+
+
+def _legend(group: Group) -> str:
+    some = "" if len(group.labels) == group.total else f"{len(group.labels):,} of "
+    return f"{group.name} ({some}{group.total:,})"

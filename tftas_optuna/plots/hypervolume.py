@@ -1,0 +1,91 @@
+"""How the front of a study grew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.metrics import Meters, get_cost
+from tftas_optuna.plots._drawing import BLUE, graph_objects, panels, rounded
+from tftas_optuna.plots.trials import finished_trials
+from tftas_optuna.study.hypervolume import Hypervolume, front_rows
+from tftas_optuna.study.record import meter_records
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from plotly.graph_objects import Figure
+
+    from tftas_optuna.study.settings import StudySettings
+
+_MOST_STEPS = 80
+
+
+def hypervolumes(study: Study) -> list[tuple[int, float]]:
+    """Measure the hypervolume after some of the trials, the first and the last among them.
+
+    Returns:
+        How many trials had finished, and the hypervolume then. All are measured from the same
+        corner: an indicator that counts from its worst value counts from that of the whole study.
+
+    Raises:
+        UnavailableError: An objective was measured, and the study has no record of it.
+    """
+    finished = finished_trials(study)
+    if not finished.trials:
+        return []
+    settings, values = finished.settings, finished.values
+    measure = Hypervolume(settings, _meters(study, settings))
+    signs = np.array([-1 if each == "maximize" else 1 for each in settings.directions])
+    losses = values * signs
+    front = losses[:0]
+    done, found = 0, []
+    for count in np.unique(np.linspace(1, len(losses), _MOST_STEPS).astype(int)):
+        new = losses[done:count][finished.feasible[done:count]]
+        front = front_rows(np.concatenate([front, new]))
+        done = int(count)
+        # The worst of all adds nothing to what is dominated, and fixes from where it counts.
+        corner = losses[finished.feasible].max(axis=0) if len(front) else losses[:0]
+        found.append((done, measure(np.vstack([front, corner]) * signs)))
+    return found
+
+
+def plot_hypervolume(study: Study) -> Figure:
+    """Draw how the hypervolume of a study grew with its trials.
+
+    Returns:
+        A Plotly figure of :func:`hypervolumes`.
+
+    Raises:
+        UnavailableError: Plotly is not installed, the study was not made by this package, or has
+            no record of a cost that it measured.
+    """
+    steps = hypervolumes(study)
+    figure = panels([""], 1)
+    figure.add_trace(
+        graph_objects().Scatter(
+            x=[count for count, _ in steps],
+            y=rounded(value for _, value in steps),
+            mode="lines+markers",
+            marker={"size": 4},
+            line={"color": BLUE, "shape": "hv"},
+            hovertemplate="%{x} trials: %{y:.5s}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="finished trials")
+    figure.update_yaxes(title="hypervolume", exponentformat="SI")
+    return figure
+
+
+def _meters(study: Study, settings: StudySettings) -> Meters:
+    records = meter_records(study)
+    names = [name for name in settings.costs if name in settings.objectives]
+    for name in names:
+        # Measured anew, here and now, it would be another number than the trials have.
+        if get_cost(name).measured and name not in records:
+            raise UnavailableError(
+                f"the study keeps no record of how {name} was measured, from which a hypervolume"
+                " could be told"
+            )
+    return Meters(names, settings.space, settings.target, records)

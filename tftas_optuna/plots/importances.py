@@ -1,0 +1,91 @@
+"""How much each parameter of a study matters, as Optuna tells."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.plots._drawing import COLOURS, graph_objects, panels, plain, rounded
+from tftas_optuna.plots.trials import finished_trials
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+    from plotly.graph_objects import Figure
+
+# The best tenth of fewer is too few to tell from the others.
+LEAST_TRIALS = 50
+
+
+def importances(study: Study) -> dict[str, dict[str, float]]:
+    """Ask Optuna which parameters decide whether a trial is among the best tenth.
+
+    By PED-ANOVA, which needs nothing installed besides Optuna.
+
+    Returns:
+        By objective, the importance of each parameter; they add up to 1.
+
+    Raises:
+        UnavailableError: The study has less than :data:`LEAST_TRIALS` finished trials, or was not
+            made by this package.
+    """
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    finished = finished_trials(study)
+    settings = finished.settings
+    if len(finished.trials) < LEAST_TRIALS:
+        raise UnavailableError(
+            f"importances say nothing of {len(finished.trials)} trials; they need {LEAST_TRIALS}"
+        )
+    found = {}
+    for i, (name, direction) in enumerate(
+        zip(settings.objectives, settings.directions, strict=True)
+    ):
+        sign = -1 if direction == "maximize" else 1
+        with warnings.catch_warnings():
+            # It is experimental, and says that less is better, which is so here.
+            warnings.simplefilter("ignore")
+            found[name] = get_param_importances(
+                study,
+                evaluator=PedAnovaImportanceEvaluator(),
+                params=list(finished.settings.space.distributions()),
+                target=partial(_loss, i, sign),
+            )
+    return found
+
+
+def plot_importances(study: Study) -> Figure:
+    """Draw which parameters matter, with a bar for each objective.
+
+    Returns:
+        A Plotly figure of :func:`importances`, in the order of the space.
+
+    Raises:
+        UnavailableError: Plotly is not installed, or the study has too few trials, or was not made
+            by this package.
+    """
+    graph = graph_objects()
+    found = importances(study)
+    names = list(finished_trials(study).settings.space.distributions())
+    figure = panels([""], 1)
+    for number, (objective, known) in enumerate(found.items()):
+        shown = [name for name in names if name in known]
+        figure.add_trace(
+            graph.Bar(
+                x=[plain(name) for name in shown],
+                y=rounded(known[name] for name in shown),
+                marker={"color": COLOURS[number % len(COLOURS)]},
+                hovertemplate=f"{objective}: %{{x}} %{{y:.3f}}<extra></extra>",
+                name=objective,
+            )
+        )
+    figure.update_layout(showlegend=True)
+    figure.update_yaxes(title="importance", rangemode="tozero")
+    return figure
+
+
+def _loss(objective: int, sign: int, trial: FrozenTrial) -> float:
+    value: float = trial.values[objective]
+    return sign * value

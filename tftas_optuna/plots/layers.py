@@ -1,0 +1,144 @@
+"""Where in a network its score comes from."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.metrics import get_indicator
+from tftas_optuna.plots._drawing import (
+    COLOURS,
+    cell,
+    graph_objects,
+    panels,
+    plain,
+    rounded,
+    whole_steps,
+)
+from tftas_optuna.study.record import read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna import Study
+    from plotly.graph_objects import Figure
+
+    from tftas_optuna.indicators.base import LayerScore
+    from tftas_optuna.study.front import Candidate
+    from tftas_optuna.study.settings import StudySettings
+
+_COLUMNS = 3
+# The innermost number in the name of a layer is that of its block.
+_BLOCK = re.compile(r"(?P<block>.*\.\d+)\.(?P<kind>.+)")
+
+
+class Layers(NamedTuple):
+    """The scores of the layers of one kind in one network.
+
+    Attributes:
+        trial: Number of its trial.
+        kind: Which layer of a block, such as ``"attn.qkv"``.
+        values: What each block's adds to the score.
+    """
+
+    trial: int
+    kind: str
+    values: list[float]
+
+
+def layer_scores(study: Study, picked: Sequence[Candidate]) -> tuple[str, list[Layers]]:
+    """Score architectures of a study layer by layer, on its first supernet.
+
+    Returns:
+        What was scored: the first indicator of the study that is a sum over layers, as the study
+        computes it; and the layers of each architecture, by kind.
+
+    Raises:
+        UnavailableError: None of its indicators is such a sum, or its options are not kept.
+    """
+    settings = read_settings(study)
+    name = _summed(settings)
+    from tftas_optuna.indicators import Scorer
+
+    scorer = Scorer(
+        settings.space,
+        indicator=name,
+        fidelity=settings.fidelity if name in settings.approximated else "exact",
+        seed=settings.supernet_seed,
+        device="cpu",
+        img_size=settings.img_size,
+        num_classes=settings.num_classes,
+    )
+    found = []
+    for candidate in picked:
+        for kind, values in _by_kind(scorer.explain(candidate.architecture)).items():
+            found.append(Layers(candidate.trial, kind, values))
+    return settings.label(name), found
+
+
+def plot_layers(study: Study, picked: Sequence[Candidate]) -> Figure:
+    """Draw where in architectures their score comes from.
+
+    It draws the study's supernet again and takes a pass for each architecture.
+
+    Args:
+        study: The study.
+        picked: Architectures of it.
+
+    Returns:
+        A Plotly figure of :func:`layer_scores`: a panel for each kind of layer, over the blocks,
+        with a line for each architecture.
+
+    Raises:
+        UnavailableError: Plotly is not installed; or none of the indicators of the study is a sum
+            over layers, or has options that a study does not keep.
+    """
+    graph = graph_objects()
+    label, found = layer_scores(study, picked)
+    kinds = list(dict.fromkeys(layers.kind for layers in found))
+    trials = list(dict.fromkeys(layers.trial for layers in found))
+    figure = panels([plain(kind) for kind in kinds] or [""], _COLUMNS)
+    for layers in found:
+        place = kinds.index(layers.kind)
+        number = trials.index(layers.trial)
+        figure.add_trace(
+            graph.Scatter(
+                x=list(range(1, len(layers.values) + 1)),
+                y=rounded(layers.values),
+                mode="lines+markers",
+                name=f"trial {layers.trial}",
+                legendgroup=str(layers.trial),
+                showlegend=place == 0,
+                line={"color": COLOURS[number % len(COLOURS)]},
+                hovertemplate=f"trial {layers.trial}, block %{{x}}: %{{y:.4s}}<extra></extra>",
+            ),
+            **cell(place, _COLUMNS, len(kinds)),
+        )
+    deepest = max((len(layers.values) for layers in found), default=1)
+    figure.update_yaxes(title=label, exponentformat="SI", rangemode="tozero")
+    figure.update_xaxes(title="block", **whole_steps(deepest))
+    return figure
+
+
+def _summed(settings: StudySettings) -> str:
+    from tftas_optuna.indicators import LayerIndicator
+
+    for name in settings.indicators:
+        if isinstance(get_indicator(name), LayerIndicator):
+            if name in settings.options:
+                raise UnavailableError(
+                    f"the study has options of {name} that are not the usual ones; use"
+                    " Scorer(space, ...).explain with the same"
+                )
+            return name
+    names = ", ".join(settings.indicators) or "it has none"
+    raise UnavailableError(f"no indicator of the study is a sum over layers ({names})")
+
+
+def _by_kind(scores: list[LayerScore]) -> dict[str, list[float]]:
+    kinds: dict[str, list[float]] = {}
+    for score in scores:
+        match = _BLOCK.fullmatch(score.name)
+        kinds.setdefault(match["kind"] if match else score.name, []).append(score.value)
+    return kinds

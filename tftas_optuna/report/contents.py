@@ -1,0 +1,287 @@
+"""What a report says, as plain values: facts, tables, figures and commands."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tftas_optuna import plots
+from tftas_optuna.errors import TftasError
+from tftas_optuna.metrics.units import short
+from tftas_optuna.plots.accuracy import trained
+from tftas_optuna.plots.architectures import blocks_of
+from tftas_optuna.ranks import kendall_tau
+from tftas_optuna.report.commands import Command, commands, space_argument
+from tftas_optuna.study.accuracy import accuracies
+from tftas_optuna.study.front import pareto_front
+from tftas_optuna.study.record import read_settings
+from tftas_optuna.study.selection import spread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from optuna import Study
+    from plotly.graph_objects import Figure
+
+    from tftas_optuna.study.front import Candidate
+    from tftas_optuna.study.settings import StudySettings
+
+PICKED = 6
+_MOST_ROWS = 200
+# Of fewer, an order says nothing.
+_LEAST_TRAINED = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Members of a front, one a row.
+
+    Attributes:
+        head: Names of the columns.
+        rows: Their cells.
+        title: What the members are.
+    """
+
+    head: list[str]
+    rows: list[list[str]]
+    title: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """One part of a report.
+
+    Attributes:
+        title: Its heading.
+        text: What the figures show, and how far to trust them.
+        figures: Plotly's plain form of each, and what it is called.
+        table: Shown below.
+        more: Shown folded.
+        missing: Why something is not there, one line each.
+    """
+
+    title: str
+    text: str = ""
+    figures: list[tuple[str, dict[str, Any]]] = dataclasses.field(default_factory=list)
+    table: Table | None = None
+    more: Table | None = None
+    missing: list[str] = dataclasses.field(default_factory=list)
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """A whole report.
+
+    Attributes:
+        name: Of the study.
+        facts: What the study is, by name.
+        sections: Its parts.
+        commands: That make it again, and go on from it.
+        space_file: What the commands call the file of the space; None where it is a preset.
+        space: The space, as YAML.
+    """
+
+    name: str
+    facts: dict[str, str]
+    sections: list[Section]
+    commands: list[Command]
+    space_file: str | None
+    space: str
+
+
+def contents(
+    study: Study, picked: Sequence[Candidate] | None = None, storage: str | None = None
+) -> Contents:
+    """Gather what a report says.
+
+    Args:
+        study: The study.
+        picked: Members to draw; by default :data:`PICKED` of the front, evenly spaced.
+        storage: Where the study lies, for the commands.
+
+    Raises:
+        UnavailableError: Plotly is not installed, or the study was not made by this package.
+    """
+    settings = read_settings(study)
+    front = pareto_front(study)
+    chosen = spread(front, PICKED) if picked is None else list(picked)
+    sections = [
+        _front(study, settings, front, chosen),
+        _drawn("Growth", _GROWTH, {"Hypervolume": lambda: plots.plot_hypervolume(study)}),
+        _choices(study, settings),
+        _architectures(chosen),
+        _drawn("Score by layer", _LAYERS, {"Layers": lambda: plots.plot_layers(study, chosen)}),
+        _accuracy(study, settings),
+    ]
+    if not any(trial.values for trial in study.get_trials(deepcopy=False)):
+        sections = [Section("Front", missing=["No trial has finished yet."])]
+    argument = space_argument(settings)
+    return Contents(
+        name=study.study_name,
+        facts=_facts(study, settings, len(front)),
+        sections=sections,
+        commands=commands(study, settings, chosen, storage),
+        space_file=None if argument == settings.space.name else argument,
+        space=yaml.safe_dump(settings.space.to_dict(), sort_keys=False, default_flow_style=None),
+    )
+
+
+_FRONT = (
+    "Every point is a trial. A trial is on the front when no other one within the bounds is better"
+    " in one objective and as good in the others. Dashed lines are bounds."
+)
+_GROWTH = (
+    "The hypervolume: how much of the space of objectives the front dominates. Costs count as"
+    " fractions of the range of the space, so a front that reached a score of s at every cost"
+    " would have s. Where the curve has become flat, more trials would find little."
+)
+_CHOICES = (
+    "The mean of each objective over the trials that made a choice, less its mean over all trials"
+    " that had the choice, with 95 % intervals. Blocks that a network does not have do not count."
+    " It says what the trials have in common, not what a choice does by itself: a sampler tries"
+    " some choices together."
+)
+_IMPORTANCES = "Importances are Optuna's (PED-ANOVA): what tells the best tenth from the others."
+_ARCHITECTURES = (
+    "Upwards the hidden width of each block's MLP, downwards the width of its attention, with the"
+    " number of its heads. All are on one scale."
+)
+_LAYERS = "What each layer of the picked networks adds to their score, on the study's supernet."
+_ACCURACY = (
+    "Top-1 accuracy of what was trained, with the number of its trial. An untrained score is worth"
+    " what its order agrees with this one, among networks of like size."
+)
+
+
+def _front(
+    study: Study, settings: StudySettings, front: list[Candidate], chosen: list[Candidate]
+) -> Section:
+    listed = spread(front, _MOST_ROWS)
+    some = "" if len(listed) == len(front) else f"{len(listed)} of "
+    section = _drawn("Front", _FRONT, {"Front": lambda: plots.plot_front(study, chosen)})
+    if not front:
+        section.missing.append("No trial is within the bounds yet.")
+        return section
+    return dataclasses.replace(
+        section,
+        table=_table(chosen, "Picked") if chosen else None,
+        more=_table(listed, f"The whole front ({some}{len(front)} members)"),
+    )
+
+
+def _choices(study: Study, settings: StudySettings) -> Section:
+    def of(objective: str) -> Callable[[], Figure]:
+        return lambda: plots.plot_choices(study, objective)
+
+    made: dict[str, Callable[[], Figure]] = {
+        f"Choices, {settings.label(name)}": of(name) for name in settings.objectives
+    }
+    made["Importances"] = lambda: plots.plot_importances(study)
+    return _drawn("Which choices pay", f"{_CHOICES} {_IMPORTANCES}", made)
+
+
+def _architectures(chosen: list[Candidate]) -> Section:
+    if not any(blocks_of(candidate.architecture) for candidate in chosen):
+        return Section("Architectures", missing=["Nothing is picked whose blocks are known."])
+    return _drawn(
+        "Architectures",
+        _ARCHITECTURES,
+        {"Architectures": lambda: plots.plot_architectures(chosen)},
+    )
+
+
+def _accuracy(study: Study, settings: StudySettings) -> Section:
+    if not accuracies(study):
+        return Section("Trained accuracy", missing=["Nothing of this study was trained yet."])
+    found = trained(study)
+    text = _ACCURACY
+    if len(found) >= _LEAST_TRAINED:
+        tops = [float(candidate.top1 or 0) for candidate in found]
+        taus = (
+            f"{settings.label(name)} {tau:.2f}"
+            for name in settings.objectives
+            if (tau := kendall_tau([c.value(name) for c in found], tops)) is not None
+        )
+        text += f" Kendall's tau over {len(found)} networks: {', '.join(taus)}."
+    section = _drawn("Trained accuracy", text, {"Accuracy": lambda: plots.plot_accuracy(study)})
+    return dataclasses.replace(section, table=_table(found, "Trained"))
+
+
+def _drawn(title: str, text: str, made: dict[str, Callable[[], Figure]]) -> Section:
+    """Draw the figures of a section; say of those that cannot be drawn why."""
+    section = Section(title, text)
+    for name, draw in made.items():
+        try:
+            figure = draw()
+        except TftasError as error:
+            section.missing.append(f"{name}: {error}.")
+            continue
+        section.figures.append((name, _plain(figure)))
+    return section
+
+
+def _plain(figure: Figure) -> dict[str, Any]:
+    """Return a figure as plain data, less its template: the page has one of its own."""
+    data: dict[str, Any] = json.loads(figure.to_json())
+    data["layout"].pop("template", None)
+    return {"data": data["data"], "layout": data["layout"]}
+
+
+def _facts(study: Study, settings: StudySettings, n_front: int) -> dict[str, str]:
+    stored = study.get_trials(deepcopy=False)
+    finished = [trial for trial in stored if trial.values]
+    feasible = [t for t in finished if all(excess <= 0 for excess in t.constraints.values())]
+    space = settings.space
+    bounds = [
+        f"{name} {sign} {short(limit)}"
+        for name, (low, high) in settings.bounds.items()
+        for sign, limit in (("≥", low), ("≤", high))
+        if limit is not None
+    ]
+    versions = study.user_attrs.get("versions") or {}
+    facts = {
+        "space": f"{space.name} ({space.family}, {_count(space.cardinality())} architectures)",
+        "objectives": ", ".join(
+            f"{settings.label(name)} ({direction})"
+            for name, direction in zip(settings.objectives, settings.directions, strict=True)
+        ),
+        "bounds": ", ".join(bounds) or "none",
+        "trials": f"{len(finished):,} finished, {len(feasible):,} within the bounds,"
+        f" {n_front:,} on the front",
+        "sampler": f"{settings.sampler or 'not told'}, seed {settings.seed}",
+        "supernet": f"seed {settings.supernet_seed}"
+        + (f", scores averaged over {settings.n_seeds} seeds" if settings.n_seeds > 1 else ""),
+        "input": f"{settings.img_size} pixels, {settings.num_classes} classes",
+        "made with": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+    return {name: fact for name, fact in facts.items() if fact}
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number < 1e7 else f"{number:.3g}"
+
+
+def _table(candidates: Sequence[Candidate], title: str) -> Table:
+    rows = [candidate.named_values() for candidate in candidates]
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    top = any(candidate.top1 is not None for candidate in candidates)
+    return Table(
+        ["trial", *names, *(["top-1 (%)"] if top else []), "architecture"],
+        [
+            [
+                str(candidate.trial),
+                *_cells(row.get(name) for name in names),
+                *(_cells([candidate.top1]) if top else []),
+                candidate.architecture.summary(),
+            ]
+            for candidate, row in zip(candidates, rows, strict=True)
+        ],
+        title,
+    )
+
+
+def _cells(values: Iterable[float | None]) -> list[str]:
+    return ["" if v is None else short(v) if abs(v) >= 1e5 else f"{v:,.5g}" for v in values]

@@ -1,0 +1,118 @@
+"""A report as one HTML file that needs no network, and runs nothing but its own scripts."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.plots._drawing import graph_objects
+from tftas_optuna.report.contents import contents
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna import Study
+
+    from tftas_optuna.study.front import Candidate
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(
+    study: Study,
+    path: str | Path,
+    *,
+    picked: Sequence[Candidate] | None = None,
+    storage: str | None = None,
+) -> None:
+    """Write a study as one HTML file.
+
+    It holds Plotly and needs no network. A file that is there is replaced.
+
+    Args:
+        study: The study.
+        path: The file.
+        picked: Members to draw; by default six of the front, evenly spaced, both ends among them.
+        storage: Where the study lies, for the commands in the report; its password is left out.
+
+    Raises:
+        UnavailableError: Plotly is not installed, the study was not made by this package, or the
+            file cannot be written.
+
+    Example:
+        >>> from tftas_optuna import get_space, search
+        >>> from tftas_optuna.report import write_report
+        >>> study = search(get_space("autoformer-tiny"), n_trials=30)
+        >>> write_report(study, "report.html")
+    """
+    path = Path(path)
+    check_report(path)
+    text = render(study, picked, storage)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".tftas-", dir=path.parent) as folder:
+            scratch = Path(folder) / path.name
+            scratch.write_text(text, encoding="utf-8")
+            os.replace(scratch, path)
+    except OSError as error:
+        raise UnavailableError(f"{path} cannot be written ({error})") from error
+
+
+def check_report(path: Path) -> None:
+    """Check that a report can be written to a file, before there is one.
+
+    Raises:
+        UnavailableError: There is no such directory, or Plotly or Jinja is not installed.
+    """
+    if not path.parent.is_dir() or path.is_dir():
+        raise UnavailableError(f"{path} cannot be written: no file in a directory that exists")
+    graph_objects()
+    try:
+        import jinja2  # noqa: F401
+    except ImportError as error:
+        raise UnavailableError(
+            "reports are written by Jinja; pip install 'tftas-optuna[plot]'"
+        ) from error
+
+
+def render(
+    study: Study, picked: Sequence[Candidate] | None = None, storage: str | None = None
+) -> str:
+    """Write a study as HTML; see :func:`write_report`."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from plotly.offline import get_plotlyjs
+
+    # Compressed it is less than half as large; see page.js.
+    plotly = get_plotlyjs()
+    packed = base64.b64encode(gzip.compress(plotly.encode(), mtime=0)).decode("ascii")
+    script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found = contents(study, picked, storage)
+    return environment.get_template("page.html").render(
+        report=found,
+        figures={
+            f"figure-{s}-{f}": figure
+            for s, section in enumerate(found.sections)
+            for f, (_, figure) in enumerate(section.figures)
+        },
+        style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        script=script,
+        plotly=packed,
+        # What a name of a study might smuggle in has none of these digests, and does not run.
+        digests=[_digest(script), _digest(plotly)],
+    )
+
+
+def _digest(script: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
