@@ -74,6 +74,6 @@ def plot_accuracy(study: Study) -> Figure:
             ),
             **where,
         )
-        figure.update_xaxes(title=axis_title(settings, name), exponentformat="SI", **where)
-        figure.update_yaxes(title="top-1 (%)", **where)
+        figure.update_xaxes(title_text=axis_title(settings, name), exponentformat="SI", **where)
+        figure.update_yaxes(title_text="top-1 (%)", **where)
     return figure

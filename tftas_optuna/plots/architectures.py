@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tftas_optuna.study.front import Candidate
 
 _COLUMNS = 3
-_PIXELS = 230
+_PIXELS = 250
 
 
 class Block(NamedTuple):
@@ -96,6 +96,7 @@ def plot_architectures(picked: Sequence[Candidate]) -> Figure:
                 marker={"color": ORANGE},
                 text=heads,
                 textposition="outside",
+                textfont={"color": ORANGE},
                 cliponaxis=False,
                 customdata=[block.attention for block in blocks],
                 hovertemplate="block %{x}: %{text} heads, %{customdata} wide<extra></extra>",
@@ -107,9 +108,7 @@ def plot_architectures(picked: Sequence[Candidate]) -> Figure:
     widest = max((b.attention for c in told for b in blocks_of(c.architecture)), default=1)
     longest = max((len(blocks_of(c.architecture)) for c in told), default=1)
     # Room for the numbers of heads below the bars.
-    figure.update_yaxes(
-        range=[-widest - 0.16 * (most + widest), most * 1.05], showticklabels=False
-    )
-    figure.update_xaxes(range=[0.4, longest + 0.6], **whole_steps(longest))
+    figure.update_yaxes(range=[-widest - 0.22 * (most + widest), most * 1.1], showticklabels=False)
+    figure.update_xaxes(title_text="block", range=[0.4, longest + 0.6], **whole_steps(longest))
     figure.update_layout(barmode="relative", bargap=0.15)
     return figure

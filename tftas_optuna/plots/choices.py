@@ -117,13 +117,13 @@ def plot_choices(study: Study, objective: str | None = None) -> Figure:
             figure.add_trace(_drawn(line, number), **where)
         blocks = [effect.block for effect in found if effect.dimension == dimension]
         if None in blocks:
-            figure.update_xaxes(title="choice", type="category", **where)
+            figure.update_xaxes(title_text="choice", type="category", **where)
         else:
             last = max(1 + (block or 0) for block in blocks)
-            figure.update_xaxes(title="block", **whole_steps(last), **where)
+            figure.update_xaxes(title_text="block", **whole_steps(last), **where)
         figure.update_yaxes(exponentformat="SI", **where)
         figure.add_hline(y=0, line_width=1, line_color=GREY, **where)
-    figure.update_yaxes(title=axis_title(settings, name), row=1, col=1)
+    figure.update_yaxes(title_text=axis_title(settings, name), row=1, col=1)
     figure.update_layout(showlegend=False)
     return figure
 

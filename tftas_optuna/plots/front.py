@@ -156,8 +156,8 @@ def plot_front(study: Study, picked: Sequence[Candidate] = ()) -> Figure:
                 ),
                 **where,
             )
-        figure.update_xaxes(title=axis_title(settings, x), exponentformat="SI", **where)
-        figure.update_yaxes(title=axis_title(settings, y), exponentformat="SI", **where)
+        figure.update_xaxes(title_text=axis_title(settings, x), exponentformat="SI", **where)
+        figure.update_yaxes(title_text=axis_title(settings, y), exponentformat="SI", **where)
         # Plotly draws these only in panels that hold something.
         for limit in settings.bounds.get(x, ()) if groups else ():
             if limit is not None:

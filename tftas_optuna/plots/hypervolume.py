@@ -73,8 +73,8 @@ def plot_hypervolume(study: Study) -> Figure:
             hovertemplate="%{x} trials: %{y:.5s}<extra></extra>",
         )
     )
-    figure.update_xaxes(title="finished trials")
-    figure.update_yaxes(title="hypervolume", exponentformat="SI")
+    figure.update_xaxes(title_text="finished trials")
+    figure.update_yaxes(title_text="hypervolume", exponentformat="SI")
     return figure
 
 

@@ -82,7 +82,7 @@ def plot_importances(study: Study) -> Figure:
             )
         )
     figure.update_layout(showlegend=True)
-    figure.update_yaxes(title="importance", rangemode="tozero")
+    figure.update_yaxes(title_text="importance", rangemode="tozero")
     return figure
 
 

@@ -116,8 +116,8 @@ def plot_layers(study: Study, picked: Sequence[Candidate]) -> Figure:
             **cell(place, _COLUMNS, len(kinds)),
         )
     deepest = max((len(layers.values) for layers in found), default=1)
-    figure.update_yaxes(title=label, exponentformat="SI", rangemode="tozero")
-    figure.update_xaxes(title="block", **whole_steps(deepest))
+    figure.update_yaxes(title_text=label, exponentformat="SI", rangemode="tozero")
+    figure.update_xaxes(title_text="block", **whole_steps(deepest))
     return figure
 
 

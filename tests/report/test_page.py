@@ -1,0 +1,176 @@
+"""A report is right, whole, and harmless whatever its study is called."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import gzip
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from random_studies import random_study
+
+from tftas_optuna import UnavailableError, pareto_front
+from tftas_optuna.report import write_report
+from tftas_optuna.report.contents import contents
+from tftas_optuna.spaces import AutoFormerSpace, get_space
+
+pytest.importorskip("plotly")
+pytest.importorskip("jinja2")
+
+HOSTILE = "<script>alert(1)</script>\"'&</style></title><img src=x onerror=alert(2)>"
+
+
+class Page(HTMLParser):
+    """What a browser finds in a page: elements with their attributes, scripts, and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: dict[str, str] = {}
+        self.text = ""
+        self._script: str | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag == "script":
+            self._script = dict(attrs).get("id") or "page"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._script = None if tag == "script" else self._script
+
+    def handle_data(self, data: str) -> None:
+        if self._script is not None:
+            self.scripts[self._script] = self.scripts.get(self._script, "") + data
+        else:
+            self.text += data
+
+    def figures(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.scripts["figures"])
+        return found
+
+
+def page(study: optuna.Study, folder: Path) -> Page:
+    path = folder / "report.html"
+    write_report(study, path)
+    text = path.read_text(encoding="utf-8")
+    assert path.stat().st_size < 5_000_000
+    assert [entry.name for entry in folder.iterdir()] == ["report.html"]
+    return Page(text)
+
+
+def test_three_objectives_with_bounds(small_space: AutoFormerSpace, tmp_path: Path) -> None:
+    objectives = ("dss", "n_params", "activations")
+    bounds = {"n_params": (None, 120_000.0), "macs": (None, 2e6)}
+    study = random_study(small_space, 60, objectives=objectives, bounds=bounds)
+    found = page(study, tmp_path)
+    front = pareto_front(study)
+    assert "n_params ≤ 120.00k, macs ≤ 2.00M" in found.text
+    assert f"{len(front)} on the front" in found.text
+    assert f"The whole front ({len(front)} members)" in found.text
+    figures = found.figures()
+    # The front, its growth, choices by objective, importances, architectures, layers.
+    assert len(figures) == 8
+    holders = {attributes.get("id") for _, attributes in found.elements}
+    assert set(figures) <= holders
+    assert len(figures["figure-0-0"]["layout"]["shapes"]) == 3
+    assert "Nothing of this study was trained yet." in found.text
+    assert "--bound 'n_params<=120000' --bound 'macs<=2000000'" in found.text
+
+
+def test_retrained_members(small_space: AutoFormerSpace, tmp_path: Path) -> None:
+    study = random_study(small_space, 12)
+    for trial, top1 in ((1, 60.25), (4, 70.5), (5, 50.0), (7, 65.0)):
+        study.set_user_attr(f"retrained:{trial}", {"top1": top1})
+    found = page(study, tmp_path)
+    assert "Kendall's tau over 4 networks: dss_collapsed" in found.text
+    accuracy = found.figures()["figure-5-0"]["data"][0]
+    assert accuracy["y"] == [60.25, 70.5, 50.0, 65.0]
+    assert "70.5" in found.text and "top-1 (%)" in found.text
+    assert "importances say nothing of 12 trials; they need 50" in found.text
+
+
+def test_an_empty_study(small_space: AutoFormerSpace, tmp_path: Path) -> None:
+    found = page(random_study(small_space, 0), tmp_path)
+    assert "No trial has finished yet." in found.text and found.figures() == {}
+    assert "tftas-optuna run" in found.text
+
+
+def test_a_study_with_nothing_within_its_bounds(
+    small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    study = random_study(small_space, 5, bounds={"n_params": (None, 10.0)})
+    found = page(study, tmp_path)
+    assert "No trial is within the bounds yet." in found.text
+    assert "figure-0-0" in found.figures()
+
+
+def test_a_hostile_name_is_text(small_space: AutoFormerSpace, tmp_path: Path) -> None:
+    study = random_study(small_space, 8, name=HOSTILE)
+    study.set_user_attr("versions", {HOSTILE: HOSTILE})
+    found = page(study, tmp_path)
+    assert HOSTILE in found.text
+    assert "alert" not in "".join(found.scripts.values())
+    tags = [tag for tag, _ in found.elements]
+    assert "img" not in tags and tags.count("script") == 3 and tags.count("style") == 1
+    assert not any(name.startswith("on") for _, attrs in found.elements for name in attrs)
+
+
+def test_a_hostile_space_is_text_in_figures_too(
+    small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    space = dataclasses.replace(small_space, name="</script><b>x</b>")
+    found = page(random_study(space, 8), tmp_path)
+    assert "</script><b>x</b>" in found.text
+    assert "b" not in [tag for tag, _ in found.elements]
+
+
+def test_only_its_own_scripts_may_run_and_nothing_is_fetched(
+    small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    from plotly.offline import get_plotlyjs
+
+    found = page(random_study(small_space, 8), tmp_path)
+    policies = [a["content"] or "" for t, a in found.elements if a.get("http-equiv")]
+    plotly = gzip.decompress(base64.b64decode(found.scripts["plotly"])).decode()
+    assert plotly == get_plotlyjs()
+    assert policies[0].startswith("default-src 'none'; ")
+    allowed = re.findall(r"'(sha256-[^']+)'", policies[0])
+    digests = [hashlib.sha256(text.encode()).digest() for text in (found.scripts["page"], plotly)]
+    assert allowed == [f"sha256-{base64.b64encode(digest).decode()}" for digest in digests]
+    for _, attributes in found.elements:
+        assert not {"src", "href", "action", "srcset"} & set(attributes)
+
+
+def test_the_same_study_gives_the_same_file(small_space: AutoFormerSpace, tmp_path: Path) -> None:
+    study = random_study(small_space, 8)
+    write_report(study, tmp_path / "a.html")
+    write_report(study, tmp_path / "b.html")
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_a_password_stays_out(small_space: AutoFormerSpace) -> None:
+    study = random_study(small_space, 3)
+    found = contents(study, storage="postgresql://me:secret@host/db")
+    lines = " ".join(command.line for command in found.commands)
+    assert "secret" not in lines and "postgresql://me:***@host/db" in lines
+
+
+def test_a_preset_is_named_and_any_other_space_is_printed(small_space: AutoFormerSpace) -> None:
+    own = contents(random_study(small_space, 2))
+    assert own.space_file == "space.yaml" and "embed_dim: [32, 48, 64]" in own.space
+    preset = contents(random_study(get_space("autoformer-tiny"), 0))
+    assert preset.space_file is None
+    assert "--space autoformer-tiny" in preset.commands[0].line
+
+
+def test_a_directory_that_is_not_there(small_space: AutoFormerSpace, tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match="no file in a directory that exists"):
+        write_report(random_study(small_space, 0), tmp_path / "none" / "report.html")
