@@ -21,7 +21,7 @@ from tftas_optuna.plots.front import front_groups, planes
 from tftas_optuna.plots.hypervolume import hypervolumes
 from tftas_optuna.plots.importances import importances
 from tftas_optuna.plots.layers import layer_scores
-from tftas_optuna.spaces import AutoFormerSpace
+from tftas_optuna.spaces import AutoFormerSpace, get_space
 from tftas_optuna.study.hypervolume import Hypervolume
 from tftas_optuna.study.record import read_settings
 
@@ -85,6 +85,11 @@ def test_bounds_are_lines_in_every_panel_that_has_the_metric(bounded: optuna.Stu
     assert sorted(vertical) == [("x", 120_000.0), ("x3", 2e6), ("x4", 120_000.0)]
 
 
+def test_a_bound_far_from_all_trials_is_not_drawn(small_space: AutoFormerSpace) -> None:
+    study = random_study(small_space, 10, bounds={"n_params": (None, 1e9)})
+    assert not plots.plot_front(study).layout.shapes
+
+
 def test_the_hypervolume_only_grows_and_ends_where_the_front_does(bounded: optuna.Study) -> None:
     steps = hypervolumes(bounded)
     values = [value for _, value in steps]
@@ -128,6 +133,14 @@ def test_the_figure_of_choices_has_a_line_for_each_choice_of_a_block(
         plots.plot_choices(study, "macs")
 
 
+def test_choices_of_stages() -> None:
+    figure = plots.plot_choices(random_study(get_space("pit-tiny"), 30), "dss")
+    titles = [axis.title.text for axis in figure.select_xaxes()]
+    assert titles.count("stage") == 2 and "choice" in titles
+    depth = next(trace for trace in figure.data if trace.name.startswith("depth"))
+    assert max(depth.x) <= 3
+
+
 def test_importances_find_what_counts_once_there_are_enough_trials(
     small_space: AutoFormerSpace,
 ) -> None:
@@ -135,6 +148,8 @@ def test_importances_find_what_counts_once_there_are_enough_trials(
     assert list(found) == ["dss", "n_params"]
     # The score made up counts heads, whatever the width.
     assert min(found["dss"], key=found["dss"].__getitem__) == "embed_dim"
+    # Two blocks are in every network; a third and a fourth tell how deep it is.
+    assert list(found["dss"].keys() - {"embed_dim", "depth"}) and "block_03" not in found["dss"]
     assert found["n_params"]["embed_dim"] > found["n_params"]["block_01"]
     assert sum(found["dss"].values()) == pytest.approx(1)
     with pytest.raises(UnavailableError, match="nothing of 10 trials; they need 50"):

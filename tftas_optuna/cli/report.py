@@ -46,6 +46,7 @@ def report(
     front, evenly spaced, within the budgets.
     """
     from tftas_optuna.cli._picking import check_picks, pick
+    from tftas_optuna.cli._progress import StepDisplay
     from tftas_optuna.report.page import check_report, write_report
     from tftas_optuna.storage import load_study
 
@@ -60,7 +61,8 @@ def report(
         from tftas_optuna.study.selection import spread
 
         chosen = spread(chosen, PICKED)
-    write_report(study, path, picked=chosen, storage=storage)
+    with StepDisplay("report", "sections") as display:
+        write_report(study, path, picked=chosen, storage=storage, callback=display)
     click.echo(path)
 
 

@@ -92,9 +92,10 @@ def axis_title(settings: StudySettings, name: str) -> str:
     return settings.label(name) + (f" ({unit})" if unit else "")
 
 
-def whole_steps(last: int) -> dict[str, int]:
-    """Return the ticks of an axis from 1 to a number, without fractions."""
-    return {"tick0": 1, "dtick": max(1, math.ceil(last / 14))}
+def whole_steps(last: int, most_ticks: int = 14) -> dict[str, Any]:
+    """Return range and ticks of an axis from 1 to a number, without fractions."""
+    step = max(1, math.ceil(last / most_ticks))
+    return {"range": [0.4, last + 0.6], "tick0": 1, "dtick": step}
 
 
 def rounded(values: Iterable[float]) -> list[float]:

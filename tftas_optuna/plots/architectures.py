@@ -109,6 +109,6 @@ def plot_architectures(picked: Sequence[Candidate]) -> Figure:
     longest = max((len(blocks_of(c.architecture)) for c in told), default=1)
     # Room for the numbers of heads below the bars.
     figure.update_yaxes(range=[-widest - 0.22 * (most + widest), most * 1.1], showticklabels=False)
-    figure.update_xaxes(title_text="block", range=[0.4, longest + 0.6], **whole_steps(longest))
+    figure.update_xaxes(title_text="block", **whole_steps(longest))
     figure.update_layout(barmode="relative", bargap=0.15)
     return figure

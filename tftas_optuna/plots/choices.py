@@ -111,16 +111,18 @@ def plot_choices(study: Study, objective: str | None = None) -> Figure:
     found = effects(study, name)
     dimensions = list(dict.fromkeys(effect.dimension for effect in found))
     figure = panels([_title(found, name) for name in dimensions] or [""], _COLUMNS)
+    staged = isinstance(getattr(settings.space.smallest(), "depth", None), tuple)
+    part = "stage" if staged else "block"
     for place, dimension in enumerate(dimensions):
         where = cell(place, _COLUMNS, len(dimensions))
         for number, line in enumerate(_lines(found, dimension)):
-            figure.add_trace(_drawn(line, number), **where)
+            figure.add_trace(_drawn(line, number, part), **where)
         blocks = [effect.block for effect in found if effect.dimension == dimension]
         if None in blocks:
             figure.update_xaxes(title_text="choice", type="category", **where)
         else:
             last = max(1 + (block or 0) for block in blocks)
-            figure.update_xaxes(title_text="block", **whole_steps(last), **where)
+            figure.update_xaxes(title_text=part, **whole_steps(last, 7), **where)
         figure.update_yaxes(exponentformat="SI", **where)
         figure.add_hline(y=0, line_width=1, line_color=GREY, **where)
     figure.update_yaxes(title_text=axis_title(settings, name), row=1, col=1)
@@ -150,9 +152,9 @@ def _lines(found: list[Effect], dimension: str) -> list[list[Effect]]:
     return [lines[choice] for choice in sorted(lines)] if None not in lines else [*lines.values()]
 
 
-def _drawn(line: list[Effect], number: int) -> Any:
+def _drawn(line: list[Effect], number: int, part: str) -> Any:
     dimension, block = plain(line[0].dimension), line[0].block
-    what = f"{dimension} %{{customdata[0]}}" + ("" if block is None else ", block %{x}")
+    what = f"{dimension} %{{customdata[0]}}" + ("" if block is None else f", {part} %{{x}}")
     return graph_objects().Scatter(
         x=[_label(e) if e.block is None else e.block + 1 for e in line],
         y=rounded(effect.mean for effect in line),
@@ -183,9 +185,10 @@ def _choices(arch: Architecture) -> list[tuple[tuple[str, int | None], Any]]:
     for name, value in fields.items():
         if isinstance(value, list):
             found += [((name, block), each) for block, each in enumerate(value)]
-        elif name != "family" and value is not None:
+        elif name != "family":
             found.append(((name, None), value))
-    return found
+    # A family may have fields that are no plain choices.
+    return [(place, choice) for place, choice in found if isinstance(choice, int | float | str)]
 
 
 def _effect(

@@ -117,8 +117,8 @@ def plot_front(study: Study, picked: Sequence[Candidate] = ()) -> Figure:
 
     Returns:
         A Plotly figure with a panel for each pair of objectives, and for each bounded metric that
-        is no objective. Bounds are dashed lines. Of thousands of trials some are drawn; the legend
-        says how many.
+        is no objective. Bounds are dashed lines, where trials are near. Of thousands of trials
+        some are drawn; the legend says how many.
 
     Raises:
         UnavailableError: Plotly is not installed, or the study was not made by this package.
@@ -158,14 +158,23 @@ def plot_front(study: Study, picked: Sequence[Candidate] = ()) -> Figure:
             )
         figure.update_xaxes(title_text=axis_title(settings, x), exponentformat="SI", **where)
         figure.update_yaxes(title_text=axis_title(settings, y), exponentformat="SI", **where)
-        # Plotly draws these only in panels that hold something.
-        for limit in settings.bounds.get(x, ()) if groups else ():
-            if limit is not None:
-                figure.add_vline(x=limit, line_dash="dash", line_color=RED, **where)
-        for limit in settings.bounds.get(y, ()) if groups else ():
-            if limit is not None:
-                figure.add_hline(y=limit, line_dash="dash", line_color=RED, **where)
+        line = {"line_dash": "dash", "line_color": RED}
+        for limit in _bounds_near(groups, settings, x):
+            figure.add_vline(x=limit, **line, **where)
+        for limit in _bounds_near(groups, settings, y):
+            figure.add_hline(y=limit, **line, **where)
     return figure
+
+
+def _bounds_near(groups: Sequence[Group], settings: StudySettings, name: str) -> list[float]:
+    """List the bounds of a metric, but those so far off that the trials would shrink to a dot."""
+    known = [value for group in groups for value in group.columns[name]]
+    if not known:
+        return []
+    low, high = float(np.nanmin(known)), float(np.nanmax(known))
+    room = high - low
+    limits = settings.bounds.get(name, ())
+    return [x for x in limits if x is not None and low - room <= x <= high + room]
 
 
 def _legend(group: Group) -> str:

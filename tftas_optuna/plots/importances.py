@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
     from plotly.graph_objects import Figure
 
+    from tftas_optuna.spaces import SearchSpace
+
 # The best tenth of fewer is too few to tell from the others.
 LEAST_TRIALS = 50
 
@@ -22,7 +24,8 @@ LEAST_TRIALS = 50
 def importances(study: Study) -> dict[str, dict[str, float]]:
     """Ask Optuna which parameters decide whether a trial is among the best tenth.
 
-    By PED-ANOVA, which needs nothing installed besides Optuna.
+    By PED-ANOVA, which needs nothing installed besides Optuna. Parameters of blocks that not every
+    architecture has are left out: where they mean nothing, they tell how deep it is.
 
     Returns:
         By objective, the importance of each parameter; they add up to 1.
@@ -39,6 +42,7 @@ def importances(study: Study) -> dict[str, dict[str, float]]:
         raise UnavailableError(
             f"importances say nothing of {len(finished.trials)} trials; they need {LEAST_TRIALS}"
         )
+    shared = _shared_parameters(settings.space)
     found = {}
     for i, (name, direction) in enumerate(
         zip(settings.objectives, settings.directions, strict=True)
@@ -50,7 +54,7 @@ def importances(study: Study) -> dict[str, dict[str, float]]:
             found[name] = get_param_importances(
                 study,
                 evaluator=PedAnovaImportanceEvaluator(),
-                params=list(finished.settings.space.distributions()),
+                params=shared,
                 target=partial(_loss, i, sign),
             )
     return found
@@ -84,6 +88,22 @@ def plot_importances(study: Study) -> Figure:
     figure.update_layout(showlegend=True)
     figure.update_yaxes(title_text="importance", rangemode="tozero")
     return figure
+
+
+def _shared_parameters(space: SearchSpace) -> list[str]:
+    """List the parameters that mean something in every architecture of a space.
+
+    The smallest one has only blocks that all have: what can be changed of it counts always.
+    """
+    smallest = space.smallest()
+    params = space.encode(smallest)
+    return [
+        name
+        for name, distribution in space.distributions().items()
+        if any(
+            space.decode({**params, name: choice}) != smallest for choice in distribution.choices
+        )
+    ]
 
 
 def _loss(objective: int, sign: int, trial: FrozenTrial) -> float:

@@ -115,9 +115,14 @@ def plot_layers(study: Study, picked: Sequence[Candidate]) -> Figure:
             ),
             **cell(place, _COLUMNS, len(kinds)),
         )
-    deepest = max((len(layers.values) for layers in found), default=1)
     figure.update_yaxes(title_text=label, exponentformat="SI", rangemode="tozero")
-    figure.update_xaxes(title_text="block", **whole_steps(deepest))
+    for place, kind in enumerate(kinds):
+        deepest = max(len(layers.values) for layers in found if layers.kind == kind)
+        where = cell(place, _COLUMNS, len(kinds))
+        if deepest > 1:
+            figure.update_xaxes(title_text="block", **whole_steps(deepest), **where)
+        else:
+            figure.update_xaxes(showticklabels=False, **where)
     return figure
 
 

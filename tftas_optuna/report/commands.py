@@ -73,7 +73,8 @@ def _run(settings: StudySettings, n_trials: int, where: list[str]) -> str | None
         return None
     if len(settings.objectives) > 3:
         return None
-    words = ["--space", space_argument(settings), "--n-trials", str(max(n_trials, 1))]
+    words = ["--space", space_argument(settings)]
+    words += ["--n-trials", str(n_trials)] if n_trials else []
     words += ["--objectives", ",".join(settings.objectives)]
     for name, (low, high) in settings.bounds.items():
         for sign, limit in ((">=", low), ("<=", high)):

@@ -93,7 +93,10 @@ class Contents:
 
 
 def contents(
-    study: Study, picked: Sequence[Candidate] | None = None, storage: str | None = None
+    study: Study,
+    picked: Sequence[Candidate] | None = None,
+    storage: str | None = None,
+    callback: Callable[[int, int], None] | None = None,
 ) -> Contents:
     """Gather what a report says.
 
@@ -101,6 +104,7 @@ def contents(
         study: The study.
         picked: Members to draw; by default :data:`PICKED` of the front, evenly spaced.
         storage: Where the study lies, for the commands.
+        callback: Called before every section with how many are done, and of how many.
 
     Raises:
         UnavailableError: Plotly is not installed, or the study was not made by this package.
@@ -108,16 +112,21 @@ def contents(
     settings = read_settings(study)
     front = pareto_front(study)
     chosen = spread(front, PICKED) if picked is None else list(picked)
-    sections = [
-        _front(study, settings, front, chosen),
-        _drawn("Growth", _GROWTH, {"Hypervolume": lambda: plots.plot_hypervolume(study)}),
-        _choices(study, settings),
-        _architectures(chosen),
-        _drawn("Score by layer", _LAYERS, {"Layers": lambda: plots.plot_layers(study, chosen)}),
-        _accuracy(study, settings),
+    parts: list[Callable[[], Section]] = [
+        lambda: _front(study, front, chosen),
+        lambda: _drawn("Growth", _GROWTH, {"Hypervolume": lambda: plots.plot_hypervolume(study)}),
+        lambda: _choices(study, settings),
+        lambda: _architectures(chosen),
+        lambda: _layers(study, chosen),
+        lambda: _accuracy(study, settings),
     ]
     if not any(trial.values for trial in study.get_trials(deepcopy=False)):
-        sections = [Section("Front", missing=["No trial has finished yet."])]
+        parts = [lambda: Section("Front", missing=["No trial has finished yet."])]
+    sections = []
+    for i, part in enumerate(parts):
+        if callback is not None:
+            callback(i, len(parts))
+        sections.append(part())
     argument = space_argument(settings)
     return Contents(
         name=study.study_name,
@@ -144,7 +153,10 @@ _CHOICES = (
     " It says what the trials have in common, not what a choice does by itself: a sampler tries"
     " some choices together."
 )
-_IMPORTANCES = "Importances are Optuna's (PED-ANOVA): what tells the best tenth from the others."
+_IMPORTANCES = (
+    "Importances are Optuna's (PED-ANOVA): which parameters tell the best tenth from the others,"
+    " of those that every network has."
+)
 _ARCHITECTURES = (
     "Upwards the hidden width of each block's MLP, downwards the width of its attention, with the"
     " number of its heads. All are on one scale."
@@ -156,9 +168,7 @@ _ACCURACY = (
 )
 
 
-def _front(
-    study: Study, settings: StudySettings, front: list[Candidate], chosen: list[Candidate]
-) -> Section:
+def _front(study: Study, front: list[Candidate], chosen: list[Candidate]) -> Section:
     listed = spread(front, _MOST_ROWS)
     some = "" if len(listed) == len(front) else f"{len(listed)} of "
     section = _drawn("Front", _FRONT, {"Front": lambda: plots.plot_front(study, chosen)})
@@ -191,6 +201,12 @@ def _architectures(chosen: list[Candidate]) -> Section:
         _ARCHITECTURES,
         {"Architectures": lambda: plots.plot_architectures(chosen)},
     )
+
+
+def _layers(study: Study, chosen: list[Candidate]) -> Section:
+    if not chosen:
+        return Section("Score by layer", missing=["Nothing is picked."])
+    return _drawn("Score by layer", _LAYERS, {"Layers": lambda: plots.plot_layers(study, chosen)})
 
 
 def _accuracy(study: Study, settings: StudySettings) -> Section:

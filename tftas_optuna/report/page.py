@@ -15,7 +15,7 @@ from tftas_optuna.plots._drawing import graph_objects
 from tftas_optuna.report.contents import contents
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from optuna import Study
 
@@ -30,6 +30,7 @@ def write_report(
     *,
     picked: Sequence[Candidate] | None = None,
     storage: str | None = None,
+    callback: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a study as one HTML file.
 
@@ -40,6 +41,7 @@ def write_report(
         path: The file.
         picked: Members to draw; by default six of the front, evenly spaced, both ends among them.
         storage: Where the study lies, for the commands in the report; its password is left out.
+        callback: Called before every section with how many are done, and of how many.
 
     Raises:
         UnavailableError: Plotly is not installed, the study was not made by this package, or the
@@ -53,7 +55,7 @@ def write_report(
     """
     path = Path(path)
     check_report(path)
-    text = render(study, picked, storage)
+    text = render(study, picked, storage, callback)
     try:
         with tempfile.TemporaryDirectory(prefix=".tftas-", dir=path.parent) as folder:
             scratch = Path(folder) / path.name
@@ -81,7 +83,10 @@ def check_report(path: Path) -> None:
 
 
 def render(
-    study: Study, picked: Sequence[Candidate] | None = None, storage: str | None = None
+    study: Study,
+    picked: Sequence[Candidate] | None,
+    storage: str | None,
+    callback: Callable[[int, int], None] | None,
 ) -> str:
     """Write a study as HTML; see :func:`write_report`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -98,7 +103,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found = contents(study, picked, storage)
+    found = contents(study, picked, storage, callback)
     return environment.get_template("page.html").render(
         report=found,
         figures={
