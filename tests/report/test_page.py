@@ -16,7 +16,7 @@ import optuna
 import pytest
 from random_studies import random_study
 
-from tftas_optuna import UnavailableError, pareto_front
+from tftas_optuna import AutoFormerArchitecture, UnavailableError, pareto_front
 from tftas_optuna.report import write_report
 from tftas_optuna.report.contents import contents
 from tftas_optuna.spaces import AutoFormerSpace, get_space
@@ -123,13 +123,22 @@ def test_a_hostile_name_is_text(small_space: AutoFormerSpace, tmp_path: Path) ->
     assert not any(name.startswith("on") for _, attrs in found.elements for name in attrs)
 
 
-def test_a_hostile_space_is_text_in_figures_too(
-    small_space: AutoFormerSpace, tmp_path: Path
-) -> None:
+def test_a_hostile_space_is_text(small_space: AutoFormerSpace, tmp_path: Path) -> None:
     space = dataclasses.replace(small_space, name="</script><b>x</b>")
     found = page(random_study(space, 8), tmp_path)
     assert "</script><b>x</b>" in found.text
     assert "b" not in [tag for tag, _ in found.elements]
+
+
+def test_what_a_family_says_of_itself_is_text_in_figures_too(
+    small_space: AutoFormerSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AutoFormerArchitecture, "summary", lambda _: "</script><b>x</b>")
+    found = page(random_study(small_space, 8), tmp_path)
+    assert "b" not in [tag for tag, _ in found.elements]
+    titles = [a["text"] for a in found.figures()["figure-3-0"]["layout"]["annotations"]]
+    # Plotly reads <b> as bold, and this as text.
+    assert titles[0].endswith("&lt;/script&gt;&lt;b&gt;x&lt;/b&gt;")
 
 
 def test_only_its_own_scripts_may_run_and_nothing_is_fetched(

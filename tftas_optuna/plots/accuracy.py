@@ -66,6 +66,7 @@ def plot_accuracy(study: Study) -> Figure:
                 mode="markers+text",
                 text=[str(candidate.trial) for candidate in found],
                 textposition="top center",
+                cliponaxis=False,
                 marker={"color": BLUE, "size": 9},
                 customdata=[plain(candidate.architecture.summary()) for candidate in found],
                 hovertemplate="trial %{text}: %{customdata}<br>"

@@ -99,7 +99,7 @@ def plot_choices(study: Study, objective: str | None = None) -> Figure:
         objective: Name of the objective; the first one by default.
 
     Returns:
-        A Plotly figure of :func:`effects`, with a panel for each dimension: over the choices, or
+        A Plotly figure of ``effects``, with a panel for each dimension: over the choices, or
         where every block has its own, over the blocks with a line for each choice.
 
     Raises:

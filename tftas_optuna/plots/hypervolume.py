@@ -55,7 +55,7 @@ def plot_hypervolume(study: Study) -> Figure:
     """Draw how the hypervolume of a study grew with its trials.
 
     Returns:
-        A Plotly figure of :func:`hypervolumes`.
+        A Plotly figure of ``hypervolumes``.
 
     Raises:
         UnavailableError: Plotly is not installed, the study was not made by this package, or has

@@ -31,7 +31,7 @@ def importances(study: Study) -> dict[str, dict[str, float]]:
         By objective, the importance of each parameter; they add up to 1.
 
     Raises:
-        UnavailableError: The study has less than :data:`LEAST_TRIALS` finished trials, or was not
+        UnavailableError: The study has less than ``LEAST_TRIALS`` finished trials, or was not
             made by this package.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -64,7 +64,7 @@ def plot_importances(study: Study) -> Figure:
     """Draw which parameters matter, with a bar for each objective.
 
     Returns:
-        A Plotly figure of :func:`importances`, in the order of the space.
+        A Plotly figure of ``importances``, in the order of the space.
 
     Raises:
         UnavailableError: Plotly is not installed, or the study has too few trials, or was not made

@@ -87,7 +87,7 @@ def plot_layers(study: Study, picked: Sequence[Candidate]) -> Figure:
         picked: Architectures of it.
 
     Returns:
-        A Plotly figure of :func:`layer_scores`: a panel for each kind of layer, over the blocks,
+        A Plotly figure of ``layer_scores``: a panel for each kind of layer, over the blocks,
         with a line for each architecture.
 
     Raises:
