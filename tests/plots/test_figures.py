@@ -90,7 +90,13 @@ def test_a_bound_far_from_all_trials_is_not_drawn(small_space: AutoFormerSpace) 
     assert not plots.plot_front(study).layout.shapes
 
 
-def test_the_hypervolume_only_grows_and_ends_where_the_front_does(bounded: optuna.Study) -> None:
+def test_the_hypervolume_only_grows_and_ends_where_the_front_does(
+    small_space: AutoFormerSpace,
+) -> None:
+    # What is out of bounds scores higher than all others.
+    bounded = random_study(
+        small_space, 60, bounds=BOUNDS, score=lambda a: a.embed_dim * sum(a.num_heads)
+    )
     steps = hypervolumes(bounded)
     values = [value for _, value in steps]
     assert [steps[0][0], steps[-1][0]] == [1, 60]
@@ -154,6 +160,15 @@ def test_importances_find_what_counts_once_there_are_enough_trials(
     assert sum(found["dss"].values()) == pytest.approx(1)
     with pytest.raises(UnavailableError, match="nothing of 10 trials; they need 50"):
         importances(random_study(small_space, 10))
+
+
+def test_importances_are_those_of_the_best_trials(small_space: AutoFormerSpace) -> None:
+    def score(arch: Any) -> float:
+        """Make width decide who is among the best tenth, and depth who is among the worst."""
+        return 9 + sum(arch.num_heads) / 99 if arch.embed_dim == 64 else -9 * (arch.depth == 2)
+
+    found = importances(random_study(small_space, 120, score=score))["dss"]
+    assert found["embed_dim"] > 3 * found["depth"]
 
 
 def test_blocks_of_both_families(small_space: AutoFormerSpace) -> None:
