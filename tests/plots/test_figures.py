@@ -165,9 +165,9 @@ def test_importances_find_what_counts_once_there_are_enough_trials(
 def test_importances_are_those_of_the_best_trials(small_space: AutoFormerSpace) -> None:
     def score(arch: Any) -> float:
         """Make width decide who is among the best tenth, and depth who is among the worst."""
-        return 9 + sum(arch.num_heads) / 99 if arch.embed_dim == 64 else -9 * (arch.depth == 2)
+        return 9 + arch.mlp_ratio[0] / 99 if arch.embed_dim == 64 else -9 * (arch.depth == 2)
 
-    found = importances(random_study(small_space, 120, score=score))["dss"]
+    found = importances(random_study(small_space, 300, score=score))["dss"]
     assert found["embed_dim"] > 3 * found["depth"]
 
 
