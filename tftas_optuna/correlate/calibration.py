@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.indicators.calibrated import CalibratedIndicator, shape_inputs
+from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.indicators.task import batches_seen
+from tftas_optuna.metrics import get_metric, metric_names
+from tftas_optuna.metrics.base import check_name
 from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.search.planning import conditions_of
 
@@ -32,6 +36,10 @@ if TYPE_CHECKING:
 
 # Networks that have to be trained at least.
 FEWEST = 10
+# Indicators of a calibration that nobody named: they share one pass of eight images.
+USUAL = ("naswot", "snip", "expressivity")
+# Ends the names of predictions that were made without the network itself.
+LEFT_OUT = " (left out)"
 _PENALTIES = np.logspace(-4, 4, 33)
 _FOLDS = 10
 _INNER_FOLDS = 5
@@ -97,6 +105,28 @@ class Calibration(NamedTuple):
     n: int
 
 
+def check_calibration(name: str, indicators: Sequence[str], accuracies: Sequence[str]) -> None:
+    """Check that an indicator of a name can be calibrated.
+
+    Raises:
+        TftasError: The name is not allowed or taken, there are several accuracies, or an
+            indicator is itself made of others.
+    """
+    check_name(name)
+    if name in metric_names() and not isinstance(get_metric(name), CalibratedIndicator):
+        raise TftasError(f"metric {name!r} exists already; give another name")
+    if len(accuracies) != 1:
+        raise TftasError(
+            f"{name!r} is calibrated on one accuracy, the table has {', '.join(accuracies)};"
+            " choose one"
+        )
+    made = [i for i in indicators if isinstance(get_metric(i), CompositeIndicator)]
+    if made:
+        raise TftasError(
+            f"{name!r} cannot be made of {made[0]!r}, which is itself made of others; leave it out"
+        )
+
+
 def calibrate(
     name: str,
     archs: Sequence[Architecture],
@@ -113,7 +143,14 @@ def calibrate(
         scores: Of each of :data:`COSTS` and of the indicators of the settings, the values of the
             architectures.
         settings: What the indicators were computed with.
+
+    Raises:
+        UnavailableError: There are too few networks.
     """
+    if len(archs) < FEWEST:
+        raise UnavailableError(
+            f"{name!r} cannot be calibrated on {len(archs)} networks, needed are {FEWEST} or more"
+        )
     parts = (*COSTS, *(part for part in settings.indicators if part in scores))
     logs = tuple(min(scores[part]) > 0 for part in parts)
     table = np.array([scores[part] for part in parts], dtype=np.float64).T
