@@ -215,13 +215,16 @@ def _keep_calibration(found: Correlations, source: str) -> None:
             "tau_left_out": ours.tau.value,
             "tau_left_out_in_bands": ours.band_tau.value,
             "best_column": calibration.column,
-            "best_column_alone": calibration.alone,
+            "share_of_regression": calibration.share,
         },
     )
-    what = "the best column alone" if calibration.alone else "shapes, costs and indicators"
+    what = {
+        0.0: f"{calibration.column} alone",
+        0.5: f"{calibration.column} and a regression on shapes, costs and indicators",
+        1.0: "a regression on shapes, costs and indicators",
+    }
     click.echo(
-        f"{name} is calibrated on {calibration.n} networks, from {what}; the best column is"
-        f" {calibration.column}.\n"
+        f"{name} is calibrated on {calibration.n} networks: {what[calibration.share]}.\n"
         "Kendall tau with networks that were left out, over all and in bands:"
         f" {name} {_rounded(ours.tau.value)}, {_rounded(ours.band_tau.value)};"
         f" the best column {_rounded(best.tau.value)}, {_rounded(best.band_tau.value)}.\n"
