@@ -77,13 +77,12 @@ class Pooling:
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias, fc = self._weights
-        self._first = x[:, :1]
-        with torch.inference_mode(False), torch.enable_grad():
-            self._before = x[:, 1:].clone().requires_grad_()
-            self._after = self._patches.pool(
-                self._stage, self._before, weight[: self._width], bias[: self._width]
-            )
-        return torch.cat((fc.forward(self._first, self._width), self._after.detach()), 1)
+        self._first, self._before = x[:, :1], x[:, 1:]
+        self._convolution = self._patches.convolution(
+            self._stage, weight[: self._width], bias[: self._width]
+        )
+        after = self._convolution.forward(self._before)
+        return torch.cat((fc.forward(self._first, self._width), after), 1)
 
     def backward(self, grad: Tensor) -> Generator[LinearTrace, None, Tensor]:
         fc, before = self._weights.fc, self._first.shape[2]
@@ -91,8 +90,7 @@ class Pooling:
         yield _trace(
             f"transformers.{self._stage}.pool.fc", "mlp", fc, self._first, delta, self._members
         )
-        with torch.inference_mode(False):
-            (patches,) = torch.autograd.grad(self._after, self._before, grad[:, 1:].clone())
+        patches = self._convolution.backward(grad[:, 1:], self._before)
         return torch.cat((fc.backward(delta, before), patches), 1)
 
 
