@@ -97,7 +97,7 @@ class Pooling:
 class _MLP(NamedTuple):
     """What the backward pass needs of the MLPs of one hidden width that were run."""
 
-    rows: Tensor | slice
+    rows: list[int] | slice
     x: Tensor
     hidden: Tensor
     activated: Tensor
@@ -194,15 +194,12 @@ class Blocks:
             mlps.append(_MLP(rows, inputs, hidden, activated))
         return added.add_(x), mean + shift, _Block(norm1, attention, norm2, mlps)
 
-    def _by_hidden_dim(self, active: int) -> list[tuple[int, Tensor | slice]]:
+    def _by_hidden_dim(self, active: int) -> list[tuple[int, list[int] | slice]]:
         """List hidden widths, each with the rows of the active candidates that have it."""
         rows: dict[int, list[int]] = {}
         for i, hidden_dim in enumerate(self._hidden_dims[:active]):
             rows.setdefault(hidden_dim, []).append(i)
-        if len(rows) == 1:
-            return [(self._hidden_dims[0], slice(None))]
-        device = self._members.device
-        return [(width, torch.tensor(own, device=device)) for width, own in rows.items()]
+        return [(width, _sliced(own)) for width, own in rows.items()]
 
     def _back(
         self, i: int, block: _Block, grad: Tensor, totals: Tensor
@@ -254,6 +251,12 @@ class Classifier:
         yield _trace("head", "head", self._head, x, grad, self._members)
         first = self._norm.backward(self._head.backward(grad, x.shape[2]))
         return F.pad(first, (0, 0, 0, self._tokens - 1))
+
+
+def _sliced(rows: list[int]) -> list[int] | slice:
+    """Turn rows that follow each other into a slice, which copies nothing."""
+    apart = rows[-1] - rows[0] >= len(rows)
+    return rows if apart else slice(rows[0], rows[-1] + 1)
 
 
 def _trace(
