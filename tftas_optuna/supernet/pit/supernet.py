@@ -46,7 +46,7 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
     traits = ("patch_size", "stride")
     at_once: ClassVar[dict[tuple[str, str], int]] = {
         **Supernet.at_once,
-        ("collapsed", "cpu"): 16,
+        ("collapsed", "cpu"): 64,
         ("collapsed", "cuda"): 256,
     }
     rescaled: ClassVar[bool] = True
