@@ -7,7 +7,6 @@ import logging
 import math
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import torch
 
 from tftas_optuna.errors import TftasError
@@ -124,7 +123,21 @@ class LayerEngine:
         settled: list[tuple[list[float], int] | None] = [None] * len(self.indicators)
         while True:
             with self._mode(), self._finite():
-                rows = self._sums(archs, rank)
+                # Of each indicator the scores, then their errors.
+                sums = torch.zeros(
+                    2 * len(self.indicators),
+                    len(archs),
+                    dtype=torch.float64,
+                    device=self.supernet.device,
+                )
+                for members, _, by_indicator in self._terms(archs, rank):
+                    terms = torch.stack([each for t in by_indicator for each in t[:2]])
+                    if members is None:
+                        sums[:, : terms.shape[1]] += terms
+                    else:
+                        sums.index_add_(1, members, terms)
+                # One wait for the device, whatever the number of candidates.
+                rows: list[list[float]] = sums.tolist()
             for i, (found, lacking) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
                 if not all(math.isfinite(score) for score in found):
                     raise self._overflow()
@@ -137,21 +150,6 @@ class LayerEngine:
             if len(done) == len(settled):
                 return done
             rank *= 2
-
-    def _sums(self, archs: Sequence[Architecture], rank: int) -> list[list[float]]:
-        """Add up the layers: of each indicator the scores, then their errors."""
-        first = torch.arange(len(archs), device=self.supernet.device)
-        places: list[Tensor] = []
-        columns: list[list[Tensor]] = [[] for _ in range(2 * len(self.indicators))]
-        for members, _, by_indicator in self._terms(archs, rank):
-            terms = [each for found in by_indicator for each in found[:2]]
-            places.append(first[: len(terms[0])] if members is None else members)
-            for column, each in zip(columns, terms, strict=True):
-                column.append(each)
-        # Here the device is waited for, once whatever the number of layers.
-        table = torch.stack([torch.cat(column).double() for column in columns]).cpu().numpy()
-        at = torch.cat(places).cpu().numpy()
-        return [np.bincount(at, row, len(archs)).tolist() for row in table]
 
     def _terms(
         self, archs: Sequence[Architecture], rank: int
