@@ -180,6 +180,17 @@ def test_a_preset_is_named_and_any_other_space_is_printed(small_space: AutoForme
     assert "--space autoformer-tiny" in preset.commands[0].line
 
 
+def test_a_search_that_the_command_line_cannot_tell(
+    small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    study = random_study(small_space, 2)
+    study.set_user_attr("options", {"dss": {"head_weight": 0.5}})
+    found = page(study, tmp_path)
+    assert "The command line has no words for this search" in found.text
+    assert "tftas-optuna run" not in found.text and "tftas-optuna report" in found.text
+    assert "Layers: the study has options of dss that are not the usual ones" in found.text
+
+
 def test_a_directory_that_is_not_there(small_space: AutoFormerSpace, tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="no file in a directory that exists"):
         write_report(random_study(small_space, 0), tmp_path / "none" / "report.html")

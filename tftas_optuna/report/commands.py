@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tftas_optuna.study.settings import StudySettings
 
 
+SEARCH = "the search"
+
+
 class Command(NamedTuple):
     """A command line.
 
@@ -35,6 +38,9 @@ def commands(
 ) -> list[Command]:
     """List the commands that make a study and this report again, and go on with its members.
 
+    The search is not among them where the command line has no words for it, such as for a study
+    that was made from Python with options of an indicator.
+
     Args:
         study: The study.
         settings: Its settings.
@@ -48,7 +54,7 @@ def commands(
     found = []
     making = _run(settings, len(study.get_trials(deepcopy=False)), where)
     if making is not None:
-        found.append(Command(making, "the search"))
+        found.append(Command(making, SEARCH))
     trials = [f"--trial={candidate.trial}" for candidate in picked]
     found.append(Command(_line("report", *where, *trials), "this report"))
     if trials:
