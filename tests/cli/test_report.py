@@ -43,6 +43,7 @@ def test_a_name_leads_to_no_other_directory(folder: Path, small_space: AutoForme
     ]
 
 
+@pytest.mark.slow
 def test_picks(folder: Path, small_space: AutoFormerSpace) -> None:
     objectives = ("dss", "n_params", "activations")
     study = random_study(small_space, 40, objectives=objectives, storage="sqlite:///tftas.db")
