@@ -23,6 +23,6 @@ def test_a_server_renames_and_deletes_what_no_search_works_on(database: str) -> 
             change()
     second.release()
     rename_study(opened, "old", "new")
-    assert optuna.load_study(study_name="new", storage=database).trials == study.trials
+    assert optuna.load_study(study_name="new", storage=opened).trials == study.trials
     delete_study(opened, "new")
-    assert optuna.get_all_study_names(database) == []
+    assert optuna.get_all_study_names(opened) == []
