@@ -110,7 +110,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(
     small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rng = np.random.default_rng(0)
-    archs = [small_space.sample(rng) for _ in range(12)]
+    archs = [small_space.sample(rng) for _ in range(16)]
     scorer = Scorer(small_space, fidelity="collapsed", img_size=32)
     expected = scorer.batch(archs)
     traces = scorer.supernet.traces
@@ -185,3 +185,28 @@ def test_memory_does_not_grow(small_space: AutoFormerSpace, fidelity: str) -> No
     for _ in range(3):
         last = peak()
     assert last - first < 50_000  # kilobytes
+
+
+@FIDELITIES
+def test_candidates_of_several_widths_in_one_pass_score_as_alone(
+    small_space: AutoFormerSpace, fidelity: str
+) -> None:
+    rng = np.random.default_rng(0)
+    archs = [small_space.sample(rng) for _ in range(12)]
+    assert len({arch.embed_dim for arch in archs}) > 1
+    scorer = Scorer(small_space, fidelity=fidelity, img_size=32, dtype=torch.float64)
+    assert len(scorer.supernet.groups(archs)) == 1
+    weight, bias = scorer.supernet._ends[0]
+    weight.add_(torch.linspace(0, 1, len(weight))), bias.add_(torch.linspace(0, 1, len(bias)))
+    alone = [scorer(arch) for arch in archs]
+    for engine_ in itertools.chain.from_iterable(scorer._panel._engines):
+        engine_.batch_size = 12
+    assert scorer.batch(archs) == pytest.approx(alone, rel=1e-9)
+
+
+def test_many_candidates_run_with_those_of_their_width(small_space: AutoFormerSpace) -> None:
+    """Narrow ones would waste more than reading the weights once saves."""
+    rng = np.random.default_rng(0)
+    archs = [small_space.sample(rng) for _ in range(100)]
+    for group in Scorer(small_space, img_size=32).supernet.groups(archs):
+        assert len({archs[i].embed_dim for i in group}) == 1

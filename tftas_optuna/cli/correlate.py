@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,12 @@ if TYPE_CHECKING:
     help="Pictures for them to see, one folder for each class; those of the study, or noise.",
 )
 @click.option(
+    "--calibrate",
+    metavar="NAME",
+    help="Make an objective NAME for `run` of what shapes and --indicators (naswot, snip, "
+    "expressivity) say of one --accuracy. Written to NAME.calibration.yaml.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=1,
@@ -179,11 +186,52 @@ def correlate(
             _print_table(found, accuracy)
     else:
         _tables.print_rows(found.to_dicts(), output)
+    if found.calibration is not None:
+        _keep_calibration(found, str(table or study_name))
     if plot is not None:
         from tftas_optuna.correlate.figure import write_plot
 
         write_plot(found, plot)
         click.echo(f"Drawn to {plot}.", err=True)
+
+
+def _keep_calibration(found: Correlations, source: str) -> None:
+    """Write a calibrated indicator, and say what it is worth and what comes next."""
+    from tftas_optuna.correlate.calibration import LEFT_OUT
+    from tftas_optuna.indicators.calibrated import ENDING
+
+    calibration = found.calibration
+    assert calibration is not None
+    (accuracy,) = found.accuracies
+    name = calibration.indicator.name
+    ours, best = (row for row in found.of(accuracy) if row.metric.endswith(LEFT_OUT))
+    path = Path(name + ENDING)
+    calibration.indicator.save(
+        path,
+        {
+            "source": source,
+            "accuracy": accuracy,
+            "networks": calibration.n,
+            "tau_left_out": ours.tau.value,
+            "tau_left_out_in_bands": ours.band_tau.value,
+            "best_column": calibration.column,
+            "share_of_regression": calibration.share,
+        },
+    )
+    what = {
+        0.0: f"{calibration.column} alone",
+        0.5: f"{calibration.column} and a regression on shapes, costs and indicators",
+        1.0: "a regression on shapes, costs and indicators",
+    }
+    click.echo(
+        f"{name} is calibrated on {calibration.n} networks: {what[calibration.share]}.\n"
+        "Kendall tau with networks that were left out, over all and in bands:"
+        f" {name} {_rounded(ours.tau.value)}, {_rounded(ours.band_tau.value)};"
+        f" the best column {_rounded(best.tau.value)}, {_rounded(best.band_tau.value)}.\n"
+        f"Written to {path}. Next:\n"
+        f"  tftas-optuna run --space {shlex.quote(found.space)} --objectives {name},n_params",
+        err=True,
+    )
 
 
 def _correlate(source: Any, device: str, workers: int, **options: Any) -> Correlations:
@@ -230,7 +278,8 @@ def _print_table(found: Correlations, accuracy: str) -> None:
     _tables.stdout().print(_layout(rows, title))
     ends = [short(bands[0].least), *(short(band.most) for band in bands)]
     random = sum(band.random_regret for band in bands) / len(bands)
-    click.echo(f"{len(bands)} bands of parameters: {' - '.join(ends)}.")
+    count = "1 band" if len(bands) == 1 else f"{len(bands)} bands"
+    click.echo(f"{count} of parameters: {' - '.join(ends)}.")
     click.echo(f"A random pick is {random:.3g} below the best of its band.\n")
 
 

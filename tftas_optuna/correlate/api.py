@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING
 from optuna import Study
 
 from tftas_optuna.correlate.cache import ScoreCache
+from tftas_optuna.correlate.calibration import LEFT_OUT, USUAL, check_calibration
+from tftas_optuna.correlate.calibration import calibrate as run_calibration
 from tftas_optuna.correlate.comparing import Ranked, check_accuracies, compare_all
 from tftas_optuna.correlate.files import find_table
 from tftas_optuna.correlate.scoring import measure
@@ -25,7 +28,9 @@ from tftas_optuna.study.record import read_settings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from tftas_optuna.correlate.calibration import Calibration
     from tftas_optuna.correlate.result import Correlations
+    from tftas_optuna.correlate.table import Table
     from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.study.settings import StudySettings
 _LOG = logging.getLogger("tftas_optuna")
@@ -38,6 +43,7 @@ def correlate(
     accuracy: Sequence[str] | None = None,
     indicators: Sequence[str] | None = None,
     bands: int = 5,
+    calibrate: str | None = None,
     fidelity: str = "auto",
     supernet_seed: int | None = None,
     n_seeds: int | None = None,
@@ -66,6 +72,9 @@ def correlate(
         indicators: Names of indicators; by default all.
         bands: Number of bands, each of as many architectures; fewer where a band would have less
             than five.
+        calibrate: Name of an indicator to make from the shapes and the indicators (by default
+            ``naswot``, ``snip`` and ``expressivity``), fitted to one accuracy of ten networks or
+            more. ``found.calibration.indicator.save(path, {})`` keeps it.
         fidelity: How indicators are computed that know it: ``"exact"``, ``"collapsed"``, or
             ``"auto"``; see :func:`tftas_optuna.search`.
         supernet_seed: Seed of the first supernet; that of the study, or 0.
@@ -104,7 +113,8 @@ def correlate(
     """
     if bands < 1:
         raise TftasError(f"bands is {bands}, allowed is 1 or more")
-    names = indicator_names() if indicators is None else _checked(indicators)
+    usual = indicator_names() if calibrate is None else list(USUAL)
+    names = tuple(usual) if indicators is None else _checked(indicators)
     tell = callback or (lambda what, done, total: None)
     if isinstance(table, Study):
         if space is not None or accuracy is not None:
@@ -123,6 +133,8 @@ def correlate(
     _tell_notes(trained.name, trained.notes)
     for name, values in trained.accuracies.items():
         check_accuracies(f"{trained.name}: {name}", values)
+    if calibrate is not None:
+        check_calibration(calibrate, names, tuple(trained.accuracies))
     settings = make_settings(
         trained.space,
         objectives=names,
@@ -144,9 +156,39 @@ def correlate(
     given = stored_scores(table, settings, set(archs)) if isinstance(table, Study) else Given()
     columns, seconds = measure(archs, settings, execution, scores, given, tell)
     metrics = [_ranked(name, values, settings, seconds) for name, values in columns.items()]
+    calibration = None
+    if calibrate is not None:
+        calibration = _calibrated(calibrate, trained, columns, settings)
+        best = f"best column{LEFT_OUT}"
+        metrics.append(Ranked(calibrate + LEFT_OUT, calibration.left_out, 1, True))
+        metrics.append(Ranked(best, calibration.column_left_out, 1, True))
     found = compare_all(trained, metrics, bands, tell)
+    found = dataclasses.replace(found, calibration=calibration)
     _tell_notes(trained.name, found.notes[len(trained.notes) :])
     return found
+
+
+def _calibrated(
+    name: str, trained: Table, columns: Mapping[str, Sequence[float]], settings: StudySettings
+) -> Calibration:
+    """Calibrate on the networks whose accuracy is known; others are predicted as zero."""
+    (accuracies,) = trained.accuracies.values()
+    known = [i for i, accuracy in enumerate(accuracies) if accuracy is not None]
+    found = run_calibration(
+        name,
+        [trained.architectures[i] for i in known],
+        [accuracy for accuracy in accuracies if accuracy is not None],
+        {name: [values[i] for i in known] for name, values in columns.items()},
+        settings,
+    )
+
+    def spread(values: Sequence[float]) -> tuple[float, ...]:
+        by_place = dict(zip(known, values, strict=True))
+        return tuple(by_place.get(i, 0.0) for i in range(len(accuracies)))
+
+    return found._replace(
+        left_out=spread(found.left_out), column_left_out=spread(found.column_left_out)
+    )
 
 
 def _tell_notes(name: str, notes: Sequence[str]) -> None:

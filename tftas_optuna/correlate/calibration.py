@@ -1,10 +1,11 @@
 """Calibrates an indicator on trained networks: few accuracies, used well.
 
-Two predictions are averaged, both on standard scores: the single column that ranks the accuracies
-best (with its sign), and a ridge regression on all of them: the features of the shape, its depth
-and width, parameters, MACs and indicators. Accuracies enter by their ranks, so that a training
-that went wrong does not decide. Where the column alone ranks networks that were left out better,
-it stays alone: with few trainings or noisy ones a calibration is then no worse than the column.
+Two predictions, both as standard scores: the single column that ranks the accuracies best (with
+its sign), and a ridge regression on all of them: the features of the shape, its depth and width,
+parameters, MACs and indicators. Accuracies enter by their ranks, so that a training that went
+wrong does not decide. The column, the regression, or the mean of both is taken, whichever ranks
+networks that were left out best: with few or noisy trainings a calibration is then no worse than
+the column, with many it is as good as the regression.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.indicators.calibrated import CalibratedIndicator, shape_inputs
+from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.indicators.task import batches_seen
+from tftas_optuna.metrics import get_metric, metric_names
+from tftas_optuna.metrics.base import check_name
 from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.search.planning import conditions_of
 
@@ -32,6 +37,12 @@ if TYPE_CHECKING:
 
 # Networks that have to be trained at least.
 FEWEST = 10
+# Indicators of a calibration that nobody named: they share one pass of eight images.
+USUAL = ("naswot", "snip", "expressivity")
+# Ends the names of predictions that were made without the network itself.
+LEFT_OUT = " (left out)"
+# Shares of the regression that are tried beside the best column.
+SHARES = (0.0, 0.5, 1.0)
 _PENALTIES = np.logspace(-4, 4, 33)
 _FOLDS = 10
 _INNER_FOLDS = 5
@@ -61,19 +72,18 @@ class Fit(NamedTuple):
         weights: Their weights.
         constant: What is predicted at the means.
         column: The column that ranks best alone.
-        alone: Whether it stays alone.
+        share: Share of the regression beside it, one of :data:`SHARES`.
     """
 
     means: Rows
     weights: Rows
     constant: float
     column: str
-    alone: bool
+    share: float
 
     def predict(self, inputs: Inputs) -> Rows:
         """Predict the accuracies of networks, shape (networks,)."""
-        rows = np.hstack((inputs.features, inputs.columns))
-        found: Rows = self.constant + (rows - self.means) @ self.weights
+        found: Rows = self.constant + (_rows(inputs) - self.means) @ self.weights
         return found
 
 
@@ -85,7 +95,7 @@ class Calibration(NamedTuple):
         left_out: What was predicted of every network by the others, in its place.
         column: The column that ranks best alone.
         column_left_out: Likewise, by the column that was best among the others.
-        alone: Whether the column stays alone.
+        share: Share of the regression beside it, one of :data:`SHARES`.
         n: Networks that it was calibrated on.
     """
 
@@ -93,8 +103,30 @@ class Calibration(NamedTuple):
     left_out: tuple[float, ...]
     column: str
     column_left_out: tuple[float, ...]
-    alone: bool
+    share: float
     n: int
+
+
+def check_calibration(name: str, indicators: Sequence[str], accuracies: Sequence[str]) -> None:
+    """Check that an indicator of a name can be calibrated.
+
+    Raises:
+        TftasError: The name is not allowed or taken, there are several accuracies, or an
+            indicator is itself made of others.
+    """
+    check_name(name)
+    if name in metric_names() and not isinstance(get_metric(name), CalibratedIndicator):
+        raise TftasError(f"metric {name!r} exists already; give another name")
+    if len(accuracies) != 1:
+        raise TftasError(
+            f"{name!r} is calibrated on one accuracy, the table has {', '.join(accuracies)};"
+            " choose one"
+        )
+    made = [i for i in indicators if isinstance(get_metric(i), CompositeIndicator)]
+    if made:
+        raise TftasError(
+            f"{name!r} cannot be made of {made[0]!r}, which is itself made of others; leave it out"
+        )
 
 
 def calibrate(
@@ -113,7 +145,14 @@ def calibrate(
         scores: Of each of :data:`COSTS` and of the indicators of the settings, the values of the
             architectures.
         settings: What the indicators were computed with.
+
+    Raises:
+        UnavailableError: There are too few networks.
     """
+    if len(archs) < FEWEST:
+        raise UnavailableError(
+            f"{name!r} cannot be calibrated on {len(archs)} networks, needed are {FEWEST} or more"
+        )
     parts = (*COSTS, *(part for part in settings.indicators if part in scores))
     logs = tuple(min(scores[part]) > 0 for part in parts)
     table = np.array([scores[part] for part in parts], dtype=np.float64).T
@@ -148,7 +187,7 @@ def calibrate(
         tuple(left_out.tolist()),
         found.column,
         tuple(alone.tolist()),
-        found.alone,
+        found.share,
         len(known),
     )
 
@@ -160,33 +199,27 @@ def fit(inputs: Inputs, accuracies: Rows) -> Fit:
         inputs: Of trained networks.
         accuracies: Their accuracies, shape (networks,).
     """
-    alone, mixed = np.empty_like(accuracies), np.empty_like(accuracies)
+    left_out = [np.empty_like(accuracies) for _ in SHARES]
     for others, fold in _folds(len(accuracies), _INNER_FOLDS):
         some, rest = _some(inputs, others), _some(inputs, fold)
         targets = _normal(accuracies[others])
-        column = _Column(some.columns, targets)
-        alone[fold] = column.predict(rest.columns)
-        weights = _mixed(some, targets, column)
-        rows = np.hstack((rest.features, rest.columns))
-        mixed[fold] = (rows - np.hstack((some.features, some.columns)).mean(axis=0)) @ weights
-    stays = kendall_tau(alone, accuracies) > kendall_tau(mixed, accuracies)
-    targets = _normal(accuracies)
-    column = _Column(inputs.columns, targets)
-    n_features = inputs.features.shape[1]
-    weights = (
-        np.concatenate((np.zeros(n_features), column.weights))
-        if stays
-        else _mixed(inputs, targets, column)
-    )
-    rows = np.hstack((inputs.features, inputs.columns))
+        centre = _rows(some).mean(axis=0)
+        weights, _ = _weights(some, targets)
+        for predicted, by_share in zip(left_out, weights, strict=True):
+            predicted[fold] = (_rows(rest) - centre) @ by_share
+    taus = [kendall_tau(predicted, accuracies) for predicted in left_out]
+    chosen = int(np.argmax(taus))
+    by_shares, column = _weights(inputs, _normal(accuracies))
+    best = by_shares[chosen]
+    rows = _rows(inputs)
     means = rows.mean(axis=0)
     # In the unit of the accuracies, by their quartiles: outliers do not count.
-    predicted = (rows - means) @ weights
+    predicted = (rows - means) @ best
     spread = np.subtract(*np.quantile(accuracies, (0.75, 0.25)))
     own = np.subtract(*np.quantile(predicted, (0.75, 0.25)))
     scale = spread / own if spread > 0 and own > _TINY else 1.0
     constant = float(np.median(accuracies) - np.median(predicted) * scale)
-    return Fit(means, weights * scale, constant, inputs.names[column.best], bool(stays))
+    return Fit(means, best * scale, constant, inputs.names[column.best], SHARES[chosen])
 
 
 class _Column:
@@ -211,22 +244,26 @@ class _Column:
         return found
 
 
-def _mixed(inputs: Inputs, targets: Rows, column: _Column) -> Rows:
-    """Average the standard scores of the ridge regression and of the column, as weights."""
+def _weights(inputs: Inputs, targets: Rows) -> tuple[list[Rows], _Column]:
+    """Fit the column and the regression; return their weights mixed by each of the shares."""
+    column = _Column(inputs.columns, targets)
     n_features = inputs.features.shape[1]
-    rows = np.hstack((inputs.features, inputs.columns))
+    rows = _rows(inputs)
+    centred = rows - rows.mean(axis=0)
     spreads = rows.std(axis=0)
-    # What does not vary tells nothing, and each group counts as one.
-    sizes = np.repeat(
-        (n_features, inputs.columns.shape[1]), (n_features, rows.shape[1] - n_features)
-    )
-    scales = np.where(spreads > _TINY, 1 / (np.maximum(spreads, _TINY) * np.sqrt(sizes)), 0.0)
-    centred = (rows - rows.mean(axis=0)) * scales
-    weights = _ridge(centred, targets) * scales
-    spread = float(((rows - rows.mean(axis=0)) @ weights).std())
-    ridge = weights / spread if spread > _TINY else weights * 0.0
-    found: Rows = ridge + np.concatenate((np.zeros(n_features), column.weights))
-    return found
+    # What does not vary tells nothing, and each of both groups counts as one.
+    groups = (n_features, inputs.columns.shape[1])
+    sizes = np.sqrt(np.repeat(groups, groups))
+    scales = np.where(spreads > _TINY, 1 / (np.maximum(spreads, _TINY) * sizes), 0.0)
+    ridge = _ridge(centred * scales, targets) * scales
+    spread = float((centred @ ridge).std())
+    ridge = ridge / spread if spread > _TINY else np.zeros_like(ridge)
+    alone = np.concatenate((np.zeros(n_features), column.weights))
+    return [share * ridge + (1 - share) * alone for share in SHARES], column
+
+
+def _rows(inputs: Inputs) -> Rows:
+    return np.hstack((inputs.features, inputs.columns))
 
 
 def _ridge(rows: Rows, targets: Rows) -> Rows:

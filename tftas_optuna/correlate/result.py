@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.correlate.calibration import Calibration
 
 
 class Estimate(NamedTuple):
@@ -94,6 +95,7 @@ class Correlations:
         values: Of each metric, the values of the architectures.
         accuracies: Of each column, the accuracies of the architectures; None where there is none.
         notes: What was left out or is not defined, in sentences.
+        calibration: The indicator that was calibrated, if one was asked for.
     """
 
     name: str
@@ -104,6 +106,7 @@ class Correlations:
     values: Mapping[str, tuple[float, ...]]
     accuracies: Mapping[str, tuple[float | None, ...]]
     notes: tuple[str, ...] = ()
+    calibration: Calibration | None = None
 
     def of(self, accuracy: str) -> tuple[Correlation, ...]:
         """Return the comparisons with one accuracy."""

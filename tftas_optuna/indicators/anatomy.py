@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from timm.layers import activations as timm_activations
 from torch import nn
 from torch.nn.modules import activation as torch_activations
 
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
     from tftas_optuna.indicators.structure import Matrix, Structure
 
+# By name: timm takes longer to load than AutoFormer networks take to be scored without it.
+_TIMM_ACTIVATIONS = "timm.layers.activations"
 # Functions of attention and of gates are no activations of an MLP.
 _OTHERS = ("Softmax", "Softmin", "LogSoftmax", "Sigmoid", "LogSigmoid", "Tanh", "Attention")
 
@@ -115,7 +116,7 @@ def _activations(
 
 def _is_activation(module: nn.Module) -> bool:
     kind = type(module)
-    homes = (torch_activations.__name__, timm_activations.__name__)
+    homes = (torch_activations.__name__, _TIMM_ACTIVATIONS)
     return kind.__module__ in homes and not kind.__name__.endswith(_OTHERS)
 
 

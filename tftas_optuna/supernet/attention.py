@@ -48,10 +48,9 @@ class Attention:
         self._scale = group.head_dim**-0.5
         count, tokens, _ = qkv.shape
         q, k, v = (part.reshape(-1, tokens, group.head_dim) for part in self._parts(qkv))
-        logits = self._logits(q, k)
         if key_weights is not None:
-            logits += key_weights.to(logits.dtype)
-        attention = logits.softmax(-1)
+            key_weights = key_weights.to(qkv.dtype)
+        attention = self._logits(q, k, key_weights).softmax(-1)
         self._q, self._k, self._v, self._attention = q, k, v, attention
         out = self._attend(attention, v).view(count, group.num_heads, tokens, group.head_dim)
         self.out = out.transpose(1, 2).reshape(count, tokens, -1)
@@ -80,8 +79,10 @@ class Attention:
             return qkv.unflatten(2, (heads, 3, head_dim)).permute(3, 0, 2, 1, 4).unbind(0)
         return qkv.unflatten(2, (heads, head_dim, 3)).permute(4, 0, 2, 1, 3).unbind(0)
 
-    def _logits(self, q: Tensor, k: Tensor) -> Tensor:
-        return q @ k.transpose(1, 2) * self._scale
+    def _logits(self, q: Tensor, k: Tensor, key_weights: Tensor | None) -> Tensor:
+        if key_weights is None:
+            return (q * self._scale) @ k.transpose(1, 2)
+        return torch.baddbmm(key_weights, q, k.transpose(1, 2), alpha=self._scale)
 
     def _attend(self, attention: Tensor, v: Tensor) -> Tensor:
         return attention @ v

@@ -85,8 +85,8 @@ class CentredLinear:
         """Return the absolute weights, shape (out, in)."""
         if self._whole is not None:
             return self._whole[:out, :into]
-        whole = self._centred[:out, :into] + self._mean
-        return whole.mul_(self._scale(into)) if self._rescaled else whole
+        scale = self._scale(into)
+        return torch.add(self._mean * scale, self._centred[:out, :into], alpha=scale)
 
     def shift(self, x: Tensor) -> Tensor:
         """Return what the mean adds to every output, shape (..., 1).
@@ -94,8 +94,7 @@ class CentredLinear:
         Args:
             x: Shape (..., in).
         """
-        shift = x.sum(-1, keepdim=True) * self._mean
-        return shift.mul_(self._scale(x.shape[-1])) if self._rescaled else shift
+        return x.sum(-1, keepdim=True).mul_(self._mean * self._scale(x.shape[-1]))
 
     def shift_back(self, total: Tensor, into: int) -> Tensor:
         """Return what the mean adds to the gradient of every input, shape (..., 1).
@@ -104,8 +103,7 @@ class CentredLinear:
             total: Sum of the output's gradient, shape (..., 1).
             into: Inputs.
         """
-        shift = total * self._mean
-        return shift.mul_(self._scale(into)) if self._rescaled else shift
+        return total * (self._mean * self._scale(into))
 
     def forward(self, x: Tensor, out: int | None = None, *, bias: bool = True) -> Tensor:
         """Apply the corner that fits, up to a shift that normalisation removes.

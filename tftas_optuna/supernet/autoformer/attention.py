@@ -36,9 +36,10 @@ class RelativeAttention(Attention):
         self._value_embeddings = value_embeddings[:, : group.head_dim]
         super().__init__(qkv, group, positions.key_weights)
 
-    def _logits(self, q: Tensor, k: Tensor) -> Tensor:
+    def _logits(self, q: Tensor, k: Tensor, key_weights: Tensor | None) -> Tensor:
         bias = self._positions.spread(q @ self._key_embeddings.T)
-        return bias.baddbmm_(q, k.transpose(1, 2), beta=self._scale, alpha=self._scale)
+        logits = bias.baddbmm_(q, k.transpose(1, 2), beta=self._scale, alpha=self._scale)
+        return logits if key_weights is None else logits.add_(key_weights)
 
     def _attend(self, attention: Tensor, v: Tensor) -> Tensor:
         out = self._positions.gather(attention) @ self._value_embeddings

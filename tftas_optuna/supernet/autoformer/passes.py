@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS
 from tftas_optuna.supernet.attention import Attention, HeadGroup
 from tftas_optuna.supernet.autoformer.attention import RelativeAttention
-from tftas_optuna.supernet.layers import LayerNorm
+from tftas_optuna.supernet.layers import LayerNorm, MixedLayerNorm, Widths
 from tftas_optuna.supernet.trace import LinearTrace
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from tftas_optuna.architecture import AutoFormerArchitecture
     from tftas_optuna.supernet.autoformer.positions import Positions
+    from tftas_optuna.supernet.layers import Normalised
     from tftas_optuna.supernet.linear import CentredLinear
 
 
@@ -48,23 +49,23 @@ class BlockWeights(NamedTuple):
 class _Block(NamedTuple):
     """What the backward pass needs of a block that was run."""
 
-    norm1: LayerNorm
+    norm1: Normalised
     attentions: list[tuple[HeadGroup, Attention]]
     out: Tensor
-    norm2: LayerNorm
+    norm2: Normalised
     hidden: Tensor
     activated: Tensor
     beyond: Tensor | None
 
 
 class AutoFormerPass:
-    """Runs candidates of one width together.
+    """Runs candidates together: of one width, or of several where all heads have one width.
 
     Args:
         blocks: Weights of the supernet's blocks.
         norm: Weight and bias of the final normalisation.
         head: Weight and bias of the classifier.
-        archs: Candidates of one width, deepest first.
+        archs: The candidates, deepest first.
         positions: The tokens.
     """
 
@@ -81,7 +82,9 @@ class AutoFormerPass:
         self._head = head
         self._archs = archs
         self._positions = positions
-        self._width = archs[0].embed_dim
+        widths = [arch.embed_dim for arch in archs]
+        self._width = max(widths)
+        self._widths = None if len(set(widths)) == 1 else Widths.of(widths, norm[0])
         self._head_dim = archs[0].head_dim
 
     def run(self, tokens: Tensor) -> Iterator[LinearTrace]:
@@ -93,9 +96,13 @@ class AutoFormerPass:
             tokens: Embedded tokens, shape (tokens, width).
         """
         archs = self._archs
+        tokens = tokens[:, : self._width]
         # Like the layers that write to it, the stream is kept without its mean.
-        tokens = tokens - tokens.mean(1, keepdim=True)
-        x = tokens.expand(len(archs), -1, -1).contiguous()
+        if self._widths is None:
+            tokens = tokens - tokens.mean(1, keepdim=True)
+            x = tokens.expand(len(archs), -1, -1).contiguous()
+        else:
+            x = self._widths.centre(tokens)
         done: list[_Block] = []
         finished: list[Tensor] = []
         for i in range(archs[0].depth):
@@ -116,12 +123,12 @@ class AutoFormerPass:
     def _active(self, i: int) -> int:
         return sum(arch.depth > i for arch in self._archs)
 
-    def _classify(self, norm: LayerNorm) -> tuple[LinearTrace, Tensor]:
+    def _classify(self, norm: Normalised) -> tuple[LinearTrace, Tensor]:
         head = self._head[0][:, : self._width]
         mean = self._archs[0].global_pool == "avg"
         pooled = norm.out[:, 1:].mean(1, keepdim=True) if mean else norm.out[:, :1]
         delta = head.new_ones(len(self._archs), 1, len(head))
-        shapes = [(len(head), self._width)] * len(self._archs)
+        shapes = [(len(head), arch.embed_dim) for arch in self._archs]
         grad = torch.zeros_like(norm.out)
         pooled_grad = head.sum(0)
         if mean:
@@ -167,31 +174,39 @@ class AutoFormerPass:
         weights, width, name = self._blocks[i], self._width, f"blocks.{i}"
         archs = self._archs[: len(grad)]
         inner, hidden = block.out.shape[2], block.hidden.shape[2]
-        down = [(width, arch.hidden_dim[i]) for arch in archs]
+        down = [(arch.embed_dim, arch.hidden_dim[i]) for arch in archs]
         fc1, fc2 = weights.fc1, weights.fc2
-        yield LinearTrace(f"{name}.mlp.fc2", "mlp", down, fc2.whole, block.activated, grad)
+        # The widest of all candidates need not be as deep as this block.
+        widest = max(arch.embed_dim for arch in archs)
+        yield LinearTrace(
+            f"{name}.mlp.fc2", "mlp", down, fc2.whole, block.activated, grad[..., :widest]
+        )
         delta = torch.ops.aten.gelu_backward(fc2.backward(grad, hidden), block.hidden)
         if block.beyond is not None:
             delta.masked_fill_(block.beyond, 0)
         up = [(out, into) for into, out in down]
-        yield LinearTrace(f"{name}.mlp.fc1", "mlp", up, fc1.whole, block.norm2.out, delta)
+        x = block.norm2.out[..., :widest]
+        yield LinearTrace(f"{name}.mlp.fc1", "mlp", up, fc1.whole, x, delta)
         grad = block.norm2.backward(fc1.backward(delta, width)).add_(grad)
 
-        outs = [(width, arch.inner_dim[i]) for arch in archs]
+        outs = [(arch.embed_dim, arch.inner_dim[i]) for arch in archs]
         proj, qkv = weights.proj, weights.qkv
-        yield LinearTrace(f"{name}.attn.proj", "attention", outs, proj.whole, block.out, grad)
+        yield LinearTrace(
+            f"{name}.attn.proj", "attention", outs, proj.whole, block.out, grad[..., :widest]
+        )
         delta = self._masked(proj.backward(grad, inner), [own for _, own in outs])
         delta = self._join(
             [(group, past.backward(delta[group.members])) for group, past in block.attentions]
         )
-        three = [(3 * own, width) for _, own in outs]
-        yield LinearTrace(
-            f"{name}.attn.qkv", "attention", three, qkv.whole, block.norm1.out, delta
-        )
+        three = [(3 * inner, own) for own, inner in outs]
+        x = block.norm1.out[..., :widest]
+        yield LinearTrace(f"{name}.attn.qkv", "attention", three, qkv.whole, x, delta)
         return block.norm1.backward(qkv.backward(delta, width)).add_(grad)
 
-    def _normalise(self, x: Tensor, weights: tuple[Tensor, Tensor]) -> LayerNorm:
-        return LayerNorm.run(x, weights, LAYER_NORM_EPS)
+    def _normalise(self, x: Tensor, weights: tuple[Tensor, Tensor]) -> Normalised:
+        if self._widths is None:
+            return LayerNorm.run(x, weights, LAYER_NORM_EPS)
+        return MixedLayerNorm.run(x, weights, LAYER_NORM_EPS, self._widths.first(len(x)))
 
     def _attention(self, qkv: Tensor, group: HeadGroup, weights: BlockWeights) -> Attention:
         keys, values = weights.key_embeddings, weights.value_embeddings

@@ -28,6 +28,10 @@ POSITIONS: dict[str, Callable[[int, int, torch.device], Positions]] = {
 }
 
 
+# Most candidates of several widths that run faster together than apart.
+MIXED = 64
+
+
 class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
     """One set of weights that every candidate of a study is cut from.
 
@@ -63,10 +67,15 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
 
     @staticmethod
     def groups(archs: Sequence[AutoFormerArchitecture]) -> list[list[int]]:
-        """Sort candidates, by index, into lists that run together: one width, deepest first."""
+        """Sort candidates, by index, into lists that run together, deepest first.
+
+        Each list is of one width. A few candidates whose heads have one width are one list: to
+        read the weights once is then worth more than what narrow ones waste.
+        """
+        mixed = len(archs) <= MIXED and all(arch.head_dim is not None for arch in archs)
         groups: dict[int, list[int]] = {}
         for i in sorted(range(len(archs)), key=lambda i: -archs[i].depth):
-            groups.setdefault(archs[i].embed_dim, []).append(i)
+            groups.setdefault(0 if mixed else archs[i].embed_dim, []).append(i)
         return list(groups.values())
 
     def _traces(
@@ -74,8 +83,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
     ) -> Iterator[LinearTrace]:
         positions, blocks, tokens = self._prepare(fidelity)
         norm, head = self._ends
-        width = archs[0].embed_dim
-        return AutoFormerPass(blocks, norm, head, archs, positions).run(tokens[:, :width])
+        return AutoFormerPass(blocks, norm, head, archs, positions).run(tokens)
 
     def pass_bytes(self, fidelity: str) -> int:
         """Estimate the memory that one candidate takes in :meth:`traces`, in bytes."""

@@ -85,7 +85,8 @@ class PiTPass:
                     yield group, Pooling(stage, pool, patches, width, self._places(group))
             keys = patches.key_weights(stage)
             for group in self._alike(stage):
-                group.sort(key=lambda i: -archs[i].depth[stage])
+                # The deepest first; of those, candidates with equal MLPs side by side.
+                group.sort(key=lambda i: (-archs[i].depth[stage], archs[i].mlp_ratio))
                 depths = [archs[i].depth[stage] for i in group]
                 hidden = [archs[i].hidden_dims[stage] for i in group]
                 places, head_dim = self._places(group), archs[0].base_dim

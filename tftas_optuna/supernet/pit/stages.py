@@ -77,13 +77,12 @@ class Pooling:
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias, fc = self._weights
-        self._first = x[:, :1]
-        with torch.inference_mode(False), torch.enable_grad():
-            self._before = x[:, 1:].clone().requires_grad_()
-            self._after = self._patches.pool(
-                self._stage, self._before, weight[: self._width], bias[: self._width]
-            )
-        return torch.cat((fc.forward(self._first, self._width), self._after.detach()), 1)
+        self._first, self._before = x[:, :1], x[:, 1:]
+        self._convolution = self._patches.convolution(
+            self._stage, weight[: self._width], bias[: self._width]
+        )
+        after = self._convolution.forward(self._before)
+        return torch.cat((fc.forward(self._first, self._width), after), 1)
 
     def backward(self, grad: Tensor) -> Generator[LinearTrace, None, Tensor]:
         fc, before = self._weights.fc, self._first.shape[2]
@@ -91,15 +90,14 @@ class Pooling:
         yield _trace(
             f"transformers.{self._stage}.pool.fc", "mlp", fc, self._first, delta, self._members
         )
-        with torch.inference_mode(False):
-            (patches,) = torch.autograd.grad(self._after, self._before, grad[:, 1:].clone())
+        patches = self._convolution.backward(grad[:, 1:], self._before)
         return torch.cat((fc.backward(delta, before), patches), 1)
 
 
 class _MLP(NamedTuple):
     """What the backward pass needs of the MLPs of one hidden width that were run."""
 
-    rows: Tensor | slice
+    rows: list[int] | slice
     x: Tensor
     hidden: Tensor
     activated: Tensor
@@ -196,15 +194,12 @@ class Blocks:
             mlps.append(_MLP(rows, inputs, hidden, activated))
         return added.add_(x), mean + shift, _Block(norm1, attention, norm2, mlps)
 
-    def _by_hidden_dim(self, active: int) -> list[tuple[int, Tensor | slice]]:
+    def _by_hidden_dim(self, active: int) -> list[tuple[int, list[int] | slice]]:
         """List hidden widths, each with the rows of the active candidates that have it."""
         rows: dict[int, list[int]] = {}
         for i, hidden_dim in enumerate(self._hidden_dims[:active]):
             rows.setdefault(hidden_dim, []).append(i)
-        if len(rows) == 1:
-            return [(self._hidden_dims[0], slice(None))]
-        device = self._members.device
-        return [(width, torch.tensor(own, device=device)) for width, own in rows.items()]
+        return [(width, _sliced(own)) for width, own in rows.items()]
 
     def _back(
         self, i: int, block: _Block, grad: Tensor, totals: Tensor
@@ -256,6 +251,12 @@ class Classifier:
         yield _trace("head", "head", self._head, x, grad, self._members)
         first = self._norm.backward(self._head.backward(grad, x.shape[2]))
         return F.pad(first, (0, 0, 0, self._tokens - 1))
+
+
+def _sliced(rows: list[int]) -> list[int] | slice:
+    """Turn rows that follow each other into a slice, which copies nothing."""
+    apart = rows[-1] - rows[0] >= len(rows)
+    return rows if apart else slice(rows[0], rows[-1] + 1)
 
 
 def _trace(

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.models import PiT
 from tftas_optuna.supernet._base import Supernet
 from tftas_optuna.supernet.linear import CentredLinear
 from tftas_optuna.supernet.pit.passes import PiTPass, PiTWeights
@@ -46,13 +45,12 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
     traits = ("patch_size", "stride")
     at_once: ClassVar[dict[tuple[str, str], int]] = {
         **Supernet.at_once,
-        ("collapsed", "cpu"): 16,
+        ("collapsed", "cpu"): 64,
         ("collapsed", "cuda"): 256,
     }
     rescaled: ClassVar[bool] = True
 
     def __init__(self, largest: PiTArchitecture, **arguments: Any) -> None:
-        self._known_shapes: dict[PiTArchitecture, dict[str, tuple[int, ...]]] = {}
         super().__init__(largest, **arguments)
         self._prepared: dict[str, tuple[Patches, Tensor]] = {}
 
@@ -160,35 +158,53 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
 
     def _slices(self, arch: PiTArchitecture, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
         slices = {}
-        for name, shape in self._shapes_of(arch).items():
+        shapes = self._shapes_of(arch)
+        for name, shape in shapes.items():
             parts = 3 if ".qkv." in name else 1
             whole = source[name].unflatten(0, (parts, -1))
             sizes = (parts, shape[0] // parts, *shape[1:])
             cut = whole[tuple(slice(size) for size in sizes)].flatten(0, 1).to(self.dtype)
-            scale = self._scale(name, arch)
+            scale = self._scale(name, shapes)
             slices[name] = cut * scale if scale != 1 else cut
         return slices
 
-    def _scale(self, name: str, arch: PiTArchitecture) -> float:
+    def _scale(self, name: str, own: Mapping[str, tuple[int, ...]]) -> float:
         if not self.rescaled:
             return 1.0
-        full, own = self._shapes(), self._shapes_of(arch)
-        return float((_fan_in(name, full) / _fan_in(name, own)) ** 0.5)
+        return float((_fan_in(name, self._shapes()) / _fan_in(name, own)) ** 0.5)
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return self._own_shapes
+
+    @cached_property
+    def _own_shapes(self) -> dict[str, tuple[int, ...]]:
         return self._shapes_of(self.largest)
 
     def _shapes_of(self, arch: PiTArchitecture) -> dict[str, tuple[int, ...]]:
-        if arch not in self._known_shapes:
-            model = PiT(
-                arch,
-                num_classes=self.num_classes,
-                img_size=self.img_size,
-                in_chans=self.in_chans,
-                device="meta",
-            )
-            self._known_shapes[arch] = {n: tuple(p.shape) for n, p in model.named_parameters()}
-        return self._known_shapes[arch]
+        """List the weights of timm's network; to build one would load timm."""
+        grid, first, patch = arch.grids(self.img_size)[0], arch.widths[0], arch.patch_size
+        shapes: dict[str, tuple[int, ...]] = {
+            "pos_embed": (1, first, grid, grid),
+            "cls_token": (1, 1, first),
+            **_layer("patch_embed.conv", first, self.in_chans, patch, patch),
+        }
+        before = first
+        for i, (depth, width, hidden) in enumerate(
+            zip(arch.depth, arch.widths, arch.hidden_dims, strict=True)
+        ):
+            stage = f"transformers.{i}"
+            if i > 0:
+                shapes.update(_layer(f"{stage}.pool.conv", width, 1, 3, 3))
+                shapes.update(_layer(f"{stage}.pool.fc", width, before))
+            for block in (f"{stage}.blocks.{j}" for j in range(depth)):
+                shapes.update(_layer(f"{block}.norm1", width))
+                shapes.update(_layer(f"{block}.attn.qkv", 3 * width, width))
+                shapes.update(_layer(f"{block}.attn.proj", width, width))
+                shapes.update(_layer(f"{block}.norm2", width))
+                shapes.update(_layer(f"{block}.mlp.fc1", hidden, width))
+                shapes.update(_layer(f"{block}.mlp.fc2", width, hidden))
+            before = width
+        return shapes | _layer("norm", before) | _layer("head", self.num_classes, before)
 
     def _draw(self, name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
         if name in ("pos_embed", "cls_token"):
@@ -212,3 +228,8 @@ def _fan_in(name: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
         return 1
     _, *inputs = shapes[f"{layer}.weight"]
     return int(torch.Size(inputs).numel())
+
+
+def _layer(name: str, *weight: int) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a layer's weight and bias, by name."""
+    return {f"{name}.weight": weight, f"{name}.bias": weight[:1]}
