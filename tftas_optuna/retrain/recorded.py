@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.retrain.run import train_network
 from tftas_optuna.study.accuracy import record_accuracy
+from tftas_optuna.study.front import get_candidate
+from tftas_optuna.study.notes import write_trial_notes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,4 +62,5 @@ def train_and_record(
             "data": source.dataset or str(source.root),
         }
         record_accuracy(study, trial, {**result, **how})
+        write_trial_notes(study, [get_candidate(study, trial)])
     return {"name": network.label, **result, "out": str(folder)}
