@@ -1,6 +1,7 @@
 """Storages: opened, appended to, locked between searches, and waited for."""
 
 from tftas_optuna.storage.appending import Append, make_append
+from tftas_optuna.storage.attributes import annotate_finished
 from tftas_optuna.storage.islands import Claim, claim_island
 from tftas_optuna.storage.naming import storage_name
 from tftas_optuna.storage.opening import list_studies, load_study, open_storage
@@ -12,6 +13,7 @@ __all__ = [
     "Append",
     "Claim",
     "TrialWriter",
+    "annotate_finished",
     "claim_island",
     "delete_study",
     "list_studies",
