@@ -1,10 +1,10 @@
 """Everything that is to be known of CUDA, in one command.
 
-Eight steps (``steps.py``), each in a process of its own, so that one that fails, crashes or takes
-too long loses nothing of the others: the tests that need a GPU, agreement with float64 on the CPU,
-milliseconds per score, peak memory and what happens when it runs out, where the time goes, whole
-searches, retraining in mixed precision, and the latency table. Some eight minutes on a GPU; what
-is done is in the file after every step.
+Nine steps (``steps.py``), each in a process of its own, so that one that fails, crashes or takes
+too long loses nothing of the others: the tests that need a GPU, agreement with float64 on the CPU
+(DSS, then the other indicators), milliseconds per score, peak memory and what happens when it runs
+out, where the time goes, whole searches, retraining in mixed precision, and the latency table.
+Some nine minutes on a GPU; what is done is in the file after every step.
 
     python benchmarks/cuda                          # results in benchmarks/results/cuda.json
     python benchmarks/cuda --only speed memory --out speed.json
@@ -28,7 +28,17 @@ from typing import Any
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-STEPS = ("tests", "agreement", "speed", "memory", "profile", "search", "retrain", "latency")
+STEPS = (
+    "tests",
+    "agreement",
+    "indicators",
+    "speed",
+    "memory",
+    "profile",
+    "search",
+    "retrain",
+    "latency",
+)
 PACKAGES = (
     *("torch", "timm", "optuna", "sqlalchemy", "numpy", "click", "rich", "pyyaml", "safetensors"),
     *("optuna-dashboard", "typing-extensions", "pytest", "tftas-optuna"),

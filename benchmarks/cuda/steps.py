@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import menu
 import scores
 import torch
 import uses
@@ -19,6 +20,7 @@ from plan import Plan, Skipped, Step
 STEPS: dict[str, Step] = {
     "tests": uses.tests,
     "agreement": scores.agreement,
+    "indicators": menu.indicators,
     "speed": scores.speed,
     "memory": scores.memory,
     "profile": scores.profile,

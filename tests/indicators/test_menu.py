@@ -20,7 +20,7 @@ FLOAT32 = {"zico": 1e-2}
 
 
 def test_every_indicator_has_a_textbook_version() -> None:
-    assert {*NAMES, "dss", "te_score", "az_nas"} == set(indicator_names())
+    assert {*NAMES, "dss", "te_score", "az_nas", "tftas"} == set(indicator_names())
 
 
 @pytest.mark.parametrize("space", SPACES)

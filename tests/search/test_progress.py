@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import pytest
@@ -34,10 +35,12 @@ def test_time_that_is_up_ends_a_generation_in_its_middle(
         now[0] += 86400
 
     storage = optuna.storages.InMemoryStorage()
-    study = run(n_trials=20, storage=storage, timeout=3600, callback=at(3, pass_a_day))
+    one_by_one: dict[str, Any] = dict(storage=storage, fidelity="exact")
+    study = run(n_trials=20, timeout=3600, callback=at(3, pass_a_day), **one_by_one)
     n_done = len(study.trials)
     assert 3 <= n_done < 8, "no further score was to begin in the first generation of eight"
-    assert seen(run(n_trials=12 - n_done, storage=storage)) == seen(run(n_trials=12))
+    whole = run(n_trials=12, fidelity="exact")
+    assert seen(run(n_trials=12 - n_done, **one_by_one)) == seen(whole)
 
 
 def test_an_interrupt_stores_what_is_scored(run: Search) -> None:

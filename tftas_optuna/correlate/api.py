@@ -134,7 +134,7 @@ def correlate(
     for name, values in trained.accuracies.items():
         check_accuracies(f"{trained.name}: {name}", values)
     if calibrate is not None:
-        check_calibration(calibrate, names, tuple(trained.accuracies))
+        check_calibration(calibrate, names, trained.accuracies)
     settings = make_settings(
         trained.space,
         objectives=names,

@@ -107,12 +107,20 @@ class Calibration(NamedTuple):
     n: int
 
 
-def check_calibration(name: str, indicators: Sequence[str], accuracies: Sequence[str]) -> None:
+def check_calibration(
+    name: str, indicators: Sequence[str], accuracies: Mapping[str, Sequence[float | None]]
+) -> None:
     """Check that an indicator of a name can be calibrated.
+
+    Args:
+        name: Its name.
+        indicators: What it is made of.
+        accuracies: Accuracies by column.
 
     Raises:
         TftasError: The name is not allowed or taken, there are several accuracies, or an
             indicator is itself made of others.
+        UnavailableError: There are too few networks.
     """
     check_name(name)
     if name in metric_names() and not isinstance(get_metric(name), CalibratedIndicator):
@@ -126,6 +134,12 @@ def check_calibration(name: str, indicators: Sequence[str], accuracies: Sequence
     if made:
         raise TftasError(
             f"{name!r} cannot be made of {made[0]!r}, which is itself made of others; leave it out"
+        )
+    (values,) = accuracies.values()
+    count = sum(value is not None for value in values)
+    if count < FEWEST:
+        raise UnavailableError(
+            f"{name!r} cannot be calibrated on {count} networks, needed are {FEWEST} or more"
         )
 
 
@@ -145,14 +159,7 @@ def calibrate(
         scores: Of each of :data:`COSTS` and of the indicators of the settings, the values of the
             architectures.
         settings: What the indicators were computed with.
-
-    Raises:
-        UnavailableError: There are too few networks.
     """
-    if len(archs) < FEWEST:
-        raise UnavailableError(
-            f"{name!r} cannot be calibrated on {len(archs)} networks, needed are {FEWEST} or more"
-        )
     parts = (*COSTS, *(part for part in settings.indicators if part in scores))
     logs = tuple(min(scores[part]) > 0 for part in parts)
     table = np.array([scores[part] for part in parts], dtype=np.float64).T

@@ -1,0 +1,44 @@
+"""The step that asks how right and how fast the indicators that see images are on a GPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+from plan import Found, Plan, sample
+from scores import farthest
+
+# Sums over weights of ratios whose denominators nearly vanish keep few digits in float32.
+TOLERANCE = {"zico": 2e-2}
+USUAL_TOLERANCE = 1e-3
+
+
+def indicators(plan: Plan) -> Iterator[Found]:
+    """Compare float32 on the device with float64 on the CPU, and time each indicator."""
+    from tftas_optuna import Scorer
+    from tftas_optuna.indicators.tally import NetworkIndicator
+    from tftas_optuna.metrics import get_indicator, indicator_names
+
+    seen = [
+        name for name in indicator_names() if isinstance(get_indicator(name), NetworkIndicator)
+    ]
+    for space_name in ("autoformer-tiny", "pit-tiny"):
+        space, archs = sample(space_name, plan.of(3, 1))
+        exact = Scorer(
+            space, indicator=seen[0], device="cpu", dtype=torch.float64, n_images=plan.of(8, 2)
+        )
+        fast = Scorer(space, indicator=seen[0], device=plan.device, n_images=plan.of(8, 2))
+        for name in seen:
+            truth = exact.sharing(name).batch(archs)
+            scorer = fast.sharing(name)
+            scores = scorer.batch(archs)
+            start = time.perf_counter()
+            scorer.batch(archs)
+            if plan.on_cuda:
+                torch.cuda.synchronize()
+            ms = 1000 * (time.perf_counter() - start) / len(archs)
+            worst = farthest(scores, truth)
+            data = {"space": space_name, "indicator": name, "worst_error": worst, "ms": ms}
+            right = worst <= TOLERANCE.get(name, USUAL_TOLERANCE)
+            yield Found(f"{space_name} {name}: worst error {worst:.1e}, {ms:.3g} ms", data, right)
