@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from click.testing import CliRunner, Result
 from conftest_cli import SEARCH
+from sqlalchemy.pool import NullPool
 
 from tftas_optuna.cli import main
 from tftas_optuna.storage import claim_island, open_storage
@@ -152,3 +155,23 @@ def test_a_study_that_a_search_works_on_is_left_alone(
     assert "ours" in optuna.get_all_study_names(opened)
     claims[-1].release()
     assert call("studies", "delete", "ours", "--yes", "--storage", storage).exit_code == 0
+
+
+def test_a_database_that_cannot_be_written_is_told_in_one_line(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tftas_optuna.storage.opening.reading_arguments", read_only)
+    for words in (("rename", "theirs", "new"), ("delete", "theirs", "--yes")):
+        done = call("studies", *words)
+        assert done.exit_code == 1 and "study 'theirs' cannot be changed" in done.stderr
+        assert "readonly" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert names() == {"ours", "theirs"}
+
+
+def read_only(path: Path) -> dict[str, Any]:
+    """Open a file as where nothing can be written."""
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(f"file:{path}?mode=ro", uri=True, check_same_thread=False)
+
+    return {"creator": connect, "poolclass": NullPool}

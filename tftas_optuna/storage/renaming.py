@@ -6,13 +6,15 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import optuna
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.storage._optuna import engine_of, trial_tables, unwrapped
 from tftas_optuna.storage.bulk import KNOWN_SCHEMAS, schema_version
 from tftas_optuna.storage.islands import check_unsearched, claim_island
+from tftas_optuna.storage.opening import reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,5 +89,9 @@ def _nobody_else(storage: BaseStorage, study_name: str) -> Iterator[None]:
     try:
         check_unsearched(storage, study_name, claim)
         yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise UnavailableError(
+            f"study {study_name!r} cannot be changed: {reason(error)}"
+        ) from error
     finally:
         claim.release()
