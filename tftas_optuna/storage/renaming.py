@@ -68,7 +68,7 @@ def rename_study(storage: BaseStorage, study_name: str, new_name: str) -> None:
             " Optuna 3.2 to 5.0 alone; Optuna can only copy others, without the notes of their"
             " trials: optuna.copy_study does it"
         )
-    with _nobody_else(storage, study_name), _nobody_else(storage, new_name):
+    with _nobody_else(storage, new_name), _nobody_else(storage, study_name):
         table = trial_tables()["studies"]
         statement = table.update().where(table.c.study_name == study_name)
         try:
