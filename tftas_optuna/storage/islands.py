@@ -98,17 +98,17 @@ def check_unsearched(storage: BaseStorage, study_name: str, claim: Claim) -> Non
     """
     storage = unwrapped(storage)
     path = storage_file(storage)
-    taken = claim.island > 0
+    others: list[Callable[[], Claim]] = []
     if path is not None:
-        for other in path.parent.glob(glob.escape(lock_path(path, study_name, "").stem) + "*"):
-            island = other.stem.rpartition("-")[2]
+        for lock in path.parent.glob(glob.escape(lock_path(path, study_name, "").stem) + "*"):
+            island = lock.stem.rpartition("-")[2]
             if island.isdigit() and int(island) != claim.island:
-                taken |= _is_taken(partial(_FileClaim, path, study_name, int(island)))
+                others.append(partial(_FileClaim, path, study_name, int(island)))
     elif isinstance(storage, RDBStorage) and has_server_locks(engine_of(storage)):
         engine = engine_of(storage)
-        for number in set(range(_LIKELY)) - {claim.island}:
-            taken |= _is_taken(partial(_ServerClaim, engine, study_name, number))
-    if taken:
+        numbers = set(range(_LIKELY)) - {claim.island}
+        others = [partial(_ServerClaim, engine, study_name, number) for number in numbers]
+    if any(map(_is_taken, others)):
         raise UnavailableError(
             f"a search works on study {study_name!r}; stop it, or wait until it has ended"
         )
