@@ -90,8 +90,7 @@ def check_unsearched(storage: BaseStorage, study_name: str, claim: Claim) -> Non
     Args:
         storage: The storage.
         study_name: The study.
-        claim: A number in it that was taken for the check, with which the caller keeps out the
-            first search that comes next.
+        claim: A number in it that the caller holds meanwhile.
 
     Raises:
         UnavailableError: A search works on it.
