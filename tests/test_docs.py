@@ -87,6 +87,14 @@ def test_a_command_of_the_pages_is_one(where: str, words: list[str]) -> None:
         assert (ROOT / words[1]).exists(), where
 
 
+@pytest.mark.parametrize(("where", "words"), COMMANDS, ids=[" ".join(w) for _, w in COMMANDS])
+def test_a_command_of_the_pages_works_beside_other_studies(where: str, words: list[str]) -> None:
+    arguments = own_arguments(words) or [""]
+    of_a_front = {"--best", "--knee", "--trial"} & set(arguments)
+    if arguments[0] == "front" or of_a_front:
+        assert "--study-name" in arguments, where
+
+
 RUNNING = [block for block in blocks("python") if not block.mark.startswith("not run: ")]
 
 

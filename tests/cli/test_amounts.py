@@ -60,6 +60,7 @@ def test_help_lists_the_commands_in_the_order_of_a_first_session() -> None:
         "score",
         "correlate",
         "spaces",
+        "studies",
         "dashboard",
     ]
 

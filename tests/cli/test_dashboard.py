@@ -54,6 +54,16 @@ def test_the_dashboard_shows_names_front_and_constraints(address: str) -> None:
     assert attributes["space"] == "small"
 
 
+def test_the_notes_are_shown_for_the_study_and_for_its_front(address: str) -> None:
+    (study,) = get(f"{address}/api/studies")["study_summaries"]
+    detail = get(f"{address}/api/studies/{study['study_id']}?after=0")
+    assert "**24 trials**" in detail["note"]["body"]
+    assert "tftas-optuna front --study-name small" in detail["note"]["body"]
+    noted = [trial for trial in detail["trials"] if trial["note"]["body"]]
+    assert 0 < len(noted) <= 20
+    assert all("| dss |" in trial["note"]["body"] for trial in noted)
+
+
 def test_a_taken_port_is_refused(tftas: Run, searched: Path, address: str) -> None:
     done = tftas(searched, "dashboard", "--port", address.rsplit(":", 1)[1])
     assert done.returncode == 1

@@ -97,11 +97,11 @@ def test_the_dashboard_says_what_it_serves_and_where(
         assert call(*SEARCH, *options, "--study-name", name).exit_code == 0
         done = call("dashboard", "--port", str(port))
         assert done.exit_code == 0 and done.stdout == ""
-        address = f"http://127.0.0.1:{port}/"
+        address = f"http://127.0.0.1:{port}/" + ("dashboard/studies/1" if name == "one" else "")
         assert done.stderr == f"Serving {what} at {address} until Ctrl-C.\n"
     assert served == [{"host": "127.0.0.1", "port": port}] * 2
     done = call("dashboard", "--study-name", "two", "--host", "localhost", "--port", str(port))
-    assert "Serving study two at http://localhost" in done.stderr
+    assert f"Serving study two at http://localhost:{port}/dashboard/studies/2 " in done.stderr
     assert served[-1]["host"] == "localhost"
 
 

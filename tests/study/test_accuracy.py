@@ -3,23 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import optuna
-from optuna_dashboard import get_note, save_note
 
 from tftas_optuna import pareto_front, search
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.accuracy import accuracies, record_accuracy
-
-
-def note_of(study: optuna.Study, number: int) -> str:
-    return get_note(_as_running(study, number))
-
-
-def _as_running(study: optuna.Study, number: int) -> optuna.Trial:
-    class Running:
-        storage, _trial_id = study._storage, study.trials[number]._trial_id
-
-    Running.study = study  # type: ignore[attr-defined]
-    return Running()  # type: ignore[return-value]
 
 
 def test_an_accuracy_stands_beside_its_score(small_space: AutoFormerSpace, tmp_path: Path) -> None:
@@ -28,14 +15,9 @@ def test_an_accuracy_stands_beside_its_score(small_space: AutoFormerSpace, tmp_p
     study = optuna.load_study(study_name="s", storage=url)
     first, *others = pareto_front(study)
     assert accuracies(study) == {} and first.top1 is None
-    save_note(_as_running(study, first.trial), "mine")
     record_accuracy(study, first.trial, {"top1": 81.25, "recipe": "quick", "seed": 1})
     record_accuracy(study, first.trial, {"top1": 90.0, "loss": 0.123456, "n_train": 50000})
 
     again = optuna.load_study(study_name="s", storage=url)
     assert accuracies(again) == {first.trial: 90.0}
     assert [candidate.top1 for candidate in pareto_front(again)] == [90.0] + [None] * len(others)
-    assert note_of(again, first.trial).splitlines() == [
-        "mine",
-        "**Retrained:** top-1 90.00 % (loss 0.1235, n_train 50000)",
-    ]

@@ -12,11 +12,23 @@ from tftas_optuna.cli.retrain import retrain
 from tftas_optuna.cli.run import run
 from tftas_optuna.cli.score import score
 from tftas_optuna.cli.spaces import spaces
+from tftas_optuna.cli.studies import studies
 
 main = Group(
     "tftas-optuna",
     help="Find good Vision Transformer architectures without training any of them.",
-    commands=[run, front, export, retrain, score, correlate, report, spaces, dashboard],
+    commands=[
+        run,
+        front,
+        export,
+        retrain,
+        score,
+        correlate,
+        report,
+        spaces,
+        studies,
+        dashboard,
+    ],
 )
 
 __all__ = ["main"]

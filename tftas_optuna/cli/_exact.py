@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING
 
 from tftas_optuna.study.front import exact_values
+from tftas_optuna.study.selection import SHOWN, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,14 +23,17 @@ def with_exact_scores(study: Study, candidates: Sequence[Candidate]) -> list[Can
     # Only now: PyTorch takes longer to load than most of what needs no score.
     from tftas_optuna.cli._progress import StepDisplay
     from tftas_optuna.search import score_exactly
+    from tftas_optuna.study.notes import write_trial_notes
 
     with StepDisplay("exact scores", "architectures") as display:
         score_exactly(study, candidates, callback=display)
     known = exact_values(study)
-    return [
+    scored = [
         dataclasses.replace(
             candidate,
             exact={name: known[name][str(candidate.trial)] for name in candidate.approximated},
         )
         for candidate in candidates
     ]
+    write_trial_notes(study, spread(scored, SHOWN))
+    return scored

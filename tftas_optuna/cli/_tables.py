@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 _COUNTS = {"n_params": "params", "macs": "MACs"}
 
 
+def score_text(score: float) -> str:
+    """Write a score with at least five digits."""
+    return f"{score:,.0f}" if score >= 1e4 else f"{score:.5g}"
+
+
 def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     """Return plain data, one mapping per candidate."""
     trained = any(candidate.top1 is not None for candidate in candidates)
@@ -50,25 +55,32 @@ def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
     else:
         flat = [_flatten(row) for row in rows]
         buffer = io.StringIO()
-        writer = csv.DictWriter(buffer, list(flat[0]) if flat else [], lineterminator="\n")
+        # Rows of several studies may not have the same names.
+        names = list(dict.fromkeys(name for row in flat for name in row))
+        writer = csv.DictWriter(buffer, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(flat)
         text = buffer.getvalue()
     print(text, end="")
 
 
-def candidate_table(candidates: Sequence[Candidate], title: str) -> Table:
-    """Lay candidates out for the terminal."""
+def candidate_table(
+    candidates: Sequence[Candidate], title: str, studies: Sequence[str] = ()
+) -> Table:
+    """Lay candidates out for the terminal, each with its study where they have several."""
     table = Table(title=title, title_justify="left")
     columns = [column for name in _names(candidates) for column in _columns(name, candidates)]
     if any(candidate.top1 is not None for candidate in candidates):
         columns.append(_Column("top-1 %", lambda candidate: _percent(candidate.top1)))
+    if studies:
+        table.add_column("study", overflow="fold")
     table.add_column("trial", justify="right", no_wrap=True)
     for column in columns:
         table.add_column(column.heading, justify="right", no_wrap=True)
     table.add_column("width x depth, block means", overflow="fold")
-    for candidate in candidates:
+    for place, candidate in enumerate(candidates):
         table.add_row(
+            *studies[place : place + 1],
             str(candidate.trial),
             *(column.text(candidate) for column in columns),
             candidate.architecture.summary(),
@@ -83,23 +95,29 @@ class _Column(NamedTuple):
 
 def _names(candidates: Sequence[Candidate]) -> list[str]:
     """Return the metrics in the order of a table: indicators, counts, other costs."""
-    names = list(candidates[0].values) if candidates else []
+    names = dict.fromkeys(name for candidate in candidates for name in candidate.values)
     return sorted(names, key=lambda name: (name in cost_names(), name not in _COUNTS))
 
 
 def _columns(name: str, candidates: Sequence[Candidate]) -> list[_Column]:
     if name in cost_names():
-        return [_Column(_heading(name), lambda candidate: short(candidate.values[name]))]
+        return [_Column(_heading(name), lambda one: _optional(one.values.get(name), short))]
     heading = title(name)
-    if name not in candidates[0].approximated:
-        return [_Column(heading, lambda candidate: score_text(candidate.values[name]))]
+    approximate = [one.fidelity for one in candidates if name in one.approximated]
+    if not approximate:
+        return [_Column(heading, lambda one: _optional(_exact(one, name)))]
     return [
         _Column(
-            f"{candidates[0].fidelity} {heading}",
-            lambda candidate: score_text(candidate.values[name]),
+            f"{approximate[0]} {heading}",
+            lambda one: _optional(one.values.get(name) if name in one.approximated else None),
         ),
-        _Column(f"exact {heading}", lambda candidate: _optional(candidate.exact.get(name))),
+        _Column(f"exact {heading}", lambda one: _optional(_exact(one, name))),
     ]
+
+
+def _exact(candidate: Candidate, name: str) -> float | None:
+    known = candidate.exact if name in candidate.approximated else candidate.values
+    return known.get(name)
 
 
 def title(indicator: str) -> str:
@@ -132,8 +150,8 @@ def training_table(rows: Sequence[dict[str, Any]], title: str) -> Table:
     return table
 
 
-def _optional(value: float | None) -> str:
-    return "-" if value is None else score_text(value)
+def _optional(value: float | None, text: Callable[[float], str] = score_text) -> str:
+    return "-" if value is None else text(value)
 
 
 def _percent(top1: float | None) -> str:
@@ -159,11 +177,6 @@ def stdout() -> Console:
     """
     console = Console(markup=False, emoji=False)
     return console if console.is_terminal else Console(width=120, markup=False, emoji=False)
-
-
-def score_text(score: float) -> str:
-    """Write a score with at least five digits."""
-    return f"{score:,.0f}" if score >= 1e4 else f"{score:.5g}"
 
 
 def _flatten(row: dict[str, Any]) -> dict[str, Any]:

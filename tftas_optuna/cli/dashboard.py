@@ -21,7 +21,7 @@ from tftas_optuna.cli._options import study_options, verbosity_options
 )
 @verbosity_options
 def dashboard(storage: str, study_name: str | None, host: str, port: int) -> None:
-    """Serve optuna-dashboard until interrupted."""
+    """Serve optuna-dashboard until interrupted, and print the address of the study."""
     import optuna_dashboard
 
     from tftas_optuna.errors import UnavailableError
@@ -38,5 +38,8 @@ def dashboard(storage: str, study_name: str | None, host: str, port: int) -> Non
                 f"cannot listen on {host}:{port} ({error.strerror}); give another --port"
             ) from error
     what = f"study {names[0]}" if len(names) == 1 else f"{len(names)} studies"
-    click.echo(f"Serving {what} at http://{host}:{port}/ until Ctrl-C.", err=True)
+    address = f"http://{host}:{port}/"
+    if len(names) == 1:
+        address += f"dashboard/studies/{opened.get_study_id_from_name(names[0])}"
+    click.echo(f"Serving {what} at {address} until Ctrl-C.", err=True)
     optuna_dashboard.run_server(opened, host=host, port=port)

@@ -1,14 +1,29 @@
-"""``tftas-optuna front``: the Pareto front of a study."""
+"""``tftas-optuna front``: the Pareto front of a study, or of several side by side."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from tftas_optuna.cli._options import format_option, study_options, verbosity_options
+from tftas_optuna.cli._options import format_option, storage_option, verbosity_options
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from tftas_optuna.study.front import Candidate
+    from tftas_optuna.study.settings import StudySettings
 
 
 @click.command()
-@study_options
+@storage_option
+@click.option(
+    "--study-name",
+    "study_names",
+    metavar="NAME",
+    multiple=True,
+    help="Study to use; needed where there are several. Repeatable: their fronts in one table.",
+)
 @click.option(
     "--exact",
     is_flag=True,
@@ -16,21 +31,69 @@ from tftas_optuna.cli._options import format_option, study_options, verbosity_op
 )
 @format_option
 @verbosity_options
-def front(storage: str, study_name: str | None, exact: bool, output: str) -> None:
+def front(storage: str, study_names: tuple[str, ...], exact: bool, output: str) -> None:
     """Print the Pareto front of a study, cheapest first."""
     from tftas_optuna.cli import _tables
-    from tftas_optuna.cli._exact import with_exact_scores
     from tftas_optuna.storage import load_study
+
+    names = dict.fromkeys(study_names) or [None]
+    studies = [load_study(storage, name) for name in names]
+    fronts = [_members(study, exact) for study in studies]
+    several = len(studies) > 1
+    if several:
+        _warn_of_supernets(studies)
+    if output != "table":
+        rows = [
+            {"study": study.study_name, **row} if several else row
+            for study, members in zip(studies, fronts, strict=True)
+            for row in _tables.candidate_rows(members)
+        ]
+        _tables.print_rows(rows, output)
+        return
+    counts = [len(study.get_trials(deepcopy=False)) for study in studies]
+    titles = [
+        f"{study.study_name}: {len(members)} of {count} trials"
+        for study, members, count in zip(studies, fronts, counts, strict=True)
+    ]
+    title = f"Pareto front of {titles[0]}" if not several else f"Fronts of {'; '.join(titles)}"
+    whose = [
+        study.study_name for study, members in zip(studies, fronts, strict=True) for _ in members
+    ]
+    candidates = [candidate for members in fronts for candidate in members]
+    _tables.stdout().print(_tables.candidate_table(candidates, title, whose if several else ()))
+
+
+def _members(study: Study, exact: bool) -> list[Candidate]:
+    from tftas_optuna.cli import _tables
+    from tftas_optuna.cli._exact import with_exact_scores
     from tftas_optuna.study.front import pareto_front
 
-    study = load_study(storage, study_name)
     candidates = pareto_front(study)
     if exact:
         candidates = with_exact_scores(study, candidates)
         _tables.say_agreement(study, len(candidates))
-    if output != "table":
-        _tables.print_rows(_tables.candidate_rows(candidates), output)
-        return
-    n_trials = len(study.get_trials(deepcopy=False))
-    title = f"Pareto front of {study.study_name}: {len(candidates)} of {n_trials} trials"
-    _tables.stdout().print(_tables.candidate_table(candidates, title))
+    return candidates
+
+
+def _warn_of_supernets(studies: list[Study]) -> None:
+    """Say so where an indicator has values that were measured on different weights."""
+    from tftas_optuna.study.record import read_settings
+
+    settings = [read_settings(study) for study in studies]
+    for name in dict.fromkeys(name for one in settings for name in one.indicators):
+        measured = [one for one in settings if name in one.indicators]
+        grounds = [_ground(one, name) for one in measured]
+        images = {(one.n_images, one.pictures) for one in measured if one.n_images is not None}
+        if any(ground != grounds[0] for ground in grounds) or len(images) > 1:
+            click.echo(
+                f"{name} of these studies was measured on different supernets or inputs: its"
+                " values compare within a study only.",
+                err=True,
+            )
+
+
+def _ground(settings: StudySettings, name: str) -> tuple[object, ...]:
+    """Return what values of an indicator depend on, images apart."""
+    space = {key: value for key, value in settings.space.to_dict().items() if key != "name"}
+    seeds = settings.supernet_seed, settings.n_seeds
+    return space, seeds, settings.img_size, settings.num_classes, settings.options.get(name)

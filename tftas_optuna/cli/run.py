@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import math
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from tftas_optuna.cli._options import (
-    DEFAULT_STORAGE,
     Amount,
     Fusion,
     MetricsOption,
@@ -24,8 +21,6 @@ from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
     from tftas_optuna.search.progress import SearchProgress
-
-_SHOWN = 20
 
 
 @click.command()
@@ -230,6 +225,7 @@ def run(
     from tftas_optuna.indicators import register_fusion
     from tftas_optuna.indicators.calibrated import find_calibrations
     from tftas_optuna.search import Deployment, Execution, search
+    from tftas_optuna.study.selection import SHOWN
 
     for fused, parts in fusions:
         register_fusion(fused, parts)
@@ -258,7 +254,7 @@ def run(
                 n_seeds=n_seeds,
                 start=first,
                 fidelity=fidelity,
-                n_exact=_SHOWN if out is None else None,
+                n_exact=SHOWN if out is None else None,
                 img_size=img_size,
                 num_classes=num_classes,
                 n_images=n_images,
@@ -288,15 +284,16 @@ def _say_what_is_kept(storage: str, study_name: str) -> None:
 
 def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> None:
     from tftas_optuna.cli import _tables
+    from tftas_optuna.cli._notes import next_commands, write_notes
     from tftas_optuna.export import export_front
     from tftas_optuna.storage import load_study
     from tftas_optuna.study.front import pareto_front
-    from tftas_optuna.study.selection import spread
+    from tftas_optuna.study.selection import SHOWN, spread
 
     study = load_study(storage, study_name)
     front = pareto_front(study)
     n_trials = len(study.get_trials(deepcopy=False))
-    shown = spread(front, _SHOWN)
+    shown = spread(front, SHOWN)
     title = f"Pareto front of {study_name}: {len(front)} of {n_trials} trials"
     if len(shown) < len(front):
         title += f" ({len(shown)} shown)"
@@ -309,24 +306,9 @@ def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> Non
     if out is not None:
         paths = export_front(study, out)
         click.echo(f"Exported {len(front)} architectures to {out} ({len(paths)} files).", err=True)
+    write_notes(study, storage, front)
     if quiet:
         return
-    where = "" if storage == DEFAULT_STORAGE else f" --storage {shlex.quote(storage)}"
-    where += f" --study-name {shlex.quote(study_name)}"
-    exact = " --exact" if any(len(c.exact) < len(c.approximated) for c in front) else ""
-    budget = _rounded_up(shown[len(shown) // 2].n_params)
     click.echo("Next:", err=True)
-    for command, purpose in (
-        (f"front{where}{exact} -f csv", "the whole front"),
-        (f"export{where} --best --params-max {budget}", "one of a budget"),
-        (f"retrain{where} --top 3 --data-dir DIR", "the three best, trained"),
-        (f"dashboard{where}", "the study in a browser"),
-    ):
-        click.echo(f"  tftas-optuna {command}    # {purpose}", err=True)
-
-
-def _rounded_up(count: int) -> str:
-    """Write a count as options take it, with three digits: ``7.19M``, ``36.4k``."""
-    unit, name = (1e6, "M") if count >= 1e6 else (1e3, "k")
-    step = 10 ** (math.floor(math.log10(count)) - 2)
-    return f"{math.ceil(count / step) * step / unit:g}{name}"
+    for command, purpose in next_commands(storage, study_name, front):
+        click.echo(f"  {command}    # {purpose}", err=True)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.retrain.run import train_network
+from tftas_optuna.storage import annotate_finished
+from tftas_optuna.study._optuna import storage_of
 from tftas_optuna.study.accuracy import record_accuracy
+from tftas_optuna.study.front import get_candidate
+from tftas_optuna.study.notes import write_trial_notes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,4 +64,6 @@ def train_and_record(
             "data": source.dataset or str(source.root),
         }
         record_accuracy(study, trial, {**result, **how})
+        annotate_finished(storage_of(study)[0], study.study_name, trial, "top1", result["top1"])
+        write_trial_notes(study, [get_candidate(study, trial)])
     return {"name": network.label, **result, "out": str(folder)}

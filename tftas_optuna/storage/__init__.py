@@ -1,9 +1,11 @@
 """Storages: opened, appended to, locked between searches, and waited for."""
 
 from tftas_optuna.storage.appending import Append, make_append
+from tftas_optuna.storage.attributes import annotate_finished
 from tftas_optuna.storage.islands import Claim, claim_island
 from tftas_optuna.storage.naming import storage_name
 from tftas_optuna.storage.opening import list_studies, load_study, open_storage
+from tftas_optuna.storage.renaming import delete_study, rename_study
 from tftas_optuna.storage.rescue import merge_rescued
 from tftas_optuna.storage.writer import TrialWriter
 
@@ -11,11 +13,14 @@ __all__ = [
     "Append",
     "Claim",
     "TrialWriter",
+    "annotate_finished",
     "claim_island",
+    "delete_study",
     "list_studies",
     "load_study",
     "make_append",
     "merge_rescued",
     "open_storage",
+    "rename_study",
     "storage_name",
 ]

@@ -6,6 +6,8 @@ a file storage, so it is free again the moment its process is gone, however it w
 
 from __future__ import annotations
 
+import glob
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from optuna.storages import RDBStorage
@@ -18,12 +20,16 @@ from tftas_optuna.storage.naming import storage_file
 from tftas_optuna.storage.server_locks import ServerLock, has_server_locks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from optuna.storages import BaseStorage
     from sqlalchemy import Engine
 
 _MOST = 1000
+# A server does not list its locks by name. Searches take the lowest number that is free, so that
+# one has a higher number than this only where as many were begun before it.
+_LIKELY = 32
 
 
 class Claim(Protocol):
@@ -74,6 +80,45 @@ def claim_island(storage: BaseStorage, study_name: str) -> Claim:
         engine = engine_of(storage)
         return _lowest(lambda island: _ServerClaim(engine, study_name, island))
     return _NoClaim()
+
+
+def check_unsearched(storage: BaseStorage, study_name: str, claim: Claim) -> None:
+    """Check that no other search works on a study at this moment.
+
+    Where a storage has no locks, such as behind a proxy, nobody can tell.
+
+    Args:
+        storage: The storage.
+        study_name: The study.
+        claim: A number in it that the caller holds meanwhile.
+
+    Raises:
+        UnavailableError: A search works on it.
+    """
+    storage = unwrapped(storage)
+    path = storage_file(storage)
+    others: list[Callable[[], Claim]] = []
+    if path is not None:
+        for lock in path.parent.glob(glob.escape(lock_path(path, study_name, "").stem) + "*"):
+            island = lock.stem.rpartition("-")[2]
+            if island.isdigit() and int(island) != claim.island:
+                others.append(partial(_FileClaim, path, study_name, int(island)))
+    elif isinstance(storage, RDBStorage) and has_server_locks(engine_of(storage)):
+        engine = engine_of(storage)
+        numbers = set(range(_LIKELY)) - {claim.island}
+        others = [partial(_ServerClaim, engine, study_name, number) for number in numbers]
+    if any(map(_is_taken, others)):
+        raise UnavailableError(
+            f"a search works on study {study_name!r}; stop it, or wait until it has ended"
+        )
+
+
+def _is_taken(take: Callable[[], Claim]) -> bool:
+    try:
+        take().release()
+    except TimeoutError:
+        return True
+    return False
 
 
 class _NoClaim:

@@ -184,11 +184,12 @@ def _difference(key: str, old: Any, new: Any) -> tuple[str, str, str]:
             if old.get(part) != new.get(part):
                 what, before, now = _difference(part, old.get(part), new.get(part))
                 return f"{key.replace('_', ' ')}: {what}", before, now
-    shown = _shown_bounds if key == "bounds" else _shown
+    shown = bounds_text if key == "bounds" else _shown
     return key.replace("_", " "), shown(old), shown(new)
 
 
-def _shown_bounds(bounds: dict[str, Any]) -> str:
+def bounds_text(bounds: Mapping[str, Any]) -> str:
+    """Write bounds as options take them."""
     parts = []
     for name, (low, high) in bounds.items():
         parts += [f"{name} >= {short(low)}"] if low is not None else []

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
+# Members of a front that are shown at the end of a search.
+SHOWN = 20
+
 
 def within(front: Sequence[Candidate], budgets: Mapping[str, float]) -> list[Candidate]:
     """Keep the part of a front within budgets: highest allowed value by name.
