@@ -59,6 +59,7 @@ def test_help_lists_the_commands_in_the_order_of_a_first_session() -> None:
         "retrain",
         "score",
         "correlate",
+        "report",
         "spaces",
         "studies",
         "dashboard",
