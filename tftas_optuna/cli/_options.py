@@ -153,6 +153,26 @@ def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
 
 
+def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--device``."""
+    return click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."
+    )(command)
+
+
+def fuse_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--fuse``, as ``fusions``."""
+    return click.option(
+        "--fuse",
+        "fusions",
+        type=Fusion(),
+        metavar="NAME=PARTS",
+        multiple=True,
+        help="A metric made of others by their ranks in a sample of the space, such as "
+        "'mine=snip,naswot,macs'. Repeatable.",
+    )(command)
+
+
 def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``-f``, the form of what is printed."""
     return click.option(

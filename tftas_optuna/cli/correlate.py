@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tftas_optuna.cli._options import (
-    Fusion,
     MetricsOption,
+    device_option,
     format_option,
+    fuse_option,
     storage_option,
     verbosity_options,
 )
@@ -55,14 +56,7 @@ if TYPE_CHECKING:
     cls=MetricsOption,
     help="What to compare, separated by commas; all: {indicators}.",
 )
-@click.option(
-    "--fuse",
-    "fusions",
-    type=Fusion(),
-    metavar="NAME=PARTS",
-    multiple=True,
-    help="An indicator made of others; see `tftas-optuna run --help`. Repeatable.",
-)
+@fuse_option
 @click.option(
     "--bands",
     type=click.IntRange(min=1),
@@ -120,7 +114,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Processes to score in; see `tftas-optuna run --help`.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@device_option
 @click.option(
     "--plot",
     type=click.Path(path_type=Path),

@@ -11,6 +11,7 @@ import click
 from tftas_optuna.cli._options import (
     budget_options,
     budgets,
+    device_option,
     format_option,
     storage_option,
     verbosity_options,
@@ -84,7 +85,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Directory to write to, one directory for each network.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@device_option
 @click.option(
     "--workers",
     type=click.IntRange(min=0),

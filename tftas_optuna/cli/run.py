@@ -10,9 +10,10 @@ import click
 
 from tftas_optuna.cli._options import (
     Amount,
-    Fusion,
     MetricsOption,
     budget_options,
+    device_option,
+    fuse_option,
     merge_bounds,
     study_options,
     verbosity_options,
@@ -95,15 +96,7 @@ if TYPE_CHECKING:
     cls=MetricsOption,
     help="What to optimise, one to three, separated by commas: {metrics}.",
 )
-@click.option(
-    "--fuse",
-    "fusions",
-    type=Fusion(),
-    metavar="NAME=PARTS",
-    multiple=True,
-    help="An objective made of others by their ranks in a sample of the space, such as "
-    "'mine=snip,naswot,macs'. Repeatable.",
-)
+@fuse_option
 @click.option(
     "--n-images",
     type=click.IntRange(2, 4096),
@@ -143,7 +136,7 @@ if TYPE_CHECKING:
 @click.option(
     "--latency-threads", type=click.IntRange(1, 4096), help="CPU threads for latency; torch's own."
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@device_option
 @click.option(
     "--img-size", type=click.IntRange(1, 4096), help="Input size; the space's own, or 224."
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tftas_optuna.cli._options import format_option, verbosity_options
+from tftas_optuna.cli._options import device_option, format_option, verbosity_options
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the weights; 0.")
 @click.option("--img-size", type=click.IntRange(1, 4096), help="Input size; the model's own.")
 @click.option("--num-classes", type=click.IntRange(1, 1_000_000), help="Outputs; the model's own.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@device_option
 @click.option(
     "--n-images",
     type=click.IntRange(2, 4096),
