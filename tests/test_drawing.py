@@ -8,8 +8,9 @@ from tftas_optuna.architecture.drawing import draw
 
 def test_blocks_are_lines_and_what_is_larger_is_longer() -> None:
     drawn = draw(AutoFormerArchitecture(64, (1, 2, 4), (4.0, 2.0, 3.5), patch_size=8))
-    first, heading, *blocks = drawn.splitlines()
+    first, second, heading, *blocks = drawn.splitlines()
     assert first.startswith("embed_dim 64, head_dim 64, patch_size 8, ")
+    assert second.endswith("global_pool avg") and len(first) <= 72
     assert heading.split() == ["block", "num_heads", "mlp_ratio"]
     assert [line.split() for line in blocks] == [
         ["1", "1", "█" * 3, "4", "█" * 12],

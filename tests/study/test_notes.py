@@ -25,7 +25,7 @@ def as_running(study: optuna.Study, number: int) -> Any:
 
 def shown(text: str) -> list[str]:
     """Return the lines of a note that the dashboard shows."""
-    return [line for line in text.splitlines() if line and not line.startswith("<!--")]
+    return [line for line in text.splitlines() if line and not line.startswith("[tftas-optuna-")]
 
 
 @pytest.fixture
@@ -56,7 +56,8 @@ def test_a_trial_says_what_it_stands_for(study: optuna.Study) -> None:
         assert f"| dss\\_collapsed | {candidate.values['dss']:,.6g} |" in lines
         assert any(line.startswith("| dss |") for line in lines) == bool(candidate.exact)
         assert f"| n\\_params | {candidate.n_params:,} |" in lines
-        drawn = [line.split() for line in lines[lines.index("```text") + 3 : -1]]
+        heading = next(i for i, line in enumerate(lines) if line.startswith("block "))
+        drawn = [line.split() for line in lines[heading + 1 : -1]]
         heads = tuple(int(words[1]) for words in drawn)
         assert heads == candidate.architecture.num_heads  # type: ignore[attr-defined]
         idle = [f"`block_{number:02d}`" for number in range(len(heads) + 1, 5)]
@@ -90,7 +91,8 @@ def test_a_note_that_says_so_already_is_not_written_again(study: optuna.Study) -
 
 
 HOSTILE = (
-    "<img src=x onerror=alert(1)> | **b** `c` [l](javascript:1) $x$ <!-- tftas-optuna: end -->"
+    "<img src=x onerror=alert(1)> | **b** `c` [l](javascript:1) $x$"
+    " [tftas-optuna-end]: # (the end)"
 )
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tftas_optuna.architecture._base import Architecture
 
 _WIDEST = 12
+_LINE = 72
 
 
 def draw(architecture: Architecture) -> str:
     """Draw what differs from block to block, or from stage to stage, as bars.
 
-    What is the same everywhere stands in the first line.
+    What is the same everywhere stands above.
     """
     fields = {field.name: getattr(architecture, field.name) for field in _fields(architecture)}
     lists = {name: value for name, value in fields.items() if isinstance(value, tuple) and value}
-    same = ", ".join(f"{name} {value}" for name, value in fields.items() if name not in lists)
+    words = ", ".join(f"{name} {value}" for name, value in fields.items() if name not in lists)
+    same = textwrap.fill(words, _LINE)
     if not lists:
         return same
     unit = "stage" if "depth" in lists else "block"

@@ -1,7 +1,7 @@
 """Notes for optuna-dashboard: what a study searched, and what a trial stands for.
 
-What is written here stands between two comments, which the dashboard does not show; whatever else
-a note says is its user's, and stays.
+What is written here stands between two definitions of links, which nobody sees (comments would be
+shown as text); whatever else a note says is its user's, and stays.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
-_BEGIN = "<!-- tftas-optuna: written anew, up to the end -->"
-_END = "<!-- tftas-optuna: end -->"
+_BEGIN = "[tftas-optuna-begin]: # (written anew, up to the end)"
+_END = "[tftas-optuna-end]: # (the end)"
 _OURS = re.compile(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", re.DOTALL)
 # How release 0.1.0 began the lines that it wrote.
 _OLD = "**Retrained:**"
