@@ -173,6 +173,10 @@ def test_a_search_under_other_conditions_is_refused(
     arguments: dict[str, Any] = dict(objectives=("mine", "n_params"), n_trials=2, n_images=4)
     with pytest.raises(TftasError, match=message):
         search(small_space, **{**arguments, **SIZES, **changes})
+    sizes: dict[str, Any] = {"n_images": 4, "seed": changes.get("supernet_seed", 0), **SIZES}
+    there = {**sizes, **{name: changes[name] for name in changes if name in sizes}}
+    with pytest.raises(TftasError, match=message):
+        Scorer(small_space, indicator="mine", device="cpu", **there)
     other = dataclasses.replace(small_space, name="another")
     with pytest.raises(TftasError, match="was calibrated in space 'small', not 'another'"):
         search(other, **arguments, **SIZES)

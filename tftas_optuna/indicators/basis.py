@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tftas_optuna.devices import resolve_device
 from tftas_optuna.errors import TftasError
 from tftas_optuna.families import get_family
+from tftas_optuna.indicators.composite import Conditions
 from tftas_optuna.indicators.images import noise, pictures
 from tftas_optuna.metrics import Target
 
@@ -81,6 +82,22 @@ class Basis:
         """What costs among the parts of an indicator are taken for."""
         return Target(
             img_size=self.img_size, num_classes=self.num_classes, in_chans=self.space.in_chans
+        )
+
+    @property
+    def conditions(self) -> Conditions:
+        """What the values of indicators depend on besides the candidate.
+
+        Which pictures they see is left open: a study knows it, by all that it computes.
+        """
+        return Conditions(
+            self.space,
+            self.seed,
+            self.n_seeds,
+            self.img_size,
+            self.num_classes,
+            self.n_images,
+            "noise" if self.data_dir is None else None,
         )
 
     def images(self, offset: int = 0, batches: int = 1) -> Images:

@@ -70,7 +70,7 @@ class CalibratedIndicator(CompositeIndicator):
         """Check that it would be computed as it was calibrated.
 
         Raises:
-            TftasError: Not: another space, seed, size, or other images.
+            TftasError: Not: another space, seed, size, or other images. What is None is not known.
         """
         if conditions.space.to_dict() != json.loads(self.space):
             theirs = json.loads(self.space).get("name", "another")
@@ -82,7 +82,7 @@ class CalibratedIndicator(CompositeIndicator):
             return
         ours = conditions.plain()
         for what, value in json.loads(self.conditions).items():
-            if ours[what] != value:
+            if ours[what] not in (None, value):
                 raise TftasError(
                     f"{self.name!r} was calibrated with {what.replace('_', ' ')} {value}, not"
                     f" {ours[what]}; use the same"

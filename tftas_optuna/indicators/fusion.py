@@ -13,9 +13,10 @@ from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.metrics import get_metric, metric_names, register_indicator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.indicators.composite import Reference
     from tftas_optuna.spaces import SearchSpace
 
 N_REFERENCE = 256
@@ -84,6 +85,26 @@ def reference_sample(space: SearchSpace, seed: int) -> list[Architecture]:
     """
     rng = np.random.default_rng(seed)
     return [space.sample(rng) for _ in range(N_REFERENCE)]
+
+
+def reference_of(
+    parts: Iterable[str],
+    sample: Sequence[Architecture],
+    n_seeds: int,
+    value: Callable[[str, Architecture, int], float],
+) -> Reference:
+    """Collect what fusions look at.
+
+    Args:
+        parts: Their parts.
+        sample: The architectures.
+        n_seeds: Supernets.
+        value: Returns a part of an architecture on the supernet of a place.
+    """
+    return {
+        part: [sorted(value(part, arch, offset) for arch in sample) for offset in range(n_seeds)]
+        for part in parts
+    }
 
 
 def register_fusion(name: str, parts: Sequence[str], *, replace: bool = False) -> FusionIndicator:

@@ -11,7 +11,7 @@ from tftas_optuna.indicators.base import LayerIndicator, checked
 from tftas_optuna.indicators.composite import CompositeIndicator, Reference
 from tftas_optuna.indicators.engine import LayerEngine, MatmulPrecision
 from tftas_optuna.indicators.function import FunctionEngine
-from tftas_optuna.indicators.fusion import reference_sample
+from tftas_optuna.indicators.fusion import reference_of, reference_sample
 from tftas_optuna.indicators.network import NetworkEngine
 from tftas_optuna.indicators.tally import NetworkIndicator
 from tftas_optuna.metrics import FunctionIndicator, get_indicator
@@ -56,7 +56,8 @@ class Panel:
         reference: What :attr:`reference` would return, if it is known.
 
     Raises:
-        TftasError: An indicator is of no kind that is known, or has parts that it cannot have.
+        TftasError: An indicator is of no kind that is known, has parts that it cannot have, or
+            would not mean here what it says.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Panel:
         self._meters: dict[str, Meter] = {}
         for composite in self._composites:
             composite.check()
+            composite.check_conditions(basis.conditions)
             self._meters |= composite.meters(basis.space, basis.target)
         plain = [each for each in wanted if not isinstance(each[0], CompositeIndicator)]
         parts = [(get_indicator(p), "exact") for c in self._composites for p in c.indicators]
@@ -95,14 +97,12 @@ class Panel:
             relative = [c for c in self._composites if c.relative]
             sample = reference_sample(self._basis.space, self._basis.seed) if relative else []
             known = self._plain(sample)
-            self._reference = {
-                part: [
-                    sorted(self._part(part, known, i, offset) for i in sample)
-                    for offset in range(self._basis.n_seeds)
-                ]
-                for composite in relative
-                for part in composite.parts
-            }
+            self._reference = reference_of(
+                dict.fromkeys(part for composite in relative for part in composite.parts),
+                sample,
+                self._basis.n_seeds,
+                lambda part, arch, offset: self._part(part, known, arch, offset),
+            )
         return self._reference
 
     @property

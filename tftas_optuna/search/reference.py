@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tftas_optuna.indicators.composite import CompositeIndicator, Reference
-from tftas_optuna.indicators.fusion import reference_sample
+from tftas_optuna.indicators.fusion import reference_of, reference_sample
 from tftas_optuna.spaces import space_from_dict
 
 if TYPE_CHECKING:
@@ -56,16 +56,11 @@ def look_at_reference(
             score = partial(_scores, pool, progress=progress or _Told())
         scores = score(list(dict.fromkeys(sample)), indicators) if indicators else {}
         meters = {n: m for each in relative for n, m in each.meters(space, target).items()}
-        known = {
-            part: [
-                sorted(
-                    float(meters[part](arch)) if part in meters else scores[arch][part][offset]
-                    for arch in sample
-                )
-                for offset in range(task.n_seeds)
-            ]
-            for part in parts
-        }
+
+        def value(part: str, arch: Architecture, offset: int) -> float:
+            return float(meters[part](arch)) if part in meters else scores[arch][part][offset]
+
+        known = reference_of(parts, sample, task.n_seeds, value)
     if relative:
         pool.look_at(known)
     return known
