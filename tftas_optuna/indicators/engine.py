@@ -84,7 +84,7 @@ class LayerEngine:
     def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
         """Score candidates, in their order; each by every indicator."""
         scores: list[tuple[float, ...]] = [()] * len(archs)
-        for members in self.supernet.groups(archs):
+        for members in self.supernet.groups(archs, self.supernet.device.type):
             while members:
                 chunk = members[: self.batch_size]
                 try:

@@ -126,7 +126,7 @@ def divide(
         return [[arch] for arch in archs]
     return [
         [archs[i] for i in group[start : start + limit]]
-        for group in supernet.groups(archs)
+        for group in supernet.groups(archs, site.device)
         for start in range(0, len(group), limit)
     ]
 

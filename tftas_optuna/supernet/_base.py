@@ -151,8 +151,13 @@ class Supernet(ABC, Generic[A]):
         return model.to(device=self.device).eval()
 
     @staticmethod
-    def groups(archs: Sequence[A]) -> list[list[int]]:
-        """Sort candidates, by index, into lists that run together; here each runs alone."""
+    def groups(archs: Sequence[A], device_type: str = "cpu") -> list[list[int]]:
+        """Sort candidates, by index, into lists that run together; here each runs alone.
+
+        Args:
+            archs: The candidates.
+            device_type: What they run on: ``"cpu"``, ``"cuda"``, ...
+        """
         return [[i] for i in range(len(archs))]
 
     def traces(self, archs: Sequence[A], *, fidelity: str = "exact") -> Iterable[LinearTrace]:
