@@ -22,7 +22,7 @@ def agreement(plan: Plan) -> Iterator[Found]:
     from tftas_optuna.ranks import kendall_tau
 
     for name in spaces(plan):
-        space, archs = sample(name, plan.of(12, 3))
+        space, archs = sample(name, plan.of(8, 3))
         for fidelity in ("exact", "collapsed"):
             slow = Scorer(space, fidelity=fidelity, device="cpu", dtype=torch.float64)
             truth = slow.batch(archs)
