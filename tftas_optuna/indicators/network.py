@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.base import checked
+from tftas_optuna.indicators.base import NotFiniteError, checked
 from tftas_optuna.indicators.recording import record
 from tftas_optuna.indicators.structure import read_structure
 from tftas_optuna.indicators.tally import LayerTally
@@ -45,17 +47,23 @@ class NetworkEngine:
 
     def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
         """Score candidates, in their order; each by every indicator."""
-        return [
-            tuple(
-                checked(indicator.name, tally.value())
-                for indicator, tally in zip(self.indicators, self._record(arch), strict=True)
-            )
-            for arch in archs
-        ]
+        return [self._score(arch) for arch in archs]
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
         """Score one candidate layer by layer by the first indicator, in forward order."""
         return rows_of(self.indicators[0], self._record(arch)[0])
+
+    def _score(self, arch: Architecture) -> tuple[float, ...]:
+        try:
+            return tuple(
+                checked(indicator.name, tally.value())
+                for indicator, tally in zip(self.indicators, self._record(arch), strict=True)
+            )
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            names = ", ".join(indicator.name for indicator in self.indicators)
+            raise NotFiniteError(
+                f"{names}: a matrix of {arch.summary()} has no eigenvalues: it is not finite"
+            ) from error
 
     def _record(self, arch: Architecture) -> list[Tally]:
         network = self.supernet.subnet(arch)
