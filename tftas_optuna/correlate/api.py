@@ -17,7 +17,7 @@ from tftas_optuna.correlate.files import find_table
 from tftas_optuna.correlate.scoring import measure
 from tftas_optuna.correlate.table import name_rows, read_table
 from tftas_optuna.correlate.trained import Given, read_study, stored_scores
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
 from tftas_optuna.indicators.task import batches_seen
 from tftas_optuna.metrics import get_indicator, indicator_names
@@ -125,6 +125,11 @@ def correlate(
         n_images = theirs.n_images if n_images is None else n_images
         if data_dir is None and batches_seen(names):
             data_dir = theirs.data_dir
+            if data_dir is not None and not Path(data_dir).is_dir():
+                raise UnavailableError(
+                    f"the pictures of study {table.study_name!r} lay in {data_dir!r}, which is no"
+                    " folder here; say with data_dir (--data-dir) where they are"
+                )
     else:
         trained = read_table(table, space, accuracy, tell)
         if cache is None:
