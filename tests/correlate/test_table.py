@@ -225,6 +225,7 @@ def test_scores_of_the_table_are_numbers_that_mean_nothing_else(
             "seed": i,
         }
         row |= {"who": f"net {i}", "mixed": "x" if i == 4 else i, "same": 3.0, "n_params": i}
+        row |= {"": i, "Unnamed: 0": i}
     table = read_table(write_csv(tmp_path / "t.csv", rows), small_space, ["top1"])
     assert dict(table.scores) == {
         "mine": (0, 3, 1, 4, 2, 0),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # What is computed anyway, and what only tells rows apart.
 _OTHERS = {"n_params", "params", "macs", "flops", "depth", "width", "trial", "seed", "id", "index"}
+# Spreadsheets and data frames number their rows in columns that nobody named.
+_NAMED = re.compile(r"(?!Unnamed: )\S")
 # ``top5``, ``acc@5``, ...: accuracies that nobody compares with.
 _TOP = re.compile(r"(.*[\W_])?(acc@?|top[-_ ]?)\d+", re.IGNORECASE)
 
@@ -35,7 +37,7 @@ def table_scores(
     """
     found = {}
     for name in dict.fromkeys(name for row in rows for name in row):
-        if name in described or name.lower() in _OTHERS:
+        if name in described or name.lower() in _OTHERS or not _NAMED.match(name):
             continue
         if accuracies.fullmatch(name) or _TOP.fullmatch(name):
             continue
