@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import html
 import math
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tftas_optuna._writing import replacing
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.metrics.units import short
 
@@ -172,13 +171,11 @@ def write_plot(found: Correlations, path: Path) -> None:
     check_plot(path)
     figure = plot_correlations(found)
     try:
-        with tempfile.TemporaryDirectory(prefix=".tftas-", dir=path.parent) as folder:
-            scratch = Path(folder) / path.name
+        with replacing(path) as scratch:
             if path.suffix.lower() in _HTML:
                 figure.write_html(scratch, include_plotlyjs=True)
             else:
                 figure.write_image(scratch)
-            os.replace(scratch, path)
     except (OSError, RuntimeError, ValueError) as error:
         raise UnavailableError(f"{path} cannot be drawn ({error})") from error
 
