@@ -10,9 +10,10 @@ import optuna
 import pytest
 from conftest_studies import Search
 from optuna_dashboard import get_note, save_note
+from random_studies import random_study
 
 from tftas_optuna import pareto_front, search
-from tftas_optuna.spaces import AutoFormerSpace
+from tftas_optuna.spaces import AutoFormerSpace, get_space
 from tftas_optuna.study.accuracy import record_accuracy
 from tftas_optuna.study.front import get_candidate
 from tftas_optuna.study.notes import escaped, write_study_note, write_trial_notes
@@ -65,6 +66,36 @@ def test_a_trial_says_what_it_stands_for(study: optuna.Study) -> None:
         assert told == (
             [f"Not used, as they lie beyond its depth: {', '.join(idle)}."] if idle else []
         )
+
+
+def test_a_trial_says_which_bounds_it_keeps(small_space: AutoFormerSpace) -> None:
+    bounds = {"n_params": (40_000.0, 120_000.0), "macs": (None, 2e6)}
+    study = random_study(small_space, 12, bounds=bounds)
+    candidates = [get_candidate(study, number) for number in range(12)]
+    write_trial_notes(study, candidates)
+    kept = []
+    for candidate in candidates:
+        within = 40_000 <= candidate.n_params <= 120_000 and candidate.macs <= 2e6
+        kept.append(within)
+        lines = shown(get_note(as_running(study, candidate.trial)))
+        assert (
+            lines.count(
+                f"{'Within' if within else 'Beyond'} the bounds: n\\_params \\>= 40.00k,"
+                " n\\_params \\<= 120.00k, macs \\<= 2.00M."
+            )
+            == 1
+        )
+    assert {True, False} == set(kept)
+
+
+@pytest.mark.parametrize("preset", ["autoformer-base", "pit-small"])
+def test_a_note_of_the_largest_networks_is_small(preset: str) -> None:
+    space = get_space(preset)
+    study = random_study(space, 1, bounds={"n_params": (1e6, 1e9), "macs": (None, 1e12)})
+    record_accuracy(study, 0, {"top1": 91.25, "top5": 99.0, "loss": 0.123456, "recipe": "usual"})
+    largest = dataclasses.replace(get_candidate(study, 0), architecture=space.largest())
+    write_trial_notes(study, [largest])
+    assert len(get_note(as_running(study, 0))) <= 2048
 
 
 def test_what_else_a_note_says_stays(study: optuna.Study) -> None:
