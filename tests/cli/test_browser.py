@@ -138,8 +138,8 @@ def test_a_trial_has_its_note_and_its_artifacts(
     ):
         assert text in shown
     widths = "return [...document.images].map(i => [i.alt || i.src, i.naturalWidth])"
-    drawings = [width for _, width in browser.execute_script(widths) if width == 480]
-    assert drawings == [480]
+    drawings = [width for _, width in browser.execute_script(widths) if width == 320]
+    assert drawings == [320]
     assert complaints(browser) == []
 
 
