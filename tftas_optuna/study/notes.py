@@ -15,6 +15,7 @@ from tftas_optuna.errors import TftasError
 from tftas_optuna.study._dashboard import load_notes
 from tftas_optuna.study._optuna import storage_of
 from tftas_optuna.study.accuracy import trainings
+from tftas_optuna.study.layers import shares_by_block
 from tftas_optuna.study.record import bounds_text, read_settings
 
 if TYPE_CHECKING:
@@ -66,13 +67,21 @@ def write_trial_notes(study: Study, candidates: Iterable[Candidate]) -> None:
     settings = read_settings(study)
     trained = trainings(study)
     storage, study_id = storage_of(study)
-    for candidate in candidates:
+    members = list(candidates)
+    shares = shares_by_block(settings, members)
+    for candidate in members:
         trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, candidate.trial)
         record = trained.get(candidate.trial)
-        _write(study, _told(candidate, settings, record), trial_id)
+        told = _told(candidate, settings, record, shares.get(candidate.trial))
+        _write(study, told, trial_id)
 
 
-def _told(candidate: Candidate, settings: StudySettings, record: Mapping[str, Any] | None) -> str:
+def _told(
+    candidate: Candidate,
+    settings: StudySettings,
+    record: Mapping[str, Any] | None,
+    shares: str | None,
+) -> str:
     arch = candidate.architecture
     values = {
         name: f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
@@ -86,6 +95,8 @@ def _told(candidate: Candidate, settings: StudySettings, record: Mapping[str, An
     if idle:
         text.append(f"Not used, as they lie beyond its depth: {', '.join(idle)}.")
     text.append(_fenced(draw(arch)))
+    if shares is not None:
+        text.append(escaped(shares))
     if record is not None:
         how = ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
