@@ -25,6 +25,7 @@ docs: .venv/.docs
 # Searches again, and draws what the pages show of it.
 figures: .venv/.docs
 	$(BIN)/python docs/figures.py
+	$(BIN)/python docs/screens.py
 
 .venv/.ready: pyproject.toml
 	@echo "Setting up .venv (PyTorch is a few GB; this takes some minutes)"

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,26 +8,14 @@ from typing import Any
 
 import pytest
 from conftest_cli import Run
+from dashboards import serving
 from programs import Begin
 
 
 @pytest.fixture(scope="module")
 def address(searched: Path, begin: Begin) -> Iterator[str]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    program = begin("tftas_optuna", searched, "dashboard", "--port", str(port))
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(200):
-        try:
-            urllib.request.urlopen(f"{url}/dashboard/", timeout=1)
-            break
-        except (urllib.error.URLError, ConnectionError):
-            assert program.process.is_alive(), program.stderr.read_text()
-            time.sleep(0.1)
-    yield url
-    program.process.terminate()
-    program.end()
+    with serving(begin, searched) as url:
+        yield url
 
 
 def get(url: str) -> Any:

@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import optuna
 import optuna_dashboard
 import pytest
 from click.testing import CliRunner, Result
@@ -99,7 +100,7 @@ def test_the_dashboard_says_what_it_serves_and_where(
         assert done.exit_code == 0 and done.stdout == ""
         address = f"http://127.0.0.1:{port}/" + ("dashboard/studies/1" if name == "one" else "")
         assert done.stderr == f"Serving {what} at {address} until Ctrl-C.\n"
-    assert served == [{"host": "127.0.0.1", "port": port}] * 2
+    assert served == [{"host": "127.0.0.1", "port": port, "artifact_store": None}] * 2
     done = call("dashboard", "--study-name", "two", "--host", "localhost", "--port", str(port))
     assert f"Serving study two at http://localhost:{port}/dashboard/studies/2 " in done.stderr
     assert served[-1]["host"] == "localhost"
@@ -115,3 +116,23 @@ def test_a_study_that_is_not_there_is_not_served(
     done = call("dashboard", "--storage", "sqlite:///none.db")
     assert done.exit_code == 1 and "does not exist" in done.stderr
     assert served == [] and not (place / "none.db").exists()
+
+
+def test_artifacts_of_all_studies_are_put_where_they_are_served(
+    place: Path, served: list[dict[str, Any]]
+) -> None:
+    options = ("--n-trials", "2", "--objectives", "n_params", "-q")
+    for name in ("one", "two"):
+        assert call(*SEARCH, *options, "--study-name", name).exit_code == 0
+    optuna.create_study(study_name="another's", storage="sqlite:///tftas.db")
+    done = call("dashboard", "--artifacts", "store", "--port", str(free_port()))
+    assert done.exit_code == 1 and served == []
+    assert done.stderr == (
+        "Error: store does not exist; give a directory for artifacts that exists\n"
+    )
+    (place / "store").mkdir()
+    assert call("dashboard", "--artifacts", "store", "--port", str(free_port())).exit_code == 0
+    files = list((place / "store").iterdir())
+    assert len(files) == 4
+    store = served[-1]["artifact_store"]
+    assert all(store.open_reader(path.name).read() == path.read_bytes() for path in files)

@@ -12,10 +12,10 @@ from random_studies import made_up_score, random_study
 
 from tftas_optuna import Scorer, TftasError, UnavailableError, pareto_front, plots
 from tftas_optuna.architecture import PiTArchitecture
+from tftas_optuna.architecture.blocks import Block, blocks_of
 from tftas_optuna.metrics import Meters
 from tftas_optuna.plots import front as front_module
 from tftas_optuna.plots.accuracy import trained
-from tftas_optuna.plots.architectures import Block, blocks_of
 from tftas_optuna.plots.choices import effects
 from tftas_optuna.plots.front import front_groups, planes
 from tftas_optuna.plots.hypervolume import hypervolumes

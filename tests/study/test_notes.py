@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,12 +11,14 @@ import optuna
 import pytest
 from conftest_studies import Search
 from optuna_dashboard import get_note, save_note
+from random_studies import random_study
 
-from tftas_optuna import pareto_front, search
-from tftas_optuna.spaces import AutoFormerSpace
+from tftas_optuna import Scorer, pareto_front, search
+from tftas_optuna.spaces import AutoFormerSpace, get_space
 from tftas_optuna.study.accuracy import record_accuracy
 from tftas_optuna.study.front import get_candidate
 from tftas_optuna.study.notes import escaped, write_study_note, write_trial_notes
+from tftas_optuna.study.record import read_settings
 
 
 def as_running(study: optuna.Study, number: int) -> Any:
@@ -57,7 +60,8 @@ def test_a_trial_says_what_it_stands_for(study: optuna.Study) -> None:
         assert any(line.startswith("| dss |") for line in lines) == bool(candidate.exact)
         assert f"| n\\_params | {candidate.n_params:,} |" in lines
         heading = next(i for i, line in enumerate(lines) if line.startswith("block "))
-        drawn = [line.split() for line in lines[heading + 1 : -1]]
+        end = lines.index("```", heading)
+        drawn = [line.split() for line in lines[heading + 1 : end]]
         heads = tuple(int(words[1]) for words in drawn)
         assert heads == candidate.architecture.num_heads  # type: ignore[attr-defined]
         idle = [f"`block_{number:02d}`" for number in range(len(heads) + 1, 5)]
@@ -65,6 +69,73 @@ def test_a_trial_says_what_it_stands_for(study: optuna.Study) -> None:
         assert told == (
             [f"Not used, as they lie beyond its depth: {', '.join(idle)}."] if idle else []
         )
+
+
+def test_a_trial_says_which_bounds_it_keeps(small_space: AutoFormerSpace) -> None:
+    bounds = {"n_params": (40_000.0, 120_000.0), "macs": (None, 2e6)}
+    study = random_study(small_space, 12, bounds=bounds)
+    candidates = [get_candidate(study, number) for number in range(12)]
+    write_trial_notes(study, candidates)
+    kept = []
+    for candidate in candidates:
+        within = 40_000 <= candidate.n_params <= 120_000 and candidate.macs <= 2e6
+        kept.append(within)
+        lines = shown(get_note(as_running(study, candidate.trial)))
+        assert (
+            lines.count(
+                f"{'Within' if within else 'Beyond'} the bounds: n\\_params \\>= 40.00k,"
+                " n\\_params \\<= 120.00k, macs \\<= 2.00M."
+            )
+            == 1
+        )
+    assert {True, False} == set(kept)
+
+
+def percents(study: optuna.Study, number: int) -> list[int]:
+    lines = shown(get_note(as_running(study, number)))
+    (told,) = [line for line in lines if line.startswith("dss\\_collapsed by block: ")]
+    return [int(found) for found in re.findall(r"(?<=[ ,])\d+", told)]
+
+
+def test_a_trial_says_which_blocks_its_score_comes_from(study: optuna.Study) -> None:
+    candidate = pareto_front(study)[-1]
+    write_trial_notes(study, [candidate])
+    scorer = Scorer(read_settings(study).space, fidelity="collapsed", img_size=32, num_classes=10)
+    layers = scorer.explain(candidate.architecture)
+    total = sum(layer.value for layer in layers)
+    *blocks, rest = percents(study, candidate.trial)
+    assert len(blocks) == candidate.architecture.depth  # type: ignore[attr-defined]
+    for number, share in enumerate(blocks):
+        values = [x.value for x in layers if x.name.startswith(f"blocks.{number}.")]
+        assert len(values) == 4 and share == pytest.approx(100 * sum(values) / total, abs=0.51)
+    assert sum(blocks) + rest == pytest.approx(100, abs=0.5 * len(blocks) + 0.5)
+
+
+def test_what_joins_stages_is_no_block() -> None:
+    space = dataclasses.replace(get_space("pit-xs"), base_dim=(16,), depth=((1, 2),) * 3)
+    study = random_study(space, 1)
+    write_trial_notes(study, [get_candidate(study, 0)])
+    arch = get_candidate(study, 0).architecture
+    assert len(percents(study, 0)) == sum(arch.depth) + 1  # type: ignore[attr-defined]
+
+
+def test_of_large_networks_blocks_are_not_scored_for_a_note(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tftas_optuna.study.layers.explain", lambda *_: pytest.fail("scored"))
+    study = random_study(get_space("autoformer-tiny"), 1)
+    write_trial_notes(study, [get_candidate(study, 0)])
+    assert "by block" not in get_note(as_running(study, 0))
+
+
+@pytest.mark.parametrize("preset", ["autoformer-base", "pit-small"])
+def test_a_note_of_the_largest_networks_is_small(preset: str) -> None:
+    space = get_space(preset)
+    study = random_study(space, 1, bounds={"n_params": (1e6, 1e9), "macs": (None, 1e12)})
+    record_accuracy(study, 0, {"top1": 91.25, "top5": 99.0, "loss": 0.123456, "recipe": "usual"})
+    largest = dataclasses.replace(get_candidate(study, 0), architecture=space.largest())
+    write_trial_notes(study, [largest])
+    assert len(get_note(as_running(study, 0))) <= 2048
 
 
 def test_what_else_a_note_says_stays(study: optuna.Study) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
+from tftas_optuna.architecture.blocks import blocks_of
 from tftas_optuna.plots._drawing import (
     BLUE,
     ORANGE,
@@ -23,34 +24,6 @@ if TYPE_CHECKING:
 
 _COLUMNS = 3
 _PIXELS = 250
-
-
-class Block(NamedTuple):
-    """What is drawn of one block.
-
-    Attributes:
-        heads: Heads of its attention.
-        attention: Width of all heads together.
-        hidden: Hidden width of its MLP.
-    """
-
-    heads: int
-    attention: int
-    hidden: int
-
-
-def blocks_of(arch: Any) -> list[Block]:
-    """List the blocks of an architecture, of all stages; empty where its family does not tell.
-
-    Told is, by block, ``num_heads``, ``inner_dim`` and ``hidden_dim``; or by stage ``depth``,
-    ``num_heads``, ``widths`` and ``hidden_dims``.
-    """
-    if all(hasattr(arch, name) for name in ("num_heads", "inner_dim", "hidden_dim")):
-        return [*map(Block, arch.num_heads, arch.inner_dim, arch.hidden_dim)]
-    if all(hasattr(arch, name) for name in ("depth", "num_heads", "widths", "hidden_dims")):
-        stages = zip(arch.depth, arch.num_heads, arch.widths, arch.hidden_dims, strict=True)
-        return [Block(*block) for depth, *block in stages for _ in range(depth)]
-    return []
 
 
 def plot_architectures(picked: Sequence[Candidate]) -> Figure:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from tftas_optuna.errors import UnavailableError
-from tftas_optuna.metrics import get_indicator
 from tftas_optuna.plots._drawing import (
     COLOURS,
     cell,
@@ -16,6 +13,7 @@ from tftas_optuna.plots._drawing import (
     rounded,
     whole_steps,
 )
+from tftas_optuna.study.layers import BLOCK, explain
 from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
@@ -26,11 +24,8 @@ if TYPE_CHECKING:
 
     from tftas_optuna.indicators.base import LayerScore
     from tftas_optuna.study.front import Candidate
-    from tftas_optuna.study.settings import StudySettings
 
 _COLUMNS = 3
-# The innermost number in the name of a layer is that of its block.
-_BLOCK = re.compile(r"(?P<block>.*\.\d+)\.(?P<kind>.+)")
 
 
 class Layers(NamedTuple):
@@ -57,24 +52,12 @@ def layer_scores(study: Study, picked: Sequence[Candidate]) -> tuple[str, list[L
     Raises:
         UnavailableError: None of its indicators is such a sum, or its options are not kept.
     """
-    settings = read_settings(study)
-    name = _summed(settings)
-    from tftas_optuna.indicators import Scorer
-
-    scorer = Scorer(
-        settings.space,
-        indicator=name,
-        fidelity=settings.fidelity if name in settings.approximated else "exact",
-        seed=settings.supernet_seed,
-        device="cpu",
-        img_size=settings.img_size,
-        num_classes=settings.num_classes,
-    )
+    label, explained = explain(read_settings(study), picked)
     found = []
-    for candidate in picked:
-        for kind, values in _by_kind(scorer.explain(candidate.architecture)).items():
+    for candidate, scores in zip(picked, explained, strict=True):
+        for kind, values in _by_kind(scores).items():
             found.append(Layers(candidate.trial, kind, values))
-    return settings.label(name), found
+    return label, found
 
 
 def plot_layers(study: Study, picked: Sequence[Candidate]) -> Figure:
@@ -126,24 +109,9 @@ def plot_layers(study: Study, picked: Sequence[Candidate]) -> Figure:
     return figure
 
 
-def _summed(settings: StudySettings) -> str:
-    from tftas_optuna.indicators import LayerIndicator
-
-    for name in settings.indicators:
-        if isinstance(get_indicator(name), LayerIndicator):
-            if name in settings.options:
-                raise UnavailableError(
-                    f"the study has options of {name} that are not the usual ones; use"
-                    " Scorer(space, ...).explain with the same"
-                )
-            return name
-    names = ", ".join(settings.indicators) or "it has none"
-    raise UnavailableError(f"no indicator of the study is a sum over layers ({names})")
-
-
 def _by_kind(scores: list[LayerScore]) -> dict[str, list[float]]:
     kinds: dict[str, list[float]] = {}
     for score in scores:
-        match = _BLOCK.fullmatch(score.name)
+        match = BLOCK.fullmatch(score.name)
         kinds.setdefault(match["kind"] if match else score.name, []).append(score.value)
     return kinds

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tftas_optuna import plots
+from tftas_optuna.architecture.blocks import blocks_of
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics.units import short
 from tftas_optuna.plots.accuracy import trained
-from tftas_optuna.plots.architectures import blocks_of
 from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.report.commands import SEARCH, Command, commands, space_argument
 from tftas_optuna.study.accuracy import accuracies

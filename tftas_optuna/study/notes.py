@@ -15,6 +15,7 @@ from tftas_optuna.errors import TftasError
 from tftas_optuna.study._dashboard import load_notes
 from tftas_optuna.study._optuna import storage_of
 from tftas_optuna.study.accuracy import trainings
+from tftas_optuna.study.layers import shares_by_block
 from tftas_optuna.study.record import bounds_text, read_settings
 
 if TYPE_CHECKING:
@@ -66,23 +67,36 @@ def write_trial_notes(study: Study, candidates: Iterable[Candidate]) -> None:
     settings = read_settings(study)
     trained = trainings(study)
     storage, study_id = storage_of(study)
-    for candidate in candidates:
+    members = list(candidates)
+    shares = shares_by_block(settings, members)
+    for candidate in members:
         trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, candidate.trial)
         record = trained.get(candidate.trial)
-        _write(study, _told(candidate, settings.space, record), trial_id)
+        told = _told(candidate, settings, record, shares.get(candidate.trial))
+        _write(study, told, trial_id)
 
 
-def _told(candidate: Candidate, space: SearchSpace, record: Mapping[str, Any] | None) -> str:
+def _told(
+    candidate: Candidate,
+    settings: StudySettings,
+    record: Mapping[str, Any] | None,
+    shares: str | None,
+) -> str:
     arch = candidate.architecture
     values = {
         name: f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
         for name, value in candidate.named_values().items()
     }
     text = [f"**{escaped(arch.summary())}**", _table(values)]
-    idle = [f"`{name}`" for name in _without_effect(space, arch)]
+    if settings.bounds:
+        where = "Beyond" if _exceeds(candidate, settings) else "Within"
+        text.append(f"{where} the bounds: {escaped(bounds_text(settings.bounds))}.")
+    idle = [f"`{name}`" for name in _without_effect(settings.space, arch)]
     if idle:
         text.append(f"Not used, as they lie beyond its depth: {', '.join(idle)}.")
     text.append(_fenced(draw(arch)))
+    if shares is not None:
+        text.append(escaped(shares))
     if record is not None:
         how = ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
@@ -91,6 +105,18 @@ def _told(candidate: Candidate, space: SearchSpace, record: Mapping[str, Any] | 
         )
         text.append(f"{_OLD} top-1 {float(record['top1']):.2f} % ({escaped(how)})")
     return "\n\n".join(text)
+
+
+def _exceeds(candidate: Candidate, settings: StudySettings) -> bool:
+    """Tell whether a candidate is outside a bound, as far as its metrics are known."""
+    return any(
+        name in candidate.values
+        and (
+            (low is not None and candidate.values[name] < low)
+            or (high is not None and candidate.values[name] > high)
+        )
+        for name, (low, high) in settings.bounds.items()
+    )
 
 
 def _without_effect(space: SearchSpace, arch: Architecture) -> list[str]:
