@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna.exceptions import StorageInternalError
 
+from tftas_optuna._writing import replacing
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.export.documents import as_yaml
 from tftas_optuna.export.picture import as_svg
@@ -116,8 +116,6 @@ def _write(path: Path, text: str) -> bool:
     data = text.encode()
     if path.is_file() and path.read_bytes() == data:
         return False
-    with tempfile.TemporaryDirectory(prefix=".tftas-", dir=path.parent) as scratch:
-        whole = Path(scratch) / path.name
-        whole.write_bytes(data)
-        os.replace(whole, path)
+    with replacing(path) as scratch:
+        scratch.write_bytes(data)
     return True
