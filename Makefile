@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin/python
 
-.PHONY: run test test-lowest lint docs figures
+.PHONY: run test test-lowest lint docs figures release-check
 run: .venv/.ready
 	$(BIN)/tftas-optuna run --n-trials 200 --out front
 
@@ -25,6 +25,10 @@ docs: .venv/.docs
 # Searches again, and draws what the pages show of it.
 figures: .venv/.docs
 	$(BIN)/python docs/figures.py
+
+# Builds dist/, and tries the wheel where nothing else is installed.
+release-check:
+	PYTHON=$(PYTHON) .ci/release
 
 .venv/.ready: pyproject.toml
 	@echo "Setting up .venv (PyTorch is a few GB; this takes some minutes)"
