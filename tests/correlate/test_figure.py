@@ -94,7 +94,7 @@ def test_what_cannot_be_drawn_is_said_before_any_work(tmp_path: Path) -> None:
     ("name", "missing", "line"),
     [
         ("worth.html", "plotly", r"pip install 'tftas-optuna\[plot\]'"),
-        ("worth.png", "kaleido", "pip install kaleido, or draw .html"),
+        ("worth.png", "kaleido", r"pip install 'tftas-optuna\[png\]', or draw .html"),
     ],
 )
 def test_what_is_not_installed_is_named(

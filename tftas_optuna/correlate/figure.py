@@ -153,7 +153,8 @@ def check_plot(path: Path) -> None:
             import kaleido  # noqa: F401
         except ImportError as error:
             raise UnavailableError(
-                f"{path.suffix} files are drawn by kaleido; pip install kaleido, or draw .html"
+                f"{path.suffix} files are drawn by kaleido; pip install 'tftas-optuna[png]', or"
+                " draw .html"
             ) from error
 
 
