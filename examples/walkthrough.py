@@ -2,8 +2,8 @@
 # # From a space of your own to a trained model
 #
 # Each `# %%` begins a cell: run them one by one in an editor that knows them, make a notebook with
-# `jupytext --to ipynb`, or run all with `python examples/walkthrough.py`. It takes a minute on a
-# CPU, writes into the folder `walkthrough`, and needs the extra `plot` for the report.
+# `jupytext --to ipynb`, or run all with `python examples/walkthrough.py`. It takes less than a
+# minute on a CPU, writes into the folder `walkthrough`, and needs the extra `plot` for the report.
 
 # %%
 from pathlib import Path
@@ -57,8 +57,8 @@ print(f"{space.cardinality():,} architectures of {ends[0]:,} to {ends[1]:,} para
 # %% [markdown]
 # ## A search
 #
-# Nothing is trained. `study` is an ordinary Optuna study; the storage keeps it, and running the cell
-# again goes on with it.
+# Nothing is trained. `study` is an ordinary Optuna study; the storage keeps it, and running the
+# cell again goes on with it.
 
 # %%
 study = search(space, n_trials=N_TRIALS, storage=f"sqlite:///{OUT}/studies.db")
@@ -67,13 +67,13 @@ print(f"{len(study.trials)} trials")
 # %% [markdown]
 # ## Its front
 #
-# What no other trial beats in both DSS and parameters, from small to large. Of one budget the highest
-# DSS is the guess to train. Some ten of the front are shown.
+# What no other trial beats in both DSS and parameters, from small to large; some ten of it are
+# shown. Of one budget the highest DSS is the guess to train.
 
 # %%
 front = pareto_front(study)
 for found in front[:: len(front) // 10 or 1]:
-    print(f"DSS {found.values['dss']:8.3f}, {found.n_params:7,}: {found.architecture.summary()}")
+    print(f"DSS {found.values['dss']:7.3f}, {found.n_params:7,}: {found.architecture.summary()}")
 best = max((c for c in front if c.n_params <= BUDGET), key=lambda found: found.values["dss"])
 print(f"picked: trial {best.trial}, {best.n_params:,} parameters")
 
@@ -119,8 +119,8 @@ for split, n_images in (("train", N_IMAGES), ("val", N_IMAGES // 5)):
 # %% [markdown]
 # ## A training
 #
-# On timm's training parts, for one epoch here. The accuracy goes into the study too. A training that is
-# there already is not repeated: delete its folder for a new one.
+# On timm's training parts, for one epoch here. The accuracy goes into the study too. A training
+# that is there already is not repeated: delete its folder for a new one.
 
 # %%
 result = retrain(
