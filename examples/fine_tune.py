@@ -15,8 +15,9 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 
 import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
+from tftas_optuna.spaces import find_architecture
 
-ARCH = "tf-tas-tiny"  # or a file of `tftas-optuna export`
+ARCH = find_architecture("tf-tas-tiny")  # or the path of a file of `tftas-optuna export`
 DATA_DIR = ""  # a folder with one folder of images per class; drawn ones without it
 STEPS = 20
 BATCH_SIZE = 8
