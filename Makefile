@@ -22,9 +22,10 @@ docs: .venv/.docs
 	$(BIN)/sphinx-build -W --keep-going -n -q docs docs/_build
 	@echo "The pages are in docs/_build/index.html"
 
-# Searches again, and draws what the pages show of it.
+# Searches again, and draws and prints what the pages show of it.
 figures: .venv/.docs
 	$(BIN)/python docs/figures.py
+	$(BIN)/python docs/outputs.py
 
 # Builds dist/, and tries the wheel where nothing else is installed.
 release-check:
