@@ -77,7 +77,10 @@ def volume_of(space_name: str) -> Any:
     from tftas_optuna.study.hypervolume import Hypervolume
 
     usual: dict[str, Any] = dict.fromkeys(
-        ("bounds", "sampler", "population_size", "supernet_seed", "img_size", "num_classes")
+        (
+            *("bounds", "sampler", "population_size", "supernet_seed"),
+            *("img_size", "num_classes", "data_dir"),
+        )
     )
     settings = make_settings(
         get_space(space_name),
@@ -85,6 +88,7 @@ def volume_of(space_name: str) -> Any:
         seed=0,
         n_seeds=1,
         fidelity="collapsed",
+        n_images=8,
         **usual,
     )
     return Hypervolume(settings, Meters(settings.costs, settings.space, settings.target))

@@ -9,9 +9,7 @@ import torch
 from plan import Found, Plan, sample
 from scores import farthest
 
-# Sums over weights of ratios whose denominators nearly vanish keep few digits in float32.
-TOLERANCE = {"zico": 2e-2}
-USUAL_TOLERANCE = 1e-3
+TOLERANCE = 1e-3
 
 
 def indicators(plan: Plan) -> Iterator[Found]:
@@ -40,5 +38,5 @@ def indicators(plan: Plan) -> Iterator[Found]:
             ms = 1000 * (time.perf_counter() - start) / len(archs)
             worst = farthest(scores, truth)
             data = {"space": space_name, "indicator": name, "worst_error": worst, "ms": ms}
-            right = worst <= TOLERANCE.get(name, USUAL_TOLERANCE)
+            right = worst <= TOLERANCE
             yield Found(f"{space_name} {name}: worst error {worst:.1e}, {ms:.3g} ms", data, right)

@@ -22,7 +22,7 @@ def agreement(plan: Plan) -> Iterator[Found]:
     from tftas_optuna.ranks import kendall_tau
 
     for name in spaces(plan):
-        space, archs = sample(name, plan.of(12, 3))
+        space, archs = sample(name, plan.of(8, 3))
         for fidelity in ("exact", "collapsed"):
             slow = Scorer(space, fidelity=fidelity, device="cpu", dtype=torch.float64)
             truth = slow.batch(archs)
@@ -67,7 +67,7 @@ def speed(plan: Plan) -> Iterator[Found]:
         if plan.on_cuda:
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-        # Candidates of a PiT run one by one.
+        # Few candidates of a PiT share a pass.
         many = [16] if name.startswith("pit") else [8, 64, 256, 1024]
         batches = [1, *plan.of(many, [8])]
         exact_batches = [1, *plan.of(many[:2], [2])]
@@ -112,7 +112,7 @@ def memory(plan: Plan) -> Iterator[Found]:
             torch.cuda.reset_peak_memory_stats(plan.device)
             scorer.batch(archs)
             peak = torch.cuda.max_memory_allocated(plan.device) - held
-            together = max(len(group) for group in scorer.supernet.groups(archs))
+            together = max(map(len, scorer.supernet.groups(archs, torch.device(plan.device).type)))
             together = min(together, scorer.batch_size)
             estimate = together * scorer.supernet.pass_bytes(fidelity)
             data = {

@@ -208,5 +208,10 @@ def test_many_candidates_run_with_those_of_their_width(small_space: AutoFormerSp
     """Narrow ones would waste more than reading the weights once saves."""
     rng = np.random.default_rng(0)
     archs = [small_space.sample(rng) for _ in range(100)]
-    for group in Scorer(small_space, img_size=32).supernet.groups(archs):
+    supernet = Scorer(small_space, img_size=32).supernet
+    for group in supernet.groups(archs):
         assert len({archs[i].embed_dim for i in group}) == 1
+    # A GPU computes beside that, while the program prepares the next operation.
+    (together,) = supernet.groups(archs, "cuda")
+    depths = [archs[i].depth for i in together]
+    assert depths == sorted(depths, reverse=True) and sorted(together) == [*range(100)]

@@ -3,9 +3,21 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tftas_optuna.indicators import gradient
 from tftas_optuna.indicators.gradient import DenseGradient, ProductGradients, nuclear_norms
 
 
+@pytest.fixture(params=["one by one", "together"])
+def factorised(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How sketches are factorised: as on a CPU, or as on a GPU."""
+    basis, one_by_one = gradient.orthonormal_basis, request.param == "one by one"
+    monkeypatch.setattr(
+        gradient, "orthonormal_basis", lambda sketch, **_: basis(sketch, one_by_one=one_by_one)
+    )
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("factorised")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("decay", [1e-3, 0.3, 0.9, 1.0])
 @pytest.mark.parametrize("shape", [(197, 576, 192), (10, 64, 48), (197, 40, 300)])
@@ -28,6 +40,15 @@ def test_the_norm_of_a_product_whatever_its_spectrum(
         assert exact - norm <= error + rounding
         if decay < 0.5 and rank >= 24:
             assert error <= 2e-5 * exact
+
+
+def test_a_sketch_of_less_than_its_rank_has_a_basis() -> None:
+    columns = torch.randn(2, 50, 3, generator=torch.Generator().manual_seed(0))
+    columns[1] = 0
+    sketch = columns @ torch.randn(3, 8, generator=torch.Generator().manual_seed(1))
+    basis = gradient.orthonormal_basis(sketch, one_by_one=False)
+    assert torch.allclose(basis @ (basis.mT @ sketch), sketch, atol=1e-5)
+    assert torch.linalg.matrix_rank(basis).tolist() == [3, 0]
 
 
 def test_saliency_needs_the_absolute_value_of_every_entry() -> None:

@@ -66,8 +66,7 @@ def test_a_value_is_that_of_the_textbook(name: str, make: Callable[[], nn.Module
     model = make()
     images = drawn(2 if name == "zico" else 1)
     found = score_model(model, indicator=name, images=images, seed=4)
-    loss = 1e-2 if name == "zico" else 1e-3
-    assert found == pytest.approx(expected(name, model, images), rel=loss, abs=0)
+    assert found == pytest.approx(expected(name, model, images), rel=1e-3, abs=0)
     exact = model.double()
     found = score_model(exact, indicator=name, images=images, seed=4)
     assert found == pytest.approx(expected(name, exact, images), rel=1e-6, abs=0)

@@ -10,8 +10,9 @@ from timm.utils import random_seed
 from tftas_optuna.cli._grounds import EXACT, find_grounds, find_subject, is_file
 from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators import Scorer, explain_model, score_model
-from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
+from tftas_optuna.indicators.images import DEFAULT_N_IMAGES, pictures
 from tftas_optuna.indicators.model import count_macs, input_shape, inspect_model
+from tftas_optuna.indicators.task import batches_seen
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.models import build_model
 from tftas_optuna.spaces import published_architectures
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tftas_optuna.cli._grounds import Ground, Subject
-    from tftas_optuna.indicators import LayerScore
+    from tftas_optuna.indicators import Images, LayerScore
 
 _CLASSES = 1000
 
@@ -65,6 +66,7 @@ class Asked(NamedTuple):
         img_size: Height and width of the input, in pixels; None for the network's own.
         num_classes: Outputs of the classifier; None for the network's own.
         n_images: Images of one batch.
+        data_dir: Folder of pictures; None for noise.
         explain: Whether to tell what was counted as what.
     """
 
@@ -73,6 +75,7 @@ class Asked(NamedTuple):
     img_size: int | None = None
     num_classes: int | None = None
     n_images: int = DEFAULT_N_IMAGES
+    data_dir: str | None = None
     explain: bool = False
 
 
@@ -86,12 +89,20 @@ def score_names(
 
     What fits one space is scored on the same supernet; the ``weights`` of a row tell which.
     ``progress`` is told before each network how many are done, and of how many.
+
+    Raises:
+        TftasError: A network cannot be scored so, or pictures are given that nothing sees.
     """
+    if asked.data_dir is not None and not batches_seen(asked.indicators):
+        raise TftasError(
+            f"--data-dir does not apply: {', '.join(asked.indicators) or EXACT} sees no images;"
+            " name --indicators that do, or leave it out"
+        )
     wanted = {"img_size": asked.img_size, "num_classes": asked.num_classes}
     sizes = {name: value for name, value in wanted.items() if value is not None}
     subjects = [find_subject(name, sizes) for name in names]
     grounds = find_grounds(subjects, asked.seed)
-    scorers = _Scorers(device, asked.n_images)
+    scorers = _Scorers(device, asked)
     scored: list[Scored] = []
     for subject, ground in zip(subjects, grounds, strict=True):
         progress(len(scored), len(subjects))
@@ -116,9 +127,9 @@ def score_names(
 class _Scorers:
     """Scorers of supernets, each made when it is first needed."""
 
-    def __init__(self, device: torch.device, n_images: int) -> None:
+    def __init__(self, device: torch.device, asked: Asked) -> None:
         self._device = device
-        self._n_images = n_images
+        self._asked = asked
         self._made: list[tuple[Ground, str, Scorer]] = []
 
     def get(self, ground: Ground, label: str) -> Scorer:
@@ -138,7 +149,8 @@ class _Scorers:
             device=self._device,
             img_size=ground.img_size,
             num_classes=ground.num_classes,
-            n_images=self._n_images,
+            n_images=self._asked.n_images,
+            data_dir=self._asked.data_dir,
         )
         self._made.append((ground, label, scorer))
         return scorer
@@ -198,13 +210,28 @@ def _score_fresh(name: str, model: nn.Module, asked: Asked, costs: Mapping[str, 
     seed = asked.seed or 0
     how: dict[str, Any] = dict(img_size=asked.img_size, n_images=asked.n_images, seed=seed)
     labels = asked.indicators or (EXACT,)
-    layers = explain_model(model, indicator=labels[0], **how) if asked.explain else []
+    shape, classes = input_shape(model, asked.img_size), getattr(model, "num_classes", _CLASSES)
+
+    def images(label: str) -> Images | None:
+        batches = batches_seen([label])
+        if asked.data_dir is None or not batches:
+            return None
+        return pictures(asked.data_dir, seed, asked.n_images, shape, classes, batches)
+
+    layers = (
+        explain_model(model, indicator=labels[0], images=images(labels[0]), **how)
+        if asked.explain
+        else []
+    )
     row = {
         "name": name,
-        **{label: score_model(model, indicator=label, **how) for label in labels},
+        **{
+            label: score_model(model, indicator=label, images=images(label), **how)
+            for label in labels
+        },
         **costs,
-        "img_size": input_shape(model, asked.img_size)[1],
-        "num_classes": getattr(model, "num_classes", _CLASSES),
+        "img_size": shape[1],
+        "num_classes": classes,
         "weights": f"fresh, seed {seed}",
     }
     if not asked.explain:

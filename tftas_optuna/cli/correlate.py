@@ -292,7 +292,7 @@ def _layout(rows: tuple[Correlation, ...], title: str) -> Table:
             _with_interval(row.tau),
             _rounded(row.spearman.value),
             _with_interval(row.band_tau),
-            f"{row.regret:.3g}",
+            "-" if row.regret is None else f"{row.regret:.3g}",
             "" if row.seconds is None else _milliseconds(row.seconds),
             end_section=row is shapes[-1],
         )

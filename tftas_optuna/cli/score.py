@@ -34,6 +34,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Images of one batch, for indicators that see images.",
 )
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    help="Pictures for them to see, one folder for each class; noise by default.",
+)
 @click.option("--explain", is_flag=True, help="Show what was counted as what, layer by layer.")
 @format_option
 @verbosity_options
@@ -45,6 +50,7 @@ def score(
     num_classes: int | None,
     device: str,
     n_images: int,
+    data_dir: str | None,
     explain: bool,
     output: str,
 ) -> None:
@@ -65,7 +71,7 @@ def score(
     for indicator in indicators:
         get_indicator(indicator)
     check_names(names)
-    asked = Asked(indicators, seed, img_size, num_classes, n_images, explain)
+    asked = Asked(indicators, seed, img_size, num_classes, n_images, data_dir, explain)
     with StepDisplay("scoring", "networks") as display:
         scored = score_names(names, asked, resolved, display)
     if output != "table":

@@ -15,9 +15,9 @@ from tftas_optuna.correlate.calibration import calibrate as run_calibration
 from tftas_optuna.correlate.comparing import Ranked, check_accuracies, compare_all
 from tftas_optuna.correlate.files import find_table
 from tftas_optuna.correlate.scoring import measure
-from tftas_optuna.correlate.table import read_table
+from tftas_optuna.correlate.table import name_rows, read_table
 from tftas_optuna.correlate.trained import Given, read_study, stored_scores
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
 from tftas_optuna.indicators.task import batches_seen
 from tftas_optuna.metrics import get_indicator, indicator_names
@@ -26,7 +26,7 @@ from tftas_optuna.search.planning import make_settings
 from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from tftas_optuna.correlate.calibration import Calibration
     from tftas_optuna.correlate.result import Correlations
@@ -125,12 +125,18 @@ def correlate(
         n_images = theirs.n_images if n_images is None else n_images
         if data_dir is None and batches_seen(names):
             data_dir = theirs.data_dir
+            if data_dir is not None and not Path(data_dir).is_dir():
+                raise UnavailableError(
+                    f"the pictures of study {table.study_name!r} lay in {data_dir!r}, which is no"
+                    " folder here; say with data_dir (--data-dir) where they are"
+                )
     else:
         trained = read_table(table, space, accuracy, tell)
         if cache is None:
             path = find_table(Path(table))
             cache = path.with_name(f"{path.name}.scores.json")
-    _tell_notes(trained.name, trained.notes)
+    told = trained.notes
+    _tell_notes(trained.name, told)
     for name, values in trained.accuracies.items():
         check_accuracies(f"{trained.name}: {name}", values)
     if calibrate is not None:
@@ -154,37 +160,68 @@ def correlate(
     archs = trained.architectures
     scores = ScoreCache(None if cache is None else Path(cache))
     given = stored_scores(table, settings, set(archs)) if isinstance(table, Study) else Given()
-    columns, seconds = measure(archs, settings, execution, scores, given, tell)
+    columns, seconds, undefined = measure(archs, settings, execution, scores, given, tell)
     metrics = [_ranked(name, values, settings, seconds) for name, values in columns.items()]
+    notes = (*undefined.values(), *_gaps(trained, metrics, undefined))
+    trained = dataclasses.replace(trained, notes=(*trained.notes, *notes))
     calibration = None
     if calibrate is not None:
+        check_calibration(calibrate, names, _whole(trained, columns))
         calibration = _calibrated(calibrate, trained, columns, settings)
         best = f"best column{LEFT_OUT}"
         metrics.append(Ranked(calibrate + LEFT_OUT, calibration.left_out, 1, True))
         metrics.append(Ranked(best, calibration.column_left_out, 1, True))
     found = compare_all(trained, metrics, bands, tell)
     found = dataclasses.replace(found, calibration=calibration)
-    _tell_notes(trained.name, found.notes[len(trained.notes) :])
+    _tell_notes(trained.name, [note for note in found.notes if note not in told])
     return found
 
 
+def _gaps(trained: Table, metrics: Sequence[Ranked], undefined: Collection[str]) -> list[str]:
+    """Tell of which architectures a metric has no value."""
+    notes = []
+    for name, values, *_ in metrics:
+        missing = [trained.numbers[i] for i, value in enumerate(values) if value is None]
+        if missing and name not in undefined:
+            rows = name_rows(missing, trained.counted)
+            notes.append(f"{name} is not finite in {rows}: left out of what is compared with it")
+    return notes
+
+
+def _whole(
+    trained: Table, columns: Mapping[str, Sequence[float | None]]
+) -> dict[str, tuple[float | None, ...]]:
+    """Return the accuracies without those of architectures that lack another value."""
+    whole = [None not in row for row in zip(*columns.values(), strict=True)]
+    return {
+        name: tuple(a if w else None for a, w in zip(values, whole, strict=True))
+        for name, values in trained.accuracies.items()
+    }
+
+
 def _calibrated(
-    name: str, trained: Table, columns: Mapping[str, Sequence[float]], settings: StudySettings
+    name: str,
+    trained: Table,
+    columns: Mapping[str, Sequence[float | None]],
+    settings: StudySettings,
 ) -> Calibration:
-    """Calibrate on the networks whose accuracy is known; others are predicted as zero."""
-    (accuracies,) = trained.accuracies.values()
+    """Calibrate on the networks of which all is known; of others nothing is predicted."""
+    (accuracies,) = _whole(trained, columns).values()
     known = [i for i, accuracy in enumerate(accuracies) if accuracy is not None]
     found = run_calibration(
         name,
         [trained.architectures[i] for i in known],
         [accuracy for accuracy in accuracies if accuracy is not None],
-        {name: [values[i] for i in known] for name, values in columns.items()},
+        {
+            name: [value for i in known if (value := values[i]) is not None]
+            for name, values in columns.items()
+        },
         settings,
     )
 
-    def spread(values: Sequence[float]) -> tuple[float, ...]:
+    def spread(values: Sequence[float | None]) -> tuple[float | None, ...]:
         by_place = dict(zip(known, values, strict=True))
-        return tuple(by_place.get(i, 0.0) for i in range(len(accuracies)))
+        return tuple(by_place.get(i) for i in range(len(accuracies)))
 
     return found._replace(
         left_out=spread(found.left_out), column_left_out=spread(found.column_left_out)
@@ -209,11 +246,11 @@ def _checked(indicators: Sequence[str]) -> tuple[str, ...]:
 
 def _ranked(
     name: str,
-    values: Sequence[float],
+    values: Sequence[float | None],
     settings: StudySettings,
     seconds: Mapping[str, float],
 ) -> Ranked:
     if name not in settings.indicators:
         return Ranked(name, values)
     sign = 1 if get_indicator(name).direction == "maximize" else -1
-    return Ranked(settings.label(name), values, sign, True, seconds[name])
+    return Ranked(settings.label(name), values, sign, True, seconds.get(name))

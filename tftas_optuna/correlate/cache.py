@@ -53,6 +53,8 @@ class ScoreCache:
     def scores(self, ground: Mapping[str, Any]) -> dict[str, list[float]]:
         """Return the scores of every seed on a ground, by :func:`identity`; they may be added to.
 
+        NaN stands for a score that is not finite.
+
         Args:
             ground: Indicator and settings, plain data.
         """
@@ -152,7 +154,7 @@ def _distrust(path: Path, tell: bool) -> dict[str, dict[str, Any]]:
 
 
 def _is_sound(known: Any) -> bool:
-    """Tell whether a list of entries has their form, with finite numbers in it."""
+    """Tell whether a list of entries has their form; only scores may be NaN."""
     if not isinstance(known, list):
         return False
     for entry in known:
@@ -163,8 +165,10 @@ def _is_sound(known: Any) -> bool:
             return False
         if not all(isinstance(by_seed, list) and by_seed for by_seed in scores.values()):
             return False
-        numbers = [*seconds.values(), *chain.from_iterable(scores.values())]
-        if not all(isinstance(number, float) and math.isfinite(number) for number in numbers):
+        times, numbers = list(seconds.values()), list(chain.from_iterable(scores.values()))
+        if not all(isinstance(each, float) and not math.isinf(each) for each in times + numbers):
+            return False
+        if any(map(math.isnan, times)):
             return False
     return True
 

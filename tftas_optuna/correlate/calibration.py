@@ -100,9 +100,9 @@ class Calibration(NamedTuple):
     """
 
     indicator: CalibratedIndicator
-    left_out: tuple[float, ...]
+    left_out: tuple[float | None, ...]
     column: str
-    column_left_out: tuple[float, ...]
+    column_left_out: tuple[float | None, ...]
     share: float
     n: int
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -34,14 +35,14 @@ class Ranked(NamedTuple):
 
     Attributes:
         name: Its name.
-        values: Its values.
+        values: Its values; None where it has none.
         sign: 1, or -1 where less is better.
         is_indicator: Whether it is one.
         seconds: Time of one score.
     """
 
     name: str
-    values: Sequence[float]
+    values: Sequence[float | None]
     sign: int = 1
     is_indicator: bool = False
     seconds: float | None = None
@@ -116,12 +117,14 @@ def _undefined(rows: Sequence[Correlation], n_flat: int) -> list[str]:
         )
     for row in rows:
         lacking = sum(tau is None for tau in row.taus)
+        if row.n < 2:
+            continue  # It has no values, which is told with the reason.
         if row.tau.value is None:
             notes.append(f"{row.metric} is the same for all architectures: no correlation")
         elif lacking > n_flat:
             notes.append(
-                f"{row.metric} is the same in {lacking} of {n_bands} bands: its tau in bands is"
-                " the mean of the others"
+                f"{row.metric} does not differ in {lacking} of {n_bands} bands: its tau in bands"
+                " is the mean of the others"
             )
     return notes
 
@@ -144,14 +147,14 @@ class Comparison:
         self,
         name: str,
         accuracies: Sequence[float | None],
-        n_params: Sequence[float],
+        n_params: Sequence[float | None],
         bands: int,
     ) -> None:
         self._name = name
         self._members = np.array([i for i, value in enumerate(accuracies) if value is not None])
         self._accuracy = np.array([value for value in accuracies if value is not None])
         size = len(self._members)
-        params = np.asarray(n_params)[self._members]
+        params = np.asarray(n_params, dtype=np.float64)[self._members]
         order = np.argsort(params, kind="stable")
         self._bands = np.array_split(order, max(1, min(bands, size // LEAST)))
         self.n_flat = sum(len(set(self._accuracy[band])) == 1 for band in self._bands)
@@ -169,21 +172,22 @@ class Comparison:
         )
 
     def compare(self, metric: Ranked) -> Correlation:
-        """Compare a metric with the accuracy."""
-        values = metric.sign * np.asarray(metric.values, dtype=np.float64)[self._members]
+        """Compare a metric with the accuracy, where it has a value."""
+        values = metric.sign * np.array(metric.values, dtype=np.float64)[self._members]
         tau, band_tau, taus = self._estimate(kendall_taus, values)
         spearman, band_spearman, spearmans = self._estimate(spearman_rhos, values)
-        regrets = tuple(self._regret(values, band) for band in self._bands)
+        regrets = tuple(_or_none(self._regret(values, band)) for band in self._bands)
+        known = [regret for regret in regrets if regret is not None]
         return Correlation(
             accuracy=self._name,
             metric=metric.name,
             is_indicator=metric.is_indicator,
-            n=len(self._members),
+            n=int(np.isfinite(values).sum()),
             tau=tau,
             spearman=spearman,
             band_tau=band_tau,
             band_spearman=band_spearman,
-            regret=float(np.mean(regrets)),
+            regret=float(np.mean(known)) if known else None,
             taus=taus,
             spearmans=spearmans,
             regrets=regrets,
@@ -194,13 +198,15 @@ class Comparison:
         self, statistic: Callable[[Floats, Floats, Floats], Floats], values: Floats
     ) -> tuple[Estimate, Estimate, tuple[float | None, ...]]:
         """Estimate a statistic over all and inside the bands: their mean, and each."""
-        overall = statistic(values, self._accuracy, self._counts)
-        inside = np.array(
-            [
-                statistic(values[band], self._accuracy[band], self._counts[:, band])
-                for band in self._bands
-            ]
-        )
+
+        def among(places: NDArray[np.intp]) -> Floats:
+            known = places[np.isfinite(values[places])]
+            if not len(known):
+                return np.full(len(self._counts), np.nan)
+            return statistic(values[known], self._accuracy[known], self._counts[:, known])
+
+        overall = among(np.arange(len(values)))
+        inside = np.array([among(band) for band in self._bands])
         defined = np.isfinite(inside)
         means = np.divide(
             np.where(defined, inside, 0).sum(axis=0),
@@ -213,7 +219,9 @@ class Comparison:
 
     def _regret(self, values: Floats, band: NDArray[np.intp]) -> float:
         accuracy, values = self._accuracy[band], values[band]
-        return float(accuracy.max() - accuracy[values == values.max()].mean())
+        if np.isnan(values).all():
+            return math.nan
+        return float(accuracy.max() - accuracy[values == np.nanmax(values)].mean())
 
 
 def _estimate(found: Floats) -> Estimate:

@@ -78,16 +78,19 @@ def points_of(found: Correlations, accuracy: str) -> list[Points]:
         for i in band.members
     ]
     known = found.accuracies[accuracy]
-    return [
-        Points(
-            metric=row.metric,
-            x=[found.values[row.metric][i] for i, _ in members],
-            y=[value for i, _ in members if (value := known[i]) is not None],
-            bands=[number for _, number in members],
-            labels=[found.architectures[i].summary() for i, _ in members],
-        )
-        for row in found.of(accuracy)
-    ]
+    panels = []
+    for row in found.of(accuracy):
+        points = Points(row.metric, [], [], [], [])
+        for i, number in members:
+            x, y = found.values[row.metric][i], known[i]
+            # A metric may have no value where there is an accuracy.
+            if x is not None and y is not None:
+                points.x.append(x)
+                points.y.append(y)
+                points.bands.append(number)
+                points.labels.append(found.architectures[i].summary())
+        panels.append(points)
+    return panels
 
 
 def plot_correlations(found: Correlations) -> Figure:

@@ -16,7 +16,7 @@ class Estimate(NamedTuple):
     """A statistic with its 95 % bootstrap interval.
 
     Attributes:
-        value: The statistic; None where it is not defined, because all values are the same.
+        value: The statistic; None where it is not defined: all values are the same, or missing.
         low: Lower end of the interval.
         high: Upper end of the interval.
     """
@@ -53,13 +53,13 @@ class Correlation:
         accuracy: Column of the accuracies.
         metric: Name of the metric; a collapsed indicator is ``NAME_collapsed``.
         is_indicator: Whether it is one.
-        n: Number of architectures.
+        n: Number of architectures that have both.
         tau: Kendall's tau-b over all.
         spearman: Spearman's rho over all.
         band_tau: Mean of the taus inside the bands, those where it is defined.
         band_spearman: Mean of the rhos inside the bands.
         regret: Accuracy of the best of a band less that of the metric's pick, the mean over the
-            bands; of several picks that tie, their mean counts.
+            bands; of several picks that tie, their mean counts. None where it has no value at all.
         taus: Tau inside each band, from few parameters to many; None where it is not defined.
         spearmans: Rho inside each band.
         regrets: Regret in each band.
@@ -74,10 +74,10 @@ class Correlation:
     spearman: Estimate
     band_tau: Estimate
     band_spearman: Estimate
-    regret: float
+    regret: float | None
     taus: tuple[float | None, ...]
     spearmans: tuple[float | None, ...]
-    regrets: tuple[float, ...]
+    regrets: tuple[float | None, ...]
     seconds: float | None = None
 
 
@@ -92,7 +92,7 @@ class Correlations:
             then the indicators.
         bands: The bands of each accuracy, from few parameters to many.
         architectures: The architectures.
-        values: Of each metric, the values of the architectures.
+        values: Of each metric, the values of the architectures; None where one is not finite.
         accuracies: Of each column, the accuracies of the architectures; None where there is none.
         notes: What was left out or is not defined, in sentences.
         calibration: The indicator that was calibrated, if one was asked for.
@@ -103,7 +103,7 @@ class Correlations:
     rows: tuple[Correlation, ...]
     bands: Mapping[str, tuple[Band, ...]]
     architectures: tuple[Architecture, ...]
-    values: Mapping[str, tuple[float, ...]]
+    values: Mapping[str, tuple[float | None, ...]]
     accuracies: Mapping[str, tuple[float | None, ...]]
     notes: tuple[str, ...] = ()
     calibration: Calibration | None = None

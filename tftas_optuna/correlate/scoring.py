@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import partial
 from statistics import mean
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tftas_optuna.correlate.cache import ScoreCache
     from tftas_optuna.correlate.files import Tell
     from tftas_optuna.correlate.trained import Given
+    from tftas_optuna.indicators.composite import Reference
     from tftas_optuna.search.execution import Execution
     from tftas_optuna.search.executors import ScoresOf, ScoringPool
     from tftas_optuna.study.settings import StudySettings
@@ -33,12 +35,14 @@ class Measures(NamedTuple):
 
     Attributes:
         columns: Values of the architectures by name: parameters, MACs, depth and width, then the
-            indicators.
+            indicators; None where a score is not finite.
         seconds: Time of one score by each indicator alone.
+        undefined: Of each indicator that is not defined at all, why.
     """
 
-    columns: dict[str, tuple[float, ...]]
+    columns: dict[str, tuple[float | None, ...]]
     seconds: dict[str, float]
+    undefined: Mapping[str, str]
 
 
 def measure(
@@ -54,7 +58,8 @@ def measure(
     Scores that are not known are computed, those of several indicators in one pass, and put into
     the cache as they come. Then the time of each indicator alone is measured, in this process on
     the device of the execution (a CPU with one thread): together they take less. All supernets
-    that a score is averaged over count.
+    that a score is averaged over count. A score that is not finite is missing; so are all of a
+    fusion that such a one is in the reference sample of.
 
     Args:
         archs: The architectures, each once.
@@ -71,21 +76,24 @@ def measure(
     scores = _Scores(settings, cache, given.scores)
     untimed = [name for name in names if where not in times[name]]
     pool = None
+    undefined: dict[str, str] = {}
     if untimed or scores.missing(archs, names):
-        pool = open_pool(settings, execution)
+        pool = open_pool(settings, execution, gaps=True)
     if pool is not None:
         try:
-            look_at_reference(
+            reference = look_at_reference(
                 pool,
                 given.reference,
                 settings.target,
                 score=partial(_score_sample, pool, settings, cache, tell),
             )
-            scores.complete(pool, archs, names, "scoring", tell)
+            undefined = _undefined(pool, reference)
+            defined = [name for name in names if name not in undefined]
+            scores.complete(pool, archs, defined, "scoring", tell)
             for done, indicator in enumerate(pool.task.indicators):
                 tell("times", done, len(names))
                 of = times[_name(indicator)]
-                if where not in of:
+                if where not in of and _name(indicator) not in undefined:
                     alone = pool.task._replace(indicators=(indicator,))
                     of[where] = seconds_per_score(alone, archs)
                     cache.changed()
@@ -98,7 +106,24 @@ def measure(
         **shape_columns(archs),
         **{name: tuple(scores.value(name, arch) for arch in archs) for name in names},
     }
-    return Measures(columns, {name: of[where] for name, of in times.items()})
+    return Measures(
+        columns,
+        {name: of[where] for name, of in times.items() if where in of},
+        undefined,
+    )
+
+
+def _undefined(pool: ScoringPool, reference: Reference) -> dict[str, str]:
+    """Tell which fusions look at a sample that has not all of their parts, by name."""
+    gaps = [part for part, by_seed in reference.items() if any(map(math.isnan, sum(by_seed, [])))]
+    found = {}
+    for each in pool.task.indicators:
+        if isinstance(each, CompositeIndicator) and each.relative:
+            for part in set(each.parts).intersection(gaps):
+                found[each.name] = (
+                    f"{each.name} is not defined: {part} is not finite in its reference sample"
+                )
+    return found
 
 
 def _score_sample(
@@ -135,10 +160,13 @@ class _Scores:
         self._given = given
         self._tables: dict[str, dict[str, list[float]]] = {}
 
-    def value(self, name: str, arch: Architecture) -> float:
-        """Return a score, the mean over the seeds."""
+    def value(self, name: str, arch: Architecture) -> float | None:
+        """Return a score, the mean over the seeds; None where it is not finite."""
         given = self._given.get(name, {}).get(arch)
-        return mean(self.by_seed(name, arch)) if given is None else given
+        if given is not None:
+            return given
+        found = mean(self._known(name).get(identity(arch), [math.nan]))
+        return found if math.isfinite(found) else None
 
     def by_seed(self, name: str, arch: Architecture) -> tuple[float, ...]:
         """Return the scores of every seed."""

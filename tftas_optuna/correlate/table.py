@@ -45,6 +45,8 @@ class Table:
         accuracies: By column, the accuracy of each architecture; None where it was not trained.
         sizes: ``img_size`` and ``num_classes`` where the table knows them.
         notes: What was left out, and why: sentences with the numbers of the rows.
+        numbers: Number of the row, or of the trial, of each architecture.
+        counted: What the numbers count: ``"row"`` or ``"trial"``.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Table:
     accuracies: Mapping[str, tuple[float | None, ...]]
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
+    counted: str = "row"
 
 
 def read_table(
@@ -123,6 +127,7 @@ def read_table(
             f"{name_rows(numbers)} left out of {name}: no value"
             for name, numbers in untrained.items()
         ),
+        numbers=tuple(found.values()),
     )
 
 
@@ -248,8 +253,8 @@ class _LeftOut:
         )
 
 
-def name_rows(numbers: Sequence[int]) -> str:
-    """Write row numbers with runs drawn together: ``rows 3, 7-9``."""
+def name_rows(numbers: Sequence[int], counted: str = "row") -> str:
+    """Write numbers of rows, or of what is counted, with runs drawn together: ``rows 3, 7-9``."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:
@@ -257,4 +262,4 @@ def name_rows(numbers: Sequence[int]) -> str:
         else:
             runs.append([number])
     texts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
-    return ("row " if len(numbers) == 1 else "rows ") + ", ".join(texts)
+    return f"{counted if len(numbers) == 1 else counted + 's'} {', '.join(texts)}"

@@ -34,9 +34,9 @@ def read_study(study: Study) -> Table:
     """
     settings = read_settings(study)
     trials = study.get_trials(deepcopy=False)
-    found: dict[Architecture, float] = {}
+    found: dict[Architecture, tuple[int, float]] = {}
     for number, top1 in sorted(accuracies(study).items()):
-        found.setdefault(settings.space.decode(trials[number].params), top1)
+        found.setdefault(settings.space.decode(trials[number].params), (number, top1))
     if not found:
         raise UnavailableError(
             f"study {study.study_name!r} has no accuracies; train some of its architectures with"
@@ -46,8 +46,10 @@ def read_study(study: Study) -> Table:
         name=study.study_name,
         space=settings.space,
         architectures=tuple(found),
-        accuracies={_COLUMN: tuple(found.values())},
+        accuracies={_COLUMN: tuple(top1 for _, top1 in found.values())},
         sizes={"img_size": settings.img_size, "num_classes": settings.num_classes},
+        numbers=tuple(number for number, _ in found.values()),
+        counted="trial",
     )
 
 

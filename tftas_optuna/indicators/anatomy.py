@@ -10,7 +10,7 @@ from torch.nn.modules import activation as torch_activations
 from tftas_optuna.indicators.tally import Weight
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
@@ -85,7 +85,10 @@ def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
         )
     return Anatomy(
         blocks,
-        [(matrix, _weight(matrix, parameters, structure.blocks)) for matrix in structure.counted],
+        [
+            (matrix, weight_of(matrix, parameters, structure.blocks))
+            for matrix in structure.counted
+        ],
     )
 
 
@@ -120,7 +123,14 @@ def _is_activation(module: nn.Module) -> bool:
     return kind.__module__ in homes and not kind.__name__.endswith(_OTHERS)
 
 
-def _weight(matrix: Matrix, parameters: dict[str, nn.Parameter], blocks: list[str]) -> Weight:
+def weight_of(matrix: Matrix, parameters: Mapping[str, Tensor], blocks: Sequence[str]) -> Weight:
+    """Describe a matrix that counts to a tally.
+
+    Args:
+        matrix: The matrix.
+        parameters: The weights of its network, by name.
+        blocks: Names of the blocks.
+    """
     pieces = [piece.of(parameters[piece.parameter]) for piece in matrix.pieces]
     shape = (sum(len(piece) for piece in pieces), pieces[0].shape[1])
     around = [block for block in blocks if matrix.name.startswith(f"{block}.")]

@@ -111,12 +111,16 @@ class LayerIndicator(Indicator):
         """
 
 
+class NotFiniteError(TftasError):
+    """A score is no finite number."""
+
+
 def checked(name: str, score: float) -> float:
     """Return a score of an indicator that may be anything a float can be.
 
     Raises:
-        TftasError: It is no finite number.
+        NotFiniteError: It is no finite number.
     """
     if not math.isfinite(score):
-        raise TftasError(f"indicator {name!r} gives {score}, which is no finite number")
+        raise NotFiniteError(f"indicator {name!r} gives {score}, which is no finite number")
     return score

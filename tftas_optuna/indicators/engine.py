@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.base import Layer, LayerScore, Norms
+from tftas_optuna.indicators.base import Layer, LayerScore, Norms, NotFiniteError
 from tftas_optuna.indicators.gradient import CollapsedGradients, Gradients, ProductGradients
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ class LayerEngine:
     def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
         """Score candidates, in their order; each by every indicator."""
         scores: list[tuple[float, ...]] = [()] * len(archs)
-        for members in self.supernet.groups(archs):
+        for members in self.supernet.groups(archs, self.supernet.device.type):
             while members:
                 chunk = members[: self.batch_size]
                 try:
@@ -171,8 +170,8 @@ class LayerEngine:
                 ],
             )
 
-    def _overflow(self) -> TftasError:
-        return TftasError(f"a score is not finite in {self.supernet.dtype}; use torch.float64")
+    def _overflow(self) -> NotFiniteError:
+        return NotFiniteError(f"a score is not finite in {self.supernet.dtype}; use torch.float64")
 
     @contextlib.contextmanager
     def _finite(self) -> Iterator[None]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import torch
+
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.base import checked
+from tftas_optuna.indicators.anatomy import read_anatomy, weight_of
+from tftas_optuna.indicators.base import NotFiniteError, checked
 from tftas_optuna.indicators.recording import record
-from tftas_optuna.indicators.structure import read_structure
-from tftas_optuna.indicators.tally import LayerTally
+from tftas_optuna.indicators.structure import Piece, read_structure
+from tftas_optuna.indicators.tally import LayerTally, Network
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +20,8 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.indicators.base import LayerScore
     from tftas_optuna.indicators.basis import Basis
-    from tftas_optuna.indicators.tally import NetworkIndicator, Tally
+    from tftas_optuna.indicators.structure import Structure
+    from tftas_optuna.indicators.tally import NetworkIndicator, Tally, Weight
 
 
 class NetworkEngine:
@@ -37,30 +42,60 @@ class NetworkEngine:
         self.supernet = basis.supernets[offset]
         self.indicators = tuple(indicators)
         self._images = basis.images(offset, max(each.needs.batches for each in indicators))
+        self._n_images = basis.n_images
         self._seed = basis.seed + offset
 
     def prepare(self) -> None:
         """Draw the weights, for which the first network would wait."""
-        _ = self.supernet.state_dict
+        if any(each.needs.events for each in self.indicators):
+            _ = self.supernet.state_dict
 
     def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
         """Score candidates, in their order; each by every indicator."""
-        return [
-            tuple(
-                checked(indicator.name, tally.value())
-                for indicator, tally in zip(self.indicators, self._record(arch), strict=True)
-            )
-            for arch in archs
-        ]
+        return [self._score(arch) for arch in archs]
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
         """Score one candidate layer by layer by the first indicator, in forward order."""
         return rows_of(self.indicators[0], self._record(arch)[0])
 
+    def _score(self, arch: Architecture) -> tuple[float, ...]:
+        try:
+            return tuple(
+                checked(indicator.name, tally.value())
+                for indicator, tally in zip(self.indicators, self._record(arch), strict=True)
+            )
+        except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+            names = ", ".join(indicator.name for indicator in self.indicators)
+            raise NotFiniteError(
+                f"{names}: a matrix of {arch.summary()} has no eigenvalues: it is not finite"
+            ) from error
+
     def _record(self, arch: Architecture) -> list[Tally]:
-        network = self.supernet.subnet(arch)
-        structure = read_structure(network)
-        return record(network, structure, self.indicators, self._images, self._seed)
+        if not any(each.needs.events for each in self.indicators):
+            network = Network(self._weights(arch), self._n_images)
+            return [each.tally(network) for each in self.indicators]
+        model = self.supernet.subnet(arch)
+        structure = read_structure(model)
+        return record(model, structure, self.indicators, self._images, self._seed)
+
+    def _weights(self, arch: Architecture) -> list[Weight]:
+        """Describe the weights of a candidate without its network: as parts of the largest one."""
+        outline, structure = self.supernet.outline(arch), self._largest
+        known = {*structure.left_out, *(p.parameter for m in structure.counted for p in m.pieces)}
+        # Cut matrices are cut elsewhere in a smaller network.
+        whole = all(p[1:] == Piece("")[1:] for m in structure.counted for p in m.pieces)
+        if not whole or any(w.ndim > 1 and name not in known for name, w in outline.items()):
+            model = self.supernet.blank(arch)
+            return [weight for _, weight in read_anatomy(model, read_structure(model)).matrices]
+        return [
+            weight_of(matrix, outline, structure.blocks)
+            for matrix in structure.counted
+            if matrix.pieces[0].parameter in outline
+        ]
+
+    @cached_property
+    def _largest(self) -> Structure:
+        return read_structure(self.supernet.blank(self.supernet.largest))
 
 
 def rows_of(indicator: NetworkIndicator, tally: Tally) -> list[LayerScore]:

@@ -12,7 +12,7 @@ from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators.anatomy import Anatomy, read_anatomy
 from tftas_optuna.indicators.listening import Forward, Listeners
 from tftas_optuna.indicators.running import evaluating
-from tftas_optuna.indicators.tally import Network, NetworkIndicator, Tally
+from tftas_optuna.indicators.tally import Needs, Network, NetworkIndicator, Tally
 from tftas_optuna.supernet import generator_of
 
 if TYPE_CHECKING:
@@ -54,17 +54,21 @@ def record(
     anatomy = read_anatomy(model, structure)
     network = Network([weight for _, weight in anatomy.matrices], len(images.batches[0][0]))
     tallies = [indicator.tally(network) for indicator in indicators]
-    wanted = list(zip(indicators, tallies, strict=True))
     _check(type(model).__name__, anatomy, indicators)
-    passes = _Passes(model, anatomy, images, seed)
+    by_dtype: dict[torch.dtype, list[tuple[Needs, Tally]]] = {}
+    for indicator, tally in zip(indicators, tallies, strict=True):
+        dtype = torch.float64 if indicator.needs.double else images.batches[0][0].dtype
+        by_dtype.setdefault(dtype, []).append((indicator.needs, tally))
     with evaluating(model):
-        for batch in range(max((each.needs.batches for each in indicators), default=1)):
-            listeners: Listeners = {}
-            for indicator, tally in wanted:
-                if batch < indicator.needs.batches:
-                    for event in indicator.needs.events:
-                        listeners.setdefault(event, []).append(tally)
-            passes.run(batch, listeners)
+        for dtype, wanted in by_dtype.items():
+            passes = _Passes(model, anatomy, images, dtype, seed)
+            for batch in range(max(needs.batches for needs, _ in wanted)):
+                listeners: Listeners = {}
+                for needs, tally in wanted:
+                    if batch < needs.batches:
+                        for event in needs.events:
+                            listeners.setdefault(event, []).append(tally)
+                passes.run(batch, listeners)
     return tallies
 
 
@@ -85,14 +89,24 @@ class _Passes:
         model: The network, in eval mode.
         anatomy: Where it is watched.
         images: What goes in.
+        dtype: Floating-point type of the passes, whatever that of the network is.
         seed: Of the random signs.
     """
 
-    def __init__(self, model: nn.Module, anatomy: Anatomy, images: Images, seed: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        anatomy: Anatomy,
+        images: Images,
+        dtype: torch.dtype,
+        seed: int,
+    ) -> None:
         self._model = model
         self._anatomy = anatomy
         self._images = images
+        self._dtype = dtype
         self._seed = seed
+        self._own = {n: p.detach().to(dtype) for n, p in model.named_parameters()}
         self._names = list(
             dict.fromkeys(p.parameter for m, _ in anatomy.matrices for p in m.pieces)
         )
@@ -100,6 +114,7 @@ class _Passes:
     def run(self, batch: int, listeners: Listeners) -> None:
         """Run what somebody listens to on one batch."""
         images, labels = self._images.batches[batch]
+        images = images.to(self._dtype)
         if "curvatures" in listeners:
             self._curve(images, labels, listeners)
         if "gradients_by_image" in listeners:
@@ -127,7 +142,7 @@ class _Passes:
         weights: bool = False,
         keep: bool = False,
     ) -> Forward:
-        own = {n: p.detach() for n, p in self._model.named_parameters()}
+        own = dict(self._own)
         if weights:
             own |= {name: own[name].detach().requires_grad_() for name in self._names}
         return Forward(self._model, self._anatomy, own, images, listeners, keep=keep)

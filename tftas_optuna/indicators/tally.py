@@ -37,15 +37,18 @@ class Needs:
     Attributes:
         events: Methods of :class:`Tally` that want to be called.
         batches: Batches of images; each has ``n_images`` of its own.
+        double: Whether float32 has too few digits for it: its passes are then made in float64,
+            whatever those of others are.
     """
 
     events: frozenset[Event] = frozenset()
     batches: int = 1
+    double: bool = False
 
     @classmethod
-    def of(cls, *events: Event, batches: int = 1) -> Needs:
+    def of(cls, *events: Event, batches: int = 1, double: bool = False) -> Needs:
         """List the events."""
-        return cls(frozenset(events), batches)
+        return cls(frozenset(events), batches, double)
 
 
 class Weight(NamedTuple):

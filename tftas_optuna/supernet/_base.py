@@ -139,20 +139,46 @@ class Supernet(ABC, Generic[A]):
         Raises:
             TftasError: The candidate does not fit.
         """
+        model = self.blank(arch).to(dtype=self.dtype)
+        model.load_state_dict(self._slices(arch, self.state_dict))
+        return model.to(device=self.device).eval()
+
+    def blank(self, arch: A) -> nn.Module:
+        """Build the stand-alone network of a candidate; its weights are whatever memory holds.
+
+        Raises:
+            TftasError: The candidate does not fit.
+        """
         # timm takes longer to load than all candidates of a generation take to be scored.
         from tftas_optuna.models import build_model
 
         self.check(arch)
         with Undrawn():
-            model = build_model(
+            return build_model(
                 arch, num_classes=self.num_classes, img_size=self.img_size, in_chans=self.in_chans
             )
-        model.to(dtype=self.dtype).load_state_dict(self._slices(arch, self.state_dict))
-        return model.to(device=self.device).eval()
+
+    def outline(self, arch: A) -> dict[str, Tensor]:
+        """Cut a candidate's weights without any values, by the names of its stand-alone network.
+
+        Raises:
+            TftasError: The candidate does not fit.
+        """
+        self.check(arch)
+        return self._slices(arch, self._outline)
+
+    @cached_property
+    def _outline(self) -> dict[str, Tensor]:
+        return {name: torch.empty(s, device="meta") for name, s in self._shapes().items()}
 
     @staticmethod
-    def groups(archs: Sequence[A]) -> list[list[int]]:
-        """Sort candidates, by index, into lists that run together; here each runs alone."""
+    def groups(archs: Sequence[A], device_type: str = "cpu") -> list[list[int]]:
+        """Sort candidates, by index, into lists that run together; here each runs alone.
+
+        Args:
+            archs: The candidates.
+            device_type: What they run on: ``"cpu"``, ``"cuda"``, ...
+        """
         return [[i] for i in range(len(archs))]
 
     def traces(self, archs: Sequence[A], *, fidelity: str = "exact") -> Iterable[LinearTrace]:

@@ -37,11 +37,12 @@ class ZiCo(NetworkIndicator):
 
     Over the linear layers of the blocks and the classifier: the logarithm of the sum over its
     weights of the mean of ``|gradient|`` over its standard deviation, both across two batches,
-    of the mean cross-entropy. Higher is better.
+    of the mean cross-entropy. Higher is better. Gradients that are nearly the same decide, by the
+    little that they differ, so they are computed in float64: float32 leaves two digits.
     """
 
     name: str = "zico"
-    needs: ClassVar[Needs] = Needs.of("weight_gradients", batches=2)
+    needs: ClassVar[Needs] = Needs.of("weight_gradients", batches=2, double=True)
 
     def tally(self, network: Network) -> LayerTally:
         """Begin with a network; see :meth:`NetworkIndicator.tally`."""

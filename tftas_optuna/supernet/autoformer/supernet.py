@@ -28,8 +28,9 @@ POSITIONS: dict[str, Callable[[int, int, torch.device], Positions]] = {
 }
 
 
-# Most candidates of several widths that run faster together than apart.
-MIXED = 64
+# Most candidates of several widths that run faster together than apart on a CPU. A GPU waits for
+# the program between operations, however many candidates there are.
+MIXED_ON_CPU = 64
 
 
 class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
@@ -66,13 +67,17 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
         }
 
     @staticmethod
-    def groups(archs: Sequence[AutoFormerArchitecture]) -> list[list[int]]:
+    def groups(
+        archs: Sequence[AutoFormerArchitecture], device_type: str = "cpu"
+    ) -> list[list[int]]:
         """Sort candidates, by index, into lists that run together, deepest first.
 
-        Each list is of one width. A few candidates whose heads have one width are one list: to
-        read the weights once is then worth more than what narrow ones waste.
+        Each list is of one width. Candidates whose heads have one width are one list, on a CPU
+        where they are few: to read the weights once is then worth more than what narrow ones
+        waste.
         """
-        mixed = len(archs) <= MIXED and all(arch.head_dim is not None for arch in archs)
+        few = device_type != "cpu" or len(archs) <= MIXED_ON_CPU
+        mixed = few and all(arch.head_dim is not None for arch in archs)
         groups: dict[int, list[int]] = {}
         for i in sorted(range(len(archs)), key=lambda i: -archs[i].depth):
             groups.setdefault(0 if mixed else archs[i].embed_dim, []).append(i)

@@ -67,7 +67,7 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
         }
 
     @staticmethod
-    def groups(archs: Sequence[PiTArchitecture]) -> list[list[int]]:
+    def groups(archs: Sequence[PiTArchitecture], device_type: str = "cpu") -> list[list[int]]:
         """Sort candidates, by index, into lists that run together: one head width each."""
         groups: dict[int, list[int]] = {}
         for i in sorted(range(len(archs)), key=lambda i: (archs[i].num_heads, archs[i].depth)):
