@@ -85,14 +85,19 @@ def test_a_plot_beside_the_table(tftas: Run, place: Path) -> None:
 
 
 def test_a_front_with_a_column_of_accuracies(tftas: Run, searched: Path, tmp_path: Path) -> None:
-    """What `front -f csv` prints needs no more than that."""
+    """What `front -f csv` prints needs no more than that; its scores are compared too."""
     lines = tftas(searched, "front", "-f", "csv").stdout.splitlines()
     rows = [f"{line},{i * 3 % 7}" for i, line in enumerate(lines[1:])]
     (tmp_path / "t.csv").write_text("\n".join([f"{lines[0]},acc", *rows]))
     space = ("--space", str(searched / "small.yaml"), *SMALL[2:])
     done = tftas(tmp_path, "correlate", "t.csv", *space, *SCORE, "-f", "json")
     assert done.returncode == 0, done.stderr
-    assert [row["n"] for row in json.loads(done.stdout)] == [len(rows)] * 5
+    found = json.loads(done.stdout)
+    assert [row["n"] for row in found] == [len(rows)] * 7
+    computed, theirs, exact = found[4:]
+    names = [row["metric"] for row in (computed, theirs, exact)]
+    assert names == ["dss_collapsed", "dss_collapsed (table)", "dss"]
+    assert computed["tau"] == theirs["tau"] and theirs["seconds"] is None
 
 
 def test_a_study_whose_trials_were_retrained(tftas: Run, searched: Path, tmp_path: Path) -> None:

@@ -101,6 +101,13 @@ def test_a_column_that_tells_all_stays_alone_and_outliers_do_not_count() -> None
     assert kendall_tau(found.predict(others), -others.columns[:, 1]) == 1.0
 
 
+def test_a_column_that_did_not_vary_predicts_nothing_where_it_does() -> None:
+    rng = np.random.default_rng(0)
+    found = fit(Inputs(np.ones((12, 4)), np.ones((12, 2)), ("a", "b")), rng.normal(size=12))
+    elsewhere = Inputs(2 * np.ones((3, 4)), rng.normal(size=(3, 2)), ("a", "b"))
+    assert found.predict(elsewhere) == pytest.approx([found.constant] * 3)
+
+
 def test_predictions_are_in_the_unit_of_the_accuracies(made: CalibratedIndicator) -> None:
     # Heads and depth make 71 to 82; with the means of its inputs it predicts about their middle.
     assert 71 < made.constant < 82

@@ -295,3 +295,23 @@ def test_depth_and_width_of_stages_are_those_of_their_blocks() -> None:
     assert columns["depth"] == (17, 7, 7)
     assert columns["width"] == (320, 32, pytest.approx((32 + 4 * 64 + 2 * 128) / 7))
     assert shape_columns([object()]) == {}
+
+
+def test_scores_of_the_table_stand_beside_those_that_are_computed(
+    run: Correlate, small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    """Under their own names; where less is better, with the opposite sign."""
+    rows = table_rows(draw(small_space, 24))
+    for i, row in enumerate(rows):
+        row |= {"dss": -row["top1"], "ntk_cond": row["top1"], "mine": row["top1"] if i else ""}
+    found = run(write_csv(tmp_path / "t.csv", rows), fidelity="exact")
+    taus = {row.metric: (row.tau.value, row.n) for row in found.rows[5:]}
+    assert taus == {
+        "dss (table)": (-1.0, 24),
+        "ntk_cond": (-1.0, 24),
+        "mine": (1.0, 23),
+    }
+    assert found.values["dss"] != found.values["dss (table)"]
+    assert found.notes == (
+        "mine has no finite value in row 1: left out of what is compared with it",
+    )

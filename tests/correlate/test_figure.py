@@ -72,6 +72,24 @@ def test_the_figure_shows_the_first_accuracy_and_offers_the_others(found: Correl
     assert "b_acc of 11" in buttons[1].args[1]["title.text"]
 
 
+def test_names_of_files_and_columns_are_no_markup(small_space: AutoFormerSpace) -> None:
+    pytest.importorskip("plotly")
+    archs = draw(small_space, 12)
+    accuracies = {name: tuple(map(float, range(12))) for name in ("<b>x</b> acc", "b_acc")}
+    table = Table("<i>t</i>.csv", small_space, tuple(archs), accuracies)
+    metrics = [
+        Ranked("n_params", [float(arch.n_params) for arch in archs]),
+        Ranked("<a href='x'>%{y}", [float(arch.depth) for arch in archs]),
+    ]
+    figure = plot_correlations(compare_all(table, metrics, 2, lambda *_: None))
+    assert "&lt;i&gt;t" in figure.layout.title.text and "<i>" not in figure.layout.title.text
+    names = [figure.data[0].y[0], figure.layout.annotations[-1].text, figure.data[2].hovertemplate]
+    assert all("&lt;a href" in name and "<a" not in name for name in names)
+    assert "%{y}" not in figure.data[2].hovertemplate.replace("%{y:.2f}", "")
+    labels = [button.label for button in figure.layout.updatemenus[0].buttons]
+    assert labels == ["&lt;b&gt;x&lt;/b&gt; acc", "b_acc"]
+
+
 def test_html_needs_no_network(found: Correlations, tmp_path: Path) -> None:
     pytest.importorskip("plotly")
     path = tmp_path / "worth.html"

@@ -69,7 +69,7 @@ def test_what_has_no_score_is_told_by_its_rows_and_left_out_there_alone(run: Cor
     missing = narrow(found)
     assert 0 < len(missing) < 24
     (note,) = found.notes
-    assert note.startswith("half is not finite in rows ") and note.endswith(
+    assert note.startswith("half has no finite value in rows ") and note.endswith(
         ": left out of what is compared with it"
     )
     assert str(missing[0]) in note
@@ -106,7 +106,7 @@ def test_an_indicator_without_any_score_is_a_row_of_dashes(
     (row,) = (row for row in found.rows if row.metric == "void")
     assert (row.n, row.tau.value, row.band_tau.value, row.regret) == (0, None, None, None)
     assert found.notes == (
-        "void is not finite in rows 1-24: left out of what is compared with it",
+        "void has no finite value in rows 1-24: left out of what is compared with it",
     )
     monkeypatch.setattr("tftas_optuna.spaces.get_space", lambda name: small_space)
     command = ["correlate", str(table), "--space", "s", "--img-size", "32", "--num-classes", "10"]

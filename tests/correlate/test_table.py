@@ -210,3 +210,24 @@ def test_a_name_beside_the_fields_is_no_file(
     ]
     table = read_table(write_json(tmp_path / "t.json", nested), small_space, None)
     assert list(table.architectures) == archs
+
+
+def test_scores_of_the_table_are_numbers_that_mean_nothing_else(
+    small_space: AutoFormerSpace, archs: list[Architecture], tmp_path: Path
+) -> None:
+    rows = table_rows(archs)
+    for i, row in enumerate(rows):
+        row |= {
+            "mine": i * 3 % 5,
+            "dss": "" if i == 2 else i / 7,
+            "top5": i,
+            "b_acc": i,
+            "seed": i,
+        }
+        row |= {"who": f"net {i}", "mixed": "x" if i == 4 else i, "same": 3.0, "n_params": i}
+        row |= {"": i, "Unnamed: 0": i}
+    table = read_table(write_csv(tmp_path / "t.csv", rows), small_space, ["top1"])
+    assert dict(table.scores) == {
+        "mine": (0, 3, 1, 4, 2, 0),
+        "dss": (0, 1 / 7, None, 3 / 7, 4 / 7, 5 / 7),
+    }

@@ -20,7 +20,12 @@ from tftas_optuna.correlate.trained import Given, read_study, stored_scores
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
 from tftas_optuna.indicators.task import batches_seen
-from tftas_optuna.metrics import get_indicator, indicator_names
+from tftas_optuna.metrics import (
+    get_indicator,
+    get_metric,
+    indicator_names,
+    metric_names,
+)
 from tftas_optuna.search.execution import Execution
 from tftas_optuna.search.planning import make_settings
 from tftas_optuna.study.record import read_settings
@@ -58,7 +63,8 @@ def correlate(
     """Tell how well indicators rank architectures whose accuracies are known.
 
     Every indicator stands beside parameters, MACs, depth and width: over all architectures, and
-    inside bands of equal numbers of parameters, where it has to know more than they do.
+    inside bands of equal numbers of parameters, where it has to know more than they do. So do
+    other columns of numbers that a table has, under their own names: scores from elsewhere.
 
     Args:
         table: The path of a CSV file or of a JSON list of objects, one row for each architecture:
@@ -162,6 +168,7 @@ def correlate(
     given = stored_scores(table, settings, set(archs)) if isinstance(table, Study) else Given()
     columns, seconds, undefined = measure(archs, settings, execution, scores, given, tell)
     metrics = [_ranked(name, values, settings, seconds) for name, values in columns.items()]
+    metrics += _of_the_table(trained, {metric.name for metric in metrics})
     notes = (*undefined.values(), *_gaps(trained, metrics, undefined))
     trained = dataclasses.replace(trained, notes=(*trained.notes, *notes))
     calibration = None
@@ -177,6 +184,17 @@ def correlate(
     return found
 
 
+def _of_the_table(trained: Table, taken: Collection[str]) -> list[Ranked]:
+    """Rank by the scores that a table has itself, beside those that are computed."""
+    found = []
+    for column, values in trained.scores.items():
+        name = column.removesuffix("_collapsed")
+        lower = name in metric_names() and get_metric(name).direction == "minimize"
+        label = f"{column} (table)" if column in taken else column
+        found.append(Ranked(label, values, -1 if lower else 1, True))
+    return found
+
+
 def _gaps(trained: Table, metrics: Sequence[Ranked], undefined: Collection[str]) -> list[str]:
     """Tell of which architectures a metric has no value."""
     notes = []
@@ -184,7 +202,9 @@ def _gaps(trained: Table, metrics: Sequence[Ranked], undefined: Collection[str])
         missing = [trained.numbers[i] for i, value in enumerate(values) if value is None]
         if missing and name not in undefined:
             rows = name_rows(missing, trained.counted)
-            notes.append(f"{name} is not finite in {rows}: left out of what is compared with it")
+            notes.append(
+                f"{name} has no finite value in {rows}: left out of what is compared with it"
+            )
     return notes
 
 

@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tftas_optuna._writing import replacing
 from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -88,16 +89,13 @@ class ScoreCache:
             "checksum": _checksum(known),
             "scores": known,
         }
-        scratch = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
         try:
-            scratch.write_text(json.dumps(document) + "\n", encoding="utf-8")
-            scratch.replace(self._path)
+            with replacing(self._path) as scratch:
+                scratch.write_text(json.dumps(document) + "\n", encoding="utf-8")
         except OSError as error:
             raise UnavailableError(
                 f"{self._path}: scores cannot be written ({error.strerror or error})"
             ) from error
-        finally:
-            scratch.unlink(missing_ok=True)
         self._changed, self._saved = False, time.monotonic()
 
     def _entry(self, ground: Mapping[str, Any]) -> dict[str, Any]:

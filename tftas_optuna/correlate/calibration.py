@@ -240,9 +240,11 @@ class _Column:
     def __init__(self, columns: Rows, targets: Rows) -> None:
         taus = np.array([kendall_tau(column, targets) for column in columns.T])
         self.best = int(np.argmax(np.abs(taus)))
-        spread = max(float(columns[:, self.best].std()), _TINY)
+        spread = float(columns[:, self.best].std())
         self.weights = np.zeros(columns.shape[1])
-        self.weights[self.best] = (np.sign(taus[self.best]) or 1.0) / spread
+        # What does not vary here says nothing of networks where it does.
+        if spread > _TINY:
+            self.weights[self.best] = (np.sign(taus[self.best]) or 1.0) / spread
         self._means = columns.mean(axis=0)
 
     def predict(self, columns: Rows) -> Rows:

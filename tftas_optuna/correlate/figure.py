@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import math
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tftas_optuna._writing import replacing
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.metrics.units import short
 
@@ -116,7 +116,7 @@ def plot_correlations(found: Correlations) -> Figure:
         cols=_COLUMNS,
         specs=[[{"colspan": _COLUMNS}, *[None] * (_COLUMNS - 1)]] + [[{}] * _COLUMNS] * panels,
         row_heights=[upper, *[_ROW_PIXELS] * panels],
-        subplot_titles=["", *metrics],
+        subplot_titles=["", *map(_text, metrics)],
         vertical_spacing=0.3 / (panels + 1),
     )
     for name in names:
@@ -171,13 +171,11 @@ def write_plot(found: Correlations, path: Path) -> None:
     check_plot(path)
     figure = plot_correlations(found)
     try:
-        with tempfile.TemporaryDirectory(prefix=".tftas-", dir=path.parent) as folder:
-            scratch = Path(folder) / path.name
+        with replacing(path) as scratch:
             if path.suffix.lower() in _HTML:
                 figure.write_html(scratch, include_plotlyjs=True)
             else:
                 figure.write_image(scratch)
-            os.replace(scratch, path)
     except (OSError, RuntimeError, ValueError) as error:
         raise UnavailableError(f"{path} cannot be drawn ({error})") from error
 
@@ -195,7 +193,7 @@ def _traces(graph_objects: Any, found: Correlations, accuracy: str) -> list[Any]
     taus = taus_of(found, accuracy)
     heat = graph_objects.Heatmap(
         x=taus.bands,
-        y=taus.metrics,
+        y=[_text(metric) for metric in taus.metrics],
         z=taus.cells,
         zmin=-1,
         zmax=1,
@@ -209,20 +207,27 @@ def _traces(graph_objects: Any, found: Correlations, accuracy: str) -> list[Any]
             x=points.x,
             y=points.y,
             mode="markers",
-            text=points.labels,
+            text=[_text(label) for label in points.labels],
             customdata=points.bands,
             marker={"color": points.bands, "colorscale": "Viridis", "size": 6},
-            hovertemplate=f"{points.metric} %{{x:.5g}}, {accuracy} %{{y:.2f}}<br>%{{text}}<br>"
+            hovertemplate=f"{_text(points.metric)} %{{x:.5g}}, {_text(accuracy)} %{{y:.2f}}"
+            "<br>%{text}<br>"
             "band %{customdata}<extra></extra>",
         )
         for points in points_of(found, accuracy)
     ]
 
 
+def _text(name: str) -> str:
+    """Write a name of somebody else's as it stands: Plotly reads tags and %{...} in texts."""
+    return html.escape(name, quote=False).replace("%{", "%\u200b{")
+
+
 def _title(found: Correlations, accuracy: str) -> str:
     count = found.of(accuracy)[0].n
     return (
-        f"{found.name}: {accuracy} of {count} architectures in {found.space}<br><sup>Kendall's tau"
+        f"{_text(found.name)}: {_text(accuracy)} of {count} architectures in"
+        f" {_text(found.space)}<br><sup>Kendall's tau"
         " over all and in bands of parameters; accuracies, coloured by band</sup>"
     )
 
@@ -230,7 +235,7 @@ def _title(found: Correlations, accuracy: str) -> str:
 def _menu(found: Correlations, names: Sequence[str], n_metrics: int) -> list[dict[str, Any]]:
     buttons = [
         {
-            "label": name,
+            "label": _text(name),
             "method": "update",
             "args": [
                 {"visible": [other == name for other in names for _ in range(1 + n_metrics)]},

@@ -20,6 +20,7 @@ from tftas_optuna.correlate.entries import (
     required_fields,
 )
 from tftas_optuna.correlate.files import find_table, read_cells
+from tftas_optuna.correlate.table_scores import table_scores
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.sections import read_section
 
@@ -43,6 +44,7 @@ class Table:
         space: The space.
         architectures: The architectures.
         accuracies: By column, the accuracy of each architecture; None where it was not trained.
+        scores: By column, scores that the table has itself; None where there is none.
         sizes: ``img_size`` and ``num_classes`` where the table knows them.
         notes: What was left out, and why: sentences with the numbers of the rows.
         numbers: Number of the row, or of the trial, of each architecture.
@@ -53,6 +55,7 @@ class Table:
     space: SearchSpace
     architectures: tuple[Architecture, ...]
     accuracies: Mapping[str, tuple[float | None, ...]]
+    scores: Mapping[str, tuple[float | None, ...]] = dataclasses.field(default_factory=dict)
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     numbers: tuple[int, ...] = ()
@@ -121,6 +124,9 @@ def read_table(
         space=reader.space,
         architectures=tuple(found),
         accuracies={name: tuple(values[name] for values in kept) for name in names},
+        scores=table_scores(
+            [rows[number - 1] for number in found.values()], {*reader.described, *names}, _ACCURACY
+        ),
         sizes=reader.sizes,
         notes=left_out.sentences()
         + tuple(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tftas_optuna._writing import replacing
 from tftas_optuna.architecture import read_yaml
 from tftas_optuna.architecture.shape import depth_of, width_of
 from tftas_optuna.errors import TftasError, UnavailableError
@@ -108,9 +109,8 @@ class CalibratedIndicator(CompositeIndicator):
             "means": list(self.means),
             "weights": list(self.weights),
         }
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-        temporary.replace(path)
+        with replacing(path) as scratch:
+            scratch.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
 
 def load_calibration(path: Path) -> CalibratedIndicator:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tftas_optuna._writing import replacing
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.plots._drawing import graph_objects
 from tftas_optuna.report.contents import contents
@@ -57,10 +56,8 @@ def write_report(
     check_report(path)
     text = render(study, picked, storage, callback)
     try:
-        with tempfile.TemporaryDirectory(prefix=".tftas-", dir=path.parent) as folder:
-            scratch = Path(folder) / path.name
+        with replacing(path) as scratch:
             scratch.write_text(text, encoding="utf-8")
-            os.replace(scratch, path)
     except OSError as error:
         raise UnavailableError(f"{path} cannot be written ({error})") from error
 

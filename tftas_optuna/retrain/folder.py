@@ -6,13 +6,13 @@ import contextlib
 import csv
 import io
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tftas_optuna._writing import replacing
 from tftas_optuna.architecture import read_yaml
 from tftas_optuna.errors import UnavailableError
 
@@ -113,10 +113,8 @@ class RunFolder:
             raise UnavailableError(f"{path} is damaged ({error}); give another --out") from error
 
     def _write(self, name: str, text: str) -> None:
-        with writing(self.path):
-            scratch = self.path / f".{name}.tmp"
+        with writing(self.path), replacing(self.path / name) as scratch:
             scratch.write_text(text, encoding="utf-8")
-            os.replace(scratch, self.path / name)
 
     def _check_same(self, recipe: Recipe, about: dict[str, Any]) -> None:
         old_recipe, old_about = read_yaml(self.path / RECIPE), read_yaml(self.path / ABOUT)
