@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin/python
 
-.PHONY: run test test-lowest lint docs figures
+.PHONY: run test test-lowest lint docs figures release-check
 run: .venv/.ready
 	$(BIN)/tftas-optuna run --n-trials 200 --out front
 
@@ -22,10 +22,15 @@ docs: .venv/.docs
 	$(BIN)/sphinx-build -W --keep-going -n -q docs docs/_build
 	@echo "The pages are in docs/_build/index.html"
 
-# Searches again, and draws what the pages show of it.
+# Searches again, and draws and prints what the pages show of it.
 figures: .venv/.docs
 	$(BIN)/python docs/figures.py
 	$(BIN)/python docs/screens.py
+	$(BIN)/python docs/outputs.py
+
+# Builds dist/, and tries the wheel where nothing else is installed.
+release-check:
+	PYTHON=$(PYTHON) .ci/release
 
 .venv/.ready: pyproject.toml
 	@echo "Setting up .venv (PyTorch is a few GB; this takes some minutes)"

@@ -1,52 +1,49 @@
-"""Plug DSS into an Optuna study of your own: your sampler, your storage, your own objective.
+# %% [markdown]
+# # DSS in an Optuna study of your own
+#
+# Your sampler, your storage, your own objective, in two ways. Cells begin with `# %%`;
+# `python examples/existing_study.py` runs them all.
 
-Two ways. ``DSSObjective`` is a ready objective for any sampler. And inside an objective of your
-own, a space suggests the architecture and a scorer scores it, beside whatever else you tune.
-
-    python examples/existing_study.py --n-trials 30
-"""
-
-from __future__ import annotations
-
-import argparse
-
+# %%
 import optuna
 
 from tftas_optuna import DSSObjective, Scorer, get_space, pareto_front
 
+N_TRIALS = 30
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--n-trials", type=int, default=30)
-    args = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+space = get_space("autoformer-tiny")
+scorer = Scorer(space, fidelity="collapsed")
 
-    space = get_space("autoformer-tiny")
-    scorer = Scorer(space)
+# %% [markdown]
+# ## A ready objective
+#
+# Here with TPE, on DSS and MACs. `annotate` lets `tftas-optuna front` and `export` read the study.
 
-    # A ready objective, here with TPE on DSS and MACs.
-    objective = DSSObjective(space, objectives=("dss", "macs"), scorer=scorer)
-    study = optuna.create_study(
-        directions=objective.directions,
-        sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=10),
-    )
-    objective.annotate(study)  # lets `tftas-optuna front` and `export` read the study
-    study.optimize(objective, n_trials=args.n_trials)
-    print(f"TPE, DSS against MACs: {len(pareto_front(study))} on the front")
+# %%
+objective = DSSObjective(space, objectives=("dss", "macs"), scorer=scorer)
+study = optuna.create_study(
+    directions=objective.directions,
+    sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=10),
+)
+objective.annotate(study)
+study.optimize(objective, n_trials=N_TRIALS)
+print(f"TPE, DSS against MACs: {len(pareto_front(study))} on the front")
 
-    # An objective of your own: the architecture is one choice among others.
-    def own_objective(trial: optuna.Trial) -> float:
-        arch = space.suggest(trial)
-        patience = trial.suggest_int("years_of_patience", 1, 5)
-        trial.set_user_attr("macs", arch.macs)
-        return scorer(arch) / arch.n_params * patience
-
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
-    study.optimize(own_objective, n_trials=args.n_trials)
-    print(
-        f"own objective: {study.best_value:.4f} from {space.decode(study.best_params).summary()}"
-    )
+# %% [markdown]
+# ## An objective of your own
+#
+# The space suggests the architecture and the scorer scores it, beside whatever else you tune.
 
 
-if __name__ == "__main__":
-    main()
+# %%
+def own_objective(trial: optuna.Trial) -> float:
+    arch = space.suggest(trial)
+    patience = trial.suggest_int("years_of_patience", 1, 5)
+    trial.set_user_attr("macs", arch.macs)
+    return scorer(arch) / arch.n_params * patience
+
+
+study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))
+study.optimize(own_objective, n_trials=N_TRIALS)
+print(f"own objective: {study.best_value:.4f} from {space.decode(study.best_params).summary()}")

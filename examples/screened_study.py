@@ -1,14 +1,11 @@
-"""Use the screened NSGA-II in a study that has nothing to do with networks.
+# %% [markdown]
+# # The screened NSGA-II, in a study that has nothing to do with networks
+#
+# A made-up machine is tuned for little waste at high speed. Its price is known without a trial:
+# told so, the sampler computes it for every candidate instead of predicting it, and keeps the
+# budget. Cells begin with `# %%`; `python examples/screened_study.py` runs them all.
 
-A made-up machine is tuned for little waste at high speed. Its price is known without a trial: told
-so, the sampler computes it for every candidate instead of predicting it, and keeps the budget.
-
-    python examples/screened_study.py --n-trials 100
-"""
-
-from __future__ import annotations
-
-import argparse
+# %%
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,18 +14,19 @@ import optuna
 from tftas_optuna import ScreenedNSGAIISampler
 from tftas_optuna.samplers import Known
 
+N_TRIALS = 100
 BUDGET = 12.0
 MATERIALS = {"steel": 3.0, "brass": 5.0, "titanium": 9.0}
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+# %% [markdown]
+# ## The machine
+
+
+# %%
 def price(params: Mapping[str, Any]) -> float:
     return MATERIALS[params["material"]] + 0.5 * params["blades"]
-
-
-def knowledge(params: Mapping[str, Any]) -> Known:
-    """Tell what explains the objectives, and what needs no trial."""
-    features = [params["feed"], params["blades"], *(params["material"] == m for m in MATERIALS)]
-    return Known(features, constraints={"budget": price(params) - BUDGET})
 
 
 def objective(trial: optuna.Trial) -> tuple[float, float]:
@@ -43,22 +41,28 @@ def objective(trial: optuna.Trial) -> tuple[float, float]:
     return 0.1 + wear + 0.02 * abs(params["blades"] - 9), speed
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--n-trials", type=int, default=100)
-    args = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-    for name, sampler in (
-        ("NSGA-II", optuna.samplers.NSGAIISampler(seed=0)),
-        ("screened NSGA-II", ScreenedNSGAIISampler(knowledge=knowledge, seed=0)),
-    ):
-        study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
-        study.optimize(objective, n_trials=args.n_trials)
-        front = study.best_trials
-        fastest = max(trial.values[1] for trial in front)
-        print(f"{name}: {len(front)} on the front, speeds up to {fastest:.1f}")
+# %% [markdown]
+# ## What the sampler is told of it
+#
+# Numbers that explain the objectives, and what needs no trial.
 
 
-if __name__ == "__main__":
-    main()
+# %%
+def knowledge(params: Mapping[str, Any]) -> Known:
+    features = [params["feed"], params["blades"], *(params["material"] == m for m in MATERIALS)]
+    return Known(features, constraints={"budget": price(params) - BUDGET})
+
+
+# %% [markdown]
+# ## With it and without
+
+# %%
+for name, sampler in (
+    ("NSGA-II", optuna.samplers.NSGAIISampler(seed=0)),
+    ("screened NSGA-II", ScreenedNSGAIISampler(knowledge=knowledge, seed=0)),
+):
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler)
+    study.optimize(objective, n_trials=N_TRIALS)
+    front = study.best_trials
+    fastest = max(trial.values[1] for trial in front)
+    print(f"{name}: {len(front)} on the front, speeds up to {fastest:.1f}")

@@ -1,48 +1,49 @@
-"""Search from Python: the best DSS at every parameter count, then one model to train.
+# %% [markdown]
+# # Search from Python
+#
+# The best DSS at every parameter count, then one model to train. Cells begin with `# %%`;
+# `python examples/search_from_python.py` runs them all.
 
-python examples/search_from_python.py --n-trials 100
-"""
-
-from __future__ import annotations
-
-import argparse
-
+# %%
 import optuna
 
-import tftas_optuna
+from tftas_optuna import SearchProgress, build_model, get_space, pareto_front, search
+
+SPACE = "autoformer-tiny"
+N_TRIALS = 100
+BUDGET = 6.5e6  # most parameters
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+# %% [markdown]
+# ## Search within a budget
+#
+# The callback is told of every generation.
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--space", default="autoformer-tiny")
-    parser.add_argument("--n-trials", type=int, default=100)
-    parser.add_argument("--budget", type=float, default=6.5e6, help="most parameters")
-    args = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-    space = tftas_optuna.get_space(args.space)
-    study = tftas_optuna.search(
-        space,
-        n_trials=args.n_trials,
-        bounds={"n_params": (None, args.budget)},
-        callback=lambda progress: print(
-            f"\r{progress.n_done}/{progress.n_trials} trials, hypervolume"
-            f" {progress.hypervolume:.0f}",
-            end="",
-        ),
-    )
-    print()
-    front = tftas_optuna.pareto_front(study)
-    for candidate in front:
-        print(
-            f"{candidate.values['dss']:10.0f}  {candidate.n_params:9d}"
-            f"  {candidate.architecture.summary()}"
-        )
-
-    best = front[-1]
-    model = tftas_optuna.build_model(best.architecture, num_classes=10)
-    print(f"built trial {best.trial}: {sum(p.numel() for p in model.parameters()):,} parameters")
+# %%
+def tell(progress: SearchProgress) -> None:
+    done = f"{progress.n_done}/{progress.n_trials} trials"
+    print(f"\r{done}, hypervolume {progress.hypervolume:.0f}", end="")
 
 
-if __name__ == "__main__":
-    main()
+study = search(
+    get_space(SPACE), n_trials=N_TRIALS, bounds={"n_params": (None, BUDGET)}, callback=tell
+)
+print()
+
+# %% [markdown]
+# ## Look at the front
+
+# %%
+front = pareto_front(study)
+for found in front:
+    print(f"{found.values['dss']:10.0f}  {found.n_params:9d}  {found.architecture.summary()}")
+
+# %% [markdown]
+# ## Build its best
+
+# %%
+best = front[-1]
+model = build_model(best.architecture, num_classes=10)
+print(f"built trial {best.trial}: {sum(p.numel() for p in model.parameters()):,} parameters")

@@ -22,7 +22,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(
     r"(?:<!-- (?P<mark>.+?) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S
 )
+LINKING = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md"]
 LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
+HEADING = re.compile(r"^#+ (?P<text>.+)$", re.M)
 # As many as show that a block works.
 N_TRIALS = re.compile(r"(?<=n_trials=)\d+")
 
@@ -126,12 +128,21 @@ def test_spaces_and_recipes_of_the_pages_are_some(tmp_path: Path) -> None:
     assert n_spaces and n_recipes
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
-def test_links_of_a_page_lead_to_files(page: Path) -> None:
+def anchors(page: Path) -> set[str]:
+    """Return what links into a page may name: its headings, as GitHub and the site write them."""
+    text = FENCE.sub("", page.read_text(encoding="utf-8"))
+    words = (re.sub(r"[^\w\- ]", "", found["text"].lower()) for found in HEADING.finditer(text))
+    return {each.strip().replace(" ", "-") for each in words}
+
+
+@pytest.mark.parametrize("page", LINKING, ids=[str(page.relative_to(ROOT)) for page in LINKING])
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     for found in LINK.finditer(page.read_text(encoding="utf-8")):
-        target = found["target"].partition("#")[0]
-        if target and "://" not in target:
-            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
+        name, _, anchor = found["target"].partition("#")
+        if "://" not in name:
+            target = page.parent / name if name else page
+            assert target.exists(), f"{page.relative_to(ROOT)}: {found['target']}"
+            assert not anchor or anchor in anchors(target), found["target"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,30 +22,63 @@ Run = Callable[..., str]
 
 @pytest.fixture
 def run(begin: Begin, tmp_path: Path) -> Run:
-    """Run an example in an empty directory."""
+    """Run an example in an empty directory, with other settings than those at its top."""
 
-    def run(name: str, *args: str) -> str:
-        done = begin(EXAMPLES / name, tmp_path, *args).end()
+    def run(name: str, **settings: object) -> str:
+        text = (EXAMPLES / name).read_text(encoding="utf-8")
+        for setting, value in settings.items():
+            text, n_found = re.subn(
+                rf"^{setting} = .*", f"{setting} = {value!r}", text, flags=re.M
+            )
+            assert n_found == 1, setting
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        done = begin(tmp_path / name, tmp_path).end()
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     return run
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_an_example_is_a_notebook_of_cells(path: Path) -> None:
+    first, *cells = re.split(r"^# %%", path.read_text(encoding="utf-8"), flags=re.M)
+    assert not first
+    for cell in cells:
+        kind, text = cell.split("\n", 1)
+        assert kind in ("", " [markdown]")
+        if kind:
+            assert all(line.startswith("#") or not line for line in text.split("\n"))
+        compile(text, path.name, "exec")
+
+
+@pytest.mark.slow
+def test_from_a_space_to_a_trained_model(run: Run, tmp_path: Path) -> None:
+    out = run("walkthrough.py", N_TRIALS=60, N_IMAGES=800).splitlines()
+    written = tmp_path / "walkthrough"
+    assert "</html>" in (written / "report.html").read_text(encoding="utf-8")
+    picked = next(line for line in out if line.startswith("picked: trial "))
+    number = int(picked.removeprefix("picked: trial ").partition(",")[0])
+    assert (written / f"stripes-trial{number:05}.yaml").exists()
+    top1 = float(next(line for line in out if line.startswith("top-1")).split()[1])
+    assert top1 > 90
+    chances = ast.literal_eval(out[-1])
+    assert chances["lying"] > 0.5 > chances["standing"]
+
+
 @pytest.mark.slow
 def test_search_from_python(run: Run) -> None:
-    out = run("search_from_python.py", "--n-trials", "6", "--budget", "8e6")
+    out = run("search_from_python.py", N_TRIALS=6, BUDGET=8e6)
     assert "6/6 trials" in out and "built trial" in out
 
 
 @pytest.mark.slow
 def test_existing_study(run: Run) -> None:
-    out = run("existing_study.py", "--n-trials", "4")
+    out = run("existing_study.py", N_TRIALS=4)
     assert "on the front" in out and "own objective" in out
 
 
 def test_a_study_of_something_else(run: Run) -> None:
-    out = run("screened_study.py", "--n-trials", "60").splitlines()
+    out = run("screened_study.py", N_TRIALS=60).splitlines()
     assert [line.partition(":")[0] for line in out] == ["NSGA-II", "screened NSGA-II"]
     plain, screened = (int(line.split(": ")[1].split()[0]) for line in out)
     assert screened > plain
@@ -63,7 +98,7 @@ def losses(out: str) -> list[float]:
 
 @pytest.mark.slow
 def test_fine_tune_learns(run: Run, tmp_path: Path, config: Path) -> None:
-    fallen = losses(run("fine_tune.py", str(config), "--steps", "25"))
+    fallen = losses(run("fine_tune.py", ARCH=str(config), STEPS=25))
     assert sum(fallen[-5:]) < 0.7 * sum(fallen[:5])
     assert (tmp_path / "fine_tuned.pt").exists()
 
@@ -75,8 +110,8 @@ def test_fine_tune_on_a_folder(run: Run, tmp_path: Path, config: Path) -> None:
         folder.mkdir(parents=True)
         for i in range(4):
             Image.new("RGB", (80, 80), colour).save(folder / f"{i}.png")
-    arguments = ("--data-dir", "images", "--steps", "2", "--batch-size", "4")
-    assert len(losses(run("fine_tune.py", str(config), *arguments))) == 2
+    out = run("fine_tune.py", ARCH=str(config), DATA_DIR="images", STEPS=2, BATCH_SIZE=4)
+    assert len(losses(out)) == 2
 
 
 @pytest.mark.slow
@@ -114,5 +149,5 @@ def test_a_space_of_the_examples_ends_in_networks_that_train(
 
 @pytest.mark.slow
 def test_own_objectives(run: Run) -> None:
-    out = run("own_objectives.py", "--n-trials", "4", "--img-size", "64")
+    out = run("own_objectives.py", N_TRIALS=4, IMG_SIZE=64)
     assert "spread" in out and "mJ" in out

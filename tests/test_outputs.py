@@ -1,0 +1,46 @@
+"""What the pages show as printed is what the commands print, but for figures."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+OUTPUTS = runpy.run_path(str(ROOT / "docs" / "outputs.py"), run_name="outputs")
+SHOWING = [
+    page for page in OUTPUTS["PAGES"] if OUTPUTS["BLOCK"].search(page.read_text(encoding="utf-8"))
+]
+
+
+def shorter(words: list[str]) -> list[str]:
+    """Train for as few epochs as still are left out of the middle."""
+    return [*words, "--set", "epochs=6"] if "retrain" in words else words
+
+
+def unvarying(block: str) -> list[str]:
+    """Leave figures out of a block, and what follows from how wide they are."""
+    block = re.sub(r"\d[\d.,]*( ms| s| min| h|[KkMG](?!\w))?", "0", block)
+    return [re.sub(r"[━─ ]+", " ", line) for line in block.splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", SHOWING, ids=lambda page: page.name)
+def test_pages_show_what_is_printed(page: Path, tmp_path: Path) -> None:
+    shown = page.read_text(encoding="utf-8")
+    printed = OUTPUTS["refreshed"](shown, tmp_path, shorter)
+    blocks = (OUTPUTS["BLOCK"].finditer(text) for text in (shown, printed))
+    for then, now in zip(*blocks, strict=True):
+        assert unvarying(then[0]) == unvarying(now[0])
+
+
+def test_long_tables_and_progress_are_abridged() -> None:
+    lines = ["0/9 trials", "a: 4/9 trials", "9/9 trials, screen 1", "20/20 exact scores"]
+    table = ["┏━┓", *(f"│{i}│" for i in range(9)), "└─┘", *(f"n: epoch {i}/6" for i in range(6))]
+    assert list(OUTPUTS["abridged"](lines + table)) == [
+        "9/9 trials, screen 1",
+        *("┏━┓", "│0│", "│1│", "│2│", "  ...", "│8│", "└─┘"),
+        *("n: epoch 0/6", "n: epoch 1/6", "n: epoch 2/6", "  ...", "n: epoch 5/6"),
+    ]
