@@ -49,6 +49,13 @@ def test_a_table_for_each_accuracy(tftas: Run, place: Path) -> None:
     assert (place / "t.csv.scores.json").is_file()
 
 
+def test_a_fusion_that_is_made_is_compared(tftas: Run, place: Path) -> None:
+    fused = ("--fuse", "mine=dss,n_params", "--accuracy", "top1", "-f", "json")
+    done = tftas(place, "correlate", "t.csv", *SMALL, *SCORE, *fused)
+    assert done.returncode == 0, done.stderr
+    assert "mine" in [row["metric"] for row in json.loads(done.stdout)]
+
+
 def test_numbers_as_people_read_them() -> None:
     assert _with_interval(Estimate(-0.001, -0.204, 0.1)) == "0.00 [-0.20, 0.10]"
     assert _with_interval(Estimate(None)) == "-" and _with_interval(Estimate(1.0)) == "1.00"

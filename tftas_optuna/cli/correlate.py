@@ -163,6 +163,11 @@ def correlate(
 
     for fused, parts in fusions:
         register_fusion(fused, parts)
+    if options["indicators"] is not None:
+        # What is made here is to be compared.
+        options["indicators"] = tuple(
+            dict.fromkeys((*options["indicators"], *(fused for fused, _ in fusions)))
+        )
     find_calibrations(options["indicators"] or (), Path())
     options["accuracy"] = options["accuracy"] or None
     source: Path | Study | None = table
