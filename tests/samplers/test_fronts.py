@@ -152,6 +152,16 @@ def test_of_other_objectives_those_are_chosen_that_add_nearly_most(n_objectives:
         assert found[-1] - found[0] > 0.93 * (expected[-1] - expected[0])
 
 
+@pytest.mark.timeout(60)
+def test_a_choice_among_very_many_that_add_as_much_ends() -> None:
+    """Estimated gains are counts, of which thousands are equal."""
+    random = rng(13)
+    front, candidates = random.random((300, 3)), random.random((8000, 3))
+    front /= np.linalg.norm(front, axis=1, keepdims=True)
+    candidates *= 0.985 / np.linalg.norm(candidates, axis=1, keepdims=True)
+    assert len(set(most_added(front, candidates, 16, random).tolist())) == 16
+
+
 def test_of_one_objective_the_best_is_chosen_first() -> None:
     front = np.array([[5.0]])
     candidates = np.array([[6.0], [4.0], [1.0], [3.0]])
