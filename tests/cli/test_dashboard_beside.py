@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -105,5 +106,21 @@ def test_one_that_ends_early_is_told(
         beside.start("small")
         assert beside._process is not None
         beside._process.wait(30)
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and lines[1] == "The dashboard ended before the search did."
+    # No address, as nothing listens there.
+    assert capsys.readouterr().err == "The dashboard ended before the search did.\n"
+
+
+@pytest.mark.slow
+def test_two_that_start_at_once_have_an_address_each(
+    searched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(searched)
+    with (
+        DashboardBeside("sqlite:///tftas.db") as one,
+        DashboardBeside("sqlite:///tftas.db") as two,
+    ):
+        one.start("small")
+        two.start("small")
+        addresses = ADDRESS.findall(capsys.readouterr().err)
+        assert len(set(addresses)) == 2
+        assert all(until(partial(answers, address)) for address in addresses)
