@@ -91,6 +91,8 @@ def _serve() -> None:
     except UnavailableError:
         server = listen(DEFAULT_HOST, 0)
     print(server.server_port, flush=True)
+    # Nobody reads on.
+    sys.stdout = sys.stderr
     from tftas_optuna.storage import open_storage
 
     serve(server, open_storage(os.environ["OPTUNA_STORAGE"], create=False))
