@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from functools import partial
@@ -124,3 +126,16 @@ def test_two_that_start_at_once_have_an_address_each(
         addresses = ADDRESS.findall(capsys.readouterr().err)
         assert len(set(addresses)) == 2
         assert all(until(partial(answers, address)) for address in addresses)
+
+
+@pytest.mark.slow
+def test_connections_that_ask_nothing_are_not_waited_for(
+    searched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(searched)
+    with DashboardBeside("sqlite:///tftas.db") as beside:
+        beside.start("small")
+        (address,) = ADDRESS.findall(capsys.readouterr().err)
+        port = urllib.parse.urlsplit(address).port
+        with socket.create_connection(("127.0.0.1", port)):
+            assert until(lambda: answers(address))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -15,6 +16,12 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 
 
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers several requests at once: browsers open connections that they do not use yet."""
+
+    daemon_threads = True
+
+
 def listen(host: str, port: int) -> WSGIServer:
     """Listen on a port, so that nobody else does; requests wait for :func:`serve`.
 
@@ -26,7 +33,7 @@ def listen(host: str, port: int) -> WSGIServer:
         UnavailableError: It is not free, or there is no such address here.
     """
     try:
-        return WSGIServer((host, port), WSGIRequestHandler)
+        return _Server((host, port), WSGIRequestHandler)
     except OSError as error:
         raise UnavailableError(
             f"cannot listen on {host}:{port} ({error.strerror}); give another --port"
