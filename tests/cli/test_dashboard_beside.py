@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -105,5 +108,34 @@ def test_one_that_ends_early_is_told(
         beside.start("small")
         assert beside._process is not None
         beside._process.wait(30)
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 2 and lines[1] == "The dashboard ended before the search did."
+    # No address, as nothing listens there.
+    assert capsys.readouterr().err == "The dashboard ended before the search did.\n"
+
+
+@pytest.mark.slow
+def test_two_that_start_at_once_have_an_address_each(
+    searched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(searched)
+    with (
+        DashboardBeside("sqlite:///tftas.db") as one,
+        DashboardBeside("sqlite:///tftas.db") as two,
+    ):
+        one.start("small")
+        two.start("small")
+        addresses = ADDRESS.findall(capsys.readouterr().err)
+        assert len(set(addresses)) == 2
+        assert all(until(partial(answers, address)) for address in addresses)
+
+
+@pytest.mark.slow
+def test_connections_that_ask_nothing_are_not_waited_for(
+    searched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(searched)
+    with DashboardBeside("sqlite:///tftas.db") as beside:
+        beside.start("small")
+        (address,) = ADDRESS.findall(capsys.readouterr().err)
+        port = urllib.parse.urlsplit(address).port
+        with socket.create_connection(("127.0.0.1", port)):
+            assert until(lambda: answers(address))

@@ -6,6 +6,7 @@ import json
 import socket
 from pathlib import Path
 from typing import Any
+from wsgiref.simple_server import WSGIServer
 
 import optuna
 import optuna_dashboard
@@ -76,9 +77,15 @@ def test_spaces_of_one_kind_share_a_table() -> None:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """How the server was started; it ends at once."""
+    """What was served, and where; it ends at once, as by Ctrl-C."""
     calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(optuna_dashboard, "run_server", lambda storage, **how: calls.append(how))
+
+    def end(server: WSGIServer) -> None:
+        calls[-1]["address"] = server.server_address
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(optuna_dashboard, "wsgi", lambda storage, **how: calls.append(how))
+    monkeypatch.setattr(WSGIServer, "serve_forever", end)
     return calls
 
 
@@ -100,10 +107,10 @@ def test_the_dashboard_says_what_it_serves_and_where(
         assert done.exit_code == 0 and done.stdout == ""
         address = f"http://127.0.0.1:{port}/" + ("dashboard/studies/1" if name == "one" else "")
         assert done.stderr == f"Serving {what} at {address} until Ctrl-C.\n"
-    assert served == [{"host": "127.0.0.1", "port": port, "artifact_store": None}] * 2
+    assert served == [{"address": ("127.0.0.1", port), "artifact_store": None}] * 2
     done = call("dashboard", "--study-name", "two", "--host", "localhost", "--port", str(port))
     assert f"Serving study two at http://localhost:{port}/dashboard/studies/2 " in done.stderr
-    assert served[-1]["host"] == "localhost"
+    assert served[-1]["address"] == ("127.0.0.1", port)
 
 
 def test_a_study_that_is_not_there_is_not_served(
@@ -136,3 +143,22 @@ def test_artifacts_of_all_studies_are_put_where_they_are_served(
     assert len(files) == 4
     store = served[-1]["artifact_store"]
     assert all(store.open_reader(path.name).read() == path.read_bytes() for path in files)
+
+
+def test_a_port_is_held_while_artifacts_are_written(
+    place: Path, served: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--n-trials", "2", "--objectives", "n_params", "-q")
+    assert call(*SEARCH, *options).exit_code == 0
+    (place / "store").mkdir()
+    again = ("dashboard", "--artifacts", "store", "--port", str(free_port()))
+    seconds: list[Result] = []
+
+    def keep(study: optuna.Study, front: object, directory: Path) -> None:
+        if not seconds:
+            seconds.append(call(*again))
+
+    monkeypatch.setattr("tftas_optuna.export.artifacts.keep_artifacts", keep)
+    assert call(*again).exit_code == 0
+    assert seconds[0].exit_code == 1 and seconds[0].stderr.startswith("Error: cannot listen on ")
+    assert len(served) == 1

@@ -225,9 +225,11 @@ def test_scores_of_the_table_are_numbers_that_mean_nothing_else(
             "seed": i,
         }
         row |= {"who": f"net {i}", "mixed": "x" if i == 4 else i, "same": 3.0, "n_params": i}
-        row |= {"": i, "Unnamed: 0": i}
+        row |= {"": i, "Unnamed: 0": i, "red\x1b[31m": i}
+        row |= {"log": {0: "-inf", 3: " Infinity"}.get(i, i), "sky": "inf", "word": f"inf{i}"}
     table = read_table(write_csv(tmp_path / "t.csv", rows), small_space, ["top1"])
     assert dict(table.scores) == {
         "mine": (0, 3, 1, 4, 2, 0),
         "dss": (0, 1 / 7, None, 3 / 7, 4 / 7, 5 / 7),
+        "log": (None, 1, 2, None, 4, 5),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -177,6 +178,8 @@ def test_blocks_of_both_families(small_space: AutoFormerSpace) -> None:
     staged = PiTArchitecture(16, (1, 2), (2, 4), 3.0)
     assert blocks_of(staged) == [Block(2, 32, 96), Block(4, 64, 192), Block(4, 64, 192)]
     assert blocks_of(object()) == []
+    # A family of somebody else's, whose blocks are all alike.
+    assert blocks_of(SimpleNamespace(num_heads=2, inner_dim=32, hidden_dim=64, depth=3)) == []
 
 
 def test_a_drawing_of_each_picked_architecture(bounded: optuna.Study) -> None:

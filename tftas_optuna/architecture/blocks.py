@@ -25,9 +25,14 @@ def blocks_of(arch: Any) -> list[Block]:
     Told is, by block, ``num_heads``, ``inner_dim`` and ``hidden_dim``; or by stage ``depth``,
     ``num_heads``, ``widths`` and ``hidden_dims``.
     """
-    if all(hasattr(arch, name) for name in ("num_heads", "inner_dim", "hidden_dim")):
+    if _lists(arch, "num_heads", "inner_dim", "hidden_dim"):
         return [*map(Block, arch.num_heads, arch.inner_dim, arch.hidden_dim)]
-    if all(hasattr(arch, name) for name in ("depth", "num_heads", "widths", "hidden_dims")):
+    if _lists(arch, "depth", "num_heads", "widths", "hidden_dims"):
         stages = zip(arch.depth, arch.num_heads, arch.widths, arch.hidden_dims, strict=True)
         return [Block(*block) for depth, *block in stages for _ in range(depth)]
     return []
+
+
+def _lists(arch: Any, *names: str) -> bool:
+    """Tell whether these are lists; in a family where all blocks are alike they are numbers."""
+    return all(isinstance(getattr(arch, name, None), list | tuple) for name in names)

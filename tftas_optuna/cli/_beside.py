@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tftas_optuna.cli._serving import DEFAULT_HOST, DEFAULT_PORT, address_of, check_port
+from tftas_optuna.cli._serving import DEFAULT_HOST, DEFAULT_PORT, address_of, listen, serve
 from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -59,22 +59,23 @@ class DashboardBeside:
             return
         from tftas_optuna.storage import open_storage
 
-        try:
-            port = check_port(DEFAULT_HOST, DEFAULT_PORT)
-        except UnavailableError:
-            port = check_port(DEFAULT_HOST, 0)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, "--port", str(port)],
+            [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             # Not as an argument, which others can see: it may hold a password.
             env={**os.environ, "OPTUNA_STORAGE": self._storage},
             # Ctrl-C is for the search, which may take a while to reach a safe place.
             start_new_session=True,
         )
+        assert self._process.stdout is not None
+        with self._process.stdout as told:
+            port = told.readline()
+        if not port:
+            return
         opened = open_storage(self._storage, create=False)
-        address = address_of(DEFAULT_HOST, port, opened, study_name)
+        address = address_of(DEFAULT_HOST, int(port), opened, study_name)
         click.echo(f"Dashboard, until the search ends: {address}", err=True)
 
 
@@ -83,8 +84,20 @@ def _follow() -> None:
     os._exit(0)
 
 
-if __name__ == "__main__":
-    from tftas_optuna.cli.dashboard import dashboard
+def _serve() -> None:
+    """Listen, tell the port, and only then load what takes long."""
+    try:
+        server = listen(DEFAULT_HOST, DEFAULT_PORT)
+    except UnavailableError:
+        server = listen(DEFAULT_HOST, 0)
+    print(server.server_port, flush=True)
+    # Nobody reads on.
+    sys.stdout = sys.stderr
+    from tftas_optuna.storage import open_storage
 
+    serve(server, open_storage(os.environ["OPTUNA_STORAGE"], create=False))
+
+
+if __name__ == "__main__":
     threading.Thread(target=_follow, daemon=True).start()
-    dashboard(sys.argv[1:])
+    _serve()

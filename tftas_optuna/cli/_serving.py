@@ -1,42 +1,53 @@
-"""Where a dashboard listens, and what its address is."""
+"""How optuna-dashboard is served, where, and what its address is."""
 
 from __future__ import annotations
 
-import socket
+from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
+    from optuna.artifacts import FileSystemArtifactStore
     from optuna.storages import BaseStorage
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8080
 
 
-def check_port(host: str, port: int) -> int:
-    """Check that a port is free.
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers several requests at once: browsers open connections that they do not use yet."""
+
+    daemon_threads = True
+
+
+def listen(host: str, port: int) -> WSGIServer:
+    """Listen on a port, so that nobody else does; requests wait for :func:`serve`.
 
     Args:
         host: Address to listen on.
         port: The port; 0 for any that is free.
 
-    Returns:
-        The port.
-
     Raises:
         UnavailableError: It is not free, or there is no such address here.
     """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise UnavailableError(
-                f"cannot listen on {host}:{port} ({error.strerror}); give another --port"
-            ) from error
-        found: int = probe.getsockname()[1]
-        return found
+    try:
+        return _Server((host, port), WSGIRequestHandler)
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot listen on {host}:{port} ({error.strerror}); give another --port"
+        ) from error
+
+
+def serve(
+    server: WSGIServer, opened: BaseStorage, store: FileSystemArtifactStore | None = None
+) -> None:
+    """Serve a storage until interrupted."""
+    import optuna_dashboard
+
+    server.set_app(optuna_dashboard.wsgi(opened, artifact_store=store))
+    server.serve_forever()
 
 
 def address_of(host: str, port: int, opened: BaseStorage, study_name: str | None) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from tftas_optuna.cli._options import study_options, verbosity_options
-from tftas_optuna.cli._serving import DEFAULT_HOST, DEFAULT_PORT, address_of, check_port
+from tftas_optuna.cli._serving import DEFAULT_HOST, DEFAULT_PORT, address_of, listen, serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,18 +40,17 @@ def dashboard(
     storage: str, study_name: str | None, host: str, port: int, artifacts: Path | None
 ) -> None:
     """Serve optuna-dashboard until interrupted, and print the address of the study."""
-    import optuna_dashboard
-
     from tftas_optuna.storage import list_studies, open_storage
 
     opened = open_storage(storage, create=False)
     names = list_studies(opened, storage, study_name)
-    check_port(host, port)
-    store = None if artifacts is None else _store(opened, names, artifacts)
-    what = f"study {names[0]}" if len(names) == 1 else f"{len(names)} studies"
-    address = address_of(host, port, opened, names[0] if len(names) == 1 else None)
-    click.echo(f"Serving {what} at {address} until Ctrl-C.", err=True)
-    optuna_dashboard.run_server(opened, host=host, port=port, artifact_store=store)
+    with listen(host, port) as server:
+        store = None if artifacts is None else _store(opened, names, artifacts)
+        what = f"study {names[0]}" if len(names) == 1 else f"{len(names)} studies"
+        address = address_of(host, port, opened, names[0] if len(names) == 1 else None)
+        click.echo(f"Serving {what} at {address} until Ctrl-C.", err=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            serve(server, opened, store)
 
 
 def _store(opened: BaseStorage, names: Sequence[str], directory: Path) -> FileSystemArtifactStore:
