@@ -57,7 +57,9 @@ class TrainingDisplay:
 
     def close(self) -> None:
         """Leave the last state on the screen and give the terminal back."""
-        self._bar.stop()
+        # Before 14.3 rich ended even a bar that it never showed with an empty line.
+        if not self._bar.disable:
+            self._bar.stop()
 
     def update(self, event: Step | Epoch) -> None:
         """Show where a training stands."""
