@@ -17,10 +17,9 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
         ("search_quality.py", ["--samplers", "screened-nsgaii", "--n-trials", "50"], "nsgaii"),
         ("search_quality.py", ["--table"], "autoformer-base, sampler seed 0"),
         ("search_overhead.py", ["--n-trials", "20"], "journal"),
-        ("reading.py", ["--n-trials", "60", "--repeats", "1"], "journal"),
         ("sampler_functions.py", ["--seeds", "1", "--problems", "mixed, 16"], "mixed"),
     ],
-    ids=["search", "table", "overhead", "reading", "functions"],
+    ids=["search", "table", "overhead", "functions"],
 )
 def test_it_runs(begin: Begin, tmp_path: Path, name: str, arguments: list[str], said: str) -> None:
     # Results of the real ones are not added to.
