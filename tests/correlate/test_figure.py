@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import builtins
-import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -121,7 +121,11 @@ def test_what_is_not_installed_is_named(
     def without(module: str, *args: Any, **kwargs: Any) -> Any:
         if module.split(".")[0] == missing:
             raise ImportError(module)
-        return subprocess if module == "plotly" else original(module, *args, **kwargs)
+        return (
+            SimpleNamespace(graph_objects=None)
+            if module == "plotly"
+            else original(module, *args, **kwargs)
+        )
 
     original = builtins.__import__
     monkeypatch.setattr(builtins, "__import__", without)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tftas_optuna._writing import replacing
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.metrics.units import short
+from tftas_optuna.plots._drawing import graph_objects, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,8 +103,7 @@ def plot_correlations(found: Correlations) -> Figure:
     Raises:
         UnavailableError: Plotly is not installed.
     """
-    _check_plotly()
-    from plotly import graph_objects
+    graph = graph_objects()
     from plotly.subplots import make_subplots
 
     names = list(found.accuracies)
@@ -116,11 +115,11 @@ def plot_correlations(found: Correlations) -> Figure:
         cols=_COLUMNS,
         specs=[[{"colspan": _COLUMNS}, *[None] * (_COLUMNS - 1)]] + [[{}] * _COLUMNS] * panels,
         row_heights=[upper, *[_ROW_PIXELS] * panels],
-        subplot_titles=["", *map(_text, metrics)],
+        subplot_titles=["", *map(plain, metrics)],
         vertical_spacing=0.3 / (panels + 1),
     )
     for name in names:
-        for trace in _traces(graph_objects, found, name):
+        for trace in _traces(graph, found, name):
             place = len(figure.data) % (1 + len(metrics)) - 1
             row, column = (0, 0) if place < 0 else (1 + place // _COLUMNS, place % _COLUMNS)
             trace.visible = name == names[0]
@@ -150,7 +149,7 @@ def check_plot(path: Path) -> None:
         )
     if not path.parent.is_dir() or path.is_dir():
         raise UnavailableError(f"{path} cannot be drawn: no file in a directory that exists")
-    _check_plotly()
+    graph_objects()
     if path.suffix.lower() in _IMAGES:
         try:
             import kaleido  # noqa: F401
@@ -180,20 +179,11 @@ def write_plot(found: Correlations, path: Path) -> None:
         raise UnavailableError(f"{path} cannot be drawn ({error})") from error
 
 
-def _check_plotly() -> None:
-    try:
-        import plotly  # noqa: F401
-    except ImportError as error:
-        raise UnavailableError(
-            "figures are drawn by Plotly; pip install 'tftas-optuna[plot]'"
-        ) from error
-
-
-def _traces(graph_objects: Any, found: Correlations, accuracy: str) -> list[Any]:
+def _traces(graph: Any, found: Correlations, accuracy: str) -> list[Any]:
     taus = taus_of(found, accuracy)
-    heat = graph_objects.Heatmap(
+    heat = graph.Heatmap(
         x=taus.bands,
-        y=[_text(metric) for metric in taus.metrics],
+        y=[plain(metric) for metric in taus.metrics],
         z=taus.cells,
         zmin=-1,
         zmax=1,
@@ -203,14 +193,14 @@ def _traces(graph_objects: Any, found: Correlations, accuracy: str) -> list[Any]
         showscale=False,
     )
     return [heat] + [
-        graph_objects.Scatter(
+        graph.Scatter(
             x=points.x,
             y=points.y,
             mode="markers",
-            text=[_text(label) for label in points.labels],
+            text=[plain(label) for label in points.labels],
             customdata=points.bands,
             marker={"color": points.bands, "colorscale": "Viridis", "size": 6},
-            hovertemplate=f"{_text(points.metric)} %{{x:.5g}}, {_text(accuracy)} %{{y:.2f}}"
+            hovertemplate=f"{plain(points.metric)} %{{x:.5g}}, {plain(accuracy)} %{{y:.2f}}"
             "<br>%{text}<br>"
             "band %{customdata}<extra></extra>",
         )
@@ -218,16 +208,11 @@ def _traces(graph_objects: Any, found: Correlations, accuracy: str) -> list[Any]
     ]
 
 
-def _text(name: str) -> str:
-    """Write a name of somebody else's as it stands: Plotly reads tags and %{...} in texts."""
-    return html.escape(name, quote=False).replace("%{", "%\u200b{")
-
-
 def _title(found: Correlations, accuracy: str) -> str:
     count = found.of(accuracy)[0].n
     return (
-        f"{_text(found.name)}: {_text(accuracy)} of {count} architectures in"
-        f" {_text(found.space)}<br><sup>Kendall's tau"
+        f"{plain(found.name)}: {plain(accuracy)} of {count} architectures in"
+        f" {plain(found.space)}<br><sup>Kendall's tau"
         " over all and in bands of parameters; accuracies, coloured by band</sup>"
     )
 
@@ -235,7 +220,7 @@ def _title(found: Correlations, accuracy: str) -> str:
 def _menu(found: Correlations, names: Sequence[str], n_metrics: int) -> list[dict[str, Any]]:
     buttons = [
         {
-            "label": _text(name),
+            "label": plain(name),
             "method": "update",
             "args": [
                 {"visible": [other == name for other in names for _ in range(1 + n_metrics)]},

@@ -82,8 +82,8 @@ def cell(place: int, columns: int, n_panels: int) -> dict[str, int]:
 
 
 def plain(text: str) -> str:
-    """Write a text so that Plotly reads no markup in it."""
-    return html.escape(text, quote=False)
+    """Write a text as it stands: Plotly reads tags, and ``%{...}`` for values."""
+    return html.escape(text, quote=False).replace("%{", "%\u200b{")
 
 
 def axis_title(settings: StudySettings, name: str) -> str:

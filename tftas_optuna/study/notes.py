@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.architecture.drawing import draw
 from tftas_optuna.errors import TftasError
+from tftas_optuna.metrics.bounds import violations
 from tftas_optuna.study._dashboard import load_notes
 from tftas_optuna.study._optuna import storage_of
 from tftas_optuna.study.accuracy import trainings
@@ -109,14 +110,8 @@ def _told(
 
 def _exceeds(candidate: Candidate, settings: StudySettings) -> bool:
     """Tell whether a candidate is outside a bound, as far as its metrics are known."""
-    return any(
-        name in candidate.values
-        and (
-            (low is not None and candidate.values[name] < low)
-            or (high is not None and candidate.values[name] > high)
-        )
-        for name, (low, high) in settings.bounds.items()
-    )
+    known = {name: b for name, b in settings.bounds.items() if name in candidate.values}
+    return any(excess > 0 for excess in violations(candidate.value, known).values())
 
 
 def _without_effect(space: SearchSpace, arch: Architecture) -> list[str]:
