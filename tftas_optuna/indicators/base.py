@@ -7,6 +7,8 @@ import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+import torch
+
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics import Indicator
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tftas_optuna.indicators.gradient import Gradients
+    from tftas_optuna.indicators.gradient import Gradients, Sums
     from tftas_optuna.supernet.trace import Role
 
 
@@ -42,7 +44,7 @@ class LayerTerms(NamedTuple):
 
     Attributes:
         values: The terms.
-        errors: Bounds on how much each may lack.
+        errors: Bounds on how far each may be off.
         weight_norms: Norms of the weights, where the term is made of them; else None.
         grad_norms: Norms of the gradients, where the term is made of them; else None.
     """
@@ -87,6 +89,24 @@ class LayerScore(NamedTuple):
 
 # Norms of the weights of one supernet, by layer and shape: computed once.
 Norms = dict[tuple[str, tuple[int, int]], float]
+
+
+def weight_norm(
+    layer: Layer, shape: tuple[int, int], norms: Norms, norm: Callable[[Tensor], Tensor]
+) -> float:
+    """Look a norm of a layer's weights up, or compute it."""
+    if (layer.name, shape) not in norms:
+        norms[layer.name, shape] = float(norm(layer.weight(*shape)))
+    return norms[layer.name, shape]
+
+
+def saliencies(layer: Layer, norms: Norms) -> Sums:
+    """Sum ``|gradient * weight|`` over the entries of a layer."""
+    out, into = (max(sizes) for sizes in zip(*layer.shapes, strict=True))
+    return layer.gradients.saliencies(
+        layer.weight(out, into),
+        lambda: weight_norm(layer, (out, into), norms, torch.linalg.vector_norm),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

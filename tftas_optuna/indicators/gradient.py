@@ -17,12 +17,12 @@ _DENSE_RANK = 32
 _ENTRIES = {True: 1 << 18, False: 1 << 26}
 
 
-class Norms(NamedTuple):
-    """Nuclear norms of several gradients.
+class Sums(NamedTuple):
+    """One sum for each of several gradients, over singular values or over entries.
 
     Attributes:
-        values: The norms, shape (candidates,).
-        errors: Bounds on how much each may lack, shape (candidates,).
+        values: The sums, shape (candidates,), float64.
+        errors: Bounds on how far each may be off, shape (candidates,), float64.
     """
 
     values: Tensor
@@ -32,11 +32,16 @@ class Norms(NamedTuple):
 class Gradients(Protocol):
     """Gradients of a loss with respect to one weight matrix of several candidates."""
 
-    def nuclear_norms(self) -> Norms:
+    def nuclear_norms(self) -> Sums:
         """Sum their singular values."""
 
-    def saliencies(self, weight: Tensor) -> Tensor:
-        """Sum the absolute values of their products with the weights, (candidates,)."""
+    def saliencies(self, weight: Tensor, norm: Callable[[], float]) -> Sums:
+        """Sum the absolute values of their products with the weights.
+
+        Args:
+            weight: Absolute weights, shape (out, in).
+            norm: Gives their Frobenius norm.
+        """
 
     def sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """Sum a function of their entries, one by one, in float64, (candidates,).
@@ -56,7 +61,7 @@ class DenseGradient:
     def __init__(self, matrix: Tensor) -> None:
         self._matrix = matrix
 
-    def nuclear_norms(self) -> Norms:
+    def nuclear_norms(self) -> Sums:
         """Use a range finder where that is certain to 1e-6, otherwise a full SVD."""
         matrix = self._matrix.double()
         full_rank = min(matrix.shape)
@@ -68,12 +73,11 @@ class DenseGradient:
             norms = _sketched(sketch, lambda basis: basis[0].T @ matrix, test, full_rank)
             if float(norms.errors) <= 1e-6 * float(norms.values):
                 return norms
-        norm = torch.linalg.svdvals(matrix).sum().reshape(1)
-        return Norms(norm, torch.zeros_like(norm))
+        return _certain(torch.linalg.svdvals(matrix).sum().reshape(1))
 
-    def saliencies(self, weight: Tensor) -> Tensor:
+    def saliencies(self, weight: Tensor, norm: Callable[[], float]) -> Sums:
         rows = torch.linalg.vector_norm(self._matrix * weight, 1, dim=1)
-        return rows.sum(dtype=torch.float64).reshape(1)
+        return _certain(rows.sum(dtype=torch.float64).reshape(1))
 
     def sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         rows = function(self._matrix).sum(1)
@@ -94,7 +98,7 @@ class ProductGradients:
         self._x = x
         self._rank = rank
 
-    def nuclear_norms(self) -> Norms:
+    def nuclear_norms(self) -> Sums:
         """Use a randomised range finder, without forming the gradients.
 
         Halko, Martinsson and Tropp 2011, algorithm 4.1. Probe vectors that the range has not
@@ -105,22 +109,38 @@ class ProductGradients:
         full_rank = min(*delta.shape[1:], x.shape[2])
         if rank + _PROBES >= full_rank:
             norms = _whole_norms(delta, x)
-            return Norms(norms, torch.zeros_like(norms))
+            return _certain(norms)
         test = _test_matrix(x.shape[2], rank + _PROBES, x.dtype, x.device)
         sketch = delta.transpose(1, 2) @ (x @ test)
         return _sketched(
             sketch, lambda basis: (delta @ basis).transpose(1, 2) @ x, test, full_rank
         )
 
-    def saliencies(self, weight: Tensor) -> Tensor:
-        if self._delta.shape[1] == 1:
+    def saliencies(self, weight: Tensor, norm: Callable[[], float]) -> Sums:
+        """Put a few combinations of the tokens in the place of all of them.
+
+        With an orthonormal basis of what the ``delta`` of all tokens have in common, a gradient
+        is the product of both factors' components along it, plus that of what is left of both.
+        The same probes as in :meth:`nuclear_norms` estimate the Frobenius norm of the latter.
+        """
+        delta, x = self._delta, self._x
+        # Of many entries with errors of either sign, the sum needs fewer.
+        rank = 2 * self._rank // 3
+        if delta.shape[1] == 1:
             # One token: every entry is a product of two numbers, and the sum falls apart.
-            through = self._x[:, 0].abs() @ weight.T
-            return (through * self._delta[:, 0].abs()).sum(1)
-        totals = self._x.new_zeros(len(self._x), dtype=torch.float64)
-        for gradient, rows in _by_rows(self._delta, self._x):
-            totals += gradient.mul_(weight[rows]).abs_().flatten(1).sum(1)
-        return totals
+            through = x[:, 0].abs() @ weight.T
+            return _certain((through * delta[:, 0].abs()).sum(1))
+        if rank + _PROBES >= min(delta.shape[1:]):
+            return _certain(_saliencies(delta, x, weight))
+        test = _test_matrix(delta.shape[2], rank + _PROBES, delta.dtype, delta.device)
+        sketch = delta @ test
+        basis = orthonormal_basis(sketch[..., :rank], one_by_one=delta.device.type == "cpu")
+        probes = sketch[..., rank:]
+        left = probes - basis @ (basis.transpose(1, 2) @ probes)
+        x = torch.cat((basis, left), 2).transpose(1, 2) @ x
+        missed = torch.linalg.vector_norm(x[:, rank:], dim=(1, 2)) / _PROBES**0.5
+        delta = basis.transpose(1, 2) @ delta
+        return Sums(_saliencies(delta, x[:, :rank], weight), missed.double() * norm())
 
     def sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         return _sums(self._delta, self._x, function)
@@ -138,7 +158,7 @@ class CollapsedGradients:
         self._delta = delta
         self._x = x
 
-    def nuclear_norms(self) -> Norms:
+    def nuclear_norms(self) -> Sums:
         """Use the Gram matrices of the factors: the matrices have rank two.
 
         With K = x x' and M = delta delta', the squared singular values add up to the sum of the
@@ -147,10 +167,9 @@ class CollapsedGradients:
         gram_x, det_x = _gram(self._x)
         gram_delta, det_delta = _gram(self._delta)
         squares = (gram_x * gram_delta).sum((1, 2))
-        norms = (squares + 2 * (det_x * det_delta).sqrt()).sqrt()
-        return Norms(norms.double(), torch.zeros_like(norms, dtype=torch.float64))
+        return _certain((squares + 2 * (det_x * det_delta).sqrt()).sqrt())
 
-    def saliencies(self, weight: Tensor) -> Tensor:
+    def saliencies(self, weight: Tensor, norm: Callable[[], float]) -> Sums:
         """Sum with the signs of the patches' part, by far the larger one.
 
         To first order in the class token's part the sum is then a sum of two products of
@@ -160,7 +179,7 @@ class CollapsedGradients:
         first_x, x = self._x.unbind(1)
         through = torch.cat((x.abs(), x.sign() * first_x)) @ weight.T
         patches, first = through.chunk(2)
-        return (delta.abs() * patches + delta.sign() * first_delta * first).sum(1)
+        return _certain((delta.abs() * patches + delta.sign() * first_delta * first).sum(1))
 
     def sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         return _sums(self._delta, self._x, function)
@@ -176,6 +195,17 @@ def nuclear_norms(matrices: Tensor) -> Tensor:
     turned = matrices.transpose(-2, -1)
     gram = turned @ matrices if matrices.shape[-2] > matrices.shape[-1] else matrices @ turned
     return torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().sum(-1)
+
+
+def _certain(sums: Tensor) -> Sums:
+    return Sums(sums.double(), torch.zeros_like(sums, dtype=torch.float64))
+
+
+def _saliencies(delta: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    totals = x.new_zeros(len(x), dtype=torch.float64)
+    for gradient, rows in _by_rows(delta, x):
+        totals += gradient.mul_(weight[rows]).abs_().flatten(1).sum(1)
+    return totals
 
 
 def _by_rows(delta: Tensor, x: Tensor) -> Iterator[tuple[Tensor, slice]]:
@@ -198,7 +228,7 @@ def _sums(delta: Tensor, x: Tensor, function: Callable[[Tensor], Tensor]) -> Ten
 
 def _sketched(
     sketch: Tensor, project: Callable[[Tensor], Tensor], test: Tensor, full_rank: int
-) -> Norms:
+) -> Sums:
     """Compute nuclear norms of matrices whose products with a test matrix are known.
 
     Args:
@@ -213,7 +243,7 @@ def _sketched(
     missed = sketch[:, :, rank:] - basis @ (core @ test[:, rank:])
     frobenius = torch.linalg.vector_norm(missed, dim=(1, 2)) / _PROBES**0.5
     errors = frobenius.double() * (full_rank - rank) ** 0.5
-    return Norms(nuclear_norms(core), errors)
+    return Sums(nuclear_norms(core), errors)
 
 
 def orthonormal_basis(sketch: Tensor, *, one_by_one: bool) -> Tensor:

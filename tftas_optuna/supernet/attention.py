@@ -51,7 +51,7 @@ class Attention:
         if key_weights is not None:
             key_weights = key_weights.to(qkv.dtype)
         attention = self._logits(q, k, key_weights).softmax(-1)
-        self._q, self._k, self._v, self._attention = q, k, v, attention
+        self._q, self._attention = q, attention
         out = self._attend(attention, v).view(count, group.num_heads, tokens, group.head_dim)
         self.out = out.transpose(1, 2).reshape(count, tokens, -1)
 
@@ -63,12 +63,11 @@ class Attention:
         delta = delta.reshape(count * heads, tokens, head_dim)
         d_logits = torch._softmax_backward_data(
             self._d_attention(delta), self._attention, -1, delta.dtype
-        )
+        ).mul_(self._scale)
         d_qkv = delta.new_empty(count, tokens, 3 * inner)
         q_part, k_part, v_part = self._parts(d_qkv)
-        torch.mul(self._d_q(d_logits).view(q_part.shape), self._scale, out=q_part)
-        d_k = d_logits.transpose(1, 2) @ self._q
-        torch.mul(d_k.view(k_part.shape), self._scale, out=k_part)
+        q_part.copy_(self._d_q(d_logits).view(q_part.shape))
+        k_part.copy_((d_logits.transpose(1, 2) @ self._q).view(k_part.shape))
         v_part.copy_((self._attention.transpose(1, 2) @ delta).view(v_part.shape))
         return d_qkv
 
@@ -80,16 +79,18 @@ class Attention:
         return qkv.unflatten(2, (heads, head_dim, 3)).permute(4, 0, 2, 1, 3).unbind(0)
 
     def _logits(self, q: Tensor, k: Tensor, key_weights: Tensor | None) -> Tensor:
+        self._k = k
         if key_weights is None:
             return (q * self._scale) @ k.transpose(1, 2)
         return torch.baddbmm(key_weights, q, k.transpose(1, 2), alpha=self._scale)
 
     def _attend(self, attention: Tensor, v: Tensor) -> Tensor:
+        self._v = v
         return attention @ v
 
     def _d_attention(self, delta: Tensor) -> Tensor:
         return delta @ self._v.transpose(1, 2)
 
     def _d_q(self, d_logits: Tensor) -> Tensor:
-        """Compute gradients of the queries, before they are scaled."""
+        """Compute gradients of the queries from those of their products with the keys."""
         return d_logits @ self._k

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
-
-from tftas_optuna.indicators.base import Layer, LayerIndicator, LayerTerms, Norms
+from tftas_optuna.indicators.base import (
+    Layer,
+    LayerIndicator,
+    LayerTerms,
+    Norms,
+    saliencies,
+    weight_norm,
+)
 from tftas_optuna.indicators.gradient import nuclear_norms
 
 
@@ -29,17 +34,13 @@ class DSS(LayerIndicator):
 
     def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
         """Score one layer of several candidates; see :meth:`LayerIndicator.fold`."""
-        name, role, shapes, weight, gradients = layer
-        if role != "attention":
-            widest = max(out for out, _ in shapes), max(into for _, into in shapes)
-            values = gradients.saliencies(weight(*widest)).double()
-            values = values * self.head_weight if role == "head" else values
-            return LayerTerms(values, torch.zeros_like(values))
-        for shape in set(shapes):
-            if (name, shape) not in norms:
-                norms[name, shape] = float(nuclear_norms(weight(*shape)))
-        found = gradients.nuclear_norms()
-        weight_norms = found.values.new_tensor([norms[name, shape] for shape in shapes])
+        if layer.role != "attention":
+            factor = self.head_weight if layer.role == "head" else 1.0
+            return LayerTerms(*(factor * each for each in saliencies(layer, norms)))
+        found = layer.gradients.nuclear_norms()
+        weight_norms = found.values.new_tensor(
+            [weight_norm(layer, shape, norms, nuclear_norms) for shape in layer.shapes]
+        )
         return LayerTerms(
             weight_norms * found.values, weight_norms * found.errors, weight_norms, found.values
         )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
-
-from tftas_optuna.indicators.base import Layer, LayerIndicator, LayerTerms, Norms
+from tftas_optuna.indicators.base import Layer, LayerIndicator, LayerTerms, Norms, saliencies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +19,7 @@ class SynFlow(LayerIndicator):
 
     def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
         """Score one layer of several candidates; see :meth:`LayerIndicator.fold`."""
-        widest = (max(sizes) for sizes in zip(*layer.shapes, strict=True))
-        values = layer.gradients.saliencies(layer.weight(*widest)).double()
-        return LayerTerms(values, torch.zeros_like(values))
+        return LayerTerms(*saliencies(layer, norms))
 
 
 METRIC = SynFlow()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from tftas_optuna.supernet.attention import Attention, HeadGroup
 
 if TYPE_CHECKING:
@@ -31,24 +33,39 @@ class RelativeAttention(Attention):
         value_embeddings: Tensor,
         positions: Positions,
     ) -> None:
-        self._positions = positions
+        self._tables = positions.tables
+        self._features = positions.features.to(qkv.dtype)
         self._key_embeddings = key_embeddings[:, : group.head_dim]
         self._value_embeddings = value_embeddings[:, : group.head_dim]
         super().__init__(qkv, group, positions.key_weights)
 
     def _logits(self, q: Tensor, k: Tensor, key_weights: Tensor | None) -> Tensor:
-        bias = self._positions.spread(q @ self._key_embeddings.T)
-        logits = bias.baddbmm_(q, k.transpose(1, 2), beta=self._scale, alpha=self._scale)
-        return logits if key_weights is None else logits.add_(key_weights)
+        q = self._meeting(q, self._key_embeddings)
+        return super()._logits(q, self._placed(k), key_weights)
 
     def _attend(self, attention: Tensor, v: Tensor) -> Tensor:
-        out = self._positions.gather(attention) @ self._value_embeddings
-        return out.baddbmm_(attention, v)
+        return self._met(super()._attend(attention, self._placed(v)), self._value_embeddings)
 
     def _d_attention(self, delta: Tensor) -> Tensor:
-        bias = self._positions.spread(delta @ self._value_embeddings.T)
-        return bias.baddbmm_(delta, self._v.transpose(1, 2))
+        return super()._d_attention(self._meeting(delta, self._value_embeddings))
 
     def _d_q(self, d_logits: Tensor) -> Tensor:
-        embeddings = self._key_embeddings.expand(len(d_logits), -1, -1)
-        return super()._d_q(d_logits).baddbmm_(self._positions.gather(d_logits), embeddings)
+        return self._met(super()._d_q(d_logits), self._key_embeddings)
+
+    def _placed(self, keys: Tensor) -> Tensor:
+        """Set the features of the keys beside them, (batch, tokens, head_dim + features)."""
+        return torch.cat((keys, self._features.expand(len(keys), -1, -1)), 2)
+
+    def _meeting(self, queries: Tensor, embeddings: Tensor) -> Tensor:
+        """Set beside queries what they are to each feature; of the shape of :meth:`_placed`."""
+        tables = self._tables.expand(len(queries), -1, -1)
+        return torch.cat((queries, (queries @ embeddings.T).gather(2, tables)), 2)
+
+    def _met(self, placed: Tensor, embeddings: Tensor) -> Tensor:
+        """Turn sums of :meth:`_placed` over keys into sums of keys with their embeddings."""
+        batch, tokens, _ = placed.shape
+        count, head_dim = embeddings.shape
+        weights = placed.new_zeros(batch, tokens, count)
+        tables = self._tables.expand(batch, -1, -1)
+        weights.scatter_add_(2, tables, placed[..., head_dim:])
+        return (weights @ embeddings).add_(placed[..., :head_dim])

@@ -181,7 +181,8 @@ class AutoFormerPass:
         yield LinearTrace(
             f"{name}.mlp.fc2", "mlp", down, fc2.whole, block.activated, grad[..., :widest]
         )
-        delta = torch.ops.aten.gelu_backward(fc2.backward(grad, hidden), block.hidden)
+        delta = fc2.backward(grad, hidden)
+        torch.ops.aten.gelu_backward.grad_input(delta, block.hidden, grad_input=delta)
         if block.beyond is not None:
             delta.masked_fill_(block.beyond, 0)
         up = [(out, into) for into, out in down]
@@ -201,6 +202,8 @@ class AutoFormerPass:
         three = [(3 * inner, own) for own, inner in outs]
         x = block.norm1.out[..., :widest]
         yield LinearTrace(f"{name}.attn.qkv", "attention", three, qkv.whole, x, delta)
+        if i == 0:
+            return grad  # nobody asks for the gradient of the tokens
         return block.norm1.backward(qkv.backward(delta, width)).add_(grad)
 
     def _normalise(self, x: Tensor, weights: tuple[Tensor, Tensor]) -> Normalised:

@@ -1,9 +1,8 @@
 """The tokens of the all-ones image, whole or collapsed, and how they see each other's place.
 
-Both classes speak of relative positions through a few embeddings per block. ``spread`` turns the
-products of a token with each embedding into values for each pair of tokens, and ``gather`` is its
-transpose: it sums values of pairs into weights of embeddings. Forward and backward pass need
-nothing else, and never a tensor of (tokens, tokens, head_dim).
+Both classes say where tokens are by a few features of the keys, 0 or 1 each, and by tables: the
+embedding with which a query meets a key that has a feature. So the place of a key is a vector of
+its own beside it, and forward and backward pass never need a tensor of (tokens, tokens, head_dim).
 """
 
 from __future__ import annotations
@@ -25,6 +24,10 @@ class Positions(Protocol):
     n_tokens: int
     key_weights: Tensor | None
     """Logarithms of how many tokens each key stands for, shape (tokens,); None for one each."""
+    features: Tensor
+    """What is so of a key and what is not, shape (tokens, features)."""
+    tables: Tensor
+    """For each query and feature, an embedding, shape (tokens, features)."""
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Turn (1 + patches, width) into the tokens of the pass, class token first."""
@@ -32,15 +35,13 @@ class Positions(Protocol):
     def embeddings(self, vertical: Tensor, horizontal: Tensor) -> Tensor:
         """Turn the tables of a block into (embeddings, head_dim)."""
 
-    def spread(self, products: Tensor) -> Tensor:
-        """Turn (batch, tokens, embeddings) into (batch, tokens, tokens)."""
-
-    def gather(self, pairs: Tensor) -> Tensor:
-        """Turn (batch, tokens, tokens) into (batch, tokens, embeddings)."""
-
 
 class GridPositions:
     """Every patch of the image is a token.
+
+    A key is a key, it is the class token or not, and it is in one of the rows; and all this once
+    more with columns. The class token meets every key with one embedding, so to it only the first
+    of these matters; to patches, the others. What does not matter meets an embedding of zeros.
 
     Args:
         grid: Patches along one side of the image.
@@ -49,45 +50,31 @@ class GridPositions:
     """
 
     def __init__(self, grid: int, max_distance: int, device: torch.device) -> None:
-        self.grid = grid
         self.n_tokens = 1 + grid * grid
         self.key_weights: Tensor | None = None
-        self._rows = 2 * max_distance + 2
-        index = torch.tensor(offset_rows(grid, max_distance), device=device)
+        rows = 2 * max_distance + 2
+        # Products are faster where there are as many columns as registers hold.
+        self._embeddings = _padded(2 * rows + 1)
+        shape = self.n_tokens, 2, _padded(2 + grid)
+        features = torch.zeros(shape, device=device)
+        features[:, :, 0] = features[0, :, 1] = 1
+        nothing = 2 * rows
+        tables = torch.full(shape, nothing, device=device)
+        tables[0, :, 0] = tables[1:, :, 1] = torch.tensor([0, rows], device=device)
+        offsets = torch.tensor(offset_rows(grid, max_distance), device=device)
         patch = torch.arange(grid * grid, device=device)
-        # Table row for each (query patch, key row) and (query patch, key column).
-        self._row_index = index[patch // grid]
-        self._column_index = index[patch % grid] + self._rows
+        for axis, place in enumerate((patch // grid, patch % grid)):
+            features[1 + patch, axis, 2 + place] = 1
+            tables[1:, axis, 2 : 2 + grid] = offsets[place] + axis * rows
+        self.features = features.flatten(1)
+        self.tables = tables.flatten(1)
 
     def embed(self, tokens: Tensor) -> Tensor:
         return tokens
 
     def embeddings(self, vertical: Tensor, horizontal: Tensor) -> Tensor:
-        return torch.cat((vertical, horizontal))
-
-    def spread(self, products: Tensor) -> Tensor:
-        batch, tokens, _ = products.shape
-        patches = products[:, 1:]
-        by_row = patches.gather(2, self._row_index.expand(batch, -1, -1))
-        by_column = patches.gather(2, self._column_index.expand(batch, -1, -1))
-        pairs = products.new_empty(batch, tokens, tokens)
-        inner = pairs[:, 1:, 1:].unflatten(2, (self.grid, self.grid))
-        torch.add(by_row.unsqueeze(3), by_column.unsqueeze(2), out=inner)
-        with_class = products[:, :, 0] + products[:, :, self._rows]
-        pairs[:, :, 0] = with_class
-        pairs[:, 0, 1:] = with_class[:, :1]
-        return pairs
-
-    def gather(self, pairs: Tensor) -> Tensor:
-        batch, tokens, _ = pairs.shape
-        patches = pairs[:, 1:, 1:].unflatten(2, (self.grid, self.grid))
-        weights = pairs.new_zeros(batch, tokens, 2 * self._rows)
-        inner = weights[:, 1:]
-        inner.scatter_add_(2, self._row_index.expand(batch, -1, -1), patches.sum(3))
-        inner.scatter_add_(2, self._column_index.expand(batch, -1, -1), patches.sum(2))
-        weights[:, 1:, 0] = weights[:, 1:, self._rows] = pairs[:, 1:, 0]
-        weights[:, 0, 0] = weights[:, 0, self._rows] = pairs[:, 0].sum(1)
-        return weights
+        both = torch.cat((vertical, horizontal))
+        return torch.nn.functional.pad(both, (0, 0, 0, self._embeddings - len(both)))
 
 
 class CollapsedPositions:
@@ -109,6 +96,8 @@ class CollapsedPositions:
         self.key_weights: Tensor | None = torch.tensor(
             [0.0, patches], dtype=torch.float64, device=device
         )
+        self.features = torch.eye(2, device=device)
+        self.tables = torch.tensor([[0, 0], [0, 1]], device=device)
         self._index = torch.tensor(offset_rows(grid, max_distance), device=device).flatten()
 
     def embed(self, tokens: Tensor) -> Tensor:
@@ -119,10 +108,6 @@ class CollapsedPositions:
         mean = vertical[self._index].mean(0) + horizontal[self._index].mean(0)
         return torch.stack((with_class, mean))
 
-    def spread(self, products: Tensor) -> Tensor:
-        first = products[:, :1, :1].expand(-1, -1, 2)
-        return torch.cat((first, products[:, 1:]), dim=1)
 
-    def gather(self, pairs: Tensor) -> Tensor:
-        first = pairs[:, :1].sum(2, keepdim=True)
-        return torch.cat((torch.nn.functional.pad(first, (0, 1)), pairs[:, 1:]), dim=1)
+def _padded(size: int) -> int:
+    return 8 * math.ceil(size / 8)
