@@ -91,11 +91,16 @@ def measure(job: Job) -> dict[str, Any]:
     scorer = collapsed.sharing("dss")
     exact = {n: timed(lambda n=n: scorer.batch(archs[:n])) / n for n in exact_batches}
     result["exact_ms_by_batch"] = exact
-    result["exact_ms"] = exact[len(few)]
     result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if device != "cpu":
         result["peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
-    result["floor_ms"] = sum(timed(products(arch, device)) for arch in few) / len(few)
+    # By turns, so that a machine that is slower for a while is so for both.
+    pairs = [
+        (timed(products(arch, device)), timed(lambda arch=arch: scorer(arch))) for arch in few
+    ]
+    result["floor_ms"], alone = (sum(times) / len(few) for times in zip(*pairs, strict=True))
+    # A CPU runs exact candidates one by one in a batch, too.
+    result["exact_ms"] = alone if device == "cpu" else exact[len(few)]
     model = scorer.subnet(middle)
     result["exact_middle_ms"] = timed(lambda: scorer(middle))
     result["model_ms"] = timed(lambda: score_model(model), 1)
@@ -156,17 +161,21 @@ def products(arch: Any, device: str) -> Callable[[], object]:
 
 
 def endurance(scorer: Any, space: Any, many: int) -> dict[str, Any]:
-    """Score many candidates in a row; time and memory of the first and the last tenth."""
+    """Score many candidates in a row; processor time and memory by tenths."""
     import numpy as np
 
     rng = np.random.default_rng(1)
     times, memory = [], []
     for _ in range(10):
-        archs = [space.sample(rng) for _ in range(many // 10)]
-        start = time.perf_counter()
-        scorer.batch(archs)
-        times.append(1000 * (time.perf_counter() - start) / len(archs))
+        spent = 0.0
+        for start in range(0, many // 10, 10_000):
+            archs = [space.sample(rng) for _ in range(min(10_000, many // 10 - start))]
+            before = time.process_time()
+            scorer.batch(archs)
+            spent += time.process_time() - before
+        times.append(1000 * spent / (many // 10))
         memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(f"{space.name}: {times[-1]:.3f} ms each, {memory[-1]:.0f} MB", file=sys.stderr)
     return {"ms_by_tenth": times, "peak_mb_by_tenth": memory}
 
 

@@ -58,9 +58,38 @@ def test_saliency_needs_the_absolute_value_of_every_entry() -> None:
     expected = sum(
         abs(float(delta[:, i] @ x[:, j] * weight[i, j])) for i in range(7) for j in range(3)
     )
-    product, dense = ProductGradients(delta[None], x[None], 1), DenseGradient(delta.T @ x)
-    assert float(product.saliencies(weight)) == pytest.approx(expected, rel=1e-5)
-    assert float(dense.saliencies(weight)) == pytest.approx(expected, rel=1e-5)
+    for gradients in (ProductGradients(delta[None], x[None], 24), DenseGradient(delta.T @ x)):
+        found = gradients.saliencies(weight, lambda: float(weight.norm()))
+        assert float(found.values) == pytest.approx(expected, rel=1e-5)
+        assert float(found.errors) == 0
+
+
+@pytest.mark.usefixtures("factorised")
+@pytest.mark.parametrize("decay", [1e-3, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("shape", [(197, 240, 90), (60, 90, 240)])
+def test_saliency_by_a_few_tokens_is_within_its_bound(
+    decay: float, shape: tuple[int, int, int]
+) -> None:
+    tokens, out, into = shape
+    generator = torch.Generator().manual_seed(0)
+    # Two candidates; tokens differ, and the second candidate is narrower than the arrays.
+    delta = torch.randn(2, tokens, out, generator=generator, dtype=torch.float64)
+    x = torch.rand(2, tokens, into, generator=generator, dtype=torch.float64)
+    delta *= decay ** torch.arange(tokens, dtype=torch.float64)[:, None]
+    delta[1, :, out // 2 :] = 0
+    weight = torch.rand(out, into, generator=generator, dtype=torch.float64)
+    exact = (delta.mT @ x * weight).abs().sum((1, 2))
+    for rank in (12, 24, 300):
+        gradients = ProductGradients(delta.float(), x.float(), rank)
+        found = gradients.saliencies(weight.float(), lambda: float(weight.norm()))
+        assert ((found.values - exact).abs() <= found.errors + 1e-5 * exact).all()
+        if rank == 300 or (decay < 0.5 and rank == 24):
+            assert (found.errors <= 2e-5 * exact).all()
+        if decay == 1 and rank < 300:
+            assert (found.errors > 1e-2 * exact).all()
+    # In float64 nothing is left out.
+    found = ProductGradients(delta, x, 12).saliencies(weight, lambda: float(weight.norm()))
+    assert torch.allclose(found.values, exact, rtol=1e-12) and not found.errors.any()
 
 
 @pytest.mark.parametrize("shape", [(60, 20), (20, 60), (40, 40)])
@@ -85,5 +114,5 @@ def test_saliency_of_one_token_ignores_its_signs() -> None:
     delta, x = torch.randn(1, 7, generator=generator), torch.randn(1, 3, generator=generator)
     weight = torch.rand(7, 3, generator=generator)
     expected = float((delta.T @ x * weight).abs().sum())
-    found = ProductGradients(delta[None], x[None], 1).saliencies(weight)
-    assert float(found) == pytest.approx(expected, rel=1e-5)
+    found = ProductGradients(delta[None], x[None], 1).saliencies(weight, lambda: 0.0)
+    assert float(found.values) == pytest.approx(expected, rel=1e-5)

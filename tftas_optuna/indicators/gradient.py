@@ -70,7 +70,7 @@ class DenseGradient:
                 matrix.shape[1], _DENSE_RANK + _PROBES, matrix.dtype, matrix.device
             )
             sketch = (matrix @ test)[None]
-            norms = _sketched(sketch, lambda basis: basis[0].T @ matrix, test, full_rank)
+            norms = _sketched(sketch, lambda basis: basis[0].T @ matrix, full_rank)
             if float(norms.errors) <= 1e-6 * float(norms.values):
                 return norms
         return _certain(torch.linalg.svdvals(matrix).sum().reshape(1))
@@ -108,21 +108,12 @@ class ProductGradients:
         delta, x, rank = self._delta, self._x, self._rank
         full_rank = min(*delta.shape[1:], x.shape[2])
         if rank + _PROBES >= full_rank:
-            norms = _whole_norms(delta, x)
-            return _certain(norms)
+            return _certain(_whole_norms(delta, x))
         test = _test_matrix(x.shape[2], rank + _PROBES, x.dtype, x.device)
         sketch = delta.transpose(1, 2) @ (x @ test)
-        return _sketched(
-            sketch, lambda basis: (delta @ basis).transpose(1, 2) @ x, test, full_rank
-        )
+        return _sketched(sketch, lambda basis: (delta @ basis).transpose(1, 2) @ x, full_rank)
 
     def saliencies(self, weight: Tensor, norm: Callable[[], float]) -> Sums:
-        """Put a few combinations of the tokens in the place of all of them.
-
-        With an orthonormal basis of what the ``delta`` of all tokens have in common, a gradient
-        is the product of both factors' components along it, plus that of what is left of both.
-        The same probes as in :meth:`nuclear_norms` estimate the Frobenius norm of the latter.
-        """
         delta, x = self._delta, self._x
         # Of many entries with errors of either sign, the sum needs fewer.
         rank = 2 * self._rank // 3
@@ -130,17 +121,28 @@ class ProductGradients:
             # One token: every entry is a product of two numbers, and the sum falls apart.
             through = x[:, 0].abs() @ weight.T
             return _certain((through * delta[:, 0].abs()).sum(1))
-        if rank + _PROBES >= min(delta.shape[1:]):
+        if rank + _PROBES >= min(delta.shape[1:]) or delta.dtype == torch.float64:
+            # What few tokens leave out is less than a float32 tells, not than a float64 does.
             return _certain(_saliencies(delta, x, weight))
+        delta, x, missed = self._few_tokens(rank)
+        return Sums(_saliencies(delta, x, weight), missed * norm())
+
+    def _few_tokens(self, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Put a few combinations of the tokens in the place of all of them.
+
+        With an orthonormal basis of what the ``delta`` of all tokens have in common, a gradient
+        is the product of both factors' components along it, plus that of what is left of both.
+
+        Returns:
+            The factors of the gradients, shapes (candidates, rank, out) and (candidates, rank,
+            in), and the Frobenius norms of what they miss, by the probes of
+            :meth:`nuclear_norms`, shape (candidates,), float64.
+        """
+        delta, x = self._delta, self._x
         test = _test_matrix(delta.shape[2], rank + _PROBES, delta.dtype, delta.device)
-        sketch = delta @ test
-        basis = orthonormal_basis(sketch[..., :rank], one_by_one=delta.device.type == "cpu")
-        probes = sketch[..., rank:]
-        left = probes - basis @ (basis.transpose(1, 2) @ probes)
+        basis, left = _range(delta @ test)
         x = torch.cat((basis, left), 2).transpose(1, 2) @ x
-        missed = torch.linalg.vector_norm(x[:, rank:], dim=(1, 2)) / _PROBES**0.5
-        delta = basis.transpose(1, 2) @ delta
-        return Sums(_saliencies(delta, x[:, :rank], weight), missed.double() * norm())
+        return basis.transpose(1, 2) @ delta, x[:, :rank], _frobenius(x[:, rank:])
 
     def sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         return _sums(self._delta, self._x, function)
@@ -226,24 +228,30 @@ def _sums(delta: Tensor, x: Tensor, function: Callable[[Tensor], Tensor]) -> Ten
     return totals
 
 
-def _sketched(
-    sketch: Tensor, project: Callable[[Tensor], Tensor], test: Tensor, full_rank: int
-) -> Sums:
+def _sketched(sketch: Tensor, project: Callable[[Tensor], Tensor], full_rank: int) -> Sums:
     """Compute nuclear norms of matrices whose products with a test matrix are known.
 
     Args:
         sketch: The products, shape (candidates, out, rank and probes).
         project: Gives the matrices' components along a basis, shape (candidates, rank, in).
-        test: The test matrix, shape (in, rank and probes).
         full_rank: The rank that the matrices may have.
     """
+    basis, left = _range(sketch)
+    errors = _frobenius(left) * (full_rank - basis.shape[2]) ** 0.5
+    return Sums(nuclear_norms(project(basis)), errors)
+
+
+def _range(sketch: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a basis of all but the probes of a sketch, and what it leaves of the probes."""
     rank = sketch.shape[2] - _PROBES
-    basis = orthonormal_basis(sketch[:, :, :rank], one_by_one=sketch.device.type == "cpu")
-    core = project(basis)
-    missed = sketch[:, :, rank:] - basis @ (core @ test[:, rank:])
-    frobenius = torch.linalg.vector_norm(missed, dim=(1, 2)) / _PROBES**0.5
-    errors = frobenius.double() * (full_rank - rank) ** 0.5
-    return Sums(nuclear_norms(core), errors)
+    basis = orthonormal_basis(sketch[..., :rank], one_by_one=sketch.device.type == "cpu")
+    probes = sketch[..., rank:]
+    return basis, probes - basis @ (basis.transpose(1, 2) @ probes)
+
+
+def _frobenius(left: Tensor) -> Tensor:
+    """Estimate Frobenius norms of matrices of which the products with the probes are known."""
+    return torch.linalg.vector_norm(left, dim=(1, 2)).double() / _PROBES**0.5
 
 
 def orthonormal_basis(sketch: Tensor, *, one_by_one: bool) -> Tensor:

@@ -28,8 +28,6 @@ class CentredLinear:
         adds_mean: Whether :meth:`forward` and :meth:`backward` add the mean's part. It changes
             nothing where the layer writes to the residual stream, nor behind a normalisation
             whose output sums to zero.
-        whole: The absolute weights themselves, where every pass needs them; None to add them up
-            when asked.
         rescaled: Whether a corner, its bias included, is scaled by the root of the ratio of the
             fan-ins.
     """
@@ -41,12 +39,10 @@ class CentredLinear:
         bias: Tensor | None,
         *,
         adds_mean: bool = False,
-        whole: Tensor | None = None,
         rescaled: bool = False,
     ) -> None:
         self._centred = weight
         self._mean = mean
-        self._whole = whole
         self._adds_mean = adds_mean
         self.bias = bias
         self._rescaled = rescaled
@@ -58,33 +54,27 @@ class CentredLinear:
         bias: Tensor,
         *,
         mean_matters: bool,
-        keep_whole: bool,
         rescaled: bool = False,
     ) -> CentredLinear:
         """Centre a layer.
 
         Args:
-            weight: Absolute weights, shape (out, in); changed in place unless they are kept.
+            weight: Absolute weights, shape (out, in); changed in place.
             bias: Absolute bias, shape (out,).
             mean_matters: Whether the mean of the weights changes anything.
-            keep_whole: Whether to keep the weights too, where memory is worth less than adding
-                them up in every pass.
             rescaled: Whether corners are scaled to their fan-in.
         """
         mean = weight.mean()
         return cls(
-            weight - mean if keep_whole else weight.sub_(mean),
+            weight.sub_(mean),
             mean,
             bias if bool((bias != 0).any()) else None,
             adds_mean=mean_matters,
-            whole=weight if keep_whole else None,
             rescaled=rescaled,
         )
 
     def whole(self, out: int, into: int) -> Tensor:
         """Return the absolute weights, shape (out, in)."""
-        if self._whole is not None:
-            return self._whole[:out, :into]
         scale = self._scale(into)
         return torch.add(self._mean * scale, self._centred[:out, :into], alpha=scale)
 

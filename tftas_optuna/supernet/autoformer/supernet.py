@@ -143,7 +143,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
         def get(name: str) -> Tensor:
             return self._absolute_of(f"blocks.{i}.{name}")
 
-        def linear(name: str, norm: str | None, *, keep_whole: bool) -> CentredLinear:
+        def linear(name: str, norm: str | None) -> CentredLinear:
             weight = get(f"{name}.weight")
             if name == "attn.qkv" and self.largest.head_dim is not None:
                 weight = _by_head(weight, self.largest.head_dim)
@@ -151,16 +151,15 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
                 weight,
                 get(f"{name}.bias"),
                 mean_matters=norm is not None and not self._is_plain(f"blocks.{i}.{norm}"),
-                keep_whole=keep_whole,
             )
 
         return BlockWeights(
             norm1=(get("attn_layer_norm.weight"), get("attn_layer_norm.bias")),
-            qkv=linear("attn.qkv", "attn_layer_norm", keep_whole=False),
-            proj=linear("attn.proj", None, keep_whole=False),
+            qkv=linear("attn.qkv", "attn_layer_norm"),
+            proj=linear("attn.proj", None),
             norm2=(get("ffn_layer_norm.weight"), get("ffn_layer_norm.bias")),
-            fc1=linear("fc1", "ffn_layer_norm", keep_whole=True),
-            fc2=linear("fc2", None, keep_whole=True),
+            fc1=linear("fc1", "ffn_layer_norm"),
+            fc2=linear("fc2", None),
             key_embeddings=None,
             value_embeddings=None,
         )

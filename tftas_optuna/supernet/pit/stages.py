@@ -215,7 +215,7 @@ class Blocks:
             yield _trace(f"{name}.mlp.fc2", "mlp", fc2, activated, delta, members[rows])
             delta = fc2.backward(delta, hidden_dim)
             delta.add_(fc2.shift_back(totals[rows], hidden_dim))
-            delta = torch.ops.aten.gelu_backward(delta, hidden)
+            torch.ops.aten.gelu_backward.grad_input(delta, hidden, grad_input=delta)
             yield _trace(f"{name}.mlp.fc1", "mlp", fc1, x, delta, members[rows])
             joined[rows] = fc1.backward(delta, width)
         grad = norm2.backward(joined).add_(grad)

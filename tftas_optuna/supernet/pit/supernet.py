@@ -124,7 +124,6 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
                 weight,
                 bias,
                 mean_matters=mean_matters,
-                keep_whole=False,
                 rescaled=self.rescaled,
             )
 
