@@ -98,7 +98,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
         for heads, inner, hidden in zip(
             largest.num_heads, largest.inner_dim, largest.hidden_dim, strict=True
         ):
-            kept += tokens * (4 * largest.embed_dim + 4 * inner + 2 * hidden + heads * tokens)
+            kept += tokens * (4 * largest.embed_dim + 5 * inner + 2 * hidden + heads * tokens)
         # Besides what is kept for the way back, one gradient of the largest matrix.
         passing = 2 * largest.embed_dim * max(largest.hidden_dim) if tokens > 2 else 0
         return (kept + passing) * self.dtype.itemsize
