@@ -22,6 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import mean
 from typing import Any, NamedTuple
 
 SPACES = ("autoformer-tiny", "autoformer-small", "autoformer-base")
@@ -94,13 +95,14 @@ def measure(job: Job) -> dict[str, Any]:
     result["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if device != "cpu":
         result["peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
-    # By turns, so that a machine that is slower for a while is so for both.
-    pairs = [
-        (timed(products(arch, device)), timed(lambda arch=arch: scorer(arch))) for arch in few
-    ]
-    result["floor_ms"], alone = (sum(times) / len(few) for times in zip(*pairs, strict=True))
-    # A CPU runs exact candidates one by one in a batch, too.
-    result["exact_ms"] = alone if device == "cpu" else exact[len(few)]
+    floors, alone = [], []
+    for arch in few:
+        floors.append(timed(products(arch, device)))
+        if device == "cpu":
+            # There a batch runs one by one, too; by turns, a slow while is one of both.
+            alone.append(timed(lambda arch=arch: scorer(arch)))
+    result["floor_ms"] = mean(floors)
+    result["exact_ms"] = mean(alone) if alone else exact[len(few)]
     model = scorer.subnet(middle)
     result["exact_middle_ms"] = timed(lambda: scorer(middle))
     result["model_ms"] = timed(lambda: score_model(model), 1)

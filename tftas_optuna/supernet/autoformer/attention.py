@@ -33,7 +33,7 @@ class RelativeAttention(Attention):
         value_embeddings: Tensor,
         positions: Positions,
     ) -> None:
-        self._tables = positions.tables
+        self._index = positions.index
         self._features = positions.features.to(qkv.dtype)
         self._key_embeddings = key_embeddings[:, : group.head_dim]
         self._value_embeddings = value_embeddings[:, : group.head_dim]
@@ -58,14 +58,14 @@ class RelativeAttention(Attention):
 
     def _meeting(self, queries: Tensor, embeddings: Tensor) -> Tensor:
         """Set beside queries what they are to each feature; of the shape of :meth:`_placed`."""
-        tables = self._tables.expand(len(queries), -1, -1)
-        return torch.cat((queries, (queries @ embeddings.T).gather(2, tables)), 2)
+        index = self._index.expand(len(queries), -1, -1)
+        return torch.cat((queries, (queries @ embeddings.T).gather(2, index)), 2)
 
     def _met(self, placed: Tensor, embeddings: Tensor) -> Tensor:
         """Turn sums of :meth:`_placed` over keys into sums of keys with their embeddings."""
         batch, tokens, _ = placed.shape
         count, head_dim = embeddings.shape
         weights = placed.new_zeros(batch, tokens, count)
-        tables = self._tables.expand(batch, -1, -1)
-        weights.scatter_add_(2, tables, placed[..., head_dim:])
+        index = self._index.expand(batch, -1, -1)
+        weights.scatter_add_(2, index, placed[..., head_dim:])
         return (weights @ embeddings).add_(placed[..., :head_dim])

@@ -1,6 +1,6 @@
 """The tokens of the all-ones image, whole or collapsed, and how they see each other's place.
 
-Both classes say where tokens are by a few features of the keys, 0 or 1 each, and by tables: the
+Both classes say where tokens are by a few features of the keys, 0 or 1 each, and by an index: the
 embedding with which a query meets a key that has a feature. So the place of a key is a vector of
 its own beside it, and forward and backward pass never need a tensor of (tokens, tokens, head_dim).
 """
@@ -26,8 +26,8 @@ class Positions(Protocol):
     """Logarithms of how many tokens each key stands for, shape (tokens,); None for one each."""
     features: Tensor
     """What is so of a key and what is not, shape (tokens, features)."""
-    tables: Tensor
-    """For each query and feature, an embedding, shape (tokens, features)."""
+    index: Tensor
+    """For each query and feature, which embedding, shape (tokens, features)."""
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Turn (1 + patches, width) into the tokens of the pass, class token first."""
@@ -41,7 +41,8 @@ class GridPositions:
 
     A key is a key, it is the class token or not, and it is in one of the rows; and all this once
     more with columns. The class token meets every key with one embedding, so to it only the first
-    of these matters; to patches, the others. What does not matter meets an embedding of zeros.
+    of these matters; to patches, the others. What does not matter meets an embedding of zeros: so
+    sums of others have few terms, and a GPU, which adds in any order, finds the same ones again.
 
     Args:
         grid: Patches along one side of the image.
@@ -59,15 +60,15 @@ class GridPositions:
         features = torch.zeros(shape, device=device)
         features[:, :, 0] = features[0, :, 1] = 1
         nothing = 2 * rows
-        tables = torch.full(shape, nothing, device=device)
-        tables[0, :, 0] = tables[1:, :, 1] = torch.tensor([0, rows], device=device)
+        index = torch.full(shape, nothing, device=device)
+        index[0, :, 0] = index[1:, :, 1] = torch.tensor([0, rows], device=device)
         offsets = torch.tensor(offset_rows(grid, max_distance), device=device)
         patch = torch.arange(grid * grid, device=device)
         for axis, place in enumerate((patch // grid, patch % grid)):
             features[1 + patch, axis, 2 + place] = 1
-            tables[1:, axis, 2 : 2 + grid] = offsets[place] + axis * rows
+            index[1:, axis, 2 : 2 + grid] = offsets[place] + axis * rows
         self.features = features.flatten(1)
-        self.tables = tables.flatten(1)
+        self.index = index.flatten(1)
 
     def embed(self, tokens: Tensor) -> Tensor:
         return tokens
@@ -97,15 +98,15 @@ class CollapsedPositions:
             [0.0, patches], dtype=torch.float64, device=device
         )
         self.features = torch.eye(2, device=device)
-        self.tables = torch.tensor([[0, 0], [0, 1]], device=device)
-        self._index = torch.tensor(offset_rows(grid, max_distance), device=device).flatten()
+        self.index = torch.tensor([[0, 0], [0, 1]], device=device)
+        self._offsets = torch.tensor(offset_rows(grid, max_distance), device=device).flatten()
 
     def embed(self, tokens: Tensor) -> Tensor:
         return torch.stack((tokens[0], tokens[1:].mean(0)))
 
     def embeddings(self, vertical: Tensor, horizontal: Tensor) -> Tensor:
         with_class = vertical[0] + horizontal[0]
-        mean = vertical[self._index].mean(0) + horizontal[self._index].mean(0)
+        mean = vertical[self._offsets].mean(0) + horizontal[self._offsets].mean(0)
         return torch.stack((with_class, mean))
 
 
