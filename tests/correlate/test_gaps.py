@@ -16,7 +16,6 @@ from torch import nn
 from tftas_optuna import (
     AutoFormerSpace,
     Execution,
-    TftasError,
     UnavailableError,
     correlate,
     register_fusion,
@@ -126,10 +125,13 @@ def test_a_missing_score_is_kept_as_such(run: Correlate, monkeypatch: pytest.Mon
     assert run("half", "dss") == first
 
 
-def test_a_fusion_whose_sample_has_gaps_is_not_defined(run: Correlate) -> None:
+def test_a_fusion_that_has_nothing_to_rank_among_is_not_defined(run: Correlate) -> None:
     register_fusion("mine", ("void", "macs"))
     found = run("mine", "dss")
-    assert found.notes == ("mine is not defined: void is not finite in its reference sample",)
+    assert found.notes == (
+        "mine is not defined: void is finite for 0 of the 12 architectures of its reference"
+        " sample",
+    )
     assert set(found.values["mine"]) == {None} and n_of(found, "dss_collapsed") == 24
     assert run("mine", "dss") == found
 
@@ -150,11 +152,13 @@ def test_an_eigenvalue_of_nothing_finite_is_missing_too(
     assert n_of(found, "linear_regions") == 24
 
 
-def test_a_search_still_ends_with_what_is_not_finite(small_space: AutoFormerSpace) -> None:
-    from tftas_optuna import search
-
-    with pytest.raises(TftasError, match="indicator 'void' gives nan, which is no finite number"):
-        search(small_space, objectives=("void", "n_params"), n_trials=4, **SIZES)
+def test_a_fusion_ranks_among_what_is_finite_of_its_sample(run: Correlate) -> None:
+    register_fusion("mine", ("half", "macs"))
+    found = run("mine")
+    missing = narrow(found)
+    values = found.values["mine"]
+    assert [i for i, value in enumerate(values, start=1) if value is None] == missing
+    assert 0 < len(missing) < 24 and run("mine") == found
 
 
 def test_a_calibration_learns_from_the_rows_that_have_all(run: Correlate, table: Path) -> None:

@@ -24,7 +24,7 @@ from tftas_optuna import (
     search,
 )
 from tftas_optuna.architecture.shape import shape_columns
-from tftas_optuna.correlate.table import Table, name_rows, read_table
+from tftas_optuna.correlate.table import Table, read_table
 from tftas_optuna.correlate.trained import read_study
 from tftas_optuna.study.accuracy import record_accuracy
 
@@ -148,11 +148,6 @@ def test_of_several_accuracies_some_may_be_missing(
     table = read_table(write_json(tmp_path / "t.json", rows), small_space, None)
     assert table.accuracies["acc"] == (50, 51, 52, None, 54, 55)
     assert table.notes == ("row 4 left out of acc: no value",)
-
-
-def test_rows_are_drawn_together() -> None:
-    assert name_rows([1, 2, 3, 5, 7, 8]) == "rows 1-3, 5, 7-8"
-    assert name_rows([4]) == "row 4"
 
 
 def searched(space: AutoFormerSpace) -> optuna.Study:

@@ -15,7 +15,7 @@ from tftas_optuna.correlate.calibration import calibrate as run_calibration
 from tftas_optuna.correlate.comparing import Ranked, check_accuracies, compare_all
 from tftas_optuna.correlate.files import find_table
 from tftas_optuna.correlate.scoring import measure
-from tftas_optuna.correlate.table import name_rows, read_table
+from tftas_optuna.correlate.table import read_table
 from tftas_optuna.correlate.trained import Given, read_study, stored_scores
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
@@ -26,6 +26,7 @@ from tftas_optuna.metrics import (
     indicator_names,
     metric_names,
 )
+from tftas_optuna.metrics.units import name_numbers
 from tftas_optuna.search.execution import Execution
 from tftas_optuna.search.planning import make_settings
 from tftas_optuna.study.record import read_settings
@@ -201,7 +202,7 @@ def _gaps(trained: Table, metrics: Sequence[Ranked], undefined: Collection[str])
     for name, values, *_ in metrics:
         missing = [trained.numbers[i] for i, value in enumerate(values) if value is None]
         if missing and name not in undefined:
-            rows = name_rows(missing, trained.counted)
+            rows = name_numbers(missing, trained.counted)
             notes.append(
                 f"{name} has no finite value in {rows}: left out of what is compared with it"
             )

@@ -12,7 +12,10 @@ from tftas_optuna.architecture.shape import shape_columns
 from tftas_optuna.correlate.cache import identity
 from tftas_optuna.correlate.grounds import score_key
 from tftas_optuna.correlate.timing import machine_name, seconds_per_score
+from tftas_optuna.indicators.base import NotFiniteError
 from tftas_optuna.indicators.composite import CompositeIndicator
+from tftas_optuna.indicators.fusion import check_reference
+from tftas_optuna.indicators.panel import Scores
 from tftas_optuna.metrics import Meters
 from tftas_optuna.search.execution import open_pool
 from tftas_optuna.search.reference import look_at_reference
@@ -59,7 +62,7 @@ def measure(
     the cache as they come. Then the time of each indicator alone is measured, in this process on
     the device of the execution (a CPU with one thread): together they take less. All supernets
     that a score is averaged over count. A score that is not finite is missing; so are all of a
-    fusion that such a one is in the reference sample of.
+    fusion that has hardly any finite value of a part in its reference sample.
 
     Args:
         archs: The architectures, each once.
@@ -78,7 +81,7 @@ def measure(
     pool = None
     undefined: dict[str, str] = {}
     if untimed or scores.missing(archs, names):
-        pool = open_pool(settings, execution, gaps=True)
+        pool = open_pool(settings, execution)
     if pool is not None:
         try:
             reference = look_at_reference(
@@ -86,6 +89,7 @@ def measure(
                 given.reference,
                 settings.target,
                 score=partial(_score_sample, pool, settings, cache, tell),
+                strict=False,
             )
             undefined = _undefined(pool, reference)
             defined = [name for name in names if name not in undefined]
@@ -114,16 +118,15 @@ def measure(
 
 
 def _undefined(pool: ScoringPool, reference: Reference) -> dict[str, str]:
-    """Tell which fusions look at a sample that has not all of their parts, by name."""
-    gaps = [part for part, by_seed in reference.items() if any(map(math.isnan, sum(by_seed, [])))]
-    found = {}
+    """Tell which fusions look at a sample that has hardly any of their parts, by name."""
+    undefined = {}
     for each in pool.task.indicators:
         if isinstance(each, CompositeIndicator) and each.relative:
-            for part in set(each.parts).intersection(gaps):
-                found[each.name] = (
-                    f"{each.name} is not defined: {part} is not finite in its reference sample"
-                )
-    return found
+            try:
+                check_reference(each, reference)
+            except NotFiniteError as error:
+                undefined[each.name] = str(error)
+    return undefined
 
 
 def _score_sample(
@@ -137,7 +140,7 @@ def _score_sample(
     """Score what fusions look at: always exactly."""
     scores = _Scores(dataclasses.replace(settings, fidelity="exact"), cache, {})
     scores.complete(pool, sample, parts, "reference sample", tell)
-    return {arch: {part: scores.by_seed(part, arch) for part in parts} for arch in sample}
+    return {arch: Scores({part: scores.by_seed(part, arch) for part in parts}) for arch in sample}
 
 
 class _Scores:

@@ -23,6 +23,7 @@ from tftas_optuna.correlate.files import find_table, read_cells
 from tftas_optuna.correlate.table_scores import table_scores
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.sections import read_section
+from tftas_optuna.metrics.units import name_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,7 +131,7 @@ def read_table(
         sizes=reader.sizes,
         notes=left_out.sentences()
         + tuple(
-            f"{name_rows(numbers)} left out of {name}: no value"
+            f"{name_numbers(numbers, 'row')} left out of {name}: no value"
             for name, numbers in untrained.items()
         ),
         numbers=tuple(found.values()),
@@ -254,18 +255,6 @@ class _LeftOut:
     def sentences(self) -> tuple[str, ...]:
         """Return a sentence for each reason."""
         return tuple(
-            f"{name_rows(numbers)} left out: {reason}{self._first.get(reason, '')}"
+            f"{name_numbers(numbers, 'row')} left out: {reason}{self._first.get(reason, '')}"
             for reason, numbers in self._rows.items()
         )
-
-
-def name_rows(numbers: Sequence[int], counted: str = "row") -> str:
-    """Write numbers of rows, or of what is counted, with runs drawn together: ``rows 3, 7-9``."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    texts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
-    return f"{counted if len(numbers) == 1 else counted + 's'} {', '.join(texts)}"

@@ -135,12 +135,18 @@ class NotFiniteError(TftasError):
     """A score is no finite number."""
 
 
-def checked(name: str, score: float) -> float:
+def checked(name: str, score: float, of: str = "") -> float:
     """Return a score of an indicator that may be anything a float can be.
+
+    Args:
+        name: The indicator.
+        score: What it gives.
+        of: What was scored, for the error.
 
     Raises:
         NotFiniteError: It is no finite number.
     """
     if not math.isfinite(score):
-        raise NotFiniteError(f"indicator {name!r} gives {score}, which is no finite number")
+        told = f" ({of})" if of else ""
+        raise NotFiniteError(f"indicator {name!r} gives {score}, which is no finite number{told}")
     return score

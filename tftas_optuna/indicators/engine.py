@@ -121,7 +121,7 @@ class LayerEngine:
         rank = _RANK
         settled: list[tuple[list[float], int] | None] = [None] * len(self.indicators)
         while True:
-            with self._mode(), self._finite():
+            with self._mode(), self._finite(archs):
                 # Of each indicator the scores, then their errors.
                 sums = torch.zeros(
                     2 * len(self.indicators),
@@ -139,7 +139,7 @@ class LayerEngine:
                 rows: list[list[float]] = sums.tolist()
             for i, (found, lacking) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
                 if not all(math.isfinite(score) for score in found):
-                    raise self._overflow()
+                    raise self._overflow(archs)
                 enough = all(
                     e <= self._tolerance * abs(s) for s, e in zip(found, lacking, strict=True)
                 )
@@ -170,15 +170,19 @@ class LayerEngine:
                 ],
             )
 
-    def _overflow(self) -> NotFiniteError:
-        return NotFiniteError(f"a score is not finite in {self.supernet.dtype}; use torch.float64")
+    def _overflow(self, archs: Sequence[Architecture]) -> NotFiniteError:
+        names = ", ".join(indicator.name for indicator in self.indicators)
+        of = f" ({archs[0].summary()})" if len(archs) == 1 else ""
+        return NotFiniteError(
+            f"{names}: a score is not finite in {self.supernet.dtype}{of}; use torch.float64"
+        )
 
     @contextlib.contextmanager
-    def _finite(self) -> Iterator[None]:
+    def _finite(self, archs: Sequence[Architecture]) -> Iterator[None]:
         try:
             yield
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
-            raise self._overflow() from error
+            raise self._overflow(archs) from error
 
     @contextlib.contextmanager
     def _mode(self) -> Iterator[None]:

@@ -46,7 +46,8 @@ class FunctionEngine:
         rows = []
         for arch in archs:
             network = self.supernet.subnet(arch)
-            rows.append(tuple(score_network(i, network, self._shape) for i in self.indicators))
+            of = arch.summary()
+            rows.append(tuple(score_network(i, network, self._shape, of) for i in self.indicators))
         return rows
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
@@ -57,13 +58,19 @@ class FunctionEngine:
 
 
 def score_network(
-    indicator: FunctionIndicator, model: nn.Module, shape: tuple[int, int, int]
+    indicator: FunctionIndicator, model: nn.Module, shape: tuple[int, int, int], of: str = ""
 ) -> float:
     """Score one network in eval mode on an image of ones.
 
+    Args:
+        indicator: The function.
+        model: The network.
+        shape: Of the image.
+        of: What to call the network in the error.
+
     Raises:
-        TftasError: The score is no finite number.
+        NotFiniteError: The score is no finite number.
     """
     like = next(model.parameters())
     images = torch.ones(1, *shape, dtype=like.dtype, device=like.device)
-    return checked(indicator.name, float(indicator.score(model, images)))
+    return checked(indicator.name, float(indicator.score(model, images)), of)

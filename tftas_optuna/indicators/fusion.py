@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tftas_optuna.errors import TftasError
+from tftas_optuna.indicators.base import NotFiniteError
 from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.metrics import get_metric, metric_names, register_indicator
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from tftas_optuna.spaces import SearchSpace
 
 N_REFERENCE = 256
+# The share of architectures that an indicator has to have a score of to say something.
+LEAST_SCORED = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +96,7 @@ def reference_of(
     n_seeds: int,
     value: Callable[[str, Architecture, int], float],
 ) -> Reference:
-    """Collect what fusions look at.
+    """Collect what fusions look at: what is finite of the parts of a sample.
 
     Args:
         parts: Their parts.
@@ -102,9 +105,35 @@ def reference_of(
         value: Returns a part of an architecture on the supernet of a place.
     """
     return {
-        part: [sorted(value(part, arch, offset) for arch in sample) for offset in range(n_seeds)]
+        part: [
+            sorted(filter(math.isfinite, (value(part, arch, offset) for arch in sample)))
+            for offset in range(n_seeds)
+        ]
         for part in parts
     }
+
+
+def check_reference(
+    fusion: CompositeIndicator, reference: Reference, reasons: Mapping[str, str] | None = None
+) -> None:
+    """Check that a fusion has something to rank among.
+
+    Args:
+        fusion: An indicator that looks at a sample.
+        reference: What :func:`reference_of` collected.
+        reasons: Why some architecture has no value of a part, by its name.
+
+    Raises:
+        NotFiniteError: Hardly any architecture has a finite value of a part.
+    """
+    for part in fusion.parts:
+        fewest = min(map(len, reference[part]))
+        if fewest < LEAST_SCORED * N_REFERENCE:
+            reason = (reasons or {}).get(part)
+            raise NotFiniteError(
+                f"{fusion.name} is not defined: {part} is finite for {fewest} of the {N_REFERENCE}"
+                f" architectures of its reference sample{f': {reason}' if reason else ''}"
+            )
 
 
 def register_fusion(name: str, parts: Sequence[str], *, replace: bool = False) -> FusionIndicator:

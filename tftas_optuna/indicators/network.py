@@ -42,6 +42,7 @@ class NetworkEngine:
         self.supernet = basis.supernets[offset]
         self.indicators = tuple(indicators)
         self._images = basis.images(offset, max(each.needs.batches for each in indicators))
+        self._data_dir = basis.data_dir
         self._n_images = basis.n_images
         self._seed = basis.seed + offset
 
@@ -61,14 +62,21 @@ class NetworkEngine:
     def _score(self, arch: Architecture) -> tuple[float, ...]:
         try:
             return tuple(
-                checked(indicator.name, tally.value())
+                checked(indicator.name, tally.value(), self._told(arch, [indicator]))
                 for indicator, tally in zip(self.indicators, self._record(arch), strict=True)
             )
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             names = ", ".join(indicator.name for indicator in self.indicators)
             raise NotFiniteError(
-                f"{names}: a matrix of {arch.summary()} has no eigenvalues: it is not finite"
+                f"{names}: a matrix has no eigenvalues: it is not finite"
+                f" ({self._told(arch, self.indicators)})"
             ) from error
+
+    def _told(self, arch: Architecture, indicators: Sequence[NetworkIndicator]) -> str:
+        """Say what was scored: pictures may be the cause, such as all of them equal."""
+        if self._data_dir is None or not any(each.needs.events for each in indicators):
+            return arch.summary()
+        return f"{arch.summary()}; on pictures of {self._data_dir!r}"
 
     def _record(self, arch: Architecture) -> list[Tally]:
         if not any(each.needs.events for each in self.indicators):

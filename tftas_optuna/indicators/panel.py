@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.base import LayerIndicator, checked
+from tftas_optuna.indicators.base import LayerIndicator, NotFiniteError, checked
 from tftas_optuna.indicators.composite import CompositeIndicator, Reference
 from tftas_optuna.indicators.engine import LayerEngine, MatmulPrecision
 from tftas_optuna.indicators.function import FunctionEngine
-from tftas_optuna.indicators.fusion import reference_of, reference_sample
+from tftas_optuna.indicators.fusion import check_reference, reference_of, reference_sample
 from tftas_optuna.indicators.network import NetworkEngine
 from tftas_optuna.indicators.tally import NetworkIndicator
 from tftas_optuna.metrics import FunctionIndicator, get_indicator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.indicators.base import LayerScore
@@ -29,6 +31,23 @@ if TYPE_CHECKING:
 Wanted = tuple["Indicator", str]
 # By candidate, the score of every supernet.
 Column = list[tuple[float, ...]]
+
+
+class Scores(dict[str, tuple[float, ...]]):
+    """Scores of one candidate: by indicator, the score of every seed, NaN where it has none.
+
+    Attributes:
+        gaps: Of each indicator that has no finite score, why.
+    """
+
+    def __init__(self, by_seed: Mapping[str, tuple[float, ...]]) -> None:
+        super().__init__(by_seed)
+        self.gaps: dict[str, str] = {}
+
+
+def reasons_of(scored: Iterable[Scores]) -> dict[str, str]:
+    """Tell by indicator why some candidate has no score of it."""
+    return {name: reason for scores in scored for name, reason in scores.gaps.items()}
 
 
 class Engine(Protocol):
@@ -70,6 +89,9 @@ class Panel:
     ) -> None:
         self._basis = basis
         self._wanted = list(wanted)
+        self._precision = precision
+        self._alone: list[Panel] = []
+        self._dividing = threading.Lock()
         self._composites = [i for i, _ in wanted if isinstance(i, CompositeIndicator)]
         self._meters: dict[str, Meter] = {}
         for composite in self._composites:
@@ -92,17 +114,35 @@ class Panel:
 
     @property
     def reference(self) -> Reference:
-        """Values of the parts of relative indicators on the reference sample, ascending."""
+        """Values of the parts of relative indicators on the reference sample, ascending.
+
+        Raises:
+            NotFiniteError: Hardly any architecture of the sample has a finite value of a part.
+        """
         if self._reference is None:
             relative = [c for c in self._composites if c.relative]
+            parts = dict.fromkeys(part for composite in relative for part in composite.parts)
             sample = reference_sample(self._basis.space, self._basis.seed) if relative else []
-            known = self._plain(sample)
-            self._reference = reference_of(
-                dict.fromkeys(part for composite in relative for part in composite.parts),
+            indicators = [get_indicator(part) for part in parts if part not in self._meters]
+            scored: dict[Architecture, Scores] = {}
+            if indicators:
+                panel = Panel(self._basis, [(each, "exact") for each in indicators])
+                distinct = list(dict.fromkeys(sample))
+                scored = dict(zip(distinct, panel.scores(distinct), strict=True))
+            reference = reference_of(
+                parts,
                 sample,
                 self._basis.n_seeds,
-                lambda part, arch, offset: self._part(part, known, arch, offset),
+                lambda part, arch, offset: (
+                    float(self._meters[part](arch))
+                    if part in self._meters
+                    else scored[arch][part][offset]
+                ),
             )
+            reasons = reasons_of(scored.values())
+            for composite in relative:
+                check_reference(composite, reference, reasons)
+            self._reference = reference
         return self._reference
 
     @property
@@ -146,6 +186,44 @@ class Panel:
                 columns[indicator.name] = [table[arch] for arch in archs]
         return columns
 
+    def scores(self, archs: Sequence[Architecture]) -> list[Scores]:
+        """Score several candidates; one without a finite score is no hindrance to the others."""
+        try:
+            columns = self.by_seed(archs)
+        except NotFiniteError as error:
+            if len(archs) > 1:
+                return [self.scores([arch])[0] for arch in archs]
+            if len(self._wanted) == 1:
+                return [self._gap(str(error))]
+            return [self._one_by_one(archs)]
+        return [
+            Scores(dict(zip(columns, row, strict=True)))
+            for row in zip(*columns.values(), strict=True)
+        ]
+
+    def _gap(self, reason: str) -> Scores:
+        ((indicator, _),) = self._wanted
+        gap = Scores({indicator.name: (math.nan,) * self._basis.n_seeds})
+        gap.gaps[indicator.name] = reason
+        return gap
+
+    def _one_by_one(self, archs: Sequence[Architecture]) -> Scores:
+        """Score a candidate by each indicator alone, to find those that it has no score by."""
+        with self._dividing:
+            if not self._alone:
+                self._alone = [
+                    Panel(
+                        self._basis, [each], precision=self._precision, reference=self._reference
+                    )
+                    for each in self._wanted
+                ]
+        together = Scores({})
+        for panel in self._alone:
+            (found,) = panel.scores(archs)
+            together |= found
+            together.gaps |= found.gaps
+        return together
+
     def explain(self, arch: Architecture) -> list[LayerScore]:
         """Score one candidate layer by layer by the first indicator, in forward order.
 
@@ -183,7 +261,7 @@ class Panel:
         for offset in range(self._basis.n_seeds):
             values = {part: self._part(part, known, arch, offset) for part in composite.parts}
             among = {part: reference[part][offset] for part in composite.parts if reference}
-            scores.append(checked(composite.name, composite.combine(arch, values, among)))
+            scores.append(checked(composite.name, composite.combine(arch, values, among), arch.summary()))
         return tuple(scores)
 
     def _part(

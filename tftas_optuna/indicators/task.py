@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import threading
 from functools import lru_cache
 from importlib import metadata
@@ -19,11 +18,11 @@ import torch
 
 from tftas_optuna.devices import one_thread, resolve_device, stays_on_one_thread
 from tftas_optuna.families import get_family
-from tftas_optuna.indicators.base import LayerIndicator, NotFiniteError
+from tftas_optuna.indicators.base import LayerIndicator
 from tftas_optuna.indicators.basis import Basis
 from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
-from tftas_optuna.indicators.panel import Panel
+from tftas_optuna.indicators.panel import Panel, Scores
 from tftas_optuna.indicators.scorer import check_family_fidelity
 from tftas_optuna.indicators.tally import NetworkIndicator
 from tftas_optuna.metrics import get_indicator
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.indicators.panel import Wanted
     from tftas_optuna.metrics import Indicator
-
-# Scores of one candidate: by indicator, the score of every seed.
-Scores = dict[str, tuple[float, ...]]
 
 
 class ScoringTask(NamedTuple):
@@ -57,7 +53,6 @@ class ScoringTask(NamedTuple):
         n_images: Images of one batch.
         data_dir: Folder of pictures; None for noise.
         reference: What relative indicators look at, as JSON; empty where there are none.
-        gaps: Whether a score that is not finite is NaN, and not the end of the work.
     """
 
     space: str
@@ -71,7 +66,6 @@ class ScoringTask(NamedTuple):
     n_images: int = DEFAULT_N_IMAGES
     data_dir: str | None = None
     reference: str = ""
-    gaps: bool = False
 
     def found(self) -> list[Wanted]:
         """Look the indicators up, each with the fidelity that it is computed at."""
@@ -141,29 +135,12 @@ def score(task: ScoringTask, archs: Sequence[Architecture]) -> list[Scores]:
         The scores of each one.
 
     Raises:
-        TftasError: One does not fit the supernet, or its score is not finite, without gaps.
+        TftasError: One does not fit the supernet.
     """
     panels = _shared(task)
-    panel = panels.get(task._replace(gaps=False))
-    try:
-        with panels.turn(panel), one_thread(panels.basis.device):
-            columns = panel.by_seed(archs)
-    except NotFiniteError:
-        if not task.gaps:
-            raise
-        return [_one_by_one(task, arch) for arch in archs]
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
-def _one_by_one(task: ScoringTask, arch: Architecture) -> Scores:
-    """Score a candidate by each indicator alone, to find those that it has no score by."""
-    found: Scores = {}
-    for each in task.indicators:
-        try:
-            found |= score(task._replace(indicators=(each,), gaps=False), [arch])[0]
-        except NotFiniteError:
-            found[_indicator(each).name] = (math.nan,) * task.n_seeds
-    return found
+    panel = panels.get(task)
+    with panels.turn(panel), one_thread(panels.basis.device):
+        return panel.scores(archs)
 
 
 def prepare(task: ScoringTask) -> None:
@@ -177,7 +154,7 @@ def prepare(task: ScoringTask) -> None:
 
 def _shared(task: ScoringTask) -> _Panels:
     """Find the panels on the supernets of a task, whatever it computes and how."""
-    return _panels(task._replace(indicators=(), fidelity="", reference="", gaps=False))
+    return _panels(task._replace(indicators=(), fidelity="", reference=""))
 
 
 @lru_cache(maxsize=1)

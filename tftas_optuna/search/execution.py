@@ -61,15 +61,12 @@ class Execution:
         return this_process() if self.workers == 1 else worker_processes(self.workers, self.device)
 
 
-def open_pool(
-    settings: StudySettings, execution: Execution, *, gaps: bool = False
-) -> ScoringPool | None:
+def open_pool(settings: StudySettings, execution: Execution) -> ScoringPool | None:
     """Make ready to score what a study scores; None where it scores nothing.
 
     Args:
         settings: What is scored.
         execution: Where.
-        gaps: Whether a score that is not finite is NaN, and not the end of the work.
 
     Raises:
         TftasError: The device is not there.
@@ -89,6 +86,5 @@ def open_pool(
         device=execution.device,
         n_images=settings.n_images or DEFAULT_N_IMAGES,
         data_dir=settings.data_dir,
-        gaps=gaps,
     )
     return ScoringPool(task, execution.workforce())

@@ -31,7 +31,7 @@ import torch
 
 from tftas_optuna.devices import gpu_names, stay_on_one_thread
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.indicators.task import Scores, ScoringTask, divide, prepare, score, visit
+from tftas_optuna.indicators.task import ScoringTask, divide, prepare, score, visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -39,11 +39,12 @@ if TYPE_CHECKING:
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.indicators.composite import CompositeIndicator, Reference
+    from tftas_optuna.indicators.panel import Scores
 
 _LOSSES = 3
 _POLL = 0.2
 
-ScoresOf = dict["Architecture", Scores]
+ScoresOf = dict["Architecture", "Scores"]
 
 
 class Workforce(NamedTuple):

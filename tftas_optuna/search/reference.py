@@ -9,7 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tftas_optuna.indicators.composite import CompositeIndicator, Reference
-from tftas_optuna.indicators.fusion import reference_of, reference_sample
+from tftas_optuna.indicators.fusion import check_reference, reference_of, reference_sample
+from tftas_optuna.indicators.panel import reasons_of
 from tftas_optuna.spaces import space_from_dict
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def look_at_reference(
     *,
     progress: Callable[[int, int], None] | None = None,
     score: Callable[[list[Architecture], tuple[str, ...]], ScoresOf] | None = None,
+    strict: bool = True,
 ) -> Reference:
     """Let the relative indicators of a pool look at their reference sample.
 
@@ -41,9 +43,13 @@ def look_at_reference(
             ``tftas_optuna`` is, every few seconds.
         score: Scores different architectures by names of indicators, in place of the pool, for a
             caller that has some scores already.
+        strict: Whether each of the indicators has to have something to rank among.
 
     Returns:
-        The values; empty where no indicator is relative.
+        The values, as far as they are finite; empty where no indicator is relative.
+
+    Raises:
+        NotFiniteError: Hardly any architecture of the sample has a finite value of a part.
     """
     task = pool.task
     relative = [i for i in task.indicators if isinstance(i, CompositeIndicator) and i.relative]
@@ -61,6 +67,8 @@ def look_at_reference(
             return float(meters[part](arch)) if part in meters else scores[arch][part][offset]
 
         known = reference_of(parts, sample, task.n_seeds, value)
+        for each in relative if strict else ():
+            check_reference(each, known, reasons_of(scores.values()))
     if relative:
         pool.look_at(known)
     return known
