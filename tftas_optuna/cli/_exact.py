@@ -31,7 +31,11 @@ def with_exact_scores(study: Study, candidates: Sequence[Candidate]) -> list[Can
     scored = [
         dataclasses.replace(
             candidate,
-            exact={name: known[name][str(candidate.trial)] for name in candidate.approximated},
+            exact={
+                name: known[name][str(candidate.trial)]
+                for name in candidate.approximated
+                if str(candidate.trial) in known.get(name, {})
+            },
         )
         for candidate in candidates
     ]

@@ -19,9 +19,20 @@ if TYPE_CHECKING:
 
 
 class _Echo(logging.Handler):
-    """Says on stderr what a command waits for, and what it warns of."""
+    """Says on stderr what a command waits for, and what it warns of.
+
+    What is marked ``once`` it says once a command.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "once", False):
+            if record.getMessage() in self.said:
+                return
+            self.said.add(record.getMessage())
         # Whatever stderr is by now: a live display takes its place for a while.
         click.echo(self.format(record), err=True)
 
@@ -58,6 +69,7 @@ class Group(click.Group):
         """Run a command; print what went wrong on one line, and exit."""
         kwargs["standalone_mode"] = False
         logger = logging.getLogger("tftas_optuna")
+        _ECHO.said.clear()
         logger.addHandler(_ECHO)
         logger.setLevel(logging.INFO)
         try:

@@ -10,6 +10,7 @@ from tftas_optuna.errors import UnavailableError
 from tftas_optuna.indicators.task import fidelity_of
 from tftas_optuna.study.accuracy import accuracies
 from tftas_optuna.study.front import exact_values, known_values
+from tftas_optuna.study.own import own_trials
 from tftas_optuna.study.record import read_settings, reference
 
 if TYPE_CHECKING:
@@ -33,10 +34,11 @@ def read_study(study: Study) -> Table:
         UnavailableError: The study was not made by this package, or nothing was retrained.
     """
     settings = read_settings(study)
-    trials = study.get_trials(deepcopy=False)
+    trials = {trial.number: trial for trial in own_trials(study, settings)}
     found: dict[Architecture, tuple[int, float]] = {}
     for number, top1 in sorted(accuracies(study).items()):
-        found.setdefault(settings.space.decode(trials[number].params), (number, top1))
+        if number in trials:
+            found.setdefault(settings.space.decode(trials[number].params), (number, top1))
     if not found:
         raise UnavailableError(
             f"study {study.study_name!r} has no accuracies; train some of its architectures with"
@@ -77,8 +79,8 @@ def stored_scores(study: Study, settings: StudySettings, archs: Collection[Archi
     exact = exact_values(study)
     trials = [
         (trial, arch)
-        for trial in study.get_trials(deepcopy=False)
-        if trial.values is not None and (arch := theirs.space.decode(trial.params)) in archs
+        for trial in own_trials(study, theirs)
+        if (arch := theirs.space.decode(trial.params)) in archs
     ]
     found: dict[str, dict[Architecture, float]] = {}
     alike = [n for n in settings.indicators if ground_of(theirs, n) == ground_of(settings, n)]

@@ -261,7 +261,9 @@ class Panel:
         for offset in range(self._basis.n_seeds):
             values = {part: self._part(part, known, arch, offset) for part in composite.parts}
             among = {part: reference[part][offset] for part in composite.parts if reference}
-            scores.append(checked(composite.name, composite.combine(arch, values, among), arch.summary()))
+            scores.append(
+                checked(composite.name, composite.combine(arch, values, among), arch.summary())
+            )
         return tuple(scores)
 
     def _part(

@@ -6,9 +6,12 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING
 
+import optuna
+from optuna.trial import TrialState
+
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.plots._drawing import COLOURS, graph_objects, panels, plain, rounded
-from tftas_optuna.plots.trials import finished_trials
+from tftas_optuna.plots.trials import Finished, finished_trials
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -43,6 +46,7 @@ def importances(study: Study) -> dict[str, dict[str, float]]:
             f"importances say nothing of {len(finished.trials)} trials; they need {LEAST_TRIALS}"
         )
     shared = _shared_parameters(settings.space)
+    asked = _without_foreign(study, finished)
     found = {}
     for i, (name, direction) in enumerate(
         zip(settings.objectives, settings.directions, strict=True)
@@ -52,7 +56,7 @@ def importances(study: Study) -> dict[str, dict[str, float]]:
             # It is experimental, and says that less is better, which is so here.
             warnings.simplefilter("ignore")
             found[name] = get_param_importances(
-                study,
+                asked,
                 evaluator=PedAnovaImportanceEvaluator(),
                 params=shared,
                 target=partial(_loss, i, sign),
@@ -88,6 +92,16 @@ def plot_importances(study: Study) -> Figure:
     figure.update_layout(showlegend=True)
     figure.update_yaxes(title_text="importance", rangemode="tozero")
     return figure
+
+
+def _without_foreign(study: Study, finished: Finished) -> Study:
+    """Return a study of the finished trials alone: Optuna looks at all that are complete."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(complete) == len(finished.trials):
+        return study
+    own = optuna.create_study(directions=study.directions)
+    own.add_trials(finished.trials)
+    return own
 
 
 def _shared_parameters(space: SearchSpace) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tftas_optuna.study.front import known_values
+from tftas_optuna.study.own import own_trials
 from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
@@ -43,13 +44,13 @@ class Finished(NamedTuple):
 
 
 def finished_trials(study: Study) -> Finished:
-    """Read the finished trials of a study.
+    """Read the finished trials of a study that stand for architectures of its space.
 
     Raises:
         UnavailableError: The study was not made by this package.
     """
     settings = read_settings(study)
-    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.values is not None]
+    trials = own_trials(study, settings)
     feasible = [all(value <= 0 for value in trial.constraints.values()) for trial in trials]
     return Finished(settings, trials, np.array(feasible, dtype=bool))
 

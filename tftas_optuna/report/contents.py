@@ -17,6 +17,7 @@ from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.report.commands import SEARCH, Command, commands, space_argument
 from tftas_optuna.study.accuracy import accuracies
 from tftas_optuna.study.front import pareto_front
+from tftas_optuna.study.own import own_trials
 from tftas_optuna.study.record import read_settings
 from tftas_optuna.study.selection import spread
 
@@ -122,7 +123,7 @@ def contents(
         lambda: _layers(study, chosen),
         lambda: _accuracy(study, settings),
     ]
-    if not any(trial.values for trial in study.get_trials(deepcopy=False)):
+    if not own_trials(study, settings):
         parts = [lambda: Section("Front", missing=["No trial has finished yet."])]
     sections = []
     for i, part in enumerate(parts):
@@ -251,8 +252,7 @@ def _plain(figure: Figure) -> dict[str, Any]:
 
 
 def _facts(study: Study, settings: StudySettings, n_front: int) -> dict[str, str]:
-    stored = study.get_trials(deepcopy=False)
-    finished = [trial for trial in stored if trial.values]
+    finished = own_trials(study, settings)
     feasible = [t for t in finished if all(excess <= 0 for excess in t.constraints.values())]
     space = settings.space
     bounds = [

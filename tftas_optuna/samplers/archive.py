@@ -70,11 +70,18 @@ class Archive:
         return len(self._losses)
 
     def add(self, trials: Iterable[FrozenTrial]) -> None:
-        """Take in finished trials."""
-        trials = list(trials)
+        """Take in finished trials.
+
+        Those that failed count as tried. Trials of others that lack a parameter, or have a value
+        for it that it cannot take, are left out.
+        """
+        problem = self.problem
+        trials = [trial for trial in trials if problem.genes.hold(trial.params)]
+        failed = [trial.params for trial in trials if trial.values is None]
+        self._keys.update(problem.describe(problem.genes.encode(failed)).keys())
+        trials = [trial for trial in trials if trial.values is not None]
         if not trials:
             return
-        problem = self.problem
         described = problem.describe(problem.genes.encode([trial.params for trial in trials]))
         self._described = self._described.joined(described)
         losses = np.array([trial.values for trial in trials]) * problem.signs
@@ -106,7 +113,8 @@ def agreement(trials: Iterable[FrozenTrial]) -> float | None:
     """Tell how well a screen's predictions ranked trials.
 
     Args:
-        trials: Finished trials; those that nothing was predicted of do not count.
+        trials: Finished trials; those that nothing was predicted of, or that failed, do not
+            count.
 
     Returns:
         Kendall's tau between predicted and found values, of the objective that was predicted
@@ -115,7 +123,7 @@ def agreement(trials: Iterable[FrozenTrial]) -> float | None:
     pairs = [
         (trial.system_attrs[PREDICTED], trial.values)
         for trial in trials
-        if PREDICTED in trial.system_attrs
+        if PREDICTED in trial.system_attrs and trial.values is not None
     ]
     if len(pairs) < 2:
         return None

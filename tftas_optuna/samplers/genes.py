@@ -43,6 +43,14 @@ class Genes:
     def __len__(self) -> int:
         return len(self._columns)
 
+    def hold(self, params: Mapping[str, Any]) -> bool:
+        """Tell whether parameters have a value for each column that it can take."""
+        try:
+            self.encode([params])
+        except (KeyError, TypeError, ValueError):
+            return False
+        return True
+
     def encode(self, params: Sequence[Mapping[str, Any]]) -> Rows:
         """Turn parameters into rows, shape (candidates, parameters)."""
         rows = np.empty((len(params), len(self._columns)))

@@ -200,8 +200,13 @@ class _View:
     ) -> None:
         self._study = study
         self._search_space = search_space
-        last = self._trials(TrialState.COMPLETE)[-1]
-        single = {n: last.params[n] for n, found in last.distributions.items() if found.single()}
+        # Trials of others may lack some; the last one that has a parameter tells.
+        single = {
+            name: trial.params[name]
+            for trial in self._trials(TrialState.COMPLETE)
+            for name, distribution in trial.distributions.items()
+            if distribution.single()
+        }
         directions = [direction.name.lower() for direction in study.directions]
         self._archive = Archive(Problem(search_space, directions, knowledge, single))
         self._numbers: set[int] = set()
@@ -244,7 +249,9 @@ class _View:
                 # What was not asked for was chosen with less knowledge than there is now.
                 self._waiting.clear()
             self.generation = generation
-            new = [trial for trial in finished if trial.number not in self._numbers]
+            # What failed would fail again, and is not predicted to.
+            done = [*finished, *self._trials(TrialState.FAIL)]
+            new = [trial for trial in done if trial.number not in self._numbers]
             self._numbers.update(trial.number for trial in new)
             self._archive.add(new)
             screen = Screen(

@@ -222,7 +222,7 @@ def search(
                 study,
                 settings,
                 meters,
-                read_past(study, claim.island, sizes),
+                read_past(study, settings, claim.island, sizes),
                 append=append,
                 storage_name=where,
                 claim=claim,

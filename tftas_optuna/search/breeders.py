@@ -122,7 +122,7 @@ class _Generations:
         assert isinstance(sampler, BaseGASampler)
         with _silence():
             study = optuna.create_study(directions=self._directions, sampler=sampler)
-        pool = [*self._parents, *newcomers]
+        pool = [*self._parents, *(trial for trial in newcomers if trial.values is not None)]
         study.add_trials(self._first_generation(trial) for trial in pool)
         if pool:
             chosen = {trial.number for trial in sampler.get_parent_population(study, 1)}

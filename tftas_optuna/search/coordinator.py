@@ -8,12 +8,16 @@ from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 import optuna
+from optuna.trial import TrialState
 
+from tftas_optuna.indicators.panel import Scores
 from tftas_optuna.samplers import WINDOW, agreement
 from tftas_optuna.search.progress import RunningFront, SearchProgress
+from tftas_optuna.search.scorable import Scorable
 from tftas_optuna.storage import TrialWriter
 from tftas_optuna.study.evaluations import Evaluations
 from tftas_optuna.study.front import known_values
+from tftas_optuna.study.own import FAILURE_KEY, failure_of, said_numbers
 from tftas_optuna.study.place import PLACE_KEY, Place, place_of
 
 if TYPE_CHECKING:
@@ -69,6 +73,7 @@ class Coordinator:
         callback: Callable[[SearchProgress], None] | None,
     ) -> None:
         self._settings = settings
+        self._scorable = Scorable(study.study_name)
         self._distributions: dict[str, BaseDistribution] = dict(settings.space.distributions())
         self._proposer = proposer
         self._pool = pool
@@ -124,6 +129,7 @@ class Coordinator:
         """Run generations until the trials are done, time is up, or the front stalls."""
         try:
             self._report()
+            self._scorable.check()
             while self._is_short() and not self._over(deadline, patience):
                 self._one_generation(self._partial, deadline)
                 self._partial = []
@@ -135,6 +141,7 @@ class Coordinator:
         self._writer.close()
         self._end = time.monotonic()
         self._report()
+        self._scorable.check(at_end=True)
 
     def _n_done(self) -> int:
         return self._n_scored - self._writer.n_doubled
@@ -153,8 +160,10 @@ class Coordinator:
         self._n_elsewhere += sum(trial.number >= self._n_at_start for trial in arrived)
 
     def _remember(self, trial: FrozenTrial) -> None:
-        known = known_values(trial, self._settings)
-        self._evaluations.remember(self._architecture(trial), known)
+        failure = failure_of(trial)
+        known = said_numbers(trial) if failure else known_values(trial, self._settings)
+        self._evaluations.remember(self._architecture(trial), known, failure)
+        self._scorable.count(trial)
 
     def _architecture(self, trial: FrozenTrial) -> Architecture:
         known = self._decoded.get(trial.number)
@@ -238,6 +247,8 @@ class Coordinator:
                 place = Place(self._claim.island, self._generation, position + len(scored))
                 scored.append(self._trial(todo[len(scored)], place, began, ended))
                 self._n_scored += 1
+                self._scorable.count(scored[-1])
+                self._scorable.check()
             self._scoring_seconds += seconds
             began, start = ended, time.monotonic()
             self._report()
@@ -248,7 +259,7 @@ class Coordinator:
         self, new: Sequence[Architecture], wanted: set[Architecture]
     ) -> Iterator[ScoresOf]:
         if self._pool is None:
-            return iter([{arch: {} for arch in wanted}])
+            return iter([{arch: Scores({}) for arch in wanted}])
         return self._pool.scores(new, wanted, fidelity=self._settings.fidelity)
 
     def _trial(
@@ -263,11 +274,16 @@ class Coordinator:
         if evaluation.violations:
             # optuna-dashboard reads the form that Optuna 4 wrote; Optuna 5 understands both.
             attributes["constraints"] = list(evaluation.violations.values())
+        failure = evaluation.failure
         trial = optuna.create_trial(
+            state=TrialState.COMPLETE if failure is None else TrialState.FAIL,
             params=proposal.params,
             distributions=self._distributions,
-            values=evaluation.values,
-            user_attrs=evaluation.attributes,
+            values=evaluation.values if failure is None else None,
+            user_attrs={
+                **evaluation.attributes,
+                **({} if failure is None else {FAILURE_KEY: failure}),
+            },
             system_attrs=attributes,
             constraints=evaluation.violations,
         )

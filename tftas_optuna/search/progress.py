@@ -72,11 +72,12 @@ class RunningFront:
         return len(self._losses)
 
     def add(self, trials: Iterable[FrozenTrial]) -> None:
-        """Take in trials; those out of bounds are left out."""
+        """Take in trials; those without a score or out of bounds are left out."""
         new = [
             trial.values
             for trial in trials
-            if all(excess <= 0 for excess in trial.constraints.values())
+            if trial.values is not None
+            and all(excess <= 0 for excess in trial.constraints.values())
         ]
         if new:
             self._losses = front_rows(np.vstack((self._losses, np.array(new) * self._signs)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from statistics import mean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.metrics.units import name_numbers
 from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.search.execution import Execution, open_pool
 from tftas_optuna.study.front import AGREEMENT, EXACT, exact_values, pareto_front
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
+_LOG = logging.getLogger("tftas_optuna")
+
 
 def score_exactly(
     study: Study,
@@ -33,7 +37,10 @@ def score_exactly(
 ) -> None:
     """Compute approximated indicators of candidates exactly, and keep both values in the study.
 
-    Nothing is computed twice, and nothing at all where the study approximates nothing.
+    One whose exact value is not finite goes without, with a warning on the logger
+    ``tftas_optuna``. Nothing is computed twice, and nothing at all where the study approximates
+    nothing.
+
     Afterwards ``candidate.exact`` of what :func:`tftas_optuna.pareto_front` returns has the
     values. The study's user attribute ``exact_agreement`` tells by indicator, of the members of
     the front that are known exactly (``n``), Kendall's tau between both values and the mean
@@ -86,6 +93,7 @@ def rescore(
     """Do the work of :func:`score_exactly` in a pool that is open."""
     names = settings.approximated
     found: dict[str, dict[str, float]] = {name: {} for name in names}
+    gaps: dict[int, str] = {}
     missing = _missing(candidates, settings, exact_values(study))
     n_done = 0
     try:
@@ -93,12 +101,23 @@ def rescore(
             callback(0, len(missing))
         for part in pool.scores(list(missing), set(missing), fidelity="exact", indicators=names):
             for arch, scores in part.items():
-                for name in names:
+                for name in scores.keys() - scores.gaps:
                     found[name] |= dict.fromkeys(missing[arch], mean(scores[name]))
+                for reason in scores.gaps.values():
+                    gaps |= dict.fromkeys(map(int, missing[arch]), reason)
             n_done += len(part)
             if callback is not None:
                 callback(n_done, len(missing))
     finally:
+        if gaps:
+            numbers = sorted(gaps)
+            _LOG.warning(
+                "study %r: %s without an exact score, such as trial %d: %s",
+                study.study_name,
+                name_numbers(numbers, "trial"),
+                numbers[0],
+                gaps[numbers[0]],
+            )
         if n_done:
             # Others may have written meanwhile.
             known = exact_values(study)

@@ -6,9 +6,8 @@ import dataclasses
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from optuna.trial import TrialState
-
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.study.own import own_trials
 from tftas_optuna.study.place import place_of
 
 if TYPE_CHECKING:
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
 
     from optuna import Study
     from optuna.trial import FrozenTrial
+
+    from tftas_optuna.study.settings import StudySettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Past:
     """What a study holds when a search begins.
 
     Attributes:
-        trials: All finished trials.
+        trials: All finished trials that stand for an architecture, those without a score too.
         before: Those from elsewhere that came before this search's first generation.
         generations: The whole generations of this search.
         partial: The trials so far of the generation to go on with.
@@ -53,19 +54,21 @@ class Past:
     next_number: int
 
 
-def read_past(study: Study, island: int, sizes: Iterator[int]) -> Past:
+def read_past(study: Study, settings: StudySettings, island: int, sizes: Iterator[int]) -> Past:
     """Sort the trials of a study for a search that goes on.
 
     Args:
         study: The study.
+        settings: Its settings.
         island: Number of this search within it.
         sizes: Trials of each whole generation.
 
     Raises:
         UnavailableError: A generation of this search is missing.
     """
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    next_number = trials[-1].number + 1 if trials else 0
+    stored = study.get_trials(deepcopy=False)
+    trials = own_trials(study, settings, stored, with_failed=True)
+    next_number = len(stored)
     generations, others = _sort(trials, island)
     begins = [mine[0].number for mine in generations if mine]
     began = begins[0] if begins else next_number

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy
 from optuna.distributions import distribution_to_json
-from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from tftas_optuna.storage._optuna import engine_of, stored_value, trial_tables, version_table
@@ -129,9 +128,10 @@ def _read(storage: RDBStorage, statement: sqlalchemy.Executable) -> Any:
 
 def _details(trial: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of a finished trial in the other tables, less its id."""
-    assert trial.state == TrialState.COMPLETE and trial.values is not None
+    assert trial.state.is_finished()
     values = []
-    for i, value in enumerate(trial.values):
+    # A failed trial has none.
+    for i, value in enumerate(trial.values or ()):
         number, kind = stored_value(value)
         values.append({"objective": i, "value": number, "value_type": kind})
     return {

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import TrialState
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.storage.appending import stored_places
+from tftas_optuna.study.own import own_trials
 from tftas_optuna.study.place import is_repeat, place_of
 from tftas_optuna.study.record import check_continues, write_settings
 
@@ -86,11 +86,11 @@ def merge_rescued(
             _LOG.warning("%s is not merged: %s", path, error)
             continue
         stored = stored_places(study)
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        tried = {settings.space.decode(trial.params) for trial in complete}
+        done = own_trials(study, settings, with_failed=True)
+        tried = {settings.space.decode(trial.params) for trial in done}
         missing = [
             trial
-            for trial in kept.trials
+            for trial in own_trials(kept, settings, with_failed=True)
             if place_of(trial) not in stored
             and (is_repeat(trial) or settings.space.decode(trial.params) not in tried)
         ]

@@ -8,13 +8,12 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING
 
-from optuna.trial import TrialState
-
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.storage.appending import stored_number, stored_places
 from tftas_optuna.storage.opening import reason
 from tftas_optuna.storage.rescue import rescue
 from tftas_optuna.storage.waiting import say_if_slow
+from tftas_optuna.study.own import own_trials
 from tftas_optuna.study.place import is_repeat, place_of
 
 if TYPE_CHECKING:
@@ -167,7 +166,7 @@ class TrialWriter:
                 f"another search writes to study {self._study.study_name!r} through a storage"
                 " without locks; give one of them another --study-name"
             )
-        return [trial for trial in others if trial.state == TrialState.COMPLETE]
+        return own_trials(self._study, self._settings, others, with_failed=True)
 
     def _is_this_search(self, trial: FrozenTrial) -> bool:
         place = place_of(trial)
@@ -226,9 +225,7 @@ class TrialWriter:
     def _look(self) -> None:
         """See what the study holds by now."""
         stored = self._study.get_trials(deepcopy=False)
-        self._taken.update(
-            self._settings.space.decode(trial.params)
-            for trial in stored[self._end + 1 :]
-            if trial.state == TrialState.COMPLETE and not self._is_this_search(trial)
-        )
+        others = [t for t in stored[self._end + 1 :] if not self._is_this_search(t)]
+        own = own_trials(self._study, self._settings, others, with_failed=True)
+        self._taken.update(self._settings.space.decode(trial.params) for trial in own)
         self._end = len(stored) - 1

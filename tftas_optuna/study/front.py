@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optuna.study import StudyDirection
 
@@ -11,11 +11,12 @@ from tftas_optuna.errors import UnavailableError
 from tftas_optuna.study._optuna import front_of
 from tftas_optuna.study.accuracy import accuracies
 from tftas_optuna.study.legacy import upgraded
+from tftas_optuna.study.own import failure_of, own_trials, said_numbers, why_foreign
 from tftas_optuna.study.record import read_settings
 from tftas_optuna.study.settings import ALWAYS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from optuna import Study
     from optuna.trial import FrozenTrial
@@ -95,8 +96,8 @@ def pareto_front(study: Study) -> list[Candidate]:
         UnavailableError: The study was not made by this package.
     """
     settings = read_settings(study)
-    stored = study.get_trials(deepcopy=False)
-    trials = front_of(stored, study.directions) if len(study.directions) > 1 else _best(study)
+    own = own_trials(study, settings)
+    trials = front_of(own, study.directions) if len(study.directions) > 1 else _best(study, own)
     reader = _Reader(study, settings)
     front: dict[Architecture, Candidate] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):
@@ -109,7 +110,8 @@ def get_candidate(study: Study, number: int) -> Candidate:
     """Look up one trial of a study by its number.
 
     Raises:
-        UnavailableError: There is no such trial, or it has not finished.
+        UnavailableError: There is no such trial, it has no value, or it stands for no architecture
+            of the study.
     """
     settings = read_settings(study)
     trials = study.get_trials(deepcopy=False)
@@ -117,18 +119,25 @@ def get_candidate(study: Study, number: int) -> Candidate:
         raise UnavailableError(
             f"unknown trial {number} in study {study.study_name!r}, which has {len(trials)} trials"
         )
+    if (failure := failure_of(trials[number])) is not None:
+        raise UnavailableError(f"trial {number} has no score: {failure}; pick another")
+    if (reason := why_foreign(trials[number], settings)) is not None:
+        raise UnavailableError(
+            f"trial {number} of study {study.study_name!r} is no architecture of its space"
+            f" ({reason}); pick another"
+        )
     return _Reader(study, settings).read(trials[number])
 
 
-def known_values(trial: FrozenTrial, settings: StudySettings) -> dict[str, Any]:
-    """Return everything that a finished trial says by name, its objectives among it.
+def known_values(trial: FrozenTrial, settings: StudySettings) -> dict[str, float]:
+    """Return the numbers that a finished trial says by name, its objectives among it.
 
     Raises:
         UnavailableError: It has not finished.
     """
     if trial.values is None:
         raise UnavailableError(f"trial {trial.number} has no value yet; pick a finished one")
-    return {**trial.user_attrs, **dict(zip(settings.objectives, trial.values, strict=True))}
+    return {**said_numbers(trial), **dict(zip(settings.objectives, trial.values, strict=True))}
 
 
 def losses(candidate: Candidate, settings: StudySettings) -> tuple[float, ...]:
@@ -157,7 +166,8 @@ class _Reader:
         settings = self._settings
         known = known_values(trial, settings)
         arch = settings.space.decode(trial.params)
-        known |= arch.costs(**settings.target.input)._asdict()
+        costs = arch.costs(**settings.target.input)
+        known |= {name: float(count) for name, count in costs._asdict().items()}
         key = str(trial.number)
         return Candidate(
             trial=trial.number,
@@ -178,11 +188,9 @@ def exact_values(study: Study) -> dict[str, dict[str, float]]:
     return {name: dict(found) for name, found in attributes.get(EXACT, {}).items()}
 
 
-def _best(study: Study) -> list[FrozenTrial]:
+def _best(study: Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
     feasible = [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.values and all(value <= 0 for value in trial.constraints.values())
+        trial for trial in trials if all(value <= 0 for value in trial.constraints.values())
     ]
     return sorted(feasible, key=lambda trial: sign * trial.values[0])[:1]

@@ -10,7 +10,7 @@ from optuna.trial import Trial
 from tftas_optuna.costs import Deployment
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.indicators import Scorer
-from tftas_optuna.indicators.panel import Panel
+from tftas_optuna.indicators.panel import Panel, Scores
 from tftas_optuna.indicators.task import batches_seen
 from tftas_optuna.metrics import (
     Meters,
@@ -23,6 +23,7 @@ from tftas_optuna.metrics import (
 from tftas_optuna.study._optuna import trial_id
 from tftas_optuna.study.evaluations import Evaluation, Evaluations
 from tftas_optuna.study.knowledge import ArchitectureKnowledge
+from tftas_optuna.study.own import FAILURE_KEY
 from tftas_optuna.study.record import (
     check_continues,
     has_settings,
@@ -169,7 +170,11 @@ class ArchitectureObjective:
         return list(self.settings.directions)
 
     def __call__(self, trial: BaseTrial) -> float | tuple[float, ...]:
-        """Suggest and evaluate one architecture."""
+        """Suggest and evaluate one architecture.
+
+        Of one without a finite score the values are NaN, with which Optuna fails the trial; its
+        user attribute ``failure`` says why.
+        """
         (evaluation,) = self.evaluate([self.settings.space.suggest(trial)])
         record(trial, evaluation)
         return evaluation.values if len(evaluation.values) > 1 else evaluation.values[0]
@@ -177,9 +182,9 @@ class ArchitectureObjective:
     def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
         """Evaluate architectures in one batch; each is scored once."""
         new = [arch for arch in dict.fromkeys(archs) if arch not in self._known]
-        columns = {} if self._panel is None else self._panel.by_seed(new)
-        for i, arch in enumerate(new):
-            self._known.add(arch, {name: column[i] for name, column in columns.items()})
+        scored = [Scores({}) for _ in new] if self._panel is None else self._panel.scores(new)
+        for arch, scores in zip(new, scored, strict=True):
+            self._known.add(arch, scores)
         return [self._known[arch] for arch in archs]
 
     def annotate(self, study: Study) -> None:
@@ -245,6 +250,8 @@ def record(trial: BaseTrial, evaluation: Evaluation) -> None:
     """Attach an evaluation's attributes and constraints to a running trial."""
     for name, value in evaluation.attributes.items():
         trial.set_user_attr(name, value)
+    if evaluation.failure is not None:
+        trial.set_user_attr(FAILURE_KEY, evaluation.failure)
     for name, value in evaluation.violations.items():
         trial.set_constraint(name, value)
     if evaluation.violations and isinstance(trial, Trial):

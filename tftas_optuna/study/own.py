@@ -81,6 +81,15 @@ def failure_of(trial: FrozenTrial) -> str | None:
     return reason if trial.state == TrialState.FAIL and isinstance(reason, str) else None
 
 
+def said_numbers(trial: FrozenTrial) -> dict[str, float]:
+    """Return the user attributes of a trial that are numbers."""
+    return {
+        name: value
+        for name, value in trial.user_attrs.items()
+        if isinstance(value, int | float) and not math.isnan(value)
+    }
+
+
 def has_all(
     params: Mapping[str, object], distributions: Mapping[str, CategoricalDistribution]
 ) -> bool:

@@ -22,7 +22,8 @@ class _Tally(Tally):
         if grad_in.shape[0] != grad_out.shape[0]:
             return  # It changes the number of tokens, so nothing passes straight through.
         spectral = float(torch.linalg.matrix_norm(grad_in.T @ grad_out, 2)) / len(grad_out)
-        self._terms.append(2 - spectral - 1 / spectral)
+        # Where no gradient passes, the limit: no finite score.
+        self._terms.append(2 - spectral - 1 / spectral if spectral else -math.inf)
 
     def value(self) -> float:
         return sum(self._terms) / len(self._terms) if self._terms else math.nan
