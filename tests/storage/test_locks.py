@@ -106,13 +106,16 @@ def test_locks_have_the_permissions_of_the_storage(
     path.touch()
     path.chmod(mode)
     before = os.umask(umask)
+    modes = []
     try:
+        for purpose in ("0", "write"):
+            lock = lock_path(path, "small", purpose)
+            with FileLock(lock, path, timeout=0):
+                modes.append(stat.S_IMODE(lock.stat().st_mode))
         run(n_trials=2, storage=str(path))
     finally:
         os.umask(before)
-    locks = [other for other in tmp_path.iterdir() if other.suffix == ".lock"]
-    assert len(locks) == 2
-    assert {stat.S_IMODE(lock.stat().st_mode) for lock in locks} == {mode}
+    assert modes == [mode, mode]
     assert list(temporary.glob("*tftas*")) == []
 
 
@@ -168,6 +171,61 @@ def test_a_link_in_the_place_of_a_lock_is_not_followed(run: Search, tmp_path: Pa
         run(n_trials=2, storage=storage)
     assert victim.read_text() == "precious"
     assert stat.S_IMODE(victim.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("text", ["precious", "two words\n", "host 1 machine\nand more\n"])
+@pytest.mark.parametrize("purpose", ["0", "write"])
+def test_a_file_that_is_no_lock_is_not_written_to(
+    run: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, purpose: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(coordinator, "_STORAGE_PATIENCE", 0.1)
+    other = lock_path(tmp_path / "study.journal", "small", purpose)
+    other.write_text(text)
+    with pytest.raises(UnavailableError, match="is in the way: it is no lock of tftas-optuna; m"):
+        run(n_trials=2, storage=f"journal:///{tmp_path}/study.journal")
+    assert other.read_text() == text
+
+
+def test_no_locks_are_left(run: Search, storage: str | BaseStorage, tmp_path: Path) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    def locks() -> list[Path]:
+        return list(tmp_path.glob("*.lock"))
+
+    run(n_trials=8, storage=storage)
+    assert locks() == []
+    with pytest.raises(KeyboardInterrupt):
+        run(n_trials=8, storage=storage, callback=at(4, stop))
+    assert locks() == []
+
+
+def test_a_lock_of_a_killed_search_is_taken_and_removed(run: Search, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/study.db"
+    run(n_trials=2, storage=storage)
+    left = lock_path(tmp_path / "study.db", "small", "0")
+    left.write_text("host 1 machine")
+    run(n_trials=2, storage=storage)
+    assert not left.exists()
+
+
+def test_of_many_that_wait_for_a_lock_that_is_removed_one_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    path.touch()
+    lock, counter = lock_path(path, "s", "write"), tmp_path / "counter"
+    counter.write_text("0")
+
+    def count() -> None:
+        for _ in range(50):
+            with FileLock(lock, path, timeout=60):
+                counter.write_text(str(int(counter.read_text()) + 1))
+
+    with ThreadPoolExecutor(4) as pool:
+        for job in [pool.submit(count) for _ in range(4)]:
+            job.result()
+    assert counter.read_text() == "200"
+    assert not lock.exists()
 
 
 def test_where_no_locks_can_be_made_nothing_is_begun(run: Search, tmp_path: Path) -> None:

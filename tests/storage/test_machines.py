@@ -63,8 +63,8 @@ def test_of_two_machines_that_start_at_once_one_sees_the_other(
         for _ in range(2):
             with pytest.raises(UnavailableError, match=REFUSED):
                 claim_island(opened, "small")
-        assert lock_path(tmp_path / "study.db", "small", "1").exists()
-    # Whoever was refused has left nothing behind that is held.
+        # Whoever was refused has left nothing behind.
+        assert not lock_path(tmp_path / "study.db", "small", "1").exists()
     claim = claim_island(opened, "small")
     assert claim.island == 0
     claim.release()

@@ -148,6 +148,6 @@ def test_what_cannot_be_opened_says_why_and_no_password(
 def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("not a database, but quite long enough to be looked at closely\n" * 100)
-    with pytest.raises(TftasError, match="cannot be opened"):
+    with pytest.raises(TftasError, match="is neither a SQLite database"):
         open_storage(f"sqlite:///{path}", create=True)
     assert path.read_text().startswith("not a database")

@@ -120,7 +120,7 @@ def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:
         show_envvar=True,
         default=DEFAULT_STORAGE,
         show_default=True,
-        help="Database URL, or path of a journal file.",
+        help="Database URL, or path of a SQLite or journal file.",
     )(command)
 
 

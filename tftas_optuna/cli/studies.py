@@ -31,7 +31,7 @@ def _same_storage(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--storage",
         metavar="URL",
-        help="Database URL, or path of a journal file; as of `studies`.",
+        help="Database URL, or path of a SQLite or journal file; as of `studies`.",
         callback=lambda ctx, param, value: value or ctx.obj,
     )(command)
 

@@ -1,7 +1,7 @@
 """Locks between the searches that work on one file, beside that file.
 
-A lock is free the moment its process is gone, however it went. Its file stays where it is: whoever
-removed it could take it from under the next search that waits for it.
+A lock is free the moment its process is gone, however it went. Its file is removed by whoever held
+it; who waits for it meanwhile sees that, and takes the next one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import stat
 import sys
 import time
@@ -21,6 +22,9 @@ else:
     import fcntl
 
 _PAUSE = 0.01
+# Nothing, or who holds it: host, process, machine.
+_CONTENT = re.compile(rb"(\S+ \d+ \S+)?")
+_LONGEST = 1000
 _HELD = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
 if sys.platform == "win32":
     _HELD.add(errno.EDEADLOCK)
@@ -63,16 +67,22 @@ class FileLock:
             LockError: It cannot be made here.
         """
         deadline = time.monotonic() + self._timeout
-        fd = self._open()
-        try:
-            while not self._try(fd):
+        while True:
+            fd = self._open()
+            try:
+                held = not self._try(fd)
+                if not held and self._is_in_place(fd):
+                    self._check_ours(fd)
+                    self._fd = fd
+                    return
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
+            if held:
                 if time.monotonic() >= deadline:
                     raise TimeoutError(f"another search holds {self._path}")
                 time.sleep(_PAUSE)
-        except BaseException:
-            os.close(fd)
-            raise
-        self._fd = fd
 
     def write(self, text: str) -> None:
         """Say in the file who holds it."""
@@ -83,11 +93,19 @@ class FileLock:
         os.fsync(self._fd)
 
     def release(self) -> None:
-        """Free the lock; one that is not held stays so."""
+        """Free the lock, and remove its file; one that is not held stays so."""
         fd, self._fd = self._fd, None
-        if fd is not None:
-            with contextlib.suppress(OSError):
-                os.ftruncate(fd, 0)
+        if fd is None:
+            return
+        # Where the file cannot be removed it says at least that nobody holds it.
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+        if sys.platform == "win32":
+            os.close(fd)
+        with contextlib.suppress(OSError):
+            if sys.platform == "win32" or self._is_in_place(fd):
+                self._path.unlink()
+        if sys.platform != "win32":
             os.close(fd)
 
     def _open(self) -> int:
@@ -96,7 +114,13 @@ class FileLock:
             try:
                 fd = os.open(self._path, flags | os.O_CREAT | os.O_EXCL, 0o600)
             except FileExistsError:
-                return os.open(self._path, flags)
+                try:
+                    return os.open(self._path, flags)
+                except FileNotFoundError:
+                    if self._path.is_symlink():
+                        raise
+                    # Its holder has removed it at this moment.
+                    return self._open()
             if sys.platform != "win32":
                 self._share(fd)
             return fd
@@ -116,6 +140,21 @@ class FileLock:
         with contextlib.suppress(PermissionError):
             os.fchown(fd, like.st_uid if os.geteuid() == 0 else -1, like.st_gid)
         os.fchmod(fd, stat.S_IMODE(like.st_mode) & 0o666)
+
+    def _is_in_place(self, fd: int) -> bool:
+        """Tell whether an open file is still the one at the path, which its holder removes."""
+        try:
+            return os.path.samestat(os.fstat(fd), os.lstat(self._path))
+        except FileNotFoundError:
+            return False
+
+    def _check_ours(self, fd: int) -> None:
+        """Check that a file may be written to and removed."""
+        os.lseek(fd, 0, os.SEEK_SET)
+        if not stat.S_ISREG(os.fstat(fd).st_mode) or not _CONTENT.fullmatch(os.read(fd, _LONGEST)):
+            raise LockError(
+                f"{self._path} is in the way: it is no lock of tftas-optuna; move it elsewhere"
+            )
 
     def _try(self, fd: int) -> bool:
         try:

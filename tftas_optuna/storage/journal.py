@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.storage._optuna import SharingJournal
+from tftas_optuna.storage.kinds import Kind, check_kind, is_record
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from optuna.storages import JournalStorage
 
 # A lock file older than this was left by a process that was killed; an append takes milliseconds.
 _LOCK_SECONDS = 10
-_LONGEST_LINE = 1 << 20
 
 
 def open_journal(path: Path, *, create: bool) -> JournalStorage:
@@ -35,9 +34,10 @@ def open_journal(path: Path, *, create: bool) -> JournalStorage:
     if not path.parent.is_dir():
         raise UnavailableError(f"storage {path}: directory {path.parent} does not exist")
     lock = JournalFileSymlinkLock(str(path), grace_period=_LOCK_SECONDS)
+    check_kind(path, Kind.JOURNAL, str(path))
     try:
-        if create and path.exists():
-            trim(path, lock)
+        if create:
+            prepare_journal(path, lock)
         return SharingJournal(JournalFileBackend(str(path), lock_obj=lock))
     except (OSError, ValueError, KeyError) as error:
         raise UnavailableError(
@@ -45,24 +45,66 @@ def open_journal(path: Path, *, create: bool) -> JournalStorage:
         ) from error
 
 
-def trim(path: Path, lock: Any) -> None:
-    """Cut off half a line that a killed process left; Optuna would never read past it.
+def prepare_journal(path: Path, lock: Any) -> None:
+    """Make a journal ready to be written to: mend half a line that a killed process left.
+
+    Optuna would never read past it.
 
     Args:
         path: The journal.
         lock: The lock under which it is appended to.
+
+    Raises:
+        UnavailableError: The file is no journal, or a line of it is damaged, or something else
+            lies where its lock belongs. Nothing was written.
     """
+    check_kind(path, Kind.JOURNAL, str(path))
+    _check_lock(path)
+    if not path.exists():
+        return
     lock.acquire()
     try:
         with path.open("rb+") as file:
-            file.seek(0, os.SEEK_END)
-            end = file.tell()
-            file.seek(max(0, end - _LONGEST_LINE))
-            tail = file.read()
-            if tail and not tail.endswith(b"\n"):
-                file.truncate(end - len(tail) + tail.rfind(b"\n") + 1)
+            if file.seek(0, os.SEEK_END) and _lacks_an_end(file):
+                _mend(file, path)
     finally:
         lock.release()
+
+
+def _lacks_an_end(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read() != b"\n"
+
+
+def _mend(file: BinaryIO, path: Path) -> None:
+    """Cut off half a last line, or end a whole one, if all lines before are records."""
+    file.seek(0)
+    end = 0
+    for number, line in enumerate(file, start=1):
+        if is_record(line):
+            end += len(line)
+        elif line.endswith(b"\n"):
+            raise UnavailableError(
+                f"storage {path} is damaged: line {number} is no record of a journal; restore a"
+                " copy of the file, or remove that line"
+            )
+    if end == file.tell():
+        file.write(b"\n")
+    else:
+        file.truncate(end)
+
+
+def _check_lock(path: Path) -> None:
+    """Check what lies where Optuna locks a journal: it removes whatever stays there for long."""
+    lock = path.with_name(f"{path.name}.lock")
+    if lock.is_symlink():
+        is_lock = Path(os.readlink(lock)).name == path.name
+    else:
+        is_lock = not lock.exists() or (lock.is_file() and not lock.stat().st_size)
+    if not is_lock:
+        raise UnavailableError(
+            f"storage {path}: {lock} is in the way, where Optuna locks it; move that elsewhere"
+        )
 
 
 def _first_line(error: BaseException) -> str:

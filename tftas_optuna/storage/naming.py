@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from optuna.storages import GrpcStorageProxy, JournalStorage, RDBStorage
 from sqlalchemy.engine import URL, make_url
@@ -13,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.storage._optuna import engine_of, journal_path, proxy_address, unwrapped
+from tftas_optuna.storage.kinds import Kind, kind_of, refusal
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -21,6 +23,24 @@ DEFAULT_STORAGE = "sqlite:///tftas.db"
 GRPC = "grpc://"
 
 _JOURNAL = "journal:///"
+# Of a file that is missing or empty.
+_ENDINGS = {
+    ".db": Kind.SQLITE,
+    ".sqlite": Kind.SQLITE,
+    ".sqlite3": Kind.SQLITE,
+    ".journal": Kind.JOURNAL,
+    ".log": Kind.JOURNAL,
+}
+# What Python's driver takes, and what SQLite itself takes of a file that is given as an URI.
+_SQLITE_KEYS = (
+    "timeout",
+    "detect_types",
+    "isolation_level",
+    "check_same_thread",
+    "cached_statements",
+    "uri",
+)
+_SQLITE_URI_KEYS = ("cache", "immutable", "mode", "modeof", "nolock", "psow", "vfs")
 _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 
 
@@ -56,34 +76,72 @@ def shown(storage: str | BaseStorage) -> str:
     """Return how a storage is called in messages: as it was given, without its password."""
     if not isinstance(storage, str):
         return storage_name(storage)
-    if journal_file(storage) is not None or storage.startswith(GRPC):
+    if "://" not in storage or storage.startswith((_JOURNAL, GRPC, "sqlite:", "sqlite+pysqlite:")):
         return storage
     return make_url(storage).render_as_string(hide_password=True)
 
 
+def storage_url(storage: str) -> str:
+    """Return the URL of a storage, which may be given as the path of its file.
+
+    A path is what its file is: a SQLite database, or a journal. One that is missing or empty goes
+    by the ending of its name. Nothing else in this package decides that.
+
+    Raises:
+        UnavailableError: The file is neither, and no storage is to be made in its place.
+    """
+    if "://" in storage:
+        return storage
+    path = Path(storage)
+    kind = kind_of(path)
+    if kind is Kind.NOTHING:
+        # A slash too few, as in sqlite:study.db, makes no file of that name.
+        misspelt = re.match(r"[a-z][a-z0-9+]+:", storage)
+        kind = Kind.OTHER if misspelt else _ENDINGS.get(path.suffix.lower(), Kind.OTHER)
+        if kind is Kind.OTHER:
+            name = storage.rpartition(":")[2].lstrip("/") if misspelt else storage
+            raise UnavailableError(
+                f"storage {storage!r} is neither a database URL nor the file of a study; to make"
+                f" one, give sqlite:///{name} or journal:///{name}"
+            )
+    if kind is Kind.JOURNAL:
+        return f"{_JOURNAL}{storage}"
+    if kind is Kind.SQLITE:
+        return URL.create("sqlite", database=storage).render_as_string()
+    raise refusal(kind, storage)
+
+
 def journal_file(storage: str) -> Path | None:
-    """Return the file of a journal storage; None for a database URL."""
-    if storage.startswith(_JOURNAL):
-        return Path(storage.removeprefix(_JOURNAL))
-    return Path(storage) if Path(storage).is_file() else None
+    """Return the file of a journal storage; None for any other.
+
+    Raises:
+        UnavailableError: It is neither an URL nor the file of a storage.
+    """
+    url = storage_url(storage)
+    return Path(url.removeprefix(_JOURNAL)) if url.startswith(_JOURNAL) else None
 
 
 def parse_url(storage: str) -> URL:
     """Read the URL of a database, and choose a driver where it names none.
 
     Raises:
-        UnavailableError: It is no URL.
+        UnavailableError: It is no URL, or one of SQLite with a query that nothing takes.
     """
+    text = storage_url(storage)
     try:
-        url = make_url(storage)
+        url = make_url(text)
+        backend = url.get_backend_name()
+        if backend == "journal":
+            raise ArgumentError
     except ArgumentError as error:
         raise UnavailableError(
-            f"storage {storage!r} is neither a database URL such as {DEFAULT_STORAGE} nor an"
-            " existing journal file"
+            f"storage {storage!r} is neither a database URL such as {DEFAULT_STORAGE} nor a"
+            f" journal such as {_JOURNAL}tftas.journal"
         ) from error
+    if backend == "sqlite":
+        _check_query(url, text.partition("?")[2], storage)
     # Without a driver in the URL SQLAlchemy asks for psycopg2 and mysqlclient; the extras bring
     # pure-Python ones.
-    backend = url.get_backend_name()
     if url.drivername == backend and backend in _DRIVERS:
         default = {"postgresql": "psycopg2"}.get(backend, "MySQLdb")
         if importlib.util.find_spec(default) is None:
@@ -94,9 +152,33 @@ def parse_url(storage: str) -> URL:
 def sqlite_file(url: URL) -> Path | None:
     """Return the file that the URL of a SQLite database names; None for one in memory."""
     name = url.database or ""
+    if url.query.get("mode") == "memory":
+        return None
     if name.startswith("file:") and "uri" in url.query:
         name = unquote(urlsplit(name).path)
     return None if name in ("", ":memory:") else Path(name)
+
+
+def _check_query(url: URL, query: str, shown: str) -> None:
+    """Check the query of a SQLite URL: what is not taken was meant as part of the file's name."""
+    is_uri = "uri" in url.query
+    if is_uri and not (url.database or "").startswith("file:"):
+        raise UnavailableError(
+            f"storage {shown}: uri=true needs file: before the name, as in"
+            f" sqlite:///file:{url.database}?uri=true"
+        )
+    allowed = _SQLITE_KEYS + (_SQLITE_URI_KEYS if is_uri else ())
+    for key, _ in parse_qsl(query, keep_blank_values=True):
+        if key in _SQLITE_URI_KEYS and not is_uri:
+            raise UnavailableError(
+                f"storage {shown}: {key} needs file: before the name and uri=true, as in"
+                f" sqlite:///file:{url.database}?{key}=...&uri=true"
+            )
+        if key not in allowed:
+            raise UnavailableError(
+                f"storage {shown}: what follows ? are settings, and {key!r} is none; known:"
+                f" {', '.join(allowed)}; a file with ? in its name is given by its path alone"
+            )
 
 
 def _file(storage: str | BaseStorage | None) -> Path | None:

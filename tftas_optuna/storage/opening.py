@@ -15,7 +15,8 @@ from sqlalchemy.exc import NoSuchModuleError, ProgrammingError, SQLAlchemyError
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.storage._optuna import engine_of, journal_lock, unwrapped
 from tftas_optuna.storage.bulk_reading import BulkReadingStorage
-from tftas_optuna.storage.journal import open_journal, trim
+from tftas_optuna.storage.journal import open_journal, prepare_journal
+from tftas_optuna.storage.kinds import Kind, check_kind
 from tftas_optuna.storage.machines import check_machine
 from tftas_optuna.storage.naming import GRPC, journal_file, parse_url, shown, storage_file
 from tftas_optuna.storage.sqlite import check_sqlite, reading_arguments, tune
@@ -33,15 +34,17 @@ def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
     """Open a storage given as Optuna's tools take it.
 
     Args:
-        storage: A database URL; the path of an existing journal file, or ``journal:///`` and a
-            path for a new one; ``grpc://host:port`` for Optuna's storage proxy; or a storage
-            object, which is open already.
+        storage: A database URL; ``journal:///`` and the path of a journal file; the path of a
+            SQLite database or a journal alone, which is what it is, or, where there is none yet,
+            what the ending of its name says (``.db``, ``.sqlite``, ``.sqlite3``, ``.journal``,
+            ``.log``); ``grpc://host:port`` for Optuna's storage proxy; or a storage object,
+            which is open already.
         create: Whether it is to be written to: a missing file and missing tables are made.
 
     Raises:
-        UnavailableError: It cannot be reached, does not exist, its driver is not installed, or a
-            search on another machine works on a file that is for one machine at a time. The
-            message never contains a password.
+        UnavailableError: It cannot be reached, does not exist, is a file of something else, its
+            driver is not installed, or a search on another machine works on a file that is for
+            one machine at a time. The message never contains a password.
     """
     if not isinstance(storage, str):
         return _opened(unwrapped(storage), create=create)
@@ -51,7 +54,7 @@ def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
     if storage.startswith(GRPC):
         return _open_proxy(storage)
     url = parse_url(storage)
-    name = url.render_as_string(hide_password=True)
+    name = shown(storage)
     try:
         if url.get_backend_name() != "sqlite":
             return _open_database(url, {}, create=create)
@@ -133,13 +136,16 @@ def _opened(storage: BaseStorage, *, create: bool) -> BaseStorage:
     path = storage_file(storage)
     if path is not None and isinstance(storage, RDBStorage):
         check_machine(path)
-    if path is not None and create and isinstance(storage, JournalStorage):
-        trim(path, journal_lock(storage))
+    if path is not None and isinstance(storage, JournalStorage):
+        check_kind(path, Kind.JOURNAL, str(path))
+        if create:
+            prepare_journal(path, journal_lock(storage))
     return storage
 
 
 def _open_database(url: URL, arguments: dict[str, Any], *, create: bool) -> RDBStorage:
-    text = url.render_as_string(hide_password=False)
+    # Optuna takes what stands in braces for something to fill in.
+    text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     for _ in range(_RACES if create else 0):
         try:
             return BulkReadingStorage(text)

@@ -11,6 +11,7 @@ from sqlalchemy import event
 from sqlalchemy.pool import NullPool
 
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.storage.kinds import Kind, check_kind
 from tftas_optuna.storage.machines import check_machine
 from tftas_optuna.storage.naming import DEFAULT_STORAGE, sqlite_file
 
@@ -57,6 +58,7 @@ def check_sqlite(url: URL, shown: str, *, create: bool) -> Path:
             f"storage {shown} holds no studies: the file is empty; make one with"
             " `tftas-optuna run`"
         )
+    check_kind(path, Kind.SQLITE, shown)
     check_machine(path.resolve())
     return path
 
