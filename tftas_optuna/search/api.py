@@ -29,6 +29,7 @@ from tftas_optuna.storage import (
     open_storage,
     storage_name,
 )
+from tftas_optuna.storage.renaming import LONGEST_NAME
 from tftas_optuna.study.front import pareto_front
 from tftas_optuna.study.record import (
     as_recorded,
@@ -188,6 +189,10 @@ def search(
         raise TftasError(
             f"study_name {name!r} is no text in the locale of this process; give one of printable"
             " characters, or set LC_ALL=C.UTF-8"
+        )
+    if len(name) > LONGEST_NAME:
+        raise TftasError(
+            f"study_name has {len(name)} characters, allowed are at most {LONGEST_NAME}"
         )
     pool = open_pool(settings, execution)
     try:

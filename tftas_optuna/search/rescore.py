@@ -12,6 +12,7 @@ from tftas_optuna.errors import UnavailableError
 from tftas_optuna.metrics.units import name_numbers
 from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.search.execution import Execution, open_pool
+from tftas_optuna.study.attributes import write_attribute
 from tftas_optuna.study.front import AGREEMENT, EXACT, exact_values, pareto_front
 from tftas_optuna.study.record import read_settings
 
@@ -122,7 +123,7 @@ def rescore(
             # Others may have written meanwhile.
             known = exact_values(study)
             found = {name: {**known.get(name, {}), **found[name]} for name in names}
-            study.set_user_attr(EXACT, {**known, **found})
+            write_attribute(study, EXACT, {**known, **found})
         # The front may be another one than when it was told last.
         study.set_user_attr(AGREEMENT, _agreement(pareto_front(study), settings))
 

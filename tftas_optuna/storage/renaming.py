@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from optuna.storages import BaseStorage
 
-# What Optuna's tables have room for.
-_LONGEST = 512
+# Characters that Optuna's tables have room for.
+LONGEST_NAME = 512
 
 
 def delete_study(storage: BaseStorage, study_name: str) -> None:
@@ -55,9 +55,9 @@ def rename_study(storage: BaseStorage, study_name: str, new_name: str) -> None:
         UnavailableError: Another study has it, a search works on this one, or the storage is no
             database of a version that is known.
     """
-    if not new_name.strip() or not new_name.isprintable() or len(new_name) > _LONGEST:
+    if not new_name.strip() or not new_name.isprintable() or len(new_name) > LONGEST_NAME:
         raise TftasError(
-            f"new name {new_name!r} is none; give one of 1 to {_LONGEST} printable characters"
+            f"new name {new_name!r} is none; give one of 1 to {LONGEST_NAME} printable characters"
         )
     if new_name in optuna.get_all_study_names(storage):
         raise _taken(new_name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tftas_optuna.study.attributes import attributes, write_attribute
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -24,14 +26,14 @@ def record_accuracy(study: Study, trial: int, record: dict[str, Any]) -> None:
         record: ``top1`` in per cent, and whatever else tells how it was trained; a later
             training of the trial replaces it.
     """
-    study.set_user_attr(f"{_KEY}{trial}", record)
+    write_attribute(study, f"{_KEY}{trial}", record)
 
 
 def trainings(study: Study) -> dict[int, Mapping[str, Any]]:
     """Return the records of the trials that were retrained, by the number of the trial."""
     return {
         int(name.removeprefix(_KEY)): record
-        for name, record in study.user_attrs.items()
+        for name, record in attributes(study).items()
         if name.startswith(_KEY)
     }
 

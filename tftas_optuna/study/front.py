@@ -10,6 +10,7 @@ from optuna.study import StudyDirection
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.study._optuna import front_of
 from tftas_optuna.study.accuracy import accuracies
+from tftas_optuna.study.attributes import attributes
 from tftas_optuna.study.legacy import upgraded
 from tftas_optuna.study.own import failure_of, own_trials, said_numbers, why_foreign
 from tftas_optuna.study.record import read_settings
@@ -182,10 +183,10 @@ class _Reader:
 
 def exact_values(study: Study) -> dict[str, dict[str, float]]:
     """Return the exact values that a study keeps: by indicator, then by trial number."""
-    attributes = study.user_attrs
-    if EXACT not in attributes and "record_version" not in attributes:
-        attributes = upgraded(attributes, study.metric_names or [])
-    return {name: dict(found) for name, found in attributes.get(EXACT, {}).items()}
+    told = attributes(study)
+    if EXACT not in told and "record_version" not in told:
+        told = upgraded(told, study.metric_names or [])
+    return {name: dict(found) for name, found in told.get(EXACT, {}).items()}
 
 
 def _best(study: Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -12,6 +12,7 @@ from optuna.exceptions import ExperimentalWarning
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.metrics.units import short
 from tftas_optuna.spaces import space_from_dict
+from tftas_optuna.study.attributes import attributes, write_attribute
 from tftas_optuna.study.legacy import upgraded
 from tftas_optuna.study.settings import StudySettings
 
@@ -50,7 +51,7 @@ def write_settings(study: Study, settings: StudySettings) -> None:
     }
     record[_MARK] = record.pop(_MARK)
     for name, value in record.items():
-        study.set_user_attr(name, value)
+        write_attribute(study, name, value)
 
 
 def has_settings(study: Study) -> bool:
@@ -65,38 +66,38 @@ def read_settings(study: Study) -> StudySettings:
         UnavailableError: The study was not made by this package or by a later release of it, or
             its record is damaged.
     """
-    attributes = study.user_attrs
+    told = attributes(study)
     foreign = f"study {study.study_name!r} holds no architectures of tftas-optuna"
     if not has_settings(study):
         raise UnavailableError(f"{foreign}; make one with `tftas-optuna run`")
-    if attributes.get(_VERSION, 1) not in range(1, RECORD_VERSION + 1):
+    if told.get(_VERSION, 1) not in range(1, RECORD_VERSION + 1):
         raise UnavailableError(
             f"study {study.study_name!r} was made by a later release; upgrade tftas-optuna"
         )
-    if _VERSION not in attributes:
-        attributes = upgraded(attributes, study.metric_names or [])
+    if _VERSION not in told:
+        told = upgraded(told, study.metric_names or [])
     directions = [direction.name.lower() for direction in study.directions]
     try:
         return StudySettings(
-            space=space_from_dict(attributes["space_definition"]),
-            objectives=tuple(map(str, attributes["objectives"])),
+            space=space_from_dict(told["space_definition"]),
+            objectives=tuple(map(str, told["objectives"])),
             directions=tuple(cast("list[Direction]", directions)),
-            fidelity=str(attributes["fidelity"]),
-            supernet_seed=int(attributes["supernet_seed"]),
-            n_seeds=int(attributes["n_seeds"]),
-            img_size=int(attributes["img_size"]),
-            num_classes=int(attributes["num_classes"]),
-            bounds={name: (low, high) for name, (low, high) in attributes["bounds"].items()},
-            options=dict(attributes["options"]),
-            approximated=tuple(attributes["approximated"]),
-            seed=attributes["seed"],
-            population_size=attributes["population_size"],
-            sampler=attributes["sampler"],
-            deployment=attributes["deployment"],
+            fidelity=str(told["fidelity"]),
+            supernet_seed=int(told["supernet_seed"]),
+            n_seeds=int(told["n_seeds"]),
+            img_size=int(told["img_size"]),
+            num_classes=int(told["num_classes"]),
+            bounds={name: (low, high) for name, (low, high) in told["bounds"].items()},
+            options=dict(told["options"]),
+            approximated=tuple(told["approximated"]),
+            seed=told["seed"],
+            population_size=told["population_size"],
+            sampler=told["sampler"],
+            deployment=told["deployment"],
             # Release 0.1.0 had no indicator that sees images.
-            n_images=attributes.get("n_images"),
-            pictures=attributes.get("pictures"),
-            data_dir=attributes.get("data_dir"),
+            n_images=told.get("n_images"),
+            pictures=told.get("pictures"),
+            data_dir=told.get("data_dir"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnavailableError(f"{foreign}, or its record is damaged ({error})") from error
@@ -157,24 +158,24 @@ def as_recorded(settings: StudySettings, study: Study, names: Sequence[str]) -> 
 
 def meter_records(study: Study | None) -> Mapping[str, Any]:
     """Look up what was measured for the costs of a study, by name."""
-    return study.user_attrs.get(_METERS, {}) if study is not None else {}
+    return attributes(study).get(_METERS, {}) if study is not None else {}
 
 
 def keep_meter_records(study: Study, records: Mapping[str, Any]) -> None:
     """Write what was measured into a study, unless another search has done so meanwhile."""
     if records and not meter_records(study):
-        study.set_user_attr(_METERS, dict(records))
+        write_attribute(study, _METERS, dict(records))
 
 
 def reference(study: Study | None) -> Reference | None:
     """Look up the values of the reference sample that a study's fusions look at."""
-    return study.user_attrs.get(_REFERENCE) if study is not None else None
+    return attributes(study).get(_REFERENCE) if study is not None else None
 
 
 def keep_reference(study: Study, values: Reference) -> None:
     """Write the values of the reference sample into a study, which has none yet."""
     if values and reference(study) is None:
-        study.set_user_attr(_REFERENCE, values)
+        write_attribute(study, _REFERENCE, values)
 
 
 def _difference(key: str, old: Any, new: Any) -> tuple[str, str, str]:

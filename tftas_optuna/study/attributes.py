@@ -1,0 +1,92 @@
+"""User attributes of a study, of any size.
+
+MySQL has room for 65,535 bytes in one attribute, and what a study keeps may grow beyond: with its
+trials, or with a sample. A longer value is stored in parts, ``NAME:DIGEST:0``, ``NAME:DIGEST:1``,
+... under the digest of the whole, and ``NAME`` says of which parts it is made. That is written
+last, so that whoever reads meanwhile finds the old value or the new one, and nothing between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from tftas_optuna.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from optuna import Study
+
+# Characters, all of them ASCII. A part is stored as a string, where quotes and backslashes take
+# two bytes.
+_LONGEST = 60_000
+_PART = 30_000
+_PARTS = "stored in parts"
+_IS_PART = re.compile(r".+:[0-9a-f]{16}:[0-9]+", re.DOTALL)
+
+
+def attributes(study: Study) -> dict[str, Any]:
+    """Return the user attributes of a study, each of them whole.
+
+    Raises:
+        UnavailableError: Parts of one are missing.
+    """
+    stored = study.user_attrs
+    return {
+        name: _joined(study, name, value, stored)
+        for name, value in stored.items()
+        if not _IS_PART.fullmatch(name)
+    }
+
+
+def write_attribute(study: Study, name: str, value: Any) -> None:
+    """Write a user attribute of a study, however long.
+
+    Args:
+        study: The study.
+        name: The attribute.
+        value: Plain data.
+    """
+    text = json.dumps(value)
+    before = _parts_of(name, study.user_attrs.get(name)) or []
+    parts: list[str] = []
+    if len(text) <= _LONGEST:
+        study.set_user_attr(name, value)
+    else:
+        digest = _digest(text)
+        for i, start in enumerate(range(0, len(text), _PART)):
+            parts.append(f"{name}:{digest}:{i}")
+            study.set_user_attr(parts[-1], text[start : start + _PART])
+        study.set_user_attr(name, {_PARTS: parts})
+    for old in before:
+        if old not in parts:
+            # Optuna deletes no attributes of a study; an empty one takes no room.
+            study.set_user_attr(old, "")
+
+
+def _joined(study: Study, name: str, value: Any, stored: Mapping[str, Any]) -> Any:
+    parts = _parts_of(name, value)
+    if parts is None:
+        return value
+    text = "".join(str(stored.get(part)) for part in parts)
+    if any(part.split(":")[-2] != _digest(text) for part in parts):
+        raise UnavailableError(
+            f"attribute {name!r} of study {study.study_name!r} is damaged: not all of its"
+            f" {len(parts)} parts are there; copy the study anew, or give another --study-name"
+        )
+    return json.loads(text)
+
+
+def _parts_of(name: str, value: Any) -> list[str] | None:
+    """Return which parts an attribute is made of; None for one that is whole."""
+    parts = value.get(_PARTS) if isinstance(value, dict) and len(value) == 1 else None
+    if not isinstance(parts, list) or not all(_IS_PART.fullmatch(str(part)) for part in parts):
+        return None
+    return parts
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
