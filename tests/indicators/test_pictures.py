@@ -112,7 +112,7 @@ def test_one_picture_cut_short_is_named_and_no_other_takes_its_place(tmp_path: P
         Image.fromarray(noise).save(tmp_path / "a" / f"{i}.jpg")
     os.truncate(tmp_path / "a" / "1.jpg", 900)
     with pytest.raises(
-        UnavailableError, match=r"picture '.*1\.jpg' cannot be read: image file is"
+        UnavailableError, match=r"image '.*1\.jpg' cannot be read: image file is"
     ):
         _ = scorer(tmp_path, n_images=3).images
 
