@@ -87,7 +87,7 @@ def test_a_damaged_image_to_train_on_is_named_once(
     lines = [record.getMessage() for record in caplog.records if "001.png" in record.message]
     # What is empty is known before, with all others that are.
     assert len([line for line in lines if "cannot be read" in line]) == 1
-    assert ("1 images to train on are empty (red/001.png)" in lines[0]) == (damage is empty)
+    assert ("1 of the images to train on are empty (red/001.png)" in lines[0]) == (damage is empty)
 
 
 def test_many_damaged_images_to_train_on_fill_no_screen(

@@ -95,7 +95,7 @@ class Images:
         about = self.about
         which = f"{about['train_split']} and {about['val_split']}"
         if "val_fraction" in about:
-            which = f"{about['train_split']}, of which {about['val_fraction']} is held back"
+            which = f"{about['val_fraction']} of each class held back"
         return (
             f"train {about['n_train']}, val {about['n_val']} images, {num_classes} classes"
             f" ({which})"
@@ -320,7 +320,7 @@ def _tell_empty(files: Sequence[File]) -> None:
     empty = [file.name for file in files if not file.size]
     if empty:
         _LOG.warning(
-            "%d images to train on are empty (%s%s): others are trained on in their place",
+            "%d of the images to train on are empty (%s%s): the next ones take their place",
             len(empty),
             ", ".join(empty[:_SHOWN]),
             ", ..." if len(empty) > _SHOWN else "",
