@@ -30,16 +30,20 @@ PLAIN = {
 
 
 def train(out: Path, *, network: Network, data: Path, **values: Any) -> dict[str, Any]:
-    """Train on one CPU thread; ``values`` are a recipe's, or options of ``train_network``."""
+    """Train on one CPU thread.
+
+    ``values`` are a recipe's, options of ``train_network``, or ``splits``: fields of a source.
+    """
     torch.set_num_threads(1)
     options = {
         name: values.pop(name)
-        for name in ("weights", "num_classes", "workers", "callback", "tensorboard")
+        for name in ("weights", "num_classes", "workers", "callback", "tensorboard", "told")
         if name in values
     }
+    source = DataSource(data, **values.pop("splits", {}))
     recipe = load_recipe("quick", {**PLAIN, **values})
     world = World(torch.device("cpu"))
-    return train_network(network, recipe, DataSource(data), out, world=world, **options)
+    return train_network(network, recipe, source, out, world=world, **options)
 
 
 def train_and_be_killed(steps: int, seconds: float, out: Path, values: dict[str, Any]) -> None:

@@ -37,6 +37,8 @@ def test_from_a_front_to_accuracies_and_files_that_run(tftas: Run, place: Path) 
     assert [row["name"] for row in rows] == [
         f"small-trial{row['trial']:05d}" for row in before[:-3:-1]
     ]
+    first = f"{rows[0]['name']}: train 24, val 12 images, 3 classes (train and val)"
+    assert done.stderr.startswith(first)
     assert "epoch 1/1, train loss" in done.stderr and "top-1" in done.stderr
     front = {row["trial"]: row for row in json.loads(tftas(place, "front", "-f", "json").stdout)}
     for row in rows:

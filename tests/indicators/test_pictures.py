@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +113,7 @@ def test_one_picture_cut_short_is_named_and_no_other_takes_its_place(tmp_path: P
     for i in range(3):
         Image.fromarray(noise).save(tmp_path / "a" / f"{i}.jpg")
     os.truncate(tmp_path / "a" / "1.jpg", 900)
-    with pytest.raises(
-        UnavailableError, match=r"picture '.*1\.jpg' cannot be read: image file is"
-    ):
+    with pytest.raises(UnavailableError, match=r"image '.*1\.jpg' cannot be read: image file is"):
         _ = scorer(tmp_path, n_images=3).images
 
 
@@ -126,3 +126,43 @@ def test_an_indicator_that_sees_no_images_needs_no_folder() -> None:
     assert scorer("nowhere", "dss")(SPACE.smallest()) == Scorer(SPACE, device="cpu")(
         SPACE.smallest()
     )
+
+
+def test_hidden_folders_are_no_classes(folder: Path, tmp_path: Path) -> None:
+    place = Path(shutil.copytree(folder, tmp_path / "pictures"))
+    for hidden in (".ipynb_checkpoints", "red/.ipynb_checkpoints", ".git/objects"):
+        (place / "train" / hidden).mkdir(parents=True)
+        shutil.copy(place / "val" / "red" / "000.png", place / "train" / hidden / "a.png")
+    seen = scorer(place, n_images=24, num_classes=3)
+    assert torch.equal(seen.images, scorer(folder, n_images=24).images)
+    with pytest.raises(TftasError, match="holds 24 images, 25 are needed"):
+        _ = scorer(place, n_images=25).images
+
+
+def test_pictures_in_no_folder_of_a_class_are_refused(tmp_path: Path) -> None:
+    folder = drawings.draw_images(tmp_path, train=2, val=1)
+    shutil.copy(folder / "val" / "red" / "000.png", folder / "train" / "logo.png")
+    with pytest.raises(UnavailableError, match=r"train/logo\.png' is in no folder of a class"):
+        _ = scorer(folder).images
+
+
+def test_grey_pictures_of_16_bits_are_seen_as_those_of_8(tmp_path: Path) -> None:
+    ramp = np.arange(40 * 40, dtype=np.uint16).reshape(40, 40) * 16 // 257
+    for name, pixels in (("eight", ramp.astype(np.uint8)), ("sixteen", ramp * 257)):
+        (tmp_path / name / "a").mkdir(parents=True)
+        for i in range(2):
+            Image.fromarray(pixels).save(tmp_path / name / "a" / f"{i}.png")
+    eight, sixteen = (scorer(tmp_path / n, n_images=2).images for n in ("eight", "sixteen"))
+    assert torch.equal(eight, sixteen) and float(eight.std()) > 0.1
+
+
+def test_a_picture_too_large_to_read_is_named(tmp_path: Path) -> None:
+    folder = drawings.draw_images(tmp_path, train=2, val=1)
+    for path in (folder / "train").rglob("*.png"):
+        content = path.read_bytes()
+        header = b"IHDR" + (60_000).to_bytes(4, "big") * 2 + content[24:29]
+        checksum = zlib.crc32(header).to_bytes(4, "big")
+        path.write_bytes(content[:12] + header + checksum + content[33:])
+    with pytest.raises(UnavailableError, match=r"image '.*png' cannot be read: .*bomb") as told:
+        _ = scorer(folder).images
+    assert "\n" not in str(told.value)

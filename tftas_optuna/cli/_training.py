@@ -61,6 +61,11 @@ class TrainingDisplay:
         if not self._bar.disable:
             self._bar.stop()
 
+    def tell(self, line: str) -> None:
+        """Say something above the bar."""
+        if not self._quiet:
+            self._console.print(f"{self._title}: {line}", highlight=False, soft_wrap=True)
+
     def update(self, event: Step | Epoch) -> None:
         """Show where a training stands."""
         if isinstance(event, Epoch):

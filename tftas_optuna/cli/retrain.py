@@ -33,7 +33,15 @@ if TYPE_CHECKING:
 )
 @click.option("--dataset", metavar="NAME", default="", help="Data set of timm, as torch/cifar10.")
 @click.option("--train-split", default="train", show_default=True, help="What to train on.")
-@click.option("--val-split", default="validation", show_default=True, help="What to evaluate on.")
+@click.option(
+    "--val-split",
+    help="What to evaluate on; of folders the first of val, valid, validation, test.",
+)
+@click.option(
+    "--val-fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Evaluate on so much of each class, where one folder holds all images.",
+)
 @click.option("--download", is_flag=True, help="Download the data set where timm can.")
 @click.option(
     "--recipe",
@@ -102,7 +110,8 @@ def retrain(
     data_dir: Path,
     dataset: str,
     train_split: str,
-    val_split: str,
+    val_split: str | None,
+    val_fraction: float | None,
     download: bool,
     recipe_name: str,
     epochs: int | None,
@@ -160,6 +169,7 @@ def retrain(
     from tftas_optuna.retrain.network import resolve_network
     from tftas_optuna.retrain.run import check_tensorboard
 
+    source = DataSource(data_dir, dataset, train_split, val_split, download, val_fraction)
     study: Study | None = None
     if study_name is not None:
         study, chosen = _of_study(storage, study_name, trials, limits, top or 1, img_size)
@@ -168,7 +178,6 @@ def retrain(
         chosen = [(None, resolve_network(config, img_size=img_size))]
     if tensorboard:
         check_tensorboard()
-    source = DataSource(data_dir, dataset, train_split, val_split, download)
     rows = []
     with join_world(device) as world:
         for trial, network in chosen:
@@ -202,7 +211,9 @@ def _train_one(network: Network, out: Path, *, quiet: bool, **arguments: Any) ->
     recipe = arguments["recipe"]
     with TrainingDisplay(network.label, recipe.epochs, quiet=quiet) as display:
         try:
-            return train_and_record(network, out=out, callback=display.update, **arguments)
+            return train_and_record(
+                network, out=out, callback=display.update, told=display.tell, **arguments
+            )
         except KeyboardInterrupt:
             display.close()
             click.echo(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.image_folders import read_folder, read_image
 from tftas_optuna.supernet import generator_of
 
 if TYPE_CHECKING:
@@ -90,20 +91,17 @@ def pictures(
         TftasError: There are more classes, or not so many images, or they are not of colour.
         UnavailableError: There is no such folder, or a picture in it cannot be read.
     """
-    from PIL import Image
-    from timm.data import create_dataset, create_transform
+    from timm.data import create_transform
 
     if not Path(data_dir).is_dir():
         raise UnavailableError(f"data_dir {data_dir!r} is no folder; give one with a folder each")
     if shape[0] != 3:
         raise TftasError(f"pictures have 3 channels, this space has {shape[0]}; use noise")
-    root = next(
-        (p for p in (Path(data_dir) / "train", Path(data_dir) / "val") if p.is_dir()), None
-    )
-    try:
-        reader = create_dataset("", root=str(root or data_dir)).reader
-    except (RuntimeError, ValueError, OSError) as error:
-        raise UnavailableError(f"data_dir {data_dir!r} holds no images: {error}") from error
+    folder = Path(data_dir)
+    # Where there is no train, timm takes these in this order.
+    names = ("train", "val", "valid", "validation")
+    root = next((folder / name for name in names if (folder / name).is_dir()), folder)
+    reader = read_folder(root)
     classes = len(reader.class_to_idx)
     if classes > num_classes:
         raise TftasError(
@@ -120,14 +118,8 @@ def pictures(
     order = torch.randperm(len(reader), generator=generator_of(seed, "pictures"))[:wanted]
     read, labels = [], []
     for i in order.tolist():
-        # timm's dataset would read the next picture in place of one that it cannot read.
-        try:
-            file, label = reader[i]
-            with file, Image.open(file) as picture:
-                read.append(transform(picture.convert("RGB")))
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            name = reader.filename(i, absolute=True)
-            raise UnavailableError(f"picture {name!r} cannot be read: {error}") from error
+        picture, label = read_image(reader, i, "RGB")
+        read.append(transform(picture))
         labels.append(label)
     stacked, marks = torch.stack(read), torch.tensor(labels)
     return Images(tuple(zip(stacked.split(n_images), marks.split(n_images), strict=True)))

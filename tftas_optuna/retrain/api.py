@@ -27,7 +27,8 @@ def retrain(
     data_dir: str | Path,
     dataset: str = "",
     train_split: str = "train",
-    val_split: str = "validation",
+    val_split: str | None = None,
+    val_fraction: float | None = None,
     download: bool = False,
     recipe: str | Path | Recipe = "autoformer",
     overrides: Mapping[str, Any] | None = None,
@@ -69,10 +70,13 @@ def retrain(
             (``"tf-tas-tiny"``) or of a timm model, an architecture, or a candidate of a study's
             front.
         data_dir: Images as ``train/CLASS/IMAGE`` and ``val/CLASS/IMAGE``, or where ``dataset``
-            lies.
+            lies; with ``val_fraction`` also ``CLASS/IMAGE``.
         dataset: A data set of timm, such as ``"torch/cifar10"``.
         train_split: What to train on.
-        val_split: What to evaluate on.
+        val_split: What to evaluate on; of folders by default the first there is of ``val``,
+            ``valid``, ``validation`` and ``test``.
+        val_fraction: Fraction of each class to evaluate on, such as 0.1, where one folder holds
+            all images; always the same images.
         download: Whether to download the data set where timm can.
         recipe: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, the path of a YAML file,
             or a :class:`tftas_optuna.retrain.Recipe`.
@@ -94,7 +98,7 @@ def retrain(
     Returns:
         The network's ``name``; ``top1``, ``top5`` (per cent) and ``loss`` after the last epoch;
         ``best_top1`` and its ``best_epoch``; ``epochs``, ``n_params``, ``n_train``, ``n_val``,
-        ``seconds``; and the directory, ``out``.
+        ``train_split``, ``val_split``, ``data_digest``, ``seconds``; and the directory, ``out``.
 
     Raises:
         TftasError: There is no such network, recipe or device, or they do not fit together.
@@ -125,13 +129,16 @@ def retrain(
             f"a study was given with {network!r}; give a candidate of its front, or no study"
         )
     resolved = resolve_network(network, img_size=img_size)
+    source = DataSource(
+        Path(data_dir), dataset, train_split, val_split, download, val_fraction=val_fraction
+    )
     if tensorboard:
         check_tensorboard()
     with join_world(device) as world:
         return train_and_record(
             resolved,
             recipe,
-            DataSource(Path(data_dir), dataset, train_split, val_split, download),
+            source,
             Path(out),
             world=world,
             weights=str(weights),

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from timm.data import create_dataset, create_loader, resolve_data_config
+from timm.data import ImageDataset, create_dataset, create_loader, resolve_data_config
 from torch.utils.data import IterableDataset, RandomSampler
 
 from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.retrain.images import NamedImages, read_file
 from tftas_optuna.retrain.reading import first_line
+from tftas_optuna.retrain.splits import check_apart, digest, divide, find_splits, list_files
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
     from tftas_optuna.retrain.distributed import World
     from tftas_optuna.retrain.recipe import Recipe
+    from tftas_optuna.retrain.splits import File
+
+_LOG = logging.getLogger(__name__)
+_SHOWN = 3
+
+# Of the draw of what is held back. One for all: trainings with other seeds stay comparable.
+_SPLIT_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,26 +39,36 @@ class DataSource:
 
     Attributes:
         root: The directory.
-        dataset: Name of the data set; empty for folders with one folder of images per class,
-            below ``train`` and ``validation`` (or ``val``).
+        dataset: Name of the data set; empty for folders with one folder of images per class.
         train_split: What is trained on.
-        val_split: What is evaluated on.
+        val_split: What is evaluated on; None for ``validation`` of a data set, and of folders for
+            the first there is of ``val``, ``valid``, ``validation`` and ``test``.
         download: Whether the data set may be downloaded.
+        val_fraction: Fraction of the images of each class that is evaluated on, where one folder
+            holds all; None for two folders.
+
+    Raises:
+        TftasError: The fraction is none, or there are splits beside it.
     """
 
     root: Path
     dataset: str = ""
     train_split: str = "train"
-    val_split: str = "validation"
+    val_split: str | None = None
     download: bool = False
+    val_fraction: float | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain data that tells two sources apart, wherever they are."""
-        return {
-            "dataset": self.dataset,
-            "train_split": self.train_split,
-            "val_split": self.val_split,
-        }
+    def __post_init__(self) -> None:
+        if self.val_fraction is None:
+            return
+        if not 0 < self.val_fraction < 1:
+            raise TftasError(f"--val-fraction is {self.val_fraction}, allowed: between 0 and 1")
+        if self.dataset or self.val_split is not None:
+            given = f"data set {self.dataset}" if self.dataset else f"--val-split {self.val_split}"
+            raise TftasError(
+                f"--val-fraction divides a folder of classes and does not apply to {given}; give"
+                " one of them"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +80,26 @@ class Images:
         val: What is evaluated on.
         class_names: Names of the classes in the order of their numbers; None where the data set
             does not tell.
+        about: What tells these data from others, wherever they are: ``dataset``,
+            ``train_split``, ``val_split``, ``digest`` of their files or of what else is known of
+            them, ``n_train``, ``n_val``; where they were divided ``val_fraction``, ``split_seed``.
     """
 
     train: Any
     val: Any
     class_names: tuple[str, ...] | None
+    about: dict[str, Any]
+
+    def summary(self, num_classes: int) -> str:
+        """Say in a line what they are, and which folders or splits."""
+        about = self.about
+        which = f"{about['train_split']} and {about['val_split']}"
+        if "val_fraction" in about:
+            which = f"{about['val_fraction']} of each class held back"
+        return (
+            f"train {about['n_train']}, val {about['n_val']} images, {num_classes} classes"
+            f" ({which})"
+        )
 
 
 def open_images(
@@ -81,21 +119,27 @@ def open_images(
 
     Raises:
         TftasError: The number of classes is needed or is not that of the data.
-        UnavailableError: The data are missing, empty or at odds with each other.
+        UnavailableError: The data are missing, empty, the same or at odds with each other.
     """
     if not source.dataset and not source.root.is_dir():
         raise UnavailableError(
             f"data directory {source.root} does not exist; give a directory with"
             " train/CLASS/IMAGE and val/CLASS/IMAGE as --data-dir"
         )
-    train = _open(source, source.train_split, in_chans, batch_size, seed, training=True)
-    val = _open(source, source.val_split, in_chans, batch_size, seed, training=False)
-    roots = [getattr(getattr(data, "reader", None), "root", None) for data in (train, val)]
-    if not source.dataset and roots[0] == roots[1]:
-        raise UnavailableError(
-            f"{source.root} has no two folders {source.train_split} and {source.val_split} (or"
-            " val); training and evaluation would use the same images"
-        )
+    splits = source.train_split, source.val_split or "validation"
+    mode = "L" if in_chans == 1 else "RGB"
+    if source.dataset:
+        train = _open(source, splits[0], mode, batch_size, seed, training=True)
+        val = _open(source, splits[1], mode, batch_size, seed, training=False)
+        # Of torchvision's small data sets every unknown split is the test set.
+        same = getattr(train, "train", None), getattr(val, "train", None)
+        if splits[0] == splits[1] or (same[0] is not None and same[0] == same[1]):
+            raise UnavailableError(
+                f"splits {splits[0]} and {splits[1]} of {source.dataset} are the same images; give"
+                " two as --train-split and --val-split"
+            )
+    else:
+        train, val, splits = _open_folders(source, mode)
     names, others = _class_names(train), _class_names(val)
     if names is not None and others is not None and names != others:
         odd = sorted(set(names) ^ set(others))
@@ -103,9 +147,12 @@ def open_images(
             f"{source.root}: {len(names)} classes to train on, {len(others)} to evaluate on"
             + (f"; only one of them has {odd[0]!r}" if odd else "")
         )
+    hidden = next((name for name in names or () if name.startswith(".")), None)
+    if hidden is not None:
+        raise UnavailableError(f"{source.root}: {hidden!r} is hidden and no class; delete it")
     if num_classes is None and names is None:
         raise TftasError(
-            f"data set {source.dataset} does not tell its classes; give --num-classes"
+            f"data set {source.dataset or splits[0]} does not tell its classes; give --num-classes"
         )
     if num_classes is not None and names is not None and num_classes != len(names):
         raise TftasError(
@@ -116,7 +163,25 @@ def open_images(
             f"{source.root} has {len(train)} images to train on, fewer than one batch of"
             f" {batch_size}; give a smaller --batch-size"
         )
-    return Images(train, val, names), num_classes or len(names or ())
+    files = [_files(data, source) for data in (train, val)]
+    if None in files:
+        parts: list[Any] = [source.dataset, *splits, len(train), len(val), names or num_classes]
+    else:
+        trained, evaluated = cast("list[list[File]]", files)
+        check_apart(trained, evaluated)
+        parts = [[file[:2] for file in trained], [file[:2] for file in evaluated], names]
+        _tell_empty(trained)
+    about: dict[str, Any] = {
+        "dataset": source.dataset,
+        "train_split": splits[0],
+        "val_split": splits[1],
+        "digest": digest(parts),
+        "n_train": len(train),
+        "n_val": len(val),
+    }
+    if source.val_fraction is not None:
+        about |= {"val_fraction": source.val_fraction, "split_seed": _SPLIT_SEED}
+    return Images(train, val, names, about), num_classes or len(names or ())
 
 
 def data_config(
@@ -204,10 +269,11 @@ def set_order(loader: Any, *, seed: int, epoch: int) -> None:
 
 
 def _open(
-    source: DataSource, split: str, in_chans: int, batch_size: int, seed: int, *, training: bool
+    source: DataSource, split: str, mode: str, batch_size: int, seed: int, *, training: bool
 ) -> Any:
+    """Open a data set of timm's, torchvision's or another that timm knows."""
     try:
-        return create_dataset(
+        data = create_dataset(
             source.dataset,
             root=str(source.root),
             split=split,
@@ -215,17 +281,56 @@ def _open(
             download=source.download,
             batch_size=batch_size,
             seed=seed,
-            input_img_mode="L" if in_chans == 1 else "RGB",
+            input_img_mode=mode,
         )
     except Exception as error:
         # Every reader has errors of its own: missing files, packages, names, splits.
-        what = f"{source.dataset or 'images'} ({split}) in {source.root}"
+        what = f"{source.dataset} ({split}) in {source.root}"
         raise UnavailableError(f"{what} cannot be opened: {first_line(error)}") from error
+    # torchvision's folders read by it.
+    if hasattr(data, "loader"):
+        data.loader = read_file
+    if isinstance(data, ImageDataset):
+        return NamedImages(data.reader, mode, skipping=training)
+    return data
+
+
+def _open_folders(source: DataSource, mode: str) -> tuple[Any, Any, tuple[str, str]]:
+    """Open folders of classes, or archives."""
+    try:
+        if source.val_fraction is None:
+            train, val = find_splits(source.root, source.train_split, source.val_split)
+        else:
+            train, val = divide(source.root, source.train_split, source.val_fraction, _SPLIT_SEED)
+    except (OSError, tarfile.TarError) as error:
+        raise UnavailableError(
+            f"images in {source.root} cannot be opened: {first_line(error)}"
+        ) from error
+    images = NamedImages(train.reader, mode, skipping=True)
+    return images, NamedImages(val.reader, mode, skipping=False), (train.name, val.name)
+
+
+def _files(data: Any, source: DataSource) -> list[File] | None:
+    if isinstance(data, NamedImages):
+        return list_files(data.reader)
+    return list_files(data, source.root)
+
+
+def _tell_empty(files: Sequence[File]) -> None:
+    empty = [file.name for file in files if not file.size]
+    if empty:
+        _LOG.warning(
+            "%d of the images to train on are empty (%s%s): the next ones take their place",
+            len(empty),
+            ", ".join(empty[:_SHOWN]),
+            ", ..." if len(empty) > _SHOWN else "",
+        )
 
 
 def _class_names(data: Any) -> tuple[str, ...] | None:
-    by_name = getattr(getattr(data, "reader", data), "class_to_idx", None)
-    # Readers of archives have an empty table.
+    reader = getattr(data, "reader", data)
+    by_name = getattr(reader, "class_to_idx", None) or getattr(reader, "class_name_to_idx", None)
+    # Readers of shards have an empty table.
     if not by_name:
         names = getattr(data, "classes", None)
         return tuple(map(str, names)) if names else None

@@ -38,6 +38,11 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @property
+    def begun(self) -> bool:
+        """Whether it holds a training already."""
+        return (self.path / ABOUT).is_file()
+
     def prepare(self, recipe: Recipe, about: dict[str, Any], *, needed_bytes: int) -> None:
         """Make the directory, or check that it holds this very training.
 
@@ -52,14 +57,14 @@ class RunFolder:
         with writing(self.path):
             if self.path.exists() and not self.path.is_dir():
                 raise UnavailableError(f"{self.path} is in the way: not a directory; give --out")
-            if (self.path / ABOUT).is_file():
+            if self.begun:
                 self._check_same(recipe, about)
             elif self.path.is_dir() and any(self.path.iterdir()):
                 raise UnavailableError(
                     f"{self.path} is in the way: it holds other files; give another --out"
                 )
             self._check_disk(needed_bytes)
-            if not (self.path / ABOUT).is_file():
+            if not self.begun:
                 self.path.mkdir(parents=True, exist_ok=True)
                 header = "# The resolved recipe of this training; `--recipe` takes it.\n"
                 self._write(RECIPE, header + _yaml(recipe.to_dict()))
@@ -120,8 +125,8 @@ class RunFolder:
         old_recipe, old_about = read_yaml(self.path / RECIPE), read_yaml(self.path / ABOUT)
         if not isinstance(old_recipe, dict) or not isinstance(old_about, dict):
             raise UnavailableError(f"{self.path} is damaged; give another --out")
-        old = {**_flat(old_recipe), **_flat({key: old_about.get(key) for key in _COMPARED})}
-        new = {**_flat(recipe.to_dict()), **_flat({key: about[key] for key in _COMPARED})}
+        old = {**_flat(old_recipe), **_comparable(old_about, about)}
+        new = {**_flat(recipe.to_dict()), **_comparable(about, about)}
         del old["name"], new["name"]
         for key in sorted(old.keys() | new.keys()):
             if old.get(key) != new.get(key):
@@ -129,6 +134,11 @@ class RunFolder:
                     f"{self.path} holds a training with {key} {_brief(old.get(key))}, not"
                     f" {_brief(new.get(key))}; use the same to continue it, or give another --out"
                 )
+        if not _same_images(old_about, about):
+            raise UnavailableError(
+                f"{self.path} holds a training on other images, those of"
+                f" {old_about.get('data_dir')}; give them to continue it, or another --out"
+            )
 
     def _check_disk(self, needed_bytes: int) -> None:
         parent = self.path
@@ -141,6 +151,23 @@ class RunFolder:
                 f"{self.path}: the checkpoints take {needed_bytes / 1e6:,.0f} MB and"
                 f" {free / 1e6:,.0f} MB are free; make room or give another --out"
             )
+
+
+def _comparable(about: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Return what of a training is compared with another by its names."""
+    compared = _flat({key: about.get(key) for key in _COMPARED})
+    if compared.pop("data.digest", None) is None and not compared.get("data.dataset"):
+        # Release 0.2.0 wrote here what was asked for, whichever folder it took.
+        compared["data.val_split"] = other["data"]["val_split"]
+    return compared
+
+
+def _same_images(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Tell whether two trainings see the same files; those of release 0.2.0 by their place."""
+    digest = (old.get("data") or {}).get("digest")
+    if digest is None:
+        return bool(old.get("data_dir") == new["data_dir"])
+    return bool(digest == new["data"]["digest"])
 
 
 @contextlib.contextmanager

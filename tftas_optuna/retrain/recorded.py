@@ -62,6 +62,8 @@ def train_and_record(
             "seed": recipe.seed,
             "weights": weights,
             "data": source.dataset or str(source.root),
+            # Unknown of trainings by release 0.2.0.
+            "data_digest": result.get("data_digest"),
         }
         record_accuracy(study, trial, {**result, **how})
         annotate_finished(storage_of(study)[0], study.study_name, trial, "top1", result["top1"])

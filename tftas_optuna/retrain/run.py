@@ -16,6 +16,7 @@ from tftas_optuna.export.networks import save_timm
 from tftas_optuna.retrain.checkpoints import Checkpoints, checkpoint_bytes, read_last
 from tftas_optuna.retrain.data import data_config, make_loaders, open_images
 from tftas_optuna.retrain.folder import RunFolder
+from tftas_optuna.retrain.images import check_readable
 from tftas_optuna.retrain.network import build_network
 from tftas_optuna.retrain.training import Training
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _VERSIONS = ("tftas-optuna", "torch", "timm")
+# What of the data a result calls otherwise.
+_ELSEWHERE = ("dataset", "digest")
+_SHORT = 16
 
 
 class Epoch(NamedTuple):
@@ -57,6 +61,7 @@ def train_network(
     workers: int = 0,
     tensorboard: bool = False,
     callback: Callable[[Step | Epoch], None] = lambda _: None,
+    told: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Train a network, or go on with it, and leave it as a model that timm loads.
 
@@ -77,11 +82,13 @@ def train_network(
         workers: Processes that load images, for each process that trains.
         tensorboard: Whether to write ``tensorboard/`` as well.
         callback: Called after every step and every epoch.
+        told: Called with a line that says what is trained and evaluated on, before anything else.
 
     Returns:
         ``top1``, ``top5`` (per cent) and ``loss`` after the last epoch, ``best_top1`` and its
         ``best_epoch`` (from 0, as in ``metrics.csv``), and ``n_params``, ``epochs``, ``n_train``,
-        ``n_val``, ``seconds``.
+        ``n_val``, the splits (with ``val_fraction`` and ``split_seed`` where one was divided),
+        ``data_digest``, ``seconds``.
 
     Raises:
         TftasError: The recipe, the weights or the number of classes do not fit.
@@ -95,6 +102,7 @@ def train_network(
         batch_size=recipe.batch_size,
         seed=recipe.seed,
     )
+    told(images.summary(classes))
     with _deterministic(world):
         model = build_network(
             network,
@@ -106,8 +114,10 @@ def train_network(
         )
         n_params = sum(parameter.numel() for parameter in model.parameters())
         config = data_config(model, recipe, images.class_names)
-        n_train, n_val = len(images.train), len(images.val)
         folder = RunFolder(out)
+        if not folder.begun:
+            check_readable(images.val, world, workers=workers)
+        world.barrier()
         if world.primary:
             folder.prepare(
                 recipe,
@@ -115,7 +125,7 @@ def train_network(
                     "network": network.to_dict(),
                     "weights": weights,
                     "num_classes": classes,
-                    "data": {**source.to_dict(), "n_train": n_train, "n_val": n_val},
+                    "data": images.about,
                     "data_dir": str(source.root.resolve()),
                     "processes": world.size,
                     "workers": workers,
@@ -142,8 +152,8 @@ def train_network(
         "best_epoch": best["epoch"],
         "epochs": recipe.epochs,
         "n_params": n_params,
-        "n_train": n_train,
-        "n_val": n_val,
+        **{name: value for name, value in images.about.items() if name not in _ELSEWHERE},
+        "data_digest": images.about["digest"][:_SHORT],
         "seconds": round(sum(row["seconds"] for row in rows), 1),
     }
     if world.primary:

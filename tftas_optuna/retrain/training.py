@@ -20,6 +20,7 @@ from timm.utils import NativeScaler, dispatch_clip_grad, random_seed, unwrap_mod
 
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.retrain.data import set_order
+from tftas_optuna.retrain.images import without_tracebacks
 from tftas_optuna.retrain.reading import reading
 
 if TYPE_CHECKING:
@@ -165,10 +166,11 @@ class Training:
         network = self.network
         network.eval()
         evaluator = self.task.create_evaluator(max_samples=evaluation_sample_limit(loader))
-        for images, targets in loader:
-            with self._autocast():
-                output = network(images)
-            evaluator.update(output, targets)
+        with without_tracebacks():
+            for images, targets in loader:
+                with self._autocast():
+                    output = network(images)
+                evaluator.update(output, targets)
         metrics: dict[str, float] = evaluator.compute(distributed=self.world.distributed)
         return {name: metrics[name] for name in ("loss", "top1", "top5")}
 
@@ -189,7 +191,8 @@ class Training:
         return total
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
-        batch = next(batches, None)
+        with without_tracebacks():
+            batch = next(batches, None)
         if batch is None:
             raise UnavailableError(
                 "the images ran out in the middle of an epoch; a data set in shards needs one for"

@@ -1,0 +1,203 @@
+"""Which images are trained on and which are evaluated on: two folders, or two parts of one."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from timm.data.readers import create_reader
+
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.image_folders import read_folder, within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+_TRAIN_NAMES = ("train", "training")
+_VAL_NAMES = ("val", "valid", "validation", "test")
+_SHOWN = 8
+
+
+class Split(NamedTuple):
+    """Images that are trained on, or evaluated on.
+
+    Attributes:
+        name: Name of the folder.
+        reader: timm's reader.
+    """
+
+    name: str
+    reader: Any
+
+
+class File(NamedTuple):
+    """An image's file.
+
+    Attributes:
+        name: Its path, from the folder of its split on.
+        size: Its bytes; 0 where there is no such file.
+        place: Device and number there, the same under all its names; None in an archive.
+    """
+
+    name: str
+    size: int
+    place: tuple[int, int] | None
+
+
+def find_splits(root: Path, train_split: str, val_split: str | None) -> tuple[Split, Split]:
+    """Open the two folders of images, or archives, of a directory.
+
+    Args:
+        root: The directory.
+        train_split: Folder to train on.
+        val_split: Folder to evaluate on; None to take the first there is of ``val``, ``valid``,
+            ``validation`` and ``test``.
+
+    Raises:
+        UnavailableError: One is not there or holds no images, or one lies in the other.
+    """
+    train = _train_name(root, train_split)
+    if train is None:
+        raise UnavailableError(
+            f"{_no_folder(root, train_split)}; give train/CLASS/IMAGE and val/CLASS/IMAGE, or, to"
+            " evaluate on a tenth of each class of a folder of classes, --val-fraction 0.1"
+        )
+    val = next((n for n in _VAL_NAMES if (root / n).is_dir()), None) if val_split is None else None
+    if val_split is not None and (root / val_split).exists():
+        val = val_split
+    if val is None:
+        raise UnavailableError(
+            f"{_no_folder(root, val_split or ' nor '.join(_VAL_NAMES))}; name one to evaluate on"
+            f" as --val-split, or give --val-fraction 0.1 to evaluate on a tenth of {train}"
+        )
+    inner, outer = (root / train).resolve(), (root / val).resolve()
+    if inner.is_relative_to(outer) or outer.is_relative_to(inner):
+        raise UnavailableError(
+            f"training on {root / train} and evaluation on {root / val} would use the same images;"
+            f" give two folders as --train-split and --val-split: {_told(root)}"
+        )
+    return Split(train, _read(root / train)), Split(val, _read(root / val))
+
+
+def divide(root: Path, train_split: str, fraction: float, seed: int) -> tuple[Split, Split]:
+    """Hold back a fraction of the images of every class to evaluate on.
+
+    An image's lot is drawn from its name alone: it stays where images are added, wherever the
+    folder lies, and on every machine.
+
+    Args:
+        root: A folder of classes, or a directory with one.
+        train_split: Its name in the directory.
+        fraction: How much is held back, of each class at least one image.
+        seed: Seed of the draw.
+
+    Raises:
+        UnavailableError: There is no such folder, or a class of one image.
+    """
+    train = _train_name(root, train_split)
+    if train is None:
+        if train_split not in _TRAIN_NAMES or any((root / n).is_dir() for n in _VAL_NAMES):
+            raise UnavailableError(
+                f"{_no_folder(root, train_split)}; name the one to divide as --train-split"
+            )
+        train = "."
+    reader = read_folder(root / train)
+    by_class: dict[int, list[tuple[str, int]]] = {}
+    for sample in reader.samples:
+        by_class.setdefault(sample[1], []).append(sample)
+    held_back: set[str] = set()
+    for label, samples in by_class.items():
+        if len(samples) < 2:
+            raise UnavailableError(
+                f"{root / train} has one image of class {list(reader.class_to_idx)[label]!r}, and"
+                " --val-fraction needs two: one to train on, one to evaluate on"
+            )
+        count = min(max(1, round(fraction * len(samples))), len(samples) - 1)
+        lots = {path: _lot(within(path, reader.root), seed) for path, _ in samples}
+        held_back.update(sorted(lots, key=lots.__getitem__)[:count])
+    parts = []
+    for wanted in (False, True):
+        part = copy.copy(reader)
+        part.samples = [sample for sample in reader.samples if (sample[0] in held_back) == wanted]
+        parts.append(Split(train, part))
+    return parts[0], parts[1]
+
+
+def list_files(data: Any, root: Path | None = None) -> list[File] | None:
+    """List the files of a data set of images.
+
+    Args:
+        data: A reader of timm's, or a data set of torchvision's.
+        root: What its names are relative to; None for its own folder.
+
+    Returns:
+        The files by their names; None where it does not tell.
+    """
+    samples = getattr(data, "samples", None)
+    if samples is None:
+        return None
+    files = []
+    for what, *_ in samples:
+        # Archives list their members.
+        if not isinstance(what, str):
+            files.append(File(what.path, what.size, None))
+            continue
+        name = within(what, str(root or data.root))
+        try:
+            stat = os.stat(what)
+        except OSError:
+            files.append(File(name, 0, None))
+        else:
+            files.append(File(name, stat.st_size, (stat.st_dev, stat.st_ino)))
+    return sorted(files)
+
+
+def check_apart(train: Sequence[File], val: Sequence[File]) -> None:
+    """Check that no file is both trained on and evaluated on.
+
+    Raises:
+        UnavailableError: One is, under whichever names; names it.
+    """
+    trained = {file.place: file.name for file in train if file.place is not None}
+    for file in val:
+        if file.place in trained:
+            raise UnavailableError(
+                f"image {file.name!r} would be evaluated on and is {trained[file.place]!r} of the"
+                " images to train on, the same file; take it out of one of them"
+            )
+
+
+def digest(parts: Iterable[Any]) -> str:
+    """Return what tells data from others: a digest of plain values."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(repr(part).encode("utf-8", "surrogateescape") + b"\n")
+    return found.hexdigest()
+
+
+def _train_name(root: Path, asked: str) -> str | None:
+    names = _TRAIN_NAMES if asked == _TRAIN_NAMES[0] else (asked,)
+    return next((name for name in names if (root / name).exists()), None)
+
+
+def _read(path: Path) -> Any:
+    if path.is_file() and path.suffix == ".tar":
+        return create_reader("", root=str(path))
+    return read_folder(path)
+
+
+def _lot(name: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest()
+
+
+def _no_folder(root: Path, name: str) -> str:
+    return f"{root} has no folder {name}; {_told(root)}"
+
+
+def _told(root: Path) -> str:
+    names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"there is {', '.join(names[:_SHOWN]) or 'none'}{more}"
