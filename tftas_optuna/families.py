@@ -77,6 +77,15 @@ class Family:
         """The class of its stand-alone networks."""
         return cast("type[nn.Module]", self._load("network_class"))
 
+    def build(self, arch: Architecture, **kwargs: Any) -> nn.Module:
+        """Build the stand-alone network of an architecture; see :func:`tftas_optuna.build_model`.
+
+        It loads PyTorch and timm, for those who may not.
+        """
+        # By its name, as everything that a family brings.
+        models = importlib.import_module("tftas_optuna.models")
+        return cast("nn.Module", models.build_model(arch, **kwargs))
+
     @cached_property
     def supernet(self) -> type[Supernet]:
         """The class of its shared weights."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import timm
 from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, register_model
 
@@ -31,30 +32,37 @@ default_cfgs: dict[str, Any] = {}
 def build_model(
     arch: Architecture,
     *,
-    num_classes: int = 1000,
-    img_size: int = 224,
+    img_size: int | tuple[int, int],
+    num_classes: int,
     in_chans: int = 3,
-    drop_path_rate: float = 0.0,
+    **kwargs: Any,
 ) -> nn.Module:
     """Build the stand-alone network of an architecture, with fresh weights.
 
+    An architecture has no sizes of its own. :meth:`Candidate.build` and :meth:`SearchSpace.build`
+    do the same with those of the study or the space.
+
     Args:
         arch: What to build.
-        num_classes: Outputs of the classifier; 0 for none.
         img_size: Height and width of the input, in pixels.
+        num_classes: Outputs of the classifier; 0 for none.
         in_chans: Channels of the input.
-        drop_path_rate: Stochastic depth rate of the last block.
+        **kwargs: timm's other model arguments, such as ``drop_path_rate``.
 
     Returns:
-        A module that maps (batch, in_chans, img_size, img_size) to (batch, num_classes).
+        What ``timm.create_model("tftas_...", arch=...)`` returns: a module with timm's interface
+        that maps (batch, in_chans, img_size, img_size) to (batch, num_classes).
     """
-    return get_family(arch.family).network(
-        arch,
-        num_classes=num_classes,
+    # The dictionary, not the object, so that timm can write a configuration of the model.
+    model: nn.Module = timm.create_model(
+        _timm_name(arch.family),
+        arch=arch.to_dict(),
         img_size=img_size,
+        num_classes=num_classes,
         in_chans=in_chans,
-        drop_path_rate=drop_path_rate,
+        **kwargs,
     )
+    return model
 
 
 def _timm_name(family: str) -> str:

@@ -76,18 +76,24 @@ def resolve_network(
         source: The path of an exported file, the name of a published architecture such as
             ``"tf-tas-tiny"`` or of a timm model, an architecture (called by its family and the
             first digits of a hash), or a network, which stays as it is.
-        img_size: Height and width of the input, in pixels; None for the source's own.
+        img_size: Height and width of the input, in pixels; None for the source's own, which an
+            architecture alone does not have.
 
     Raises:
-        TftasError: It is none of these.
+        TftasError: It is none of these, or has no image size.
         UnavailableError: The file cannot be read.
     """
     if isinstance(source, Network):
         network = source
     elif isinstance(source, Architecture):
+        if img_size is None:
+            raise TftasError(
+                "an architecture alone has no image size; give img_size=..., or a candidate with"
+                " its study"
+            )
         text = json.dumps(source.to_dict(), sort_keys=True)
         label = f"{source.family}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        network = _of_architecture(label, source, img_size=img_size or 224)
+        network = _of_architecture(label, source, img_size=img_size)
     else:
         network = _named(str(source))
     return network if img_size is None else dataclasses.replace(network, img_size=img_size)
@@ -259,7 +265,9 @@ def _of_architecture(
     in_chans: int = 3,
     search: dict[str, Any] | None = None,
 ) -> Network:
-    arch.costs(img_size=img_size)  # says so where the image is too small
+    arch.costs(
+        img_size=img_size, num_classes=num_classes or 0
+    )  # says so where the image is too small
     return Network(label, f"tftas_{arch.family}", arch, img_size, in_chans, num_classes, search)
 
 
