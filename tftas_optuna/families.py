@@ -44,7 +44,8 @@ class Family:
             ``global_pool``, and is best a subclass of one of timm's networks. It may have
             ``default_architecture``, to be built without an architecture; ``timm_cfg``, entries
             of timm's configuration (``mean``, ``std``, ``classifier``, ...); and
-            ``feature_cfg``, for timm's ``features_only``.
+            ``feature_cfg``, for timm's ``features_only``, or a function that returns it for an
+            architecture.
         supernet_class: Subclass of :class:`tftas_optuna.supernet.Supernet`.
         blocks_class: How networks fall into blocks whose costs add up, see
             :class:`tftas_optuna.costs.Blocks`; None where they do not, and costs are

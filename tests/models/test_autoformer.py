@@ -21,7 +21,7 @@ from tftas_optuna import (
     TftasError,
     build_model,
 )
-from tftas_optuna.models.autoformer import Attention
+from tftas_optuna.models.blocks import Attention
 from tftas_optuna.models.relative_position import RelativePosition2d, key_bias, value_sum
 from tftas_optuna.spaces import published_architectures
 

@@ -19,6 +19,7 @@ from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.files import check_prefix
 from tftas_optuna.export.sections import read_section, write_section
 from tftas_optuna.families import get_family
+from tftas_optuna.models.positions import fit_positions
 from tftas_optuna.retrain.reading import first_line, reading
 from tftas_optuna.spaces import published_architectures
 
@@ -176,7 +177,7 @@ def read_model(folder: Path) -> nn.Module:
 
 
 def load_weights(model: nn.Module, source: str | Path) -> None:
-    """Load a checkpoint; a classifier of another size is left out.
+    """Load a checkpoint; a classifier of another size is left out, positions are resampled.
 
     Args:
         model: What to load it into.
@@ -188,7 +189,7 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
     """
     path = Path(source)
     path = path / "model.safetensors" if path.is_dir() else path
-    state = read_state(path)
+    state = fit_positions(read_state(path), model)
     own = model.state_dict()
     head = cast("Any", model).pretrained_cfg.get("classifier") or "head"
     heads = (head,) if isinstance(head, str) else tuple(head)
