@@ -36,7 +36,10 @@ PLAIN = 100
 
 def free_score(task: object, archs: list) -> list[dict[str, tuple[float]]]:
     """Grow with size and scatter, as DSS does."""
-    return [{"dss": (arch.n_params / 1e3 + hash(arch) % 97 * 10.0,)} for arch in archs]
+    sizes = {"img_size": 224, "num_classes": 1000}
+    return [
+        {"dss": (arch.costs(**sizes).n_params / 1e3 + hash(arch) % 97 * 10.0,)} for arch in archs
+    ]
 
 
 def free_columns(panel: Panel, archs: list) -> dict[str, list[tuple[float]]]:

@@ -40,8 +40,9 @@ print(f"TPE, DSS against MACs: {len(pareto_front(study))} on the front")
 def own_objective(trial: optuna.Trial) -> float:
     arch = space.suggest(trial)
     patience = trial.suggest_int("years_of_patience", 1, 5)
-    trial.set_user_attr("macs", arch.macs)
-    return scorer(arch) / arch.n_params * patience
+    costs = space.costs(arch)
+    trial.set_user_attr("macs", costs.macs)
+    return scorer(arch) / costs.n_params * patience
 
 
 study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=0))

@@ -7,7 +7,7 @@
 # %%
 import optuna
 
-from tftas_optuna import SearchProgress, build_model, get_space, pareto_front, search
+from tftas_optuna import SearchProgress, get_space, pareto_front, search
 
 SPACE = "autoformer-tiny"
 N_TRIALS = 100
@@ -45,5 +45,5 @@ for found in front:
 
 # %%
 best = front[-1]
-model = build_model(best.architecture, num_classes=10)
+model = best.build(num_classes=10)
 print(f"built trial {best.trial}: {sum(p.numel() for p in model.parameters()):,} parameters")

@@ -14,6 +14,7 @@ from tftas_optuna.architecture import PiTArchitecture, read_architecture
 from tftas_optuna.indicators.model import count_macs
 from tftas_optuna.spaces import published_architectures, space_names
 
+IMAGENET = {"img_size": 224, "num_classes": 1000}
 PUBLISHED = {
     "autoformer-tiny": 5_867_944,
     "tf-tas-tiny": 6_200_776,
@@ -46,8 +47,8 @@ architectures = st.builds(
 @pytest.mark.parametrize(("name", "n_params"), PUBLISHED.items())
 def test_published_counts_from_the_closed_form_and_the_network(name: str, n_params: int) -> None:
     arch = published_architectures()[name]
-    assert arch.n_params == n_params
-    assert sum(p.numel() for p in build_model(arch).parameters()) == n_params
+    assert arch.costs(**IMAGENET).n_params == n_params
+    assert sum(p.numel() for p in build_model(arch, **IMAGENET).parameters()) == n_params
 
 
 @settings(max_examples=25, deadline=None)
@@ -65,14 +66,15 @@ def test_costs_are_those_of_the_network(
 
 @pytest.mark.parametrize("name", space_names()[:3])
 def test_macs_agree_with_the_flop_counter_at_full_size(name: str) -> None:
-    arch = get_space(name).largest()
-    assert count_macs(build_model(arch)) == pytest.approx(arch.macs, rel=1e-3)
+    space = get_space(name)
+    arch = space.largest()
+    assert count_macs(space.build(arch)) == pytest.approx(space.costs(arch).macs, rel=1e-3)
 
 
 def test_the_reference_convention_is_near_the_papers_figure() -> None:
     arch = published_architectures()["tf-tas-tiny"]
-    assert arch.reference_macs() == pytest.approx(1.43e9, rel=5e-3)
-    assert arch.macs == pytest.approx(1.394e9, rel=1e-3)
+    assert arch.reference_macs(**IMAGENET) == pytest.approx(1.43e9, rel=5e-3)
+    assert arch.costs(**IMAGENET).macs == pytest.approx(1.394e9, rel=1e-3)
 
 
 @settings(max_examples=50, deadline=None)
@@ -98,7 +100,7 @@ def test_the_retrain_section_of_training_scripts_is_read() -> None:
 def test_hidden_widths_are_cut_to_whole_numbers_as_autoformer_does() -> None:
     arch = AutoFormerArchitecture(38, (1, 2), (3.7, 2.5), head_dim=8, patch_size=4)
     assert arch.hidden_dim == (140, 95)
-    assert build_model(arch, img_size=8).blocks[0].mlp.fc1.out_features == 140
+    assert build_model(arch, img_size=8, num_classes=5).blocks[0].mlp.fc1.out_features == 140
     assert PiTArchitecture(19, (1, 1), (1, 3), 3.7).hidden_dims == (70, 210)
 
 
@@ -141,7 +143,7 @@ def test_bad_values_are_named(change: dict[str, Any], message: str) -> None:
 
 def test_an_image_smaller_than_a_patch_is_refused() -> None:
     with pytest.raises(TftasError, match="img_size 8 is smaller than one patch of 16 pixels"):
-        Architecture.from_dict(GOOD).costs(img_size=8)
+        Architecture.from_dict(GOOD).costs(img_size=8, num_classes=5)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ class Family:
             ``global_pool``, and is best a subclass of one of timm's networks. It may have
             ``default_architecture``, to be built without an architecture; ``timm_cfg``, entries
             of timm's configuration (``mean``, ``std``, ``classifier``, ...); and
-            ``feature_cfg``, for timm's ``features_only``.
+            ``feature_cfg``, for timm's ``features_only``, or a function that returns it for an
+            architecture.
         supernet_class: Subclass of :class:`tftas_optuna.supernet.Supernet`.
         blocks_class: How networks fall into blocks whose costs add up, see
             :class:`tftas_optuna.costs.Blocks`; None where they do not, and costs are
@@ -76,6 +77,15 @@ class Family:
     def network(self) -> type[nn.Module]:
         """The class of its stand-alone networks."""
         return cast("type[nn.Module]", self._load("network_class"))
+
+    def build(self, arch: Architecture, **kwargs: Any) -> nn.Module:
+        """Build the stand-alone network of an architecture; see :func:`tftas_optuna.build_model`.
+
+        It loads PyTorch and timm, for those who may not.
+        """
+        # By its name, as everything that a family brings.
+        models = importlib.import_module("tftas_optuna.models")
+        return cast("nn.Module", models.build_model(arch, **kwargs))
 
     @cached_property
     def supernet(self) -> type[Supernet]:

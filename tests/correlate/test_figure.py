@@ -26,7 +26,7 @@ from tftas_optuna.correlate.table import Table
 @pytest.fixture(scope="module")
 def found(small_space: AutoFormerSpace) -> Correlations:
     archs = draw(small_space, 12)
-    n_params = [float(arch.n_params) for arch in archs]
+    n_params = [float(small_space.costs(arch).n_params) for arch in archs]
     table = Table(
         "t.csv",
         small_space,
@@ -78,7 +78,7 @@ def test_names_of_files_and_columns_are_no_markup(small_space: AutoFormerSpace) 
     accuracies = {name: tuple(map(float, range(12))) for name in ("<b>x</b> acc", "b_acc")}
     table = Table("<i>t</i>.csv", small_space, tuple(archs), accuracies)
     metrics = [
-        Ranked("n_params", [float(arch.n_params) for arch in archs]),
+        Ranked("n_params", [float(small_space.costs(arch).n_params) for arch in archs]),
         Ranked("<a href='x'>%{y}", [float(arch.depth) for arch in archs]),
     ]
     figure = plot_correlations(compare_all(table, metrics, 2, lambda *_: None))

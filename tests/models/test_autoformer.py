@@ -21,7 +21,7 @@ from tftas_optuna import (
     TftasError,
     build_model,
 )
-from tftas_optuna.models.autoformer import Attention
+from tftas_optuna.models.blocks import Attention
 from tftas_optuna.models.relative_position import RelativePosition2d, key_bias, value_sum
 from tftas_optuna.spaces import published_architectures
 
@@ -252,7 +252,9 @@ def test_what_it_cannot_build_it_refuses() -> None:
 
 
 def test_initial_weights_are_autoformers() -> None:
-    model = build_model(AutoFormerArchitecture(192, (3,) * 2, (4.0,) * 2))
+    model = build_model(
+        AutoFormerArchitecture(192, (3,) * 2, (4.0,) * 2), img_size=224, num_classes=1000
+    )
     for name, weight in model.named_parameters():
         if name.endswith("bias") and "patch_embed" not in name:
             assert weight.abs().max() == 0

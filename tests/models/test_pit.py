@@ -31,9 +31,10 @@ SMALL = PiTArchitecture(4, (1, 2, 1), (1, 2, 4), 2.5, patch_size=8, stride=4)
 def test_the_published_networks(name: str, n_params: int) -> None:
     arch = published_architectures()[name]
     with torch.device("meta"):
-        model = build_model(arch)
-    assert arch.n_params == n_params == sum(p.numel() for p in model.parameters())
-    assert count_macs(model) == pytest.approx(arch.macs, rel=1e-6)
+        model = build_model(arch, img_size=224, num_classes=1000)
+    costs = arch.costs(img_size=224, num_classes=1000)
+    assert costs.n_params == n_params == sum(p.numel() for p in model.parameters())
+    assert count_macs(model) == pytest.approx(costs.macs, rel=1e-6)
 
 
 @pytest.mark.parametrize("img_size", [8, 30, 64])
@@ -49,9 +50,10 @@ def test_costs_at_other_sizes(img_size: int) -> None:
 
 def test_patches_may_overlap_by_any_amount() -> None:
     arch = dataclasses.replace(SMALL, stride=3)
-    model, costs = build_model(arch, img_size=32, num_classes=7), arch.costs(img_size=32)
+    sizes = {"img_size": 32, "num_classes": 7}
+    model, costs = build_model(arch, **sizes), arch.costs(**sizes)
     assert model.patch_embed.grid_size == (9, 9) and arch.grids(32) == (9, 5, 3)
-    assert costs.n_params == sum(p.numel() for p in build_model(arch, img_size=32).parameters())
+    assert costs.n_params == sum(p.numel() for p in model.parameters())
     assert model(torch.randn(1, 3, 32, 32)).shape == (1, 7)
 
 

@@ -96,8 +96,10 @@ def test_an_architecture_has_a_directory_of_its_own(tiny: Network, images: Path)
     assert all(network.img_size == 8 for network in networks)
     labels = [network.label for network in networks]
     assert len(set(labels)) == 2 and all(label.startswith("autoformer-") for label in labels)
-    again = resolve_network(dataclasses.replace(tiny.architecture))
-    assert (again.label, again.img_size) == (labels[0], 224)
+    with pytest.raises(TftasError, match="an architecture alone has no image size"):
+        resolve_network(tiny.architecture)
+    again = resolve_network(dataclasses.replace(tiny.architecture), img_size=8)
+    assert (again.label, again.img_size) == (labels[0], 8)
 
 
 def test_options_reach_the_training(

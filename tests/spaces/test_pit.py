@@ -25,7 +25,7 @@ def test_a_thousand_trials_hold_no_invalid_candidate() -> None:
         assert isinstance(arch, PiTArchitecture) and arch in TINY
         assert list(arch.num_heads) == sorted(arch.num_heads)
         # Prefers narrow late stages, so that crossover would break the order if it could.
-        study.tell(trial, (arch.num_heads[0] - arch.num_heads[2], arch.n_params))
+        study.tell(trial, (arch.num_heads[0] - arch.num_heads[2], TINY.costs(arch).n_params))
         seen.add(arch.num_heads)
     assert len(study.trials) == 1000 and len(seen) > 5
 
@@ -38,11 +38,12 @@ def test_cardinality_counts_what_can_be_built_and_nothing_else() -> None:
         for values in itertools.product(*(d.choices for d in distributions.values()))
     }
     assert len(everything) == TINY.cardinality()
-    n_params = [arch.n_params for arch in everything]
-    assert min(n_params) == TINY.smallest().n_params
-    assert max(n_params) == TINY.largest().n_params
-    macs = [arch.macs for arch in everything]
-    assert (min(macs), max(macs)) == (TINY.smallest().macs, TINY.largest().macs)
+    costs = [TINY.costs(arch) for arch in everything]
+    least, most = TINY.costs(TINY.smallest()), TINY.costs(TINY.largest())
+    n_params = [cost.n_params for cost in costs]
+    assert (min(n_params), max(n_params)) == (least.n_params, most.n_params)
+    macs = [cost.macs for cost in costs]
+    assert (min(macs), max(macs)) == (least.macs, most.macs)
 
 
 def test_the_published_ones_are_members() -> None:

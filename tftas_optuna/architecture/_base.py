@@ -43,19 +43,12 @@ class Architecture(ABC):
 
     family: ClassVar[str]
 
-    @property
-    def n_params(self) -> int:
-        """Number of parameters for 3x224x224 images and 1000 classes."""
-        return self.costs().n_params
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one 3x224x224 image with 1000 classes (the true count)."""
-        return self.costs().macs
-
     @abstractmethod
-    def costs(self, *, img_size: int = 224, num_classes: int = 1000, in_chans: int = 3) -> Costs:
+    def costs(self, *, img_size: int, num_classes: int, in_chans: int = 3) -> Costs:
         """Count parameters and MACs in closed form.
+
+        An architecture has none without sizes. Those of a space or of a study know theirs:
+        :meth:`SearchSpace.costs`, and ``n_params`` and ``macs`` of a :class:`Candidate`.
 
         Args:
             img_size: Height and width of the input, in pixels.

@@ -128,7 +128,7 @@ class AutoFormerArchitecture(Architecture):
             )
         return img_size // self.patch_size
 
-    def costs(self, *, img_size: int = 224, num_classes: int = 1000, in_chans: int = 3) -> Costs:
+    def costs(self, *, img_size: int, num_classes: int, in_chans: int = 3) -> Costs:
         """Count parameters and MACs in closed form; see :meth:`Architecture.costs`.
 
         Relative positions count as the factorised products that the network performs: each
@@ -154,7 +154,7 @@ class AutoFormerArchitecture(Architecture):
                 macs += 4 * patches * grid * inner + tokens * inner
         return Costs(n_params, macs)
 
-    def reference_macs(self, *, img_size: int = 224, num_classes: int = 1000) -> float:
+    def reference_macs(self, *, img_size: int, num_classes: int) -> float:
         """Count as ``get_complexity`` of the AutoFormer code does.
 
         That convention adds normalisation and biases, counts one token too many in every block,

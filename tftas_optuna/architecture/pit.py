@@ -101,7 +101,7 @@ class PiTArchitecture(Architecture):
             sides.append((sides[-1] - 1) // 2 + 1)
         return tuple(sides)
 
-    def costs(self, *, img_size: int = 224, num_classes: int = 1000, in_chans: int = 3) -> Costs:
+    def costs(self, *, img_size: int, num_classes: int, in_chans: int = 3) -> Costs:
         """Count parameters and MACs in closed form; see :meth:`Architecture.costs`.
 
         The PiT paper's 0.7, 1.4 and 2.9 G (Ti, XS, S) are counted in the same way.

@@ -53,7 +53,7 @@ class ReadsRetrain(Protocol):
 class CountsReferenceMacs(Protocol):
     """An architecture whose published training code counts in its own way."""
 
-    def reference_macs(self, *, img_size: int = 224, num_classes: int = 1000) -> float:
+    def reference_macs(self, *, img_size: int, num_classes: int) -> float:
         """Count multiply-accumulates of one image by the convention of that code.
 
         Args:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import timm
 from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, register_model
 
 from tftas_optuna.architecture import Architecture, read_architecture
 from tftas_optuna.errors import TftasError
 from tftas_optuna.families import get_family, watch_families
+from tftas_optuna.models.positions import fit_positions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,30 +33,37 @@ default_cfgs: dict[str, Any] = {}
 def build_model(
     arch: Architecture,
     *,
-    num_classes: int = 1000,
-    img_size: int = 224,
+    img_size: int | tuple[int, int],
+    num_classes: int,
     in_chans: int = 3,
-    drop_path_rate: float = 0.0,
+    **kwargs: Any,
 ) -> nn.Module:
     """Build the stand-alone network of an architecture, with fresh weights.
 
+    An architecture has no sizes of its own. :meth:`Candidate.build` and :meth:`SearchSpace.build`
+    do the same with those of the study or the space.
+
     Args:
         arch: What to build.
-        num_classes: Outputs of the classifier; 0 for none.
         img_size: Height and width of the input, in pixels.
+        num_classes: Outputs of the classifier; 0 for none.
         in_chans: Channels of the input.
-        drop_path_rate: Stochastic depth rate of the last block.
+        **kwargs: timm's other model arguments, such as ``drop_path_rate``.
 
     Returns:
-        A module that maps (batch, in_chans, img_size, img_size) to (batch, num_classes).
+        What ``timm.create_model("tftas_...", arch=...)`` returns: a module with timm's interface
+        that maps (batch, in_chans, img_size, img_size) to (batch, num_classes).
     """
-    return get_family(arch.family).network(
-        arch,
-        num_classes=num_classes,
+    # The dictionary, not the object, so that timm can write a configuration of the model.
+    model: nn.Module = timm.create_model(
+        _timm_name(arch.family),
+        arch=arch.to_dict(),
         img_size=img_size,
+        num_classes=num_classes,
         in_chans=in_chans,
-        drop_path_rate=drop_path_rate,
+        **kwargs,
     )
+    return model
 
 
 def _timm_name(family: str) -> str:
@@ -119,36 +128,39 @@ def _create(
             f" {_timm_name(arch.family)}"
         )
     kwargs = {**defaults, **{name: value for name, value in kwargs.items() if value is not None}}
-    height, width = to_2tuple(kwargs.get("img_size", 224))
+    known = kwargs.get("pretrained_cfg")
+    source = _source_size(known) if pretrained and not isinstance(known, str) else None
+    height, width = to_2tuple(kwargs.get("img_size") or (source or _UNBUILT["input_size"])[1:])
+    kwargs["img_size"] = (height, width)
     # timm derives transforms from these entries: let them speak of the model that is built. While
     # it loads weights, though, their channels are those of the weights, and it adapts the first
-    # convolution from them.
+    # convolution from them; so is their size, and positions are resampled from it.
     built = (kwargs.get("in_chans", 3), height, width)
-    known = kwargs.get("pretrained_cfg")
     overlay: dict[str, Any] = {"input_size": built}
     if not known or isinstance(known, str):
         overlay = {**getattr(network, "timm_cfg", {}), **overlay}
-    elif pretrained:
-        overlay["input_size"] = (_source_channels(known, built[0]), height, width)
+    elif source:
+        overlay["input_size"] = source
     asked = kwargs.pop("pretrained_cfg_overlay", {})
+    features = getattr(network, "feature_cfg", {})
     model = build_model_with_cfg(
         network,
         name,
         pretrained,
         pretrained_cfg_overlay={**overlay, **asked},
-        feature_cfg=dict(getattr(network, "feature_cfg", {})),
+        feature_cfg=dict(features(arch) if callable(features) else features),
         architecture=arch,
-        **kwargs,
+        **{"pretrained_filter_fn": fit_positions, **kwargs},
     )
     if "input_size" not in asked and hasattr(model, "pretrained_cfg"):
         model.pretrained_cfg["input_size"] = built
     return model
 
 
-def _source_channels(known: Any, built: int) -> int:
-    """Return the channels of the weights that are loaded; those of the model if nothing tells."""
+def _source_size(known: Any) -> tuple[int, int, int] | None:
+    """Return channels, height and width of the weights that are loaded; None if nothing tells."""
     told = known.get("input_size") if isinstance(known, dict) else known.input_size
-    return told[0] if told else built
+    return tuple(told) if told else None
 
 
 watch_families(_register)

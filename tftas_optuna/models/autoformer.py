@@ -2,163 +2,83 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
-import torch.nn.functional as F
 from timm.data import IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD
-from timm.layers import DropPath, LayerNorm, Mlp, trunc_normal_, use_fused_attn
+from timm.layers import LayerNorm, to_2tuple, trunc_normal_
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS, AutoFormerArchitecture
-from tftas_optuna.models.relative_position import (
-    RelativePosition2d,
-    key_bias,
-    places,
-    seen_from,
-    value_sum,
-)
+from tftas_optuna.errors import TftasError
+from tftas_optuna.models._arguments import check_pooling, refuse_others
+from tftas_optuna.models.blocks import Attention, Block
+from tftas_optuna.models.relative_position import RelativePosition2d
 
-
-class Attention(nn.Module):
-    """Multi-head self-attention with heads of fixed width and relative positions.
-
-    It runs in torch's fused kernels, relative positions included: see
-    :func:`tftas_optuna.models.relative_position.seen_from`. Where those are switched off, by
-    timm's ``set_fused_attn`` or torch's ``sdpa_kernel(SDPBackend.MATH)``, it is written out: in
-    factorised products whose operations can be counted and whose gradients have gradients.
-
-    Args:
-        dim: Width of the tokens.
-        num_heads: Number of heads.
-        head_dim: Width of a head; ``num_heads * head_dim`` need not equal ``dim``.
-        max_distance: Largest relative offset with an embedding of its own; None for attention
-            without relative positions.
-        grid: Rows and columns of the patch grid.
-        attn_drop: Dropout rate of the attention.
-        proj_drop: Dropout rate of the output.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        head_dim: int,
-        max_distance: int | None,
-        grid: tuple[int, int],
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.head_dim = head_dim
-        self.scale = head_dim**-0.5
-        self.fused_attn = use_fused_attn()
-        inner = num_heads * head_dim
-        self.qkv = nn.Linear(dim, 3 * inner)
-        self.relative_key = self.relative_value = None
-        if max_distance is not None:
-            self.relative_key = RelativePosition2d(head_dim, max_distance, grid)
-            self.relative_value = RelativePosition2d(head_dim, max_distance, grid)
-        self.attn_drop = nn.Dropout(attn_drop)
-        self.proj = nn.Linear(inner, dim)
-        self.proj_drop = nn.Dropout(proj_drop)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend, shape (batch, tokens, dim) in and out."""
-        batch, tokens, _ = x.shape
-        qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        fused = self.fused_attn and _fused_kernels()
-        out = self._fused(q, k, v) if fused else self._written_out(q, k, v)
-        return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
-
-    def _fused(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        drop = self.attn_drop.p if self.training else 0.0
-        if self.relative_key is None or self.relative_value is None:
-            return F.scaled_dot_product_attention(q, k, v, dropout_p=drop)
-        by_key = torch.einsum("bhid,ied->bhie", q, seen_from(*self.relative_key()))
-        where = places(*self.relative_key.grid, like=k).expand(*k.shape[:2], -1, -1)
-        out = F.scaled_dot_product_attention(
-            torch.cat((q, by_key), dim=-1),
-            torch.cat((k, where), dim=-1),
-            torch.cat((v, where), dim=-1),
-            dropout_p=drop,
-            scale=self.scale,
-        )
-        out, weights = out.split((self.head_dim, where.shape[-1]), dim=-1)
-        return out + torch.einsum("bhie,ied->bhid", weights, seen_from(*self.relative_value()))
-
-    def _written_out(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q = q * self.scale
-        logits = q @ k.transpose(-2, -1)
-        if self.relative_key is not None:
-            logits = logits + key_bias(q, *self.relative_key())
-        attention = self.attn_drop(logits.softmax(dim=-1))
-        out = attention @ v
-        if self.relative_value is not None:
-            out = out + value_sum(attention, *self.relative_value())
-        return out
-
-
-def _fused_kernels() -> bool:
-    # Compilers cannot ask for the setting, and choose for themselves.
-    kernels = torch.backends.cuda
-    return torch.compiler.is_compiling() or (
-        kernels.flash_sdp_enabled() or kernels.mem_efficient_sdp_enabled()
-    )
-
-
-class Block(nn.Module):
-    """Pre-norm transformer block with stochastic depth."""
-
-    def __init__(
-        self,
-        dim: int,
-        hidden_dim: int,
-        attention: Attention,
-        proj_drop: float = 0.0,
-        drop_path: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.norm1 = LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.attn = attention
-        self.drop_path1 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-        self.norm2 = LayerNorm(dim, eps=LAYER_NORM_EPS)
-        self.mlp = Mlp(dim, hidden_dim, drop=proj_drop)
-        self.drop_path2 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path1(self.attn(self.norm1(x)))
-        return x + self.drop_path2(self.mlp(self.norm2(x)))
+_POOLINGS = ("", "avg", "avgmax", "max", "token")
+# What is so in every AutoFormer, by timm's arguments; None where they have no word for it.
+_SETTLED: dict[str, Any] = {
+    "qkv_bias": True,
+    "qk_norm": False,
+    "scale_attn_norm": False,
+    "scale_mlp_norm": False,
+    "proj_bias": True,
+    "init_values": None,
+    "class_token": True,
+    "no_embed_class": False,
+    "reg_tokens": 0,
+    "pre_norm": False,
+    "final_norm": True,
+    "fc_norm": False,
+    "fix_init": False,
+    "embed_layer": None,
+    "embed_norm_layer": None,
+    "norm_layer": None,
+    "act_layer": None,
+    "block_fn": None,
+    "mlp_layer": None,
+    "attn_layer": None,
+}
 
 
 class AutoFormer(VisionTransformer):
     """Vision Transformer with per-block heads and MLP ratios.
 
     A timm ``VisionTransformer`` in all but its blocks, so timm's feature extraction, classifier
-    handling, layer decay and input resizing work on it.
+    handling, layer decay and input resizing work on it. Arguments of timm's that the architecture
+    tells instead, or that are the same in every AutoFormer, are refused.
 
     Args:
         architecture: What to build.
         img_size: Height and width of the input, in pixels.
         in_chans: Channels of the input.
         num_classes: Outputs of the classifier; 0 for none.
+        global_pool: How tokens are pooled; the architecture's own way by default.
+        pool_include_prefix: Whether the class token is pooled too.
+        dynamic_img_size: Whether images may have other sizes than ``img_size``; positions are then
+            resampled, and relative ones counted, for each.
+        dynamic_img_pad: Whether images are padded to whole patches.
         drop_rate: Dropout rate before the classifier.
         pos_drop_rate: Dropout rate after the position embedding.
+        patch_drop_rate: Share of the patches that training leaves out; not with relative
+            positions.
         proj_drop_rate: Dropout rate of attention outputs and MLPs.
         attn_drop_rate: Dropout rate of the attention.
         drop_path_rate: Stochastic depth rate of the last block, rising linearly from 0.
+        weight_init: ``"skip"`` leaves the weights undrawn, as timm does.
         device: Where the parameters live.
         dtype: Type of the parameters.
-        **kwargs: Passed on to timm's ``VisionTransformer``.
+        **kwargs: Other arguments of timm's ``VisionTransformer``, if they say what is so anyway.
 
     Attributes:
         default_architecture: AutoFormer-Tiny of the paper.
         timm_cfg: What timm's configuration says of it beyond the usual.
-        feature_cfg: How timm takes features from it.
+
+    Raises:
+        TftasError: An argument asks for another network than the architecture's.
     """
 
     default_architecture: ClassVar[AutoFormerArchitecture] = AutoFormerArchitecture(
@@ -171,7 +91,6 @@ class AutoFormer(VisionTransformer):
         "std": IMAGENET_INCEPTION_STD,
         "first_conv": "patch_embed.proj",
     }
-    feature_cfg: ClassVar[dict[str, Any]] = {"out_indices": 3, "feature_cls": "getter"}
 
     def __init__(
         self,
@@ -180,30 +99,54 @@ class AutoFormer(VisionTransformer):
         img_size: int | tuple[int, int] = 224,
         in_chans: int = 3,
         num_classes: int = 1000,
+        global_pool: Any = None,
+        pool_include_prefix: bool = False,
+        dynamic_img_size: bool = False,
+        dynamic_img_pad: bool = False,
         drop_rate: float = 0.0,
         pos_drop_rate: float = 0.0,
+        patch_drop_rate: float = 0.0,
         proj_drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
+        weight_init: str = "",
         device: Any = None,
         dtype: Any = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("global_pool", architecture.global_pool)
+        told = {
+            name: getattr(architecture, name)
+            for name in ("patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")
+        }
+        told["pos_embed"] = "learn" if architecture.abs_pos else "none"
+        refuse_others(architecture, kwargs, told=told, settled=_SETTLED)
+        global_pool = architecture.global_pool if global_pool is None else global_pool
+        check_pooling(architecture, global_pool, _POOLINGS)
+        if weight_init not in ("", "skip"):
+            raise TftasError(f"weight_init is {weight_init!r}; AutoFormer's own is '', or 'skip'")
+        if patch_drop_rate and architecture.relative_position:
+            raise TftasError(
+                f"patch_drop_rate is {patch_drop_rate!r}; patches with relative positions cannot"
+                " be left out"
+            )
         super().__init__(
             img_size=img_size,
             patch_size=architecture.patch_size,
             in_chans=in_chans,
             num_classes=num_classes,
+            global_pool=global_pool,
             embed_dim=architecture.embed_dim,
             depth=0,
-            pos_embed="learn" if architecture.abs_pos else "none",
+            pos_embed=told["pos_embed"],
             fc_norm=False,
+            pool_include_prefix=pool_include_prefix,
+            dynamic_img_size=dynamic_img_size,
+            dynamic_img_pad=dynamic_img_pad,
             norm_layer=partial(LayerNorm, eps=LAYER_NORM_EPS),
             drop_rate=drop_rate,
             pos_drop_rate=pos_drop_rate,
+            patch_drop_rate=patch_drop_rate,
             weight_init="skip",
-            **kwargs,
         )
         self.architecture = architecture
         dim, max_distance = architecture.embed_dim, architecture.max_relative_position
@@ -238,11 +181,23 @@ class AutoFormer(VisionTransformer):
             dict(module=f"blocks.{i}", num_chs=dim, reduction=architecture.patch_size)
             for i in range(architecture.depth)
         ]
-        self.init_weights(needs_reset=False)
+        if weight_init != "skip":
+            self.init_weights(needs_reset=False)
         self.to(device=device, dtype=dtype)
 
+    @staticmethod
+    def feature_cfg(architecture: AutoFormerArchitecture) -> dict[str, Any]:
+        """Tell how timm takes features from it: after the last three blocks, or all of fewer."""
+        return {"out_indices": min(3, architecture.depth), "feature_cls": "getter"}
+
     def init_weights(self, mode: str = "", needs_reset: bool = True) -> None:
-        """Draw weights as AutoFormer does: truncated normal(0.02), also for the class token."""
+        """Draw weights as AutoFormer does: truncated normal(0.02), also for the class token.
+
+        Raises:
+            TftasError: Another mode than this one is asked for.
+        """
+        if mode not in ("", "reset"):
+            raise TftasError(f"mode is {mode!r}; AutoFormer's own way is ''")
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 trunc_normal_(module.weight, std=0.02)
@@ -254,9 +209,55 @@ class AutoFormer(VisionTransformer):
         if self.pos_embed is not None:
             trunc_normal_(self.pos_embed, std=0.02)
 
+    def forward_features(
+        self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
+    ) -> Tensor:
+        """Pass images up to the last norm; see timm's ``VisionTransformer``."""
+        network = self._for_images(x)
+        features: Tensor = VisionTransformer.forward_features(network, x, attn_mask, is_causal)
+        return features
+
+    def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Pass images and keep what blocks return; see timm's ``VisionTransformer``."""
+        network = self._for_images(x)
+        return VisionTransformer.forward_intermediates(network, x, *args, **kwargs)
+
+    def _for_images(self, x: Tensor) -> AutoFormer:
+        """Return this network; for images of another size, a twin of the same weights.
+
+        A twin, since the grid of patches belongs to one pass alone: others may run beside it, or
+        be run again for their gradients.
+        """
+        if not self.dynamic_img_size or not self.architecture.relative_position:
+            return self
+        grid = tuple(self.patch_embed.dynamic_feat_size(x.shape[-2:]))
+        if grid == tuple(self.patch_embed.grid_size):
+            return self
+        twin = copy.copy(self)
+        blocks = nn.Sequential(*(cast("Block", block).on_grid(grid) for block in self.blocks))
+        twin._modules = {**self._modules, "blocks": blocks}
+        return twin
+
     def set_input_size(self, img_size: Any = None, patch_size: Any = None) -> None:
-        """Change the input resolution, keeping the relative tables."""
-        super().set_input_size(img_size=img_size, patch_size=patch_size)
+        """Change the input resolution, keeping the relative tables.
+
+        Raises:
+            TftasError: Another patch size is asked for.
+        """
+        own = self.architecture.patch_size
+        if patch_size is not None and to_2tuple(patch_size) != (own, own):
+            raise TftasError(
+                f"patch_size is {patch_size!r}, the architecture has {own}; give another"
+                " architecture"
+            )
+        super().set_input_size(img_size=img_size)
         for module in self.modules():
             if isinstance(module, RelativePosition2d):
                 module.set_grid(self.patch_embed.grid_size)
+
+    def __prepare_scriptable__(self) -> AutoFormer:
+        # torch.jit.script calls this first.
+        raise TftasError(
+            "AutoFormer networks cannot be scripted; use torch.jit.trace, or `tftas-optuna export"
+            " -f torchscript`"
+        )

@@ -8,6 +8,14 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.pit import PoolingVisionTransformer
 
 from tftas_optuna.architecture import PiTArchitecture
+from tftas_optuna.models._arguments import check_pooling, refuse_others
+
+# What an architecture leaves open, of the arguments of timm's class.
+_FREE = {
+    *("img_size", "in_chans", "num_classes", "global_pool", "drop_rate", "pos_drop_rate"),
+    *("proj_drop_rate", "attn_drop_rate", "drop_path_rate", "device", "dtype"),
+}
+_SETTLED = {"stem_type": "overlap", "distilled": False}
 
 
 class PiT(PoolingVisionTransformer):
@@ -15,13 +23,16 @@ class PiT(PoolingVisionTransformer):
 
     Args:
         architecture: What to build.
-        **kwargs: Passed on to timm's ``PoolingVisionTransformer``: ``img_size``, ``in_chans``,
-            ``num_classes``, ``drop_path_rate``, ...
+        **kwargs: Arguments of timm's ``PoolingVisionTransformer``: those of its input, classifier,
+            pooling and dropout. What the architecture says instead, or is so in every PiT here, is
+            refused.
 
     Attributes:
         default_architecture: PiT-Ti of the paper, timm's ``pit_ti_224``.
         timm_cfg: What timm's configuration says of it beyond the usual.
-        feature_cfg: How timm takes features from it.
+
+    Raises:
+        TftasError: An argument asks for another network than the architecture's.
     """
 
     default_architecture: ClassVar[PiTArchitecture] = PiTArchitecture(
@@ -32,16 +43,23 @@ class PiT(PoolingVisionTransformer):
         "std": IMAGENET_DEFAULT_STD,
         "first_conv": "patch_embed.conv",
     }
-    feature_cfg: ClassVar[dict[str, Any]] = {"out_indices": (0, 1, 2), "feature_cls": "hook"}
 
     def __init__(self, architecture: PiTArchitecture, **kwargs: Any) -> None:
-        super().__init__(
-            patch_size=architecture.patch_size,
-            stride=architecture.stride,
-            base_dims=(architecture.base_dim,) * len(architecture.depth),
-            depth=architecture.depth,
-            heads=architecture.num_heads,
-            mlp_ratio=architecture.mlp_ratio,
-            **kwargs,
-        )
+        told: dict[str, Any] = {
+            "patch_size": architecture.patch_size,
+            "stride": architecture.stride,
+            "base_dims": (architecture.base_dim,) * len(architecture.depth),
+            "depth": architecture.depth,
+            "heads": architecture.num_heads,
+            "mlp_ratio": architecture.mlp_ratio,
+        }
+        free = {name: kwargs.pop(name) for name in _FREE & kwargs.keys()}
+        refuse_others(architecture, kwargs, told=told, settled=_SETTLED)
+        check_pooling(architecture, free.get("global_pool", "token"), ("", "token"))
+        super().__init__(**told, **free)
         self.architecture = architecture
+
+    @staticmethod
+    def feature_cfg(architecture: PiTArchitecture) -> dict[str, Any]:
+        """Tell how timm takes features from it: after every stage."""
+        return {"out_indices": tuple(range(len(architecture.depth))), "feature_cls": "hook"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
@@ -47,6 +49,13 @@ class RelativePosition2d(nn.Module):
         for name, side in zip(("row_offset", "column_offset"), grid, strict=True):
             index = torch.tensor(offset_rows(side, self.max_distance), device=device)
             self.register_buffer(name, index, persistent=False)
+
+    def on_grid(self, grid: tuple[int, int]) -> RelativePosition2d:
+        """Return a twin of the same tables for another grid of patches."""
+        twin = copy.copy(self)
+        twin._buffers = dict(self._buffers)
+        twin.set_grid(grid)
+        return twin
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
         """Look the offsets up.

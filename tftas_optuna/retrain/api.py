@@ -85,7 +85,8 @@ def retrain(
             scored), ``"pretrained"`` (timm's), or the path of a checkpoint.
         study: The study of a candidate; its accuracy is written there, for
             :func:`tftas_optuna.pareto_front` and the dashboard.
-        img_size: Height and width of the input, in pixels; the network's by default.
+        img_size: Height and width of the input, in pixels; the network's by default. An
+            architecture alone has none, and needs it.
         num_classes: Classes that the data must have; those of the data by default.
         out: Where to write to, one directory for each network.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
@@ -120,7 +121,7 @@ def retrain(
         if study is None:
             raise TftasError(
                 f"trial {network.trial} was given without its study; give study=..., or the"
-                " architecture alone"
+                " architecture alone with its img_size=..."
             )
         trial = network.trial
         network = candidate_network(network, read_settings(study))

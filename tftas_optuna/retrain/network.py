@@ -19,6 +19,7 @@ from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.files import check_prefix
 from tftas_optuna.export.sections import read_section, write_section
 from tftas_optuna.families import get_family
+from tftas_optuna.models.positions import fit_positions
 from tftas_optuna.retrain.reading import first_line, reading
 from tftas_optuna.spaces import published_architectures
 
@@ -76,18 +77,24 @@ def resolve_network(
         source: The path of an exported file, the name of a published architecture such as
             ``"tf-tas-tiny"`` or of a timm model, an architecture (called by its family and the
             first digits of a hash), or a network, which stays as it is.
-        img_size: Height and width of the input, in pixels; None for the source's own.
+        img_size: Height and width of the input, in pixels; None for the source's own, which an
+            architecture alone does not have.
 
     Raises:
-        TftasError: It is none of these.
+        TftasError: It is none of these, or has no image size.
         UnavailableError: The file cannot be read.
     """
     if isinstance(source, Network):
         network = source
     elif isinstance(source, Architecture):
+        if img_size is None:
+            raise TftasError(
+                "an architecture alone has no image size; give img_size=..., or a candidate with"
+                " its study"
+            )
         text = json.dumps(source.to_dict(), sort_keys=True)
         label = f"{source.family}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        network = _of_architecture(label, source, img_size=img_size or 224)
+        network = _of_architecture(label, source, img_size=img_size)
     else:
         network = _named(str(source))
     return network if img_size is None else dataclasses.replace(network, img_size=img_size)
@@ -170,7 +177,7 @@ def read_model(folder: Path) -> nn.Module:
 
 
 def load_weights(model: nn.Module, source: str | Path) -> None:
-    """Load a checkpoint; a classifier of another size is left out.
+    """Load a checkpoint; a classifier of another size is left out, positions are resampled.
 
     Args:
         model: What to load it into.
@@ -182,7 +189,7 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
     """
     path = Path(source)
     path = path / "model.safetensors" if path.is_dir() else path
-    state = read_state(path)
+    state = fit_positions(read_state(path), model)
     own = model.state_dict()
     head = cast("Any", model).pretrained_cfg.get("classifier") or "head"
     heads = (head,) if isinstance(head, str) else tuple(head)
@@ -259,7 +266,9 @@ def _of_architecture(
     in_chans: int = 3,
     search: dict[str, Any] | None = None,
 ) -> Network:
-    arch.costs(img_size=img_size)  # says so where the image is too small
+    arch.costs(
+        img_size=img_size, num_classes=num_classes or 0
+    )  # says so where the image is too small
     return Network(label, f"tftas_{arch.family}", arch, img_size, in_chans, num_classes, search)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from tftas_optuna.errors import TftasError
+from tftas_optuna.families import get_family
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from optuna.distributions import CategoricalDistribution
     from optuna.trial import BaseTrial
+    from torch import nn
 
     from tftas_optuna.architecture import Architecture, Costs
 
@@ -135,9 +137,29 @@ class SearchSpace(ABC):
 
     def costs(self, arch: Architecture) -> Costs:
         """Count parameters and MACs of an architecture on the images of the space."""
-        return arch.costs(
-            img_size=self.img_size, num_classes=self.num_classes, in_chans=self.in_chans
-        )
+        return arch.costs(**self._sizes())
+
+    def build(self, arch: Architecture, **kwargs: Any) -> nn.Module:
+        """Build the stand-alone network of an architecture, with fresh weights.
+
+        It takes images of the space's size and channels, and tells the space's classes apart.
+
+        Args:
+            arch: What to build.
+            **kwargs: timm's model arguments, such as ``drop_path_rate``; ``num_classes``,
+                ``img_size`` and ``in_chans`` take the place of the space's own.
+
+        Returns:
+            A module with timm's interface; see :func:`tftas_optuna.build_model`.
+        """
+        return get_family(arch.family).build(arch, **{**self._sizes(), **kwargs})
+
+    def _sizes(self) -> dict[str, int]:
+        return {
+            "img_size": self.img_size,
+            "num_classes": self.num_classes,
+            "in_chans": self.in_chans,
+        }
 
     def suggest(self, trial: BaseTrial, *, prefix: str = "") -> Architecture:
         """Suggest every parameter of the space and decode the result.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from optuna.study import StudyDirection
 
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.families import get_family
 from tftas_optuna.study._optuna import front_of
 from tftas_optuna.study.accuracy import accuracies
 from tftas_optuna.study.attributes import attributes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from optuna import Study
     from optuna.trial import FrozenTrial
+    from torch import nn
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.study.settings import StudySettings
@@ -42,6 +44,7 @@ class Candidate:
         fidelity: How the approximated indicators were computed.
         approximated: Names of those indicators.
         top1: Its accuracy in per cent, where it was retrained.
+        sizes: ``img_size``, ``num_classes`` and ``in_chans`` that the study was searched for.
     """
 
     trial: int
@@ -51,6 +54,7 @@ class Candidate:
     fidelity: str = "exact"
     approximated: tuple[str, ...] = ()
     top1: float | None = None
+    sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def n_params(self) -> int:
@@ -61,6 +65,21 @@ class Candidate:
     def macs(self) -> int:
         """Its multiply-accumulates per image."""
         return int(self.values["macs"])
+
+    def build(self, **kwargs: Any) -> nn.Module:
+        """Build its stand-alone network, with fresh weights.
+
+        It takes images of the study's size and channels, and tells the study's classes apart.
+
+        Args:
+            **kwargs: timm's model arguments, such as ``drop_path_rate``; ``num_classes``,
+                ``img_size`` and ``in_chans`` take the place of the study's own.
+
+        Returns:
+            A module with timm's interface; see :func:`tftas_optuna.build_model`.
+        """
+        family = get_family(self.architecture.family)
+        return family.build(self.architecture, **{**self.sizes, **kwargs})
 
     def value(self, name: str) -> float:
         """Look up a metric that the study knows.
@@ -178,6 +197,7 @@ class _Reader:
             fidelity=settings.fidelity,
             approximated=settings.approximated,
             top1=self._accuracies.get(trial.number),
+            sizes=settings.target.input,
         )
 
 
