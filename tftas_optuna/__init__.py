@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from importlib import metadata
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ _HOMES = {
     "TftasError": "errors",
     "UnavailableError": "errors",
     "build_model": "models",
+    "correlate": "correlate.api",
     "explain_model": "indicators",
     "export_front": "export",
     "get_space": "spaces",
@@ -92,18 +95,34 @@ _HOMES = {
     "register_family": "families",
     "register_fusion": "indicators",
     "register_indicator": "metrics",
+    "retrain": "retrain.api",
     "score_exactly": "search.rescore",
     "score_model": "indicators",
+    "search": "search.api",
 }
-# Rooms that are called like their main function: see tftas_optuna._callable.
-_CALLABLE = ("correlate", "retrain", "search")
+
+
+class _Package(ModuleType):
+    """Keeps a public function in its place where a room has the same name.
+
+    Python binds every package that it imports to its name in the package around it:
+    ``import tftas_optuna.search.api`` would hide the function ``search``. What is in the room is
+    found behind the function too, as ``import tftas_optuna.search.api as api`` needs it.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _HOMES and isinstance(value, ModuleType):
+            room, value = value, getattr(value, name)
+            value.__dict__ = vars(room)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return metadata.version("tftas-optuna")
-    if name in _CALLABLE:
-        return importlib.import_module(f"{__name__}.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import resource
 import shutil
 from collections.abc import Callable
@@ -175,6 +176,25 @@ def test_a_disk_that_fills_up(train: Train, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_explodes(train: Train, tmp_path: Path) -> None:
-    with pytest.raises(UnavailableError, match="the training loss is nan in epoch 0; .* lower"):
+    with pytest.raises(UnavailableError, match=r"the training loss is nan in epoch 0\. .* lower"):
         train(tmp_path / "out", lr=1e30, opt="sgd")
     assert not (tmp_path / "out" / "last.pth.tar").exists()
+
+
+def test_what_is_advised_after_an_explosion_trains(train: Train, tmp_path: Path) -> None:
+    wild = {"lr": 30.0, "lr_base_size": None, "opt": "sgd"}
+    with pytest.raises(UnavailableError) as caught:
+        train(tmp_path / "out", **wild)
+    advice = re.fullmatch(
+        r"the training loss is nan in epoch \d.*\. Begin again with a lower --lr or"
+        r" --set (\w+)=(\S+), and another --out",
+        str(caught.value),
+    )
+    assert advice is not None
+    found = train(tmp_path / "another", **wild, **{advice[1]: float(advice[2])})
+    assert found["epochs"] == 2
+
+
+def test_a_training_that_clips_is_not_told_to_clip(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(UnavailableError, match="Begin again with a lower --lr, and another --out"):
+        train(tmp_path / "out", lr=1e30, opt="sgd", clip_grad=1.0)

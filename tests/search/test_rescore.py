@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 
 import optuna
 import pytest
@@ -200,12 +199,3 @@ def test_an_indicator_that_has_no_approximation_is_exact_from_the_start(
         named = candidate.named_values()
         assert named["width"] == candidate.architecture.embed_dim
         assert "width_collapsed" not in named
-
-
-def test_kendalls_tau_by_definition() -> None:
-    first, second = [3.0, 1.0, 4.0, 1.5, 5.0], [2.0, 1.0, 3.0, 9.0, 8.0]
-    pairs = list(itertools.combinations(range(5), 2))
-    agree = sum((first[i] - first[j]) * (second[i] - second[j]) > 0 for i, j in pairs)
-    assert kendall_tau(first, second) == pytest.approx((2 * agree - len(pairs)) / len(pairs))
-    assert kendall_tau(first, first) == 1 and kendall_tau(first, [-x for x in first]) == -1
-    assert kendall_tau([1.0], [1.0]) == 1

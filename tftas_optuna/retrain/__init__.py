@@ -1,9 +1,6 @@
 """From an architecture to a trained network, on timm's training parts."""
 
-from tftas_optuna._callable import make_callable
 from tftas_optuna.retrain.api import retrain
 from tftas_optuna.retrain.recipe import Recipe, load_recipe, recipe_names
-
-make_callable(__name__, retrain)
 
 __all__ = ["Recipe", "load_recipe", "recipe_names", "retrain"]

@@ -154,9 +154,11 @@ class Training:
             callback(Step(epoch, step, self.steps, self.world.mean(loss) if shown else None, lr))
         mean = self.world.mean(total / self.steps)
         if not math.isfinite(mean):
+            kept = "; the checkpoint before is kept" if epoch else ""
+            clip = " or --set clip_grad=1" if recipe.clip_grad is None else ""
             raise UnavailableError(
-                f"the training loss is {mean} in epoch {epoch}; the checkpoint before is kept."
-                " Give a lower --lr, or --set clip_grad=1"
+                f"the training loss is {mean} in epoch {epoch}{kept}. Begin again with a lower"
+                f" --lr{clip}, and another --out"
             )
         return mean
 

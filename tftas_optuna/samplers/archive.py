@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 PREDICTED = "ScreenedNSGAIISampler:predicted"
 
 
-class Tried(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Tried:
     """Finished trials as arrays, in their order.
 
     Attributes:

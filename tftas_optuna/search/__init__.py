@@ -1,12 +1,9 @@
 """The generation loop: proposed, scored, stored."""
 
-from tftas_optuna._callable import make_callable
 from tftas_optuna.costs import Deployment
 from tftas_optuna.search.api import search
 from tftas_optuna.search.execution import Execution
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.search.rescore import score_exactly
-
-make_callable(__name__, search)
 
 __all__ = ["Deployment", "Execution", "SearchProgress", "score_exactly", "search"]

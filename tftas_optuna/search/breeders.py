@@ -171,9 +171,8 @@ class _Screened:
     live through those before.
     """
 
-    label = generation_label(make_sampler(SCREENED, 2, 0))
-
     def __init__(self, problem: Problem, population_size: int) -> None:
+        self.label = generation_label(make_sampler(SCREENED, population_size, 0))
         self._archive = Archive(problem)
         self._breeding = Breeding(population_size=population_size)
         self._newcomers: list[FrozenTrial] = []
