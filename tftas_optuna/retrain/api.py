@@ -33,6 +33,7 @@ def retrain(
     overrides: Mapping[str, Any] | None = None,
     weights: str | Path = "scratch",
     study: Study | None = None,
+    record: bool = True,
     img_size: int | None = None,
     num_classes: int | None = None,
     out: str | Path = "trained",
@@ -80,7 +81,9 @@ def retrain(
         weights: What to start from: ``"scratch"``, ``"supernet"`` (the slices that the study
             scored), ``"pretrained"`` (timm's), or the path of a checkpoint.
         study: The study of a candidate; its accuracy is written there, for
-            :func:`tftas_optuna.pareto_front` and the dashboard.
+            :func:`tftas_optuna.pareto_front` and the dashboard. Every training is kept with its
+            conditions; one with the same conditions and seed replaces the one before.
+        record: Whether to write it there; False for a try that is not to be remembered.
         img_size: Height and width of the input, in pixels; the network's by default.
         num_classes: Classes that the data must have; those of the data by default.
         out: Where to write to, one directory for each network.
@@ -93,8 +96,9 @@ def retrain(
 
     Returns:
         The network's ``name``; ``top1``, ``top5`` (per cent) and ``loss`` after the last epoch;
-        ``best_top1`` and its ``best_epoch``; ``epochs``, ``n_params``, ``n_train``, ``n_val``,
-        ``seconds``; and the directory, ``out``.
+        ``best_top1`` and its ``best_epoch``; ``epochs``, ``n_params``, ``num_classes``,
+        ``n_train``, ``n_val``, ``seconds``; the directory, ``out``; and ``trained``, the key of
+        the conditions under which the study has it.
 
     Raises:
         TftasError: There is no such network, recipe or device, or they do not fit together.
@@ -137,6 +141,7 @@ def retrain(
             weights=str(weights),
             study=study,
             trial=trial,
+            record=record,
             num_classes=num_classes,
             workers=workers,
             tensorboard=tensorboard,
