@@ -16,7 +16,7 @@ from tftas_optuna.architecture import PiTArchitecture
 from tftas_optuna.architecture.blocks import Block, blocks_of
 from tftas_optuna.metrics import Meters
 from tftas_optuna.plots import front as front_module
-from tftas_optuna.plots.accuracy import trained
+from tftas_optuna.plots.accuracy import trained_candidates
 from tftas_optuna.plots.choices import effects
 from tftas_optuna.plots.front import front_groups, planes
 from tftas_optuna.plots.hypervolume import hypervolumes
@@ -216,7 +216,7 @@ def test_a_study_without_a_sum_over_layers_has_no_layers(small_space: AutoFormer
 def test_accuracies_against_objectives(small_space: AutoFormerSpace) -> None:
     study = random_study(small_space, 6)
     with pytest.raises(UnavailableError, match="nothing of study 'made up' was trained"):
-        trained(study)
+        trained_candidates(study)
     for trial, top1 in ((4, 70.5), (1, 60.25)):
         study.set_user_attr(f"retrained:{trial}", {"top1": top1})
     dss, n_params = plots.plot_accuracy(study).data

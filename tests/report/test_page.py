@@ -20,6 +20,7 @@ from tftas_optuna import AutoFormerArchitecture, UnavailableError, pareto_front
 from tftas_optuna.report import write_report
 from tftas_optuna.report.contents import contents
 from tftas_optuna.spaces import AutoFormerSpace, get_space
+from tftas_optuna.study.accuracy import record_accuracy
 
 pytest.importorskip("plotly")
 pytest.importorskip("jinja2")
@@ -95,6 +96,21 @@ def test_retrained_members(small_space: AutoFormerSpace, tmp_path: Path) -> None
     assert accuracy["y"] == [60.25, 70.5, 50.0, 65.0]
     assert "70.5" in found.text and "top-1 (%)" in found.text
     assert "importances say nothing of 12 trials; they need 50" in found.text
+
+
+def test_accuracies_of_other_trainings_are_named_and_not_shown(
+    small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    study = random_study(small_space, 12)
+    for trial in (1, 4):
+        record_accuracy(study, trial, {"top1": 90.25, "epochs": 5})
+    short = record_accuracy(study, 7, {"top1": 33.125, "epochs": 2})
+    found = page(study, tmp_path)
+    assert f"Others, under other conditions, are not shown: {short} (1 trial)." in found.text
+    assert "90.25" in found.text and "33.125" not in found.text
+    write_report(study, tmp_path / "report.html", trained=short)
+    text = Page((tmp_path / "report.html").read_text()).text
+    assert "33.125" in text and "90.25" not in text and f"--trained {short}" in text
 
 
 def test_an_empty_study(small_space: AutoFormerSpace, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from optuna_dashboard import get_note
 
-from tftas_optuna import pareto_front, search
+from tftas_optuna import search
 from tftas_optuna.retrain import load_recipe, recorded
 from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
@@ -19,35 +20,79 @@ from tftas_optuna.retrain.network import Network
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.accuracy import accuracies
 
+Train = Callable[..., dict[str, Any]]
 
-def test_an_accuracy_is_found_by_name_by_sorting_and_in_the_note(
-    tiny: Network, small_space: AutoFormerSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+
+@pytest.fixture
+def url(small_space: AutoFormerSpace, tmp_path: Path) -> str:
+    """A study of three trials in SQLite."""
     url = f"sqlite:///{tmp_path}/a.db"
     search(small_space, n_trials=3, objectives=("n_params",), storage=url, study_name="s")
-    study = optuna.load_study(study_name="s", storage=url)
-    number = pareto_front(study)[0].trial
-    results = iter(({"top1": 12.5, "loss": 2.0}, {"top1": 81.25, "loss": 1.0}))
+    return url
 
-    def train(*args: Any, **how: Any) -> dict[str, Any]:
-        return next(results)
 
-    monkeypatch.setattr(recorded, "train_network", train)
-    for _ in range(2):
-        recorded.train_and_record(
+@pytest.fixture
+def train(url: str, tiny: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Pretend to train a trial: ``train(trial, top1, record=..., **recipe values)``."""
+
+    def pretend(trial: int, top1: float, record: bool = True, **values: Any) -> dict[str, Any]:
+        result = {"top1": top1, "loss": 1.0}
+        monkeypatch.setattr(recorded, "train_network", lambda *args, **how: result)
+        return recorded.train_and_record(
             tiny,
-            load_recipe("quick", {}),
+            load_recipe("quick", values),
             DataSource(tmp_path),
             tmp_path,
             world=World(torch.device("cpu")),
-            study=study,
-            trial=number,
+            study=optuna.load_study(study_name="s", storage=url),
+            trial=trial,
+            record=record,
         )
-    again = optuna.load_study(study_name="s", storage=url)
-    assert accuracies(again) == {number: 81.25}
-    assert {t.number: t.user_attrs["top1"] for t in again.trials if "top1" in t.user_attrs} == {
-        number: 81.25
-    }
-    trial = again.trials[number]
-    running: Any = SimpleNamespace(storage=again._storage, study=again, _trial_id=trial._trial_id)
+
+    return pretend
+
+
+def read(url: str) -> optuna.Study:
+    return optuna.load_study(study_name="s", storage=url)
+
+
+def sortable(url: str) -> dict[int, float]:
+    """The accuracies that optuna-dashboard sorts by."""
+    trials = read(url).trials
+    return {t.number: t.user_attrs["top1"] for t in trials if "top1" in t.user_attrs}
+
+
+def test_an_accuracy_is_found_by_name_by_sorting_and_in_the_note(url: str, train: Train) -> None:
+    train(1, 12.5)
+    train(1, 81.25)
+    study = read(url)
+    assert accuracies(study) == {1: 81.25} == sortable(url)
+    trial = study.trials[1]
+    running: Any = SimpleNamespace(storage=study._storage, study=study, _trial_id=trial._trial_id)
     assert "**Retrained:** top-1 81.25 % (loss 1, recipe quick, " in get_note(running)
+
+
+def test_a_try_of_two_epochs_replaces_nothing(url: str, train: Train) -> None:
+    kept = train(1, 98.6)["trained"]
+    train(2, 97.0)
+    tried = train(1, 33.2, epochs=2, warmup_epochs=0)["trained"]
+    assert accuracies(read(url), kept) == {1: 98.6, 2: 97.0} == sortable(url)
+    assert accuracies(read(url), tried) == {1: 33.2}
+
+
+def test_trials_tell_accuracies_of_equal_conditions_alone(url: str, train: Train) -> None:
+    train(0, 50.0)
+    for trial in (1, 2):
+        train(trial, 60.0 + trial, lr=1e-3)
+    assert sortable(url) == {1: 61.0, 2: 62.0}
+
+
+def test_seeds_are_averaged(url: str, train: Train) -> None:
+    assert train(1, 90.0, seed=0)["trained"] == train(1, 92.0, seed=1)["trained"]
+    assert accuracies(read(url)) == {1: 91.0} == sortable(url)
+
+
+def test_a_training_that_is_not_to_be_recorded_leaves_nothing(url: str, train: Train) -> None:
+    before = read(url).user_attrs
+    assert "trained" not in train(1, 33.2, record=False)
+    assert read(url).user_attrs == before and sortable(url) == {}

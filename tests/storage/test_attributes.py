@@ -30,6 +30,8 @@ def check(storage: str) -> None:
         assert annotate_finished(opened, "two", 1, "top1", top1)
     assert read(storage, "one") == [{"macs": 5}, {"macs": 5}]
     assert read(storage, "two") == [{"macs": 5}, {"macs": 5, "top1": 25.0}]
+    assert annotate_finished(opened, "two", 1, "top1", None)
+    assert read(storage, "two") == [{"macs": 5}, {"macs": 5}]
 
 
 def test_a_file_takes_an_attribute_of_one_finished_trial(tmp_path: Path) -> None:

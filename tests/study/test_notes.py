@@ -149,7 +149,7 @@ def test_what_else_a_note_says_stays(study: optuna.Study) -> None:
     lines = shown(get_note(running))
     assert lines[0] == "mine" and lines[-1] == "mine too"
     assert [line for line in lines if line.startswith("**Retrained:**")] == [
-        "**Retrained:** top-1 91.25 % (loss 0.1235, recipe qu\\*ck)"
+        "**Retrained:** top-1 91.25 % (loss 0.1235, recipe qu\\*ck; trainings td628199)"
     ]
     assert sum("Not used" in line or line.startswith("| dss") for line in lines) <= 3
 

@@ -132,6 +132,15 @@ def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return storage_option(command)
 
 
+def trained_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--trained``."""
+    return click.option(
+        "--trained",
+        metavar="KEY",
+        help="Accuracies of these trainings, all under equal conditions; those of most trials.",
+    )(command)
+
+
 def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--params-max``, ``--macs-max``, ``--latency-max`` and ``--bound``."""
     command = click.option(

@@ -21,18 +21,20 @@ def pick(
     best: bool,
     knee: bool,
     limits: Mapping[str, float],
+    trained: str | None = None,
 ) -> list[Candidate]:
     """Pick trials by number, or of the front what is within budgets: all, the best, or the knee.
 
     Raises:
+        TftasError: There are no trainings called ``trained``.
         UnavailableError: There is no such trial, or nothing within the budgets.
     """
     from tftas_optuna.study import front, selection
     from tftas_optuna.study.record import read_settings
 
     if trials:
-        return [front.get_candidate(study, number) for number in trials]
-    chosen = selection.within(front.pareto_front(study), limits)
+        return [front.get_candidate(study, number, trained=trained) for number in trials]
+    chosen = selection.within(front.pareto_front(study, trained=trained), limits)
     if best:
         return selection.best_first(chosen, read_settings(study))[:1]
     return [selection.knee(chosen, read_settings(study))] if knee else chosen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from tftas_optuna.metrics import cost_names, get_cost
 from tftas_optuna.metrics.units import short
+from tftas_optuna.study.accuracy import count_trials, training_sets
 from tftas_optuna.study.front import AGREEMENT
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
+    from tftas_optuna.study.accuracy import TrainingSet
     from tftas_optuna.study.front import Candidate
 
 
@@ -35,11 +38,14 @@ def score_text(score: float) -> str:
 def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     """Return plain data, one mapping per candidate."""
     trained = any(candidate.top1 is not None for candidate in candidates)
+    several = any(candidate.top1_sd is not None for candidate in candidates)
     return [
         {
             "trial": candidate.trial,
             **candidate.named_values(),
             **({"top1": candidate.top1} if trained else {}),
+            **({"top1_sd": candidate.top1_sd} if several else {}),
+            **({"trained": candidate.trained} if trained else {}),
             "architecture": candidate.architecture.to_dict(),
         }
         for candidate in candidates
@@ -71,7 +77,7 @@ def candidate_table(
     table = Table(title=title, title_justify="left")
     columns = [column for name in _names(candidates) for column in _columns(name, candidates)]
     if any(candidate.top1 is not None for candidate in candidates):
-        columns.append(_Column("top-1 %", lambda candidate: _percent(candidate.top1)))
+        columns.append(_Column("top-1 %", _accuracy))
     if studies:
         table.add_column("study", overflow="fold")
     table.add_column("trial", justify="right", no_wrap=True)
@@ -156,6 +162,38 @@ def _optional(value: float | None, text: Callable[[float], str] = score_text) ->
 
 def _percent(top1: float | None) -> str:
     return "-" if top1 is None else f"{top1:.2f}"
+
+
+def _accuracy(candidate: Candidate) -> str:
+    sd = "" if candidate.top1_sd is None else f" ± {candidate.top1_sd:.2f}"
+    return _percent(candidate.top1) + sd
+
+
+def trainings_text(studies: Sequence[Study], key: str | None) -> str:
+    """Say under which conditions accuracies were reached, and which others there are.
+
+    Args:
+        studies: Where they are from.
+        key: Of the conditions; None where nothing was trained.
+    """
+    by_key: dict[str, list[TrainingSet]] = {}
+    for study in studies:
+        for one in training_sets(study):
+            by_key.setdefault(one.key, []).append(one)
+    if key is None or key not in by_key:
+        return ""
+    text = f"top-1 of trainings {key}: {by_key[key][0]}; {count_trials(by_key[key])}."
+    others = [f"{other} ({count_trials(sets)})" for other, sets in by_key.items() if other != key]
+    if others:
+        text += f" Others, with --trained: {', '.join(others)}."
+    return text
+
+
+def say_recorded(study: Study, key: str) -> None:
+    """Tell on stderr where accuracies were written to, and how to see them."""
+    name = study.study_name
+    command = shlex.join(["tftas-optuna", "front", f"--study-name={name}", "--trained", key])
+    click.echo(f"Written into study {name} as trainings {key}; `{command}` shows them.", err=True)
 
 
 def say_agreement(study: Study, n_front: int) -> None:

@@ -14,6 +14,7 @@ from tftas_optuna.cli._options import (
     format_option,
     fuse_option,
     storage_option,
+    trained_option,
     verbosity_options,
 )
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     help="In place of a table: a study, with the accuracies that `retrain` stored.",
 )
 @storage_option
+@trained_option
 @click.option(
     "--accuracy",
     metavar="COLUMN",
@@ -149,6 +151,8 @@ def correlate(
     """
     if (table is None) == (study_name is None):
         raise click.UsageError("give a table, a directory, or --study, and one of them")
+    if study_name is None and options["trained"] is not None:
+        raise click.UsageError("--trained is for a --study; of a table, --accuracy names a column")
     if study_name is not None and (space_name or options["accuracy"]):
         raise click.UsageError("a --study has its space and its accuracies; leave out the options")
     from tftas_optuna.cli import _tables
@@ -202,6 +206,7 @@ def _keep_calibration(found: Correlations, source: str) -> None:
     calibration = found.calibration
     assert calibration is not None
     (accuracy,) = found.accuracies
+    trainings = found.trainings
     name = calibration.indicator.name
     ours, best = (row for row in found.of(accuracy) if row.metric.endswith(LEFT_OUT))
     path = Path(name + ENDING)
@@ -209,7 +214,7 @@ def _keep_calibration(found: Correlations, source: str) -> None:
         path,
         {
             "source": source,
-            "accuracy": accuracy,
+            "accuracy": accuracy if trainings is None else f"{accuracy}, {trainings}",
             "networks": calibration.n,
             "tau_left_out": ours.tau.value,
             "tau_left_out_in_bands": ours.band_tau.value,
@@ -274,6 +279,8 @@ def _print_table(found: Correlations, accuracy: str) -> None:
 
     bands, rows = found.bands[accuracy], found.of(accuracy)
     title = f"{accuracy} of {rows[0].n} architectures in {found.space}"
+    if found.trainings is not None:
+        title += f"; trainings {found.trainings.key}: {found.trainings}"
     _tables.stdout().print(_layout(rows, title))
     ends = [short(bands[0].least), *(short(band.most) for band in bands)]
     random = sum(band.random_regret for band in bands) / len(bands)

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tftas_optuna.cli._options import format_option, storage_option, verbosity_options
+from tftas_optuna.cli._options import (
+    format_option,
+    storage_option,
+    trained_option,
+    verbosity_options,
+)
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -29,16 +34,22 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Score in full what the search has approximated, and keep it in the study.",
 )
+@trained_option
 @format_option
 @verbosity_options
-def front(storage: str, study_names: tuple[str, ...], exact: bool, output: str) -> None:
+def front(
+    storage: str, study_names: tuple[str, ...], exact: bool, trained: str | None, output: str
+) -> None:
     """Print the Pareto front of a study, cheapest first."""
     from tftas_optuna.cli import _tables
     from tftas_optuna.storage import load_study
+    from tftas_optuna.study.accuracy import choose_key
 
     names = dict.fromkeys(study_names) or [None]
     studies = [load_study(storage, name) for name in names]
-    fronts = [_members(study, exact) for study in studies]
+    trained = choose_key(studies, trained)
+    fronts = [_members(study, exact, trained) for study in studies]
+    about = _tables.trainings_text(studies, trained)
     several = len(studies) > 1
     if several:
         _warn_of_supernets(studies)
@@ -49,6 +60,8 @@ def front(storage: str, study_names: tuple[str, ...], exact: bool, output: str) 
             for row in _tables.candidate_rows(members)
         ]
         _tables.print_rows(rows, output)
+        if about:
+            click.echo(about, err=True)
         return
     counts = [len(study.get_trials(deepcopy=False)) for study in studies]
     titles = [
@@ -61,14 +74,20 @@ def front(storage: str, study_names: tuple[str, ...], exact: bool, output: str) 
     ]
     candidates = [candidate for members in fronts for candidate in members]
     _tables.stdout().print(_tables.candidate_table(candidates, title, whose if several else ()))
+    if about:
+        click.echo(about)
 
 
-def _members(study: Study, exact: bool) -> list[Candidate]:
+def _members(study: Study, exact: bool, trained: str | None) -> list[Candidate]:
     from tftas_optuna.cli import _tables
     from tftas_optuna.cli._exact import with_exact_scores
-    from tftas_optuna.study.front import pareto_front
+    from tftas_optuna.study.accuracy import training_sets
+    from tftas_optuna.study.front import pareto_front, without_accuracies
 
-    candidates = pareto_front(study)
+    if trained is None or trained in (one.key for one in training_sets(study)):
+        candidates = pareto_front(study, trained=trained)
+    else:
+        candidates = without_accuracies(pareto_front(study))
     if exact:
         candidates = with_exact_scores(study, candidates)
         _tables.say_agreement(study, len(candidates))

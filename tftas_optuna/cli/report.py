@@ -11,6 +11,7 @@ from tftas_optuna.cli._options import (
     budget_options,
     budgets,
     study_options,
+    trained_option,
     verbosity_options,
 )
 
@@ -21,6 +22,7 @@ from tftas_optuna.cli._options import (
 @click.option("--best", is_flag=True, help="Draw the best of the front, within the budgets.")
 @click.option("--knee", is_flag=True, help="Draw the knee of the front, within the budgets.")
 @budget_options
+@trained_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -38,6 +40,7 @@ def report(
     macs_max: float | None,
     latency_max: float | None,
     more_bounds: tuple[tuple[str, str, float], ...],
+    trained: str | None,
     out: Path | None,
 ) -> None:
     """Write a study as one HTML file, which needs no server and no network.
@@ -55,14 +58,16 @@ def report(
     study = load_study(storage, study_name)
     path = out if out is not None else Path(_file_name(study.study_name))
     check_report(path)
-    chosen = pick(study, trials=trials, best=best, knee=knee, limits=limits)
+    chosen = pick(study, trials=trials, best=best, knee=knee, limits=limits, trained=trained)
     if not (trials or best or knee):
         from tftas_optuna.report.contents import PICKED
         from tftas_optuna.study.selection import spread
 
         chosen = spread(chosen, PICKED)
     with StepDisplay("report", "sections") as display:
-        write_report(study, path, picked=chosen, storage=storage, callback=display)
+        write_report(
+            study, path, picked=chosen, storage=storage, trained=trained, callback=display
+        )
     click.echo(path)
 
 

@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     help="Train members of this study's front, and write their accuracy into it.",
 )
 @storage_option
+@click.option("--no-record", is_flag=True, help="Write no accuracies into the study: only a try.")
 @click.option("--top", type=click.IntRange(min=1), help="So many of the front, best first; 1.")
 @click.option("--trial", "trials", type=int, multiple=True, help="This trial; repeatable.")
 @budget_options
@@ -125,6 +126,7 @@ def retrain(
     num_classes: int | None,
     study_name: str | None,
     storage: str,
+    no_record: bool,
     top: int | None,
     trials: tuple[int, ...],
     params_max: float | None,
@@ -154,6 +156,8 @@ def retrain(
     limits = budgets(params_max, macs_max, latency_max, more_bounds)
     if config is not None and (top or trials or limits):
         raise click.UsageError("--top, --trial and budgets choose from a --study")
+    if config is not None and no_record:
+        raise click.UsageError("--no-record is for a --study; nothing else is recorded")
     if trials and (top or limits):
         raise click.UsageError("--trial names its trials; --top and budgets do not apply")
     named = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
@@ -187,6 +191,7 @@ def retrain(
                 quiet=quiet or not world.primary,
                 study=study,
                 trial=trial,
+                record=not no_record,
                 recipe=recipe,
                 source=source,
                 world=world,
@@ -202,6 +207,8 @@ def retrain(
         _tables.print_rows(rows, output)
     else:
         _tables.stdout().print(_tables.training_table(rows, f"Trained on {dataset or data_dir}"))
+    if study is not None and not no_record:
+        _tables.say_recorded(study, rows[-1]["trained"])
 
 
 def _train_one(network: Network, out: Path, *, quiet: bool, **arguments: Any) -> dict[str, Any]:

@@ -295,6 +295,7 @@ def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> Non
     from tftas_optuna.cli._notes import next_commands, write_notes
     from tftas_optuna.export import export_front
     from tftas_optuna.storage import load_study
+    from tftas_optuna.study.accuracy import choose_key
     from tftas_optuna.study.front import pareto_front
     from tftas_optuna.study.selection import SHOWN, spread
 
@@ -306,6 +307,9 @@ def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> Non
     if len(shown) < len(front):
         title += f" ({len(shown)} shown)"
     _tables.stdout().print(_tables.candidate_table(shown, title))
+    about = _tables.trainings_text([study], choose_key([study]))
+    if about:
+        click.echo(about)
     if not front:
         click.echo("No trial met the bounds yet; go on with more --n-trials.", err=True)
         return

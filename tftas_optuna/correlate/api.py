@@ -57,6 +57,7 @@ def correlate(
     num_classes: int | None = None,
     n_images: int | None = None,
     data_dir: str | None = None,
+    trained: str | None = None,
     execution: Execution | None = None,
     cache: str | Path | None = None,
     callback: Callable[[str, int, int], None] | None = None,
@@ -92,6 +93,8 @@ def correlate(
         n_images: Images of one batch, for indicators that see images; those of the study, or 8.
         data_dir: A folder of pictures for them to see in place of noise; see
             :func:`tftas_optuna.search`.
+        trained: Of a study, which accuracies: the key of the conditions that its trials were
+            trained under; by default of those that most were. Of several seeds, the mean counts.
         execution: Where to score.
         cache: A file to keep scores in, with which the next call goes on; by default
             ``TABLE.scores.json`` beside the table, and none for a study. It knows an indicator of
@@ -126,7 +129,7 @@ def correlate(
     if isinstance(table, Study):
         if space is not None or accuracy is not None:
             raise TftasError("a study has its space and its accuracies; leave out space, accuracy")
-        trained, theirs = read_study(table), read_settings(table)
+        networks, theirs = read_study(table, trained), read_settings(table)
         supernet_seed = theirs.supernet_seed if supernet_seed is None else supernet_seed
         n_seeds = theirs.n_seeds if n_seeds is None else n_seeds
         n_images = theirs.n_images if n_images is None else n_images
@@ -137,19 +140,22 @@ def correlate(
                     f"the pictures of study {table.study_name!r} lay in {data_dir!r}, which is no"
                     " folder here; say with data_dir (--data-dir) where they are"
                 )
+    elif trained is not None:
+        raise TftasError("trainings are of a study; a table has columns: give accuracy")
     else:
-        trained = read_table(table, space, accuracy, tell)
+        networks = read_table(table, space, accuracy, tell)
         if cache is None:
             path = find_table(Path(table))
             cache = path.with_name(f"{path.name}.scores.json")
-    told = trained.notes
-    _tell_notes(trained.name, told)
-    for name, values in trained.accuracies.items():
-        check_accuracies(f"{trained.name}: {name}", values)
+    told = networks.notes
+    _tell_notes(networks.name, told)
+    sort = "" if networks.trainings is None else f" of trainings {networks.trainings.key}"
+    for name, values in networks.accuracies.items():
+        check_accuracies(f"{networks.name}: {name}{sort}", values)
     if calibrate is not None:
-        check_calibration(calibrate, names, trained.accuracies)
+        check_calibration(calibrate, names, networks.accuracies)
     settings = make_settings(
-        trained.space,
+        networks.space,
         objectives=names,
         bounds=None,
         sampler=None,
@@ -158,30 +164,30 @@ def correlate(
         supernet_seed=supernet_seed,
         n_seeds=1 if n_seeds is None else n_seeds,
         fidelity=fidelity,
-        img_size=trained.sizes.get("img_size") if img_size is None else img_size,
-        num_classes=trained.sizes.get("num_classes") if num_classes is None else num_classes,
+        img_size=networks.sizes.get("img_size") if img_size is None else img_size,
+        num_classes=networks.sizes.get("num_classes") if num_classes is None else num_classes,
         n_images=DEFAULT_N_IMAGES if n_images is None else n_images,
         data_dir=data_dir,
     )
     execution = Execution() if execution is None else execution
-    archs = trained.architectures
+    archs = networks.architectures
     scores = ScoreCache(None if cache is None else Path(cache))
     given = stored_scores(table, settings, set(archs)) if isinstance(table, Study) else Given()
     columns, seconds, undefined = measure(archs, settings, execution, scores, given, tell)
     metrics = [_ranked(name, values, settings, seconds) for name, values in columns.items()]
-    metrics += _of_the_table(trained, {metric.name for metric in metrics})
-    notes = (*undefined.values(), *_gaps(trained, metrics, undefined))
-    trained = dataclasses.replace(trained, notes=(*trained.notes, *notes))
+    metrics += _of_the_table(networks, {metric.name for metric in metrics})
+    notes = (*undefined.values(), *_gaps(networks, metrics, undefined))
+    networks = dataclasses.replace(networks, notes=(*networks.notes, *notes))
     calibration = None
     if calibrate is not None:
-        check_calibration(calibrate, names, _whole(trained, columns))
-        calibration = _calibrated(calibrate, trained, columns, settings)
+        check_calibration(calibrate, names, _whole(networks, columns))
+        calibration = _calibrated(calibrate, networks, columns, settings)
         best = f"best column{LEFT_OUT}"
         metrics.append(Ranked(calibrate + LEFT_OUT, calibration.left_out, 1, True))
         metrics.append(Ranked(best, calibration.column_left_out, 1, True))
-    found = compare_all(trained, metrics, bands, tell)
+    found = compare_all(networks, metrics, bands, tell)
     found = dataclasses.replace(found, calibration=calibration)
-    _tell_notes(trained.name, [note for note in found.notes if note not in told])
+    _tell_notes(networks.name, [note for note in found.notes if note not in told])
     return found
 
 

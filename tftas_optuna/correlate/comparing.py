@@ -99,6 +99,7 @@ def compare_all(trained: Table, metrics: Sequence[Ranked], bands: int, tell: Tel
         values={metric.name: tuple(metric.values) for metric in metrics},
         accuracies=trained.accuracies,
         notes=tuple(dict.fromkeys(notes)),
+        trainings=trained.trainings,
     )
 
 

@@ -210,9 +210,11 @@ def _traces(graph: Any, found: Correlations, accuracy: str) -> list[Any]:
 
 def _title(found: Correlations, accuracy: str) -> str:
     count = found.of(accuracy)[0].n
+    trainings = found.trainings
+    which = "" if trainings is None else f", trainings {trainings.key}: {plain(str(trainings))}"
     return (
         f"{plain(found.name)}: {plain(accuracy)} of {count} architectures in"
-        f" {plain(found.space)}<br><sup>Kendall's tau"
+        f" {plain(found.space)}{which}<br><sup>Kendall's tau"
         " over all and in bands of parameters; accuracies, coloured by band</sup>"
     )
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.correlate.calibration import Calibration
+    from tftas_optuna.study.accuracy import TrainingSet
 
 
 class Estimate(NamedTuple):
@@ -96,6 +97,8 @@ class Correlations:
         accuracies: Of each column, the accuracies of the architectures; None where there is none.
         notes: What was left out or is not defined, in sentences.
         calibration: The indicator that was calibrated, if one was asked for.
+        trainings: Of a study, the trainings that the accuracies are of; all under equal
+            conditions.
     """
 
     name: str
@@ -107,6 +110,7 @@ class Correlations:
     accuracies: Mapping[str, tuple[float | None, ...]]
     notes: tuple[str, ...] = ()
     calibration: Calibration | None = None
+    trainings: TrainingSet | None = None
 
     def of(self, accuracy: str) -> tuple[Correlation, ...]:
         """Return the comparisons with one accuracy."""
@@ -116,7 +120,7 @@ class Correlations:
         """Return one mapping of plain data for each comparison, ready for JSON or CSV.
 
         The ends of intervals are ``NAME_low`` and ``NAME_high``; ``band_params`` lists the most
-        parameters of each band.
+        parameters of each band; ``trained`` is the key of the trainings of a study.
         """
         dicts = []
         for row in self.rows:
@@ -128,5 +132,7 @@ class Correlations:
                 elif name != "is_indicator":
                     plain[name] = list(value) if isinstance(value, tuple) else value
             plain["band_params"] = [band.most for band in self.bands[row.accuracy]]
+            if self.trainings is not None:
+                plain["trained"] = self.trainings.key
             dicts.append(plain)
         return dicts

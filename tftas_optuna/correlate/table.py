@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.correlate.files import Cells, Tell
     from tftas_optuna.spaces import SearchSpace
+    from tftas_optuna.study.accuracy import TrainingSet
 
 # ``top1``, ``acc``, ``c100_kd_acc``, ``val accuracy``, ...
 _ACCURACY = re.compile(r"(.*[\W_])?(acc|acc@?1|accuracy|top[-_ ]?1)", re.IGNORECASE)
@@ -50,6 +51,7 @@ class Table:
         notes: What was left out, and why: sentences with the numbers of the rows.
         numbers: Number of the row, or of the trial, of each architecture.
         counted: What the numbers count: ``"row"`` or ``"trial"``.
+        trainings: Of a study, the trainings that the accuracies are of.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Table:
     notes: tuple[str, ...] = ()
     numbers: tuple[int, ...] = ()
     counted: str = "row"
+    trainings: TrainingSet | None = None
 
 
 def read_table(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # What is computed anyway, and what only tells rows apart.
 _OTHERS = {"n_params", "params", "macs", "flops", "depth", "width", "trial", "seed", "id", "index"}
+_OTHERS |= {"top1_sd"}
 # Spreadsheets and data frames number their rows in columns that nobody named.
 _NAMED = re.compile(r"(?!Unnamed: )\S")
 # ``top5``, ``acc@5``, ...: accuracies that nobody compares with.

@@ -8,7 +8,7 @@ from tftas_optuna.correlate.grounds import ground_of
 from tftas_optuna.correlate.table import Table
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.indicators.task import fidelity_of
-from tftas_optuna.study.accuracy import accuracies
+from tftas_optuna.study.accuracy import choose_trainings, count_trials, training_sets
 from tftas_optuna.study.front import exact_values, known_values
 from tftas_optuna.study.own import own_trials
 from tftas_optuna.study.record import read_settings, reference
@@ -25,25 +25,38 @@ if TYPE_CHECKING:
 _COLUMN = "top1"
 
 
-def read_study(study: Study) -> Table:
+def read_study(study: Study, trained: str | None = None) -> Table:
     """Read the architectures of a study that were retrained, with the accuracies they reached.
 
-    Of an architecture that several trials have, the first one that was retrained counts.
+    Of an architecture that several trials have, the first one that was retrained counts; of
+    several seeds, the mean.
+
+    Args:
+        study: The study.
+        trained: The key of the conditions that they were trained under; None for those of the
+            most trials.
 
     Raises:
+        TftasError: Nothing was trained under such conditions.
         UnavailableError: The study was not made by this package, or nothing was retrained.
     """
     settings = read_settings(study)
-    trials = {trial.number: trial for trial in own_trials(study, settings)}
-    found: dict[Architecture, tuple[int, float]] = {}
-    for number, top1 in sorted(accuracies(study).items()):
-        if number in trials:
-            found.setdefault(settings.space.decode(trials[number].params), (number, top1))
-    if not found:
+    chosen = choose_trainings(study, trained)
+    if chosen is None:
         raise UnavailableError(
             f"study {study.study_name!r} has no accuracies; train some of its architectures with"
             " `tftas-optuna retrain --study`"
         )
+    trials = {trial.number: trial for trial in own_trials(study, settings)}
+    found: dict[Architecture, tuple[int, float | None]] = {}
+    for number in sorted(chosen.records.keys() & trials.keys()):
+        arch = settings.space.decode(trials[number].params)
+        found.setdefault(arch, (number, chosen.top1(number)))
+    others = [
+        f"{one.key} ({count_trials([one])})"
+        for one in training_sets(study)
+        if one.key != chosen.key
+    ]
     return Table(
         name=study.study_name,
         space=settings.space,
@@ -51,7 +64,11 @@ def read_study(study: Study) -> Table:
         accuracies={_COLUMN: tuple(top1 for _, top1 in found.values())},
         sizes={"img_size": settings.img_size, "num_classes": settings.num_classes},
         numbers=tuple(number for number, _ in found.values()),
+        notes=(f"left out: trainings under other conditions, {', '.join(others)}",)
+        if others
+        else (),
         counted="trial",
+        trainings=chosen,
     )
 
 

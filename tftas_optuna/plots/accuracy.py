@@ -14,7 +14,7 @@ from tftas_optuna.plots._drawing import (
     plain,
     rounded,
 )
-from tftas_optuna.study.accuracy import accuracies
+from tftas_optuna.study.accuracy import choose_trainings
 from tftas_optuna.study.front import get_candidate
 from tftas_optuna.study.record import read_settings
 
@@ -27,34 +27,50 @@ if TYPE_CHECKING:
 _COLUMNS = 2
 
 
-def trained(study: Study) -> list[Candidate]:
-    """List the architectures of a study that were trained, in the order of their trials.
+def trained_candidates(study: Study, trained: str | None = None) -> list[Candidate]:
+    """List the architectures of a study that were trained under equal conditions.
+
+    Args:
+        study: The study.
+        trained: The key of the conditions; None for those of the most trials.
+
+    Returns:
+        In the order of their trials.
 
     Raises:
-        UnavailableError: None was.
+        TftasError: Nothing was trained under such conditions.
+        UnavailableError: Nothing was trained at all.
     """
-    numbers = sorted(accuracies(study))
-    if not numbers:
+    chosen = choose_trainings(study, trained)
+    if chosen is None:
         raise UnavailableError(
             f"nothing of study {study.study_name!r} was trained; `tftas-optuna retrain --study`"
             " does it"
         )
-    return [get_candidate(study, number) for number in numbers]
+    return [get_candidate(study, number, trained=chosen.key) for number in chosen.records]
 
 
-def plot_accuracy(study: Study) -> Figure:
+def plot_accuracy(study: Study, trained: str | None = None) -> Figure:
     """Draw the accuracies of trained architectures against their objectives.
 
+    Args:
+        study: The study.
+        trained: Which accuracies: the key of the conditions that they were trained under; by
+            default of those that most trials were.
+
     Returns:
-        A Plotly figure, with a panel for each objective.
+        A Plotly figure, with a panel for each objective. Where there are several seeds, points
+        are means, with their standard deviations.
 
     Raises:
+        TftasError: Nothing was trained under such conditions.
         UnavailableError: Plotly is not installed, nothing was trained, or the study was not made
             by this package.
     """
     graph = graph_objects()
     settings = read_settings(study)
-    found = trained(study)
+    found = trained_candidates(study, trained)
+    several = any(candidate.top1_sd is not None for candidate in found)
     names = settings.objectives
     figure = panels([""] * len(names), _COLUMNS)
     for place, name in enumerate(names):
@@ -63,6 +79,7 @@ def plot_accuracy(study: Study) -> Figure:
             graph.Scatter(
                 x=rounded(candidate.value(name) for candidate in found),
                 y=[candidate.top1 for candidate in found],
+                error_y={"array": [c.top1_sd or 0.0 for c in found]} if several else None,
                 mode="markers+text",
                 text=[str(candidate.trial) for candidate in found],
                 textposition="top center",
@@ -76,5 +93,6 @@ def plot_accuracy(study: Study) -> Figure:
             **where,
         )
         figure.update_xaxes(title_text=axis_title(settings, name), exponentformat="SI", **where)
-        figure.update_yaxes(title_text="top-1 (%)", **where)
+        title = f"top-1 (%), trainings {found[0].trained}"
+        figure.update_yaxes(title_text=title, **where)
     return figure

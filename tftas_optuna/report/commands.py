@@ -34,7 +34,11 @@ class Command(NamedTuple):
 
 
 def commands(
-    study: Study, settings: StudySettings, picked: Sequence[Candidate], storage: str | None
+    study: Study,
+    settings: StudySettings,
+    picked: Sequence[Candidate],
+    storage: str | None,
+    trained: str | None,
 ) -> list[Command]:
     """List the commands that make a study and this report again, and go on with its members.
 
@@ -46,6 +50,7 @@ def commands(
         settings: Its settings.
         picked: The members that the report shows.
         storage: Where the study lies; its password is left out.
+        trained: Which accuracies the report shows, if that was asked for.
     """
     where = []
     if storage not in (None, DEFAULT_STORAGE):
@@ -56,11 +61,12 @@ def commands(
     if making is not None:
         found.append(Command(making, SEARCH))
     trials = [f"--trial={candidate.trial}" for candidate in picked]
-    found.append(Command(_line("report", *where, *trials), "this report"))
+    which = [] if trained is None else ["--trained", trained]
+    found.append(Command(_line("report", *where, *trials, *which), "this report"))
     if trials:
         found.append(Command(_line("export", *where, *trials), "the picked members as files"))
-        trained = _line("retrain", *where, *trials, "--data-dir", "DIR")
-        found.append(Command(trained, "the picked members, trained"))
+        training = _line("retrain", *where, *trials, "--data-dir", "DIR")
+        found.append(Command(training, "the picked members, trained"))
     return found
 
 

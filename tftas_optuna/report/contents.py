@@ -12,10 +12,10 @@ from tftas_optuna import plots
 from tftas_optuna.architecture.blocks import blocks_of
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics.units import short
-from tftas_optuna.plots.accuracy import trained
+from tftas_optuna.plots.accuracy import trained_candidates
 from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.report.commands import SEARCH, Command, commands, space_argument
-from tftas_optuna.study.accuracy import accuracies
+from tftas_optuna.study.accuracy import choose_trainings, count_trials, training_sets
 from tftas_optuna.study.front import pareto_front
 from tftas_optuna.study.own import own_trials
 from tftas_optuna.study.record import read_settings
@@ -99,6 +99,7 @@ def contents(
     study: Study,
     picked: Sequence[Candidate] | None = None,
     storage: str | None = None,
+    trained: str | None = None,
     callback: Callable[[int, int], None] | None = None,
 ) -> Contents:
     """Gather what a report says.
@@ -107,13 +108,15 @@ def contents(
         study: The study.
         picked: Members to draw; by default :data:`PICKED` of the front, evenly spaced.
         storage: Where the study lies, for the commands.
+        trained: Which accuracies it shows; see :func:`tftas_optuna.pareto_front`.
         callback: Called before every section with how many are done, and of how many.
 
     Raises:
+        TftasError: Nothing was trained under such conditions.
         UnavailableError: Plotly is not installed, or the study was not made by this package.
     """
     settings = read_settings(study)
-    front = pareto_front(study)
+    front = pareto_front(study, trained=trained)
     chosen = spread(front, PICKED) if picked is None else list(picked)
     parts: list[Callable[[], Section]] = [
         lambda: _front(study, front, chosen),
@@ -121,7 +124,7 @@ def contents(
         lambda: _choices(study, settings),
         lambda: _architectures(chosen),
         lambda: _layers(study, chosen),
-        lambda: _accuracy(study, settings),
+        lambda: _accuracy(study, settings, trained),
     ]
     if not own_trials(study, settings):
         parts = [lambda: Section("Front", missing=["No trial has finished yet."])]
@@ -131,7 +134,7 @@ def contents(
             callback(i, len(parts))
         sections.append(part())
     argument = space_argument(settings)
-    found = commands(study, settings, chosen, storage)
+    found = commands(study, settings, chosen, storage, trained)
     return Contents(
         name=study.study_name,
         facts=_facts(study, settings, len(front)),
@@ -214,11 +217,15 @@ def _layers(study: Study, chosen: list[Candidate]) -> Section:
     return _drawn("Score by layer", _LAYERS, {"Layers": lambda: plots.plot_layers(study, chosen)})
 
 
-def _accuracy(study: Study, settings: StudySettings) -> Section:
-    if not accuracies(study):
+def _accuracy(study: Study, settings: StudySettings, trained: str | None) -> Section:
+    shown = choose_trainings(study, trained)
+    if shown is None:
         return Section("Trained accuracy", missing=["Nothing of this study was trained yet."])
-    found = trained(study)
-    text = _ACCURACY
+    found = trained_candidates(study, trained)
+    text = f"{_ACCURACY} These are trainings {shown.key}: {shown}."
+    others = [f"{o.key} ({count_trials([o])})" for o in training_sets(study) if o.key != shown.key]
+    if others:
+        text += f" Others, under other conditions, are not shown: {', '.join(others)}."
     if len(found) >= _LEAST_TRAINED:
         tops = [float(candidate.top1 or 0) for candidate in found]
         taus = (
@@ -227,7 +234,9 @@ def _accuracy(study: Study, settings: StudySettings) -> Section:
             if (tau := kendall_tau([c.value(name) for c in found], tops)) is not None
         )
         text += f" Kendall's tau over {len(found)} networks: {', '.join(taus)}."
-    section = _drawn("Trained accuracy", text, {"Accuracy": lambda: plots.plot_accuracy(study)})
+    section = _drawn(
+        "Trained accuracy", text, {"Accuracy": lambda: plots.plot_accuracy(study, trained)}
+    )
     return dataclasses.replace(section, table=_table(found, "Trained"))
 
 
@@ -288,13 +297,15 @@ def _table(candidates: Sequence[Candidate], title: str) -> Table:
     rows = [candidate.named_values() for candidate in candidates]
     names = list(dict.fromkeys(name for row in rows for name in row))
     top = any(candidate.top1 is not None for candidate in candidates)
+    several = any(candidate.top1_sd is not None for candidate in candidates)
+    heads = [*(["top-1 (%)"] if top else []), *(["sd of top-1"] if several else [])]
     return Table(
-        ["trial", *names, *(["top-1 (%)"] if top else []), "architecture"],
+        ["trial", *names, *heads, "architecture"],
         [
             [
                 str(candidate.trial),
                 *_cells(row.get(name) for name in names),
-                *(_cells([candidate.top1]) if top else []),
+                *_cells([candidate.top1, candidate.top1_sd][: len(heads)]),
                 candidate.architecture.summary(),
             ]
             for candidate, row in zip(candidates, rows, strict=True)

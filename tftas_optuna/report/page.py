@@ -29,6 +29,7 @@ def write_report(
     *,
     picked: Sequence[Candidate] | None = None,
     storage: str | None = None,
+    trained: str | None = None,
     callback: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a study as one HTML file.
@@ -40,9 +41,11 @@ def write_report(
         path: The file.
         picked: Members to draw; by default six of the front, evenly spaced, both ends among them.
         storage: Where the study lies, for the commands in the report; its password is left out.
+        trained: Which accuracies it shows; see :func:`tftas_optuna.pareto_front`.
         callback: Called before every section with how many are done, and of how many.
 
     Raises:
+        TftasError: Nothing was trained under such conditions.
         UnavailableError: Plotly is not installed, the study was not made by this package, or the
             file cannot be written.
 
@@ -54,7 +57,7 @@ def write_report(
     """
     path = Path(path)
     check_report(path)
-    text = render(study, picked, storage, callback)
+    text = render(study, picked, storage, trained, callback)
     try:
         with replacing(path) as scratch:
             scratch.write_text(text, encoding="utf-8")
@@ -83,6 +86,7 @@ def render(
     study: Study,
     picked: Sequence[Candidate] | None,
     storage: str | None,
+    trained: str | None,
     callback: Callable[[int, int], None] | None,
 ) -> str:
     """Write a study as HTML; see :func:`write_report`."""
@@ -100,7 +104,7 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found = contents(study, picked, storage, callback)
+    found = contents(study, picked, storage, trained, callback)
     return environment.get_template("page.html").render(
         report=found,
         figures={

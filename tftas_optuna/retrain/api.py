@@ -34,6 +34,7 @@ def retrain(
     overrides: Mapping[str, Any] | None = None,
     weights: str | Path = "scratch",
     study: Study | None = None,
+    record: bool = True,
     img_size: int | None = None,
     num_classes: int | None = None,
     out: str | Path = "trained",
@@ -84,7 +85,9 @@ def retrain(
         weights: What to start from: ``"scratch"``, ``"supernet"`` (the slices that the study
             scored), ``"pretrained"`` (timm's), or the path of a checkpoint.
         study: The study of a candidate; its accuracy is written there, for
-            :func:`tftas_optuna.pareto_front` and the dashboard.
+            :func:`tftas_optuna.pareto_front` and the dashboard. Every training is kept with its
+            conditions; one with the same conditions and seed replaces the one before.
+        record: Whether to write it there; False for a try that is not to be remembered.
         img_size: Height and width of the input, in pixels; the network's by default. An
             architecture alone has none, and needs it.
         num_classes: Classes that the data must have; those of the data by default.
@@ -98,8 +101,10 @@ def retrain(
 
     Returns:
         The network's ``name``; ``top1``, ``top5`` (per cent) and ``loss`` after the last epoch;
-        ``best_top1`` and its ``best_epoch``; ``epochs``, ``n_params``, ``n_train``, ``n_val``,
-        ``train_split``, ``val_split``, ``data_digest``, ``seconds``; and the directory, ``out``.
+        ``best_top1`` and its ``best_epoch``; ``epochs``, ``n_params``, ``num_classes``,
+        ``n_train``, ``n_val``, ``train_split``, ``val_split``, ``data_digest``, ``seconds``; the
+        directory, ``out``; and ``trained``, the key of the conditions under which the study has
+        it.
 
     Raises:
         TftasError: There is no such network, recipe or device, or they do not fit together.
@@ -145,6 +150,7 @@ def retrain(
             weights=str(weights),
             study=study,
             trial=trial,
+            record=record,
             num_classes=num_classes,
             workers=workers,
             tensorboard=tensorboard,

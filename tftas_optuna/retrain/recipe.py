@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 from dataclasses import field
 from importlib import resources
@@ -75,6 +77,8 @@ def _setting(default: Any, check: Callable[[Any], Any], *, optional: bool = Fals
     return field(default=default, metadata={"check": check, "optional": optional})
 
 
+# What says how long, from which seed, and what is kept on the way, but not how.
+_NO_PART_OF_IT = ("name", "epochs", "seed", "checkpoint_hist", "log_interval")
 _FRACTION = _number(0, 1)
 _COUNT = _number(1, 1_000_000, whole=True)
 
@@ -197,6 +201,18 @@ class Recipe:
         if self.lr_base_size is None:
             return self.lr
         return self.lr * self.batch_size / self.lr_base_size
+
+    @property
+    def digest(self) -> str:
+        """What tells a way of training from others, whatever its name, length and seed."""
+        # Defaults are left out: a setting that a later release adds changes no digest.
+        told = {
+            setting.name: value
+            for setting in dataclasses.fields(self)
+            if setting.name not in _NO_PART_OF_IT
+            and (value := getattr(self, setting.name)) != setting.default
+        }
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, complete and ready for YAML."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna.retrain.run import train_network
+from tftas_optuna.retrain.run import fit_recipe, train_network
 from tftas_optuna.storage import annotate_finished
 from tftas_optuna.study._optuna import storage_of
-from tftas_optuna.study.accuracy import record_accuracy
+from tftas_optuna.study.accuracy import choose_trainings, record_accuracy, training_sets
 from tftas_optuna.study.front import get_candidate
 from tftas_optuna.study.notes import write_trial_notes
 
@@ -32,6 +34,7 @@ def train_and_record(
     weights: str = "scratch",
     study: Study | None = None,
     trial: int | None = None,
+    record: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
     """Train a network, and write what it reaches into the study that it comes from.
@@ -43,29 +46,59 @@ def train_and_record(
         out: Where directories of networks lie; this one's is called like the network.
         world: This process among all.
         weights: What it starts from.
-        study: The study that the network comes from; None to record nothing.
+        study: The study that the network comes from.
         trial: Number of its trial there.
+        record: Whether to write into the study.
         **options: Passed on to :func:`tftas_optuna.retrain.run.train_network`, which also says
             what is raised.
 
     Returns:
-        Its result, the network's ``name`` before it and the directory, ``out``, after it.
+        Its result, the network's ``name`` before it and the directory, ``out``, after it; and
+        ``trained``, the key of the conditions that the study has it under, where it was written
+        there.
     """
     folder = out / network.label
+    recipe = fit_recipe(recipe, world)
     result = train_network(
         network, recipe, source, folder, world=world, weights=weights, **options
     )
-    if study is not None and trial is not None and world.primary:
+    told = {"name": network.label, **result, "out": str(folder)}
+    if record and study is not None and trial is not None and world.primary:
         how = {
             "recipe": recipe.name,
+            "recipe_digest": recipe.digest,
             "epochs": recipe.epochs,
+            "img_size": network.img_size,
             "seed": recipe.seed,
-            "weights": weights,
+            # Where each network has a checkpoint of its own, they differ in its name alone.
+            "weights": weights.replace(network.label, "NETWORK"),
             "data": source.dataset or str(source.root),
             # Unknown of trainings by release 0.2.0.
             "data_digest": result.get("data_digest"),
+            "out": str(folder.resolve()),
+            "model_digest": model_digest(folder),
+            "recorded": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        record_accuracy(study, trial, {**result, **how})
-        annotate_finished(storage_of(study)[0], study.study_name, trial, "top1", result["top1"])
+        told["trained"] = record_accuracy(study, trial, {**result, **how})
+        _show_accuracies(study)
         write_trial_notes(study, [get_candidate(study, trial)])
-    return {"name": network.label, **result, "out": str(folder)}
+    return told
+
+
+def model_digest(folder: Path) -> str | None:
+    """Return what tells the weights in a directory of a training from others; None of none."""
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        return None
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+
+
+def _show_accuracies(study: Study) -> None:
+    """Let the trials of a study tell accuracies of equal conditions, and no others."""
+    shown = choose_trainings(study)
+    assert shown is not None
+    storage = storage_of(study)[0]
+    for number in {number for one in training_sets(study) for number in one.records}:
+        key = shown.key if number in shown.records else None
+        for name, value in {"top1": shown.top1(number), "trained": key}.items():
+            annotate_finished(storage, study.study_name, number, name, value)

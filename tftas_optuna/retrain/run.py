@@ -86,15 +86,15 @@ def train_network(
 
     Returns:
         ``top1``, ``top5`` (per cent) and ``loss`` after the last epoch, ``best_top1`` and its
-        ``best_epoch`` (from 0, as in ``metrics.csv``), and ``n_params``, ``epochs``, ``n_train``,
-        ``n_val``, the splits (with ``val_fraction`` and ``split_seed`` where one was divided),
-        ``data_digest``, ``seconds``.
+        ``best_epoch`` (from 0, as in ``metrics.csv``), and ``n_params``, ``num_classes``,
+        ``epochs``, ``n_train``, ``n_val``, the splits (with ``val_fraction`` and ``split_seed``
+        where one was divided), ``data_digest``, ``seconds``.
 
     Raises:
         TftasError: The recipe, the weights or the number of classes do not fit.
         UnavailableError: Data, weights, checkpoints or disk are not as they must be.
     """
-    recipe = _fit(recipe, world)
+    recipe = fit_recipe(recipe, world)
     images, classes = open_images(
         source,
         in_chans=network.in_chans,
@@ -152,6 +152,7 @@ def train_network(
         "best_epoch": best["epoch"],
         "epochs": recipe.epochs,
         "n_params": n_params,
+        "num_classes": classes,
         **{name: value for name, value in images.about.items() if name not in _ELSEWHERE},
         "data_digest": images.about["digest"][:_SHORT],
         "seconds": round(sum(row["seconds"] for row in rows), 1),
@@ -261,8 +262,12 @@ def check_tensorboard() -> None:
         ) from error
 
 
-def _fit(recipe: Recipe, world: World) -> Recipe:
-    """Resolve what depends on the machine."""
+def fit_recipe(recipe: Recipe, world: World) -> Recipe:
+    """Resolve what depends on the machine.
+
+    Raises:
+        TftasError: The recipe does not fit the processes or the device.
+    """
     parts = world.size * recipe.grad_accum_steps
     batch, rest = divmod(recipe.batch_size, parts)
     if rest or not batch:
@@ -296,4 +301,4 @@ def _deterministic(world: World) -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
-__all__ = ["Epoch", "check_tensorboard", "train_network"]
+__all__ = ["Epoch", "check_tensorboard", "fit_recipe", "train_network"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def annotate_finished(
-    storage: BaseStorage, study_name: str, trial: int, name: str, value: float
+    storage: BaseStorage, study_name: str, trial: int, name: str, value: float | str | None
 ) -> bool:
     """Set a user attribute of a finished trial, which Optuna itself refuses.
 
@@ -27,7 +27,7 @@ def annotate_finished(
         study_name: The study.
         trial: Number of the trial.
         name: Name of the attribute.
-        value: Its value.
+        value: Its value; None to take the attribute away.
 
     Returns:
         Whether it is set: only a database whose tables are known takes it.
@@ -41,6 +41,7 @@ def annotate_finished(
     this = sqlalchemy.and_(table.c.trial_id == trial_id, table.c.key == name)
     with engine_of(storage).begin() as connection:
         connection.execute(table.delete().where(this))
-        row = {"trial_id": trial_id, "key": name, "value_json": json.dumps(value)}
-        connection.execute(table.insert(), [row])
+        if value is not None:
+            row = {"trial_id": trial_id, "key": name, "value_json": json.dumps(value)}
+            connection.execute(table.insert(), [row])
     return True

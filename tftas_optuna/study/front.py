@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from optuna.study import StudyDirection
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.families import get_family
 from tftas_optuna.study._optuna import front_of
-from tftas_optuna.study.accuracy import accuracies
+from tftas_optuna.study.accuracy import choose_trainings
 from tftas_optuna.study.attributes import attributes
 from tftas_optuna.study.legacy import upgraded
 from tftas_optuna.study.own import failure_of, own_trials, said_numbers, why_foreign
@@ -18,7 +18,7 @@ from tftas_optuna.study.record import read_settings
 from tftas_optuna.study.settings import ALWAYS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from optuna import Study
     from optuna.trial import FrozenTrial
@@ -43,7 +43,9 @@ class Candidate:
         exact: The exact values of approximated indicators, as far as they were computed.
         fidelity: How the approximated indicators were computed.
         approximated: Names of those indicators.
-        top1: Its accuracy in per cent, where it was retrained.
+        top1: Its accuracy in per cent, where it was retrained; the mean over several seeds.
+        top1_sd: The standard deviation over those seeds.
+        trained: What the conditions of its trainings are called.
         sizes: ``img_size``, ``num_classes`` and ``in_chans`` that the study was searched for.
     """
 
@@ -54,6 +56,8 @@ class Candidate:
     fidelity: str = "exact"
     approximated: tuple[str, ...] = ()
     top1: float | None = None
+    top1_sd: float | None = None
+    trained: str | None = None
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
@@ -109,16 +113,22 @@ class Candidate:
         return named
 
 
-def pareto_front(study: Study) -> list[Candidate]:
+def pareto_front(study: Study, *, trained: str | None = None) -> list[Candidate]:
     """List the feasible, undominated architectures of a study, each once, cheapest first.
 
+    Args:
+        study: The study.
+        trained: Which accuracies they have: the key of the conditions that they were trained
+            under; by default of those that most trials were.
+
     Raises:
+        TftasError: Nothing was trained under such conditions.
         UnavailableError: The study was not made by this package.
     """
     settings = read_settings(study)
     own = own_trials(study, settings)
     trials = front_of(own, study.directions) if len(study.directions) > 1 else _best(study, own)
-    reader = _Reader(study, settings)
+    reader = _Reader(study, settings, trained)
     front: dict[Architecture, Candidate] = {}
     for trial in sorted(trials, key=lambda trial: trial.number):
         candidate = reader.read(trial)
@@ -126,10 +136,16 @@ def pareto_front(study: Study) -> list[Candidate]:
     return sorted(front.values(), key=lambda c: (c.n_params, *losses(c, settings)))
 
 
-def get_candidate(study: Study, number: int) -> Candidate:
+def get_candidate(study: Study, number: int, *, trained: str | None = None) -> Candidate:
     """Look up one trial of a study by its number.
 
+    Args:
+        study: The study.
+        number: Number of the trial.
+        trained: Which accuracy it has; see :func:`pareto_front`.
+
     Raises:
+        TftasError: Nothing was trained under such conditions.
         UnavailableError: There is no such trial, it has no value, or it stands for no architecture
             of the study.
     """
@@ -146,7 +162,12 @@ def get_candidate(study: Study, number: int) -> Candidate:
             f"trial {number} of study {study.study_name!r} is no architecture of its space"
             f" ({reason}); pick another"
         )
-    return _Reader(study, settings).read(trials[number])
+    return _Reader(study, settings, trained).read(trials[number])
+
+
+def without_accuracies(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Return candidates as if nothing was trained."""
+    return [dataclasses.replace(one, top1=None, top1_sd=None, trained=None) for one in candidates]
 
 
 def known_values(trial: FrozenTrial, settings: StudySettings) -> dict[str, float]:
@@ -174,11 +195,12 @@ class _Reader:
     Args:
         study: The study.
         settings: Its settings.
+        trained: Which accuracies they have.
     """
 
-    def __init__(self, study: Study, settings: StudySettings) -> None:
+    def __init__(self, study: Study, settings: StudySettings, trained: str | None) -> None:
         self._settings = settings
-        self._accuracies = accuracies(study)
+        self._trained = choose_trainings(study, trained)
         self._exact = exact_values(study)
         self._names = dict.fromkeys((*settings.objectives, *settings.bounds, *ALWAYS))
 
@@ -189,6 +211,9 @@ class _Reader:
         costs = arch.costs(**settings.target.input)
         known |= {name: float(count) for name, count in costs._asdict().items()}
         key = str(trial.number)
+        chosen = self._trained
+        if chosen is not None and trial.number not in chosen.records:
+            chosen = None
         return Candidate(
             trial=trial.number,
             architecture=arch,
@@ -196,7 +221,9 @@ class _Reader:
             exact={name: found[key] for name, found in self._exact.items() if key in found},
             fidelity=settings.fidelity,
             approximated=settings.approximated,
-            top1=self._accuracies.get(trial.number),
+            top1=None if chosen is None else chosen.top1(trial.number),
+            top1_sd=None if chosen is None else chosen.sd(trial.number),
+            trained=None if chosen is None else chosen.key,
             sizes=settings.target.input,
         )
 

@@ -15,7 +15,7 @@ from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics.bounds import violations
 from tftas_optuna.study._dashboard import load_notes
 from tftas_optuna.study._optuna import storage_of
-from tftas_optuna.study.accuracy import trainings
+from tftas_optuna.study.accuracy import training_sets
 from tftas_optuna.study.layers import shares_by_block
 from tftas_optuna.study.record import bounds_text, read_settings
 
@@ -66,21 +66,23 @@ def write_study_note(study: Study, n_front: int, commands: Sequence[tuple[str, s
 def write_trial_notes(study: Study, candidates: Iterable[Candidate]) -> None:
     """Say in the notes of trials what they stand for: values, blocks, and accuracy."""
     settings = read_settings(study)
-    trained = trainings(study)
+    trained = training_sets(study)
     storage, study_id = storage_of(study)
     members = list(candidates)
     shares = shares_by_block(settings, members)
     for candidate in members:
         trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, candidate.trial)
-        record = trained.get(candidate.trial)
-        told = _told(candidate, settings, record, shares.get(candidate.trial))
+        records = [
+            (one.key, record) for one in trained for record in one.records.get(candidate.trial, ())
+        ]
+        told = _told(candidate, settings, records, shares.get(candidate.trial))
         _write(study, told, trial_id)
 
 
 def _told(
     candidate: Candidate,
     settings: StudySettings,
-    record: Mapping[str, Any] | None,
+    records: Sequence[tuple[str, Mapping[str, Any]]],
     shares: str | None,
 ) -> str:
     arch = candidate.architecture
@@ -98,13 +100,15 @@ def _told(
     text.append(_fenced(draw(arch)))
     if shares is not None:
         text.append(escaped(shares))
-    if record is not None:
+    for key, record in records:
         how = ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in record.items()
             if name != "top1"
         )
-        text.append(f"{_OLD} top-1 {float(record['top1']):.2f} % ({escaped(how)})")
+        text.append(
+            f"{_OLD} top-1 {float(record['top1']):.2f} % ({escaped(how)}; trainings {key})"
+        )
     return "\n\n".join(text)
 
 
