@@ -12,6 +12,7 @@ from tftas_optuna import (
     AutoFormerSpace,
     Candidate,
     SearchSpace,
+    TftasError,
     build_model,
     get_space,
     pareto_front,
@@ -66,6 +67,13 @@ def test_a_candidate_is_built_for_other_classes(candidate: Candidate) -> None:
 
 def test_timm_prepares_images_of_the_size_that_was_built(candidate: Candidate) -> None:
     assert resolve_data_config(model=candidate.build())["input_size"] == (1, 12, 12)
+
+
+def test_an_image_smaller_than_a_patch_is_refused_before_anything_is_built(
+    candidate: Candidate,
+) -> None:
+    with pytest.raises(TftasError, match="img_size 1 is smaller than one patch of 2 pixels"):
+        candidate.build(img_size=(12, 1))
 
 
 @pytest.mark.parametrize("missing", ["img_size", "num_classes"])

@@ -16,7 +16,7 @@ from optuna import Study
 from tftas_optuna import TftasError, pareto_front, retrain, search
 from tftas_optuna.cli import main
 from tftas_optuna.retrain import load_recipe
-from tftas_optuna.retrain.network import Network, resolve_network
+from tftas_optuna.retrain.network import Network, build_network, resolve_network
 from tftas_optuna.retrain.run import Epoch
 from tftas_optuna.spaces import AutoFormerSpace
 
@@ -86,6 +86,19 @@ def test_a_candidate_and_its_study_go_together(study: Study, tmp_path: Path) -> 
         retrain(candidate, data_dir=tmp_path)
     with pytest.raises(TftasError, match="study was given with 'test_vit'; give a candidate of"):
         retrain("test_vit", study=study, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("img_size", [16, 24])
+def test_weights_of_another_image_size_start_a_network(
+    tiny: Network, tmp_path: Path, img_size: int
+) -> None:
+    model: Any = build_network(tiny, num_classes=3, seed=1).eval()
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    larger = dataclasses.replace(tiny, img_size=img_size)
+    started = build_network(larger, num_classes=3, weights=str(tmp_path / "weights.pth")).eval()
+    model.set_input_size((img_size, img_size))
+    images = torch.randn(2, 3, img_size, img_size)
+    torch.testing.assert_close(started(images), model(images))
 
 
 def test_an_architecture_has_a_directory_of_its_own(tiny: Network, images: Path) -> None:

@@ -132,6 +132,9 @@ def _create(
     source = _source_size(known) if pretrained and not isinstance(known, str) else None
     height, width = to_2tuple(kwargs.get("img_size") or (source or _UNBUILT["input_size"])[1:])
     kwargs["img_size"] = (height, width)
+    if not kwargs.get("dynamic_img_pad"):
+        # Says so where the image is too small.
+        arch.costs(img_size=min(height, width), num_classes=0)
     # timm derives transforms from these entries: let them speak of the model that is built. While
     # it loads weights, though, their channels are those of the weights, and it adapts the first
     # convolution from them; so is their size, and positions are resampled from it.

@@ -6,8 +6,14 @@ import copy
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath, LayerNorm, Mlp, use_fused_attn
-from timm.layers.attention import maybe_add_mask, resolve_self_attn_mask
+from timm.layers import (
+    DropPath,
+    LayerNorm,
+    Mlp,
+    maybe_add_mask,
+    resolve_self_attn_mask,
+    use_fused_attn,
+)
 from torch import Tensor, nn
 
 from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS
