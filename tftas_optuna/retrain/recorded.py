@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.retrain.run import train_network
-from tftas_optuna.storage import annotate_finished
+from tftas_optuna.storage import annotate_finished, check_writable
 from tftas_optuna.study._optuna import storage_of
 from tftas_optuna.study.accuracy import record_accuracy
 from tftas_optuna.study.front import get_candidate
@@ -51,6 +51,8 @@ def train_and_record(
     Returns:
         Its result, the network's ``name`` before it and the directory, ``out``, after it.
     """
+    if study is not None and world.primary:
+        check_writable(study, storage_of(study)[0])
     folder = out / network.label
     result = train_network(
         network, recipe, source, folder, world=world, weights=weights, **options
