@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from tftas_optuna import Architecture, TftasError
+from tftas_optuna import Architecture, TftasError, UnavailableError
 from tftas_optuna.costs import latency
 from tftas_optuna.costs._network import empty_model
 from tftas_optuna.costs.latency import measure_latency
@@ -56,8 +57,8 @@ def test_one_slow_visit_does_not_show(
     count = iter(range(10**6))
 
     def measure(arch: Architecture, target: Target, *, runs: int) -> float:
-        # Every fifth visit, another program is in the way.
-        return true_latency(arch) * (3 if next(count) % 5 == 0 else 1)
+        # Every seventh visit, another program is in the way.
+        return true_latency(arch) * (3 if next(count) % 7 == 0 else 1)
 
     monkeypatch.setattr(latency, "measure_latency", measure)
     meter = get_cost("latency").open(small_space, Target(img_size=32), None)
@@ -95,6 +96,46 @@ def test_a_record_brings_the_same_table_back_without_measuring(
 def test_a_damaged_record_is_refused(small_space: AutoFormerSpace, record: object) -> None:
     with pytest.raises(TftasError, match="the latency table is damaged"):
         get_cost("latency").open(small_space, Target(), record)  # type: ignore[arg-type]
+
+
+def test_noise_puts_no_block_below_zero(
+    small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(0)
+
+    def measure(arch: Architecture, target: Target, *, runs: int) -> float:
+        # Networks so small that their blocks drown in what calling them takes.
+        return float(rng.lognormal(sigma=0.8)) + true_latency(arch) / 100
+
+    monkeypatch.setattr(latency, "measure_latency", measure)
+    with caplog.at_level(logging.WARNING, "tftas_optuna"):
+        meter = get_cost("latency").open(small_space, Target(img_size=32), None)
+    record = meter.record
+    assert min(row[-1] for row in (*record["blocks"], *record["rest"])) >= 0
+    assert 0.15 < record["check"]["median"] <= 0.5
+    assert f"off by {record['check']['median']:.0%} (median of 8 whole networks" in caplog.text
+    assert "--latency-batch-size" in caplog.text
+
+
+def test_a_table_that_says_nothing_of_whole_networks_is_refused(
+    small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(arch: Architecture, target: Target, *, runs: int) -> float:
+        # Blocks of one kind alone share what others do not.
+        return true_latency(arch) * (1 if len(set(arch.num_heads)) == 1 else 4)
+
+    monkeypatch.setattr(latency, "measure_latency", measure)
+    with pytest.raises(UnavailableError, match=r"off by 75% \(median of 8 whole networks"):
+        get_cost("latency").open(small_space, Target(img_size=32), None)
+
+
+def test_a_table_of_an_earlier_release_below_zero_is_read_with_a_warning(
+    small_space: AutoFormerSpace, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = {"reference": 1.0, "blocks": [[32, 1, 2.0, -0.5]], "rest": [[32, 1.0]]}
+    with caplog.at_level(logging.WARNING, "tftas_optuna"):
+        get_cost("latency").open(small_space, Target(img_size=32), record)
+    assert "has 1 entries below zero" in caplog.text
 
 
 def test_an_architecture_outside_the_table_is_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from tftas_optuna import (
 from tftas_optuna.indicators import fusion
 from tftas_optuna.indicators.fusion import rank, reference_sample
 from tftas_optuna.metrics import get_cost, registry
+from tftas_optuna.search import api
 from tftas_optuna.spaces import AutoFormerSpace
 
 SIZES: dict[str, Any] = dict(img_size=32, num_classes=10, n_images=4)
@@ -44,6 +46,10 @@ def run(space: AutoFormerSpace, **kwargs: Any) -> optuna.Study:
     fixed: dict[str, Any] = dict(objectives=("mine", "n_params"), population_size=6, seed=3)
     arguments = {"n_trials": 18, "execution": Execution("cpu"), **SIZES, **fixed, **kwargs}
     return search(space, **arguments)
+
+
+def scaled(reference: Any) -> Any:
+    return {part: [[v * 1.1 for v in row] for row in rows] for part, rows in reference.items()}
 
 
 def rows(study: optuna.Study) -> list[Any]:
@@ -72,6 +78,53 @@ def test_a_fusion_ranks_among_a_sample_that_the_study_keeps(small_space: AutoFor
     assert [scorer(small_space.decode(t.params)) for t in study.trials[:2]] == pytest.approx(
         [t.values[0] for t in study.trials[:2]]
     )
+
+
+def test_searches_that_begin_together_rank_in_the_sample_of_the_first(
+    small_space: AutoFormerSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each scores the sample, to other digits; one that comes second takes the other's."""
+    storage = f"sqlite:///{tmp_path}/study.db"
+    looked = api.look_at_reference
+    first: list[Any] = []
+
+    def other_digits(pool: Any, known: Any, target: Any) -> Any:
+        values = looked(pool, known, target)
+        if known is None and not first:
+            first.append(None)
+            first[0] = run(small_space, n_trials=6, storage=storage).user_attrs["reference"]
+            values = {
+                part: [[v * 1.1 for v in row] for row in rows] for part, rows in values.items()
+            }
+            looked(pool, values, target)
+        return values
+
+    monkeypatch.setattr(api, "look_at_reference", other_digits)
+    study = run(small_space, n_trials=6, storage=storage)
+    assert study.user_attrs["reference"] == first[0] and len(study.trials) == 12
+    scorer = Scorer(small_space, indicator="mine", seed=3, **SIZES)
+    archs = [small_space.decode(trial.params) for trial in study.trials]
+    assert scorer.batch(archs) == pytest.approx([trial.values[0] for trial in study.trials])
+
+
+def test_an_objective_ranks_in_the_sample_that_its_study_has(
+    small_space: AutoFormerSpace,
+) -> None:
+    def objective() -> ArchitectureObjective:
+        scorer = Scorer(small_space, indicator="mine", seed=3, **SIZES)
+        return ArchitectureObjective(small_space, scorer=scorer)
+
+    mine, theirs = objective(), optuna.create_study(directions=objective().directions)
+    mine.annotate(theirs)
+    kept = theirs.user_attrs["reference"]
+    other = scaled(kept)
+    theirs.set_user_attr("reference", other)
+    again = objective()
+    (before,) = again.evaluate([small_space.largest()])
+    again.annotate(theirs)
+    (after,) = again.evaluate([small_space.largest()])
+    (travelled,) = pickle.loads(pickle.dumps(again)).evaluate([small_space.largest()])
+    assert after.values != before.values and travelled.values == after.values
 
 
 def test_a_search_by_a_fusion_that_was_cut_off_goes_on_to_the_same_trials(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +11,20 @@ import optuna
 import pytest
 from processes import grouped
 
-from tftas_optuna import Architecture, DSSObjective, Scorer, TftasError, pareto_front, search
+from tftas_optuna import (
+    Architecture,
+    DSSObjective,
+    Scorer,
+    TftasError,
+    UnavailableError,
+    pareto_front,
+    search,
+)
 from tftas_optuna.costs import device_name, latency
 from tftas_optuna.metrics import Meters, Target
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.record import (
+    has_settings,
     keep_meter_records,
     meter_records,
     read_settings,
@@ -153,12 +163,54 @@ def test_another_deployment_does_not_continue(run: Search, visits: list[Architec
         run(batch_size=4)
 
 
-def test_a_latency_that_no_architecture_has_creates_nothing(
+def test_a_refused_bound_keeps_what_was_measured(
     run: Search, visits: list[Architecture], tmp_path: Path
 ) -> None:
     with pytest.raises(TftasError, match="latency of at most 0.001 excludes every architecture"):
         run(bounds={"latency": (None, 0.001)})
-    assert optuna.get_all_study_names(f"sqlite:///{tmp_path}/study.db") == []
+    n_measured = len(visits)
+    (name,) = optuna.get_all_study_names(f"sqlite:///{tmp_path}/study.db")
+    empty = optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path}/study.db")
+    assert n_measured and not empty.trials and not has_settings(empty)
+    with pytest.raises(TftasError, match="latency of at least 100.00k excludes every"):
+        run(bounds={"latency": (1e5, None)})
+    study = run(bounds={"latency": (None, 30.0)})
+    assert len(visits) == n_measured and len(study.trials) == 12
+
+
+def test_what_was_measured_otherwise_is_not_used_after_a_refused_bound(
+    run: Search, visits: list[Architecture]
+) -> None:
+    with pytest.raises(TftasError, match="excludes every architecture"):
+        run(bounds={"latency": (None, 0.001)})
+    n_measured = len(visits)
+    study = run(batch_size=4)
+    assert len(visits) > n_measured and len(study.trials) == 12
+
+
+def test_a_refused_bound_keeps_what_a_study_lacks(
+    run: Search, visits: list[Architecture], small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    bounds = {"latency": (None, 0.001)}
+    settings = dataclasses.replace(read_settings(run(storage=None)), bounds=bounds)
+    study = optuna.create_study(
+        storage=f"sqlite:///{tmp_path}/study.db",
+        study_name="small",
+        directions=list(settings.directions),
+    )
+    write_settings(study, settings)
+    with pytest.raises(TftasError, match="excludes every architecture"):
+        run(bounds=bounds)
+    assert meter_records(study)["latency"]["blocks"]
+
+
+def test_other_settings_are_refused_before_anything_is_measured(
+    run: Search, visits: list[Architecture]
+) -> None:
+    run(objectives=("n_params", "macs"))
+    with pytest.raises(UnavailableError, match="'small' optimises n_params, macs, not dss"):
+        run()
+    assert not visits
 
 
 def test_every_cost_bounds_a_search(run: Search, visits: list[Architecture]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -87,12 +88,37 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, turning our errors into click's."""
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            # Here a disk that is full can still be told of.
+            sys.stdout.flush()
+            return result
         except TftasError as error:
             if ctx.meta.get("verbose"):
                 traceback.print_exc()
             kind = click.ClickException if isinstance(error, UnavailableError) else _BadInput
             raise kind(str(error)) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            # Only now: it brings what talks to databases.
+            from tftas_optuna.storage import told
+
+            line = told(error)
+            if line is None:
+                raise
+            if ctx.meta.get("verbose"):
+                traceback.print_exc()
+            _drop_unwritten()
+            raise click.ClickException(line) from error
+
+
+def _drop_unwritten() -> None:
+    """Let Python not try again, when it ends, what stdout could not take."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # Seconds; torchrun looks after its processes ten times a second.

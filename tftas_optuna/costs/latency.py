@@ -4,7 +4,8 @@ The median time of one forward pass in float32, without gradients, of ``batch_si
 are on the device already, after a warm-up. Where a family falls into blocks, a table is measured
 once: the time of every kind of block, from the difference between a deep and a shallow network
 of blocks of that kind alone (so that caches see what they see in a whole network), and the time
-of everything around the blocks. The latency of an architecture is then a sum, and costs nothing.
+of everything around the blocks, none below zero. The latency of an architecture is then a sum, and
+costs nothing. How far it is from the truth is told by some whole networks, which are measured too.
 A device that others share, or that grows hot, drifts in speed: between all visits one reference
 network is measured, and times are taken relative to it. Elsewhere every architecture is measured
 by itself, once.
@@ -16,8 +17,10 @@ import contextlib
 import logging
 import time
 from itertools import product
-from statistics import mean, median
+from statistics import median
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tftas_optuna.costs._blocks import Kind
 from tftas_optuna.costs._network import empty_model
@@ -40,6 +43,11 @@ _RUNS = 3
 # Many short visits see more of a machine's moods than one long.
 _ROUNDS = (3, 7)
 _SECONDS = 60.0
+# Whole networks that a table is checked against, and median errors of them: to warn, to refuse.
+_CHECKED = 8
+_DOUBTFUL = 0.15
+_USELESS = 0.5
+_FITTING_STEPS = 500
 
 
 def measure_latency(arch: Architecture, target: Target, *, runs: int = 7) -> float:
@@ -126,7 +134,7 @@ class TableMeter:
         record: The table of an earlier meter; None to measure.
 
     Raises:
-        UnavailableError: The record is damaged.
+        UnavailableError: The record is damaged, or what is measured is nothing but noise.
     """
 
     closed_form = True
@@ -140,7 +148,7 @@ class TableMeter:
     ) -> None:
         self._blocks = blocks
         if record is None:
-            self._measure(space, target)
+            self._check = self._measure(space, target)
             return
         try:
             self._block = {
@@ -151,8 +159,16 @@ class TableMeter:
             self._reference_ms = float(record["reference"])
         except (KeyError, TypeError, ValueError) as error:
             raise UnavailableError(f"the latency table is damaged ({error})") from error
+        self._check = dict(record.get("check", {}))
+        if n_negative := sum(ms < 0 for ms in (*self._block.values(), *self._rest.values())):
+            _LOG.warning(
+                "the latency table of this study, of an earlier release, has %d entries below zero"
+                " milliseconds: do not trust it for small networks; a new study measures anew",
+                n_negative,
+            )
 
-    def _measure(self, space: SearchSpace, target: Target) -> None:
+    def _measure(self, space: SearchSpace, target: Target) -> dict[str, float]:
+        """Measure and fit the table; return how far it is from whole networks."""
         kinds = self._blocks.every_kind(space)
         _LOG.info(
             "measuring the latency of %d kinds of blocks, in %d to %d rounds", len(kinds), *_ROUNDS
@@ -160,29 +176,32 @@ class TableMeter:
         clock = RelativeClock(reference_network(space), target)
         visits = list(product(kinds, _DEPTHS))
         archs = [self._blocks.uniform(space.supernet, *visit) for visit in visits]
+        rng = np.random.default_rng(0)
+        whole = [space.sample(rng) for _ in range(_CHECKED)]
         rounds: list[list[float]] = []
         least, most = _ROUNDS
         start = time.monotonic()
         while len(rounds) < most:
             if len(rounds) >= least and time.monotonic() - start > _SECONDS:
                 break
-            rounds.append(clock.round(archs))
+            rounds.append(clock.round([*archs, *whole]))
             seconds = time.monotonic() - start
             _LOG.info("latency: round %d, after %.0f s", len(rounds), seconds)
         self._reference_ms = clock.reference_ms
-        times = {
-            visit: self._reference_ms * median(ratios)
-            for visit, *ratios in zip(visits, *rounds, strict=True)
-        }
-        shallow, deep = _DEPTHS
-        self._block = {
-            kind: (times[kind, deep] - times[kind, shallow]) / (deep - shallow) for kind in kinds
-        }
-        rest: dict[int, list[float]] = {}
-        for kind in kinds:
-            around = times[kind, shallow] - shallow * self._block[kind]
-            rest.setdefault(kind.width, []).append(around)
-        self._rest = {width: mean(values) for width, values in rest.items()}
+        times = [self._reference_ms * median(ratios) for ratios in zip(*rounds, strict=True)]
+        self._block, self._rest = {}, {}
+        by_kind = dict(
+            zip(kinds, np.reshape(times[: len(visits)], (-1, len(_DEPTHS))), strict=True)
+        )
+        for width in dict.fromkeys(kind.width for kind in kinds):
+            same = [kind for kind in kinds if kind.width == width]
+            blocks, self._rest[width] = _fit(np.array([by_kind[kind] for kind in same]))
+            self._block |= zip(same, blocks.tolist(), strict=True)
+        pairs = zip(whole, times[len(visits) :], strict=True)
+        errors = [abs(self(arch) / direct - 1) for arch, direct in pairs]
+        check = {"networks": len(whole), "median": median(errors), "worst": max(errors)}
+        _tell(check)
+        return check
 
     def __call__(self, arch: Architecture) -> float:
         kinds = self._blocks.kinds(arch)
@@ -195,13 +214,59 @@ class TableMeter:
     def record(self) -> dict[str, Any]:
         """The table: milliseconds by kind of block, and around the blocks by width.
 
-        Besides those of the reference network, by which they were measured.
+        Besides those of the reference network, by which they were measured, and relative errors
+        of whole networks.
         """
         return {
             "reference": self._reference_ms,
             "blocks": [[*kind, ms] for kind, ms in self._block.items()],
             "rest": [[width, ms] for width, ms in self._rest.items()],
+            "check": self._check,
         }
+
+
+def _fit(times: np.ndarray) -> tuple[np.ndarray, float]:
+    """Fit networks of one width: so many blocks of one kind, and all around them.
+
+    The squares of relative errors are least where nothing takes less than no time.
+
+    Args:
+        times: Milliseconds by kind of block and depth.
+
+    Returns:
+        Milliseconds of a block by kind, and those around the blocks.
+    """
+    depths, weights = np.array(_DEPTHS), times**-2
+    rest = 0.0
+    # Of either, the other given, the best is known; taken in turns they near the one best pair.
+    for _ in range(_FITTING_STEPS):
+        blocks = (weights * depths * (times - rest)).sum(1) / (weights * depths**2).sum(1)
+        blocks = blocks.clip(min=0)
+        around = times - np.outer(blocks, depths)
+        rest = max(float((weights * around).sum() / weights.sum()), 0.0)
+    return blocks, rest
+
+
+def _tell(check: Mapping[str, float]) -> None:
+    """Say how far a table is from whole networks.
+
+    Raises:
+        UnavailableError: So far that it says nothing.
+    """
+    off = (
+        f"the latency table is off by {check['median']:.0%} (median of {check['networks']} whole"
+        f" networks, {check['worst']:.0%} at worst)"
+    )
+    advice = (
+        "networks as small as these drown in noise: stop other programs, or measure with a larger"
+        " batch or one thread (--latency-batch-size, --latency-threads)"
+    )
+    if check["median"] > _USELESS:
+        raise UnavailableError(f"{off}; {advice}")
+    if check["median"] > _DOUBTFUL:
+        _LOG.warning("%s; %s", off, advice)
+    else:
+        _LOG.info("%s", off)
 
 
 class DirectMeter:

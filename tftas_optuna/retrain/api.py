@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.retrain.recipe import load_recipe
+from tftas_optuna.storage import told_in_one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tftas_optuna.study.front import Candidate
 
 
+@told_in_one_line()
 def retrain(
     network: str | Path | Architecture | Candidate | Network,
     *,

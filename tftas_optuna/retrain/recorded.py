@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.retrain.run import fit_recipe, train_network
-from tftas_optuna.storage import annotate_finished
+from tftas_optuna.storage import annotate_finished, check_writable
 from tftas_optuna.study._optuna import storage_of
 from tftas_optuna.study.accuracy import choose_trainings, record_accuracy, training_sets
 from tftas_optuna.study.front import get_candidate
@@ -57,6 +57,8 @@ def train_and_record(
         ``trained``, the key of the conditions that the study has it under, where it was written
         there.
     """
+    if study is not None and world.primary:
+        check_writable(study, storage_of(study)[0])
     folder = out / network.label
     recipe = fit_recipe(recipe, world)
     result = train_network(

@@ -24,10 +24,13 @@ from tftas_optuna.search.rescore import rescore
 from tftas_optuna.search.resume import read_past
 from tftas_optuna.storage import (
     claim_island,
+    keep,
     make_append,
     merge_rescued,
     open_storage,
     storage_name,
+    told_in_one_line,
+    write_lock,
 )
 from tftas_optuna.storage.renaming import LONGEST_NAME
 from tftas_optuna.study.front import pareto_front
@@ -36,8 +39,10 @@ from tftas_optuna.study.record import (
     check_continues,
     check_directions,
     has_settings,
+    keep_measured,
     keep_meter_records,
     keep_reference,
+    measured,
     meter_records,
     reference,
     write_settings,
@@ -58,6 +63,7 @@ if TYPE_CHECKING:
     from tftas_optuna.study.settings import StudySettings
 
 
+@told_in_one_line()
 def search(
     space: SearchSpace,
     *,
@@ -206,14 +212,21 @@ def search(
                 "approximated": fidelity == "auto",
             }
             settings = as_recorded(settings, stored, [name for name, yes in usual.items() if yes])
-        meters = _measured(settings, stored)
+        if stored is not None:
+            _check_joins(stored, settings)
+        meters = _measured(settings, stored, opened, name)
         study, opened = _open_study(opened, name, settings)
-        keep_meter_records(study, meters.records)
+        # Of searches that begin together, one writes first, and all use what it has written.
+        with write_lock(study, opened):
+            keep_meter_records(study, meters.records)
         if meter_records(study) != meters.records:
-            # Another search has measured meanwhile; all have to use the same numbers.
             meters = Meters(settings.costs, space, settings.target, meter_records(study))
         if pool is not None:
-            keep_reference(study, look_at_reference(pool, reference(study), settings.target))
+            values = look_at_reference(pool, reference(study), settings.target)
+            with write_lock(study, opened):
+                keep(partial(keep_reference, study, values))
+            if reference(study) not in (None, values):
+                look_at_reference(pool, reference(study), settings.target)
         claim = claim_island(opened, study.study_name)
         try:
             where = storage_name(storage)
@@ -249,21 +262,39 @@ def search(
     return study
 
 
-def _measured(settings: StudySettings, study: Study | None) -> Meters:
+def _measured(
+    settings: StudySettings, study: Study | None, storage: BaseStorage | None, study_name: str
+) -> Meters:
     """Measure what costs need before the first candidate, unless a study has it already.
 
+    Args:
+        settings: What is asked for.
+        study: The study, if it is there.
+        storage: Where it is, or would be.
+        study_name: Its name.
+
     Raises:
-        TftasError: No architecture of the space can meet a bound on what was measured.
+        TftasError: No architecture of the space can meet a bound on what was measured. A storage
+            keeps that all the same, for the next try.
     """
     space = settings.space
-    meters = Meters(settings.costs, space, settings.target, meter_records(study))
-    for name in settings.costs:
-        if not get_cost(name).measured:
-            continue
-        if name in settings.bounds:
-            check_reachable(name, settings.bounds[name], space, partial(meters.cost, name))
-        else:
-            meters.cost(name, space.smallest())
+    meters = Meters(settings.costs, space, settings.target, measured(study, settings))
+    try:
+        for name in settings.costs:
+            if not get_cost(name).measured:
+                continue
+            if name in settings.bounds:
+                check_reachable(name, settings.bounds[name], space, partial(meters.cost, name))
+            else:
+                meters.cost(name, space.smallest())
+    except TftasError:
+        if meters.records and storage is not None:
+            study = _made(storage, study_name, settings)
+            if has_settings(study):
+                keep_meter_records(study, meters.records)
+            else:
+                keep_measured(study, settings, meters.records)
+        raise
     return meters
 
 
@@ -277,15 +308,35 @@ def _open_study(
     storage: BaseStorage | None, name: str, settings: StudySettings
 ) -> tuple[Study, BaseStorage]:
     storage = storage if storage is not None else optuna.storages.InMemoryStorage()
-    try:
-        study = optuna.create_study(
-            storage=storage, study_name=name, directions=list(settings.directions)
-        )
-    except DuplicatedStudyError:
-        study = optuna.load_study(study_name=name, storage=storage)
-    if not study.get_trials(deepcopy=False) and not has_settings(study):
-        # New, or cut off between its creation and the record of its settings.
+    study = _made(storage, name, settings)
+    if _is_empty(study):
         check_directions(study, settings)
         write_settings(study, settings)
     check_continues(study, settings)
     return study, storage
+
+
+def _made(storage: BaseStorage, name: str, settings: StudySettings) -> Study:
+    try:
+        return optuna.create_study(
+            storage=storage, study_name=name, directions=list(settings.directions)
+        )
+    except DuplicatedStudyError:
+        return optuna.load_study(study_name=name, storage=storage)
+
+
+def _is_empty(study: Study) -> bool:
+    """Tell whether a study is new, or was left between its creation and its settings."""
+    return not study.get_trials(deepcopy=False) and not has_settings(study)
+
+
+def _check_joins(study: Study, settings: StudySettings) -> None:
+    """Check that a search with some settings can go on with a study.
+
+    Raises:
+        UnavailableError: It cannot.
+    """
+    if _is_empty(study):
+        check_directions(study, settings)
+    else:
+        check_continues(study, settings)

@@ -12,6 +12,8 @@ from tftas_optuna.errors import UnavailableError
 from tftas_optuna.metrics.units import name_numbers
 from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.search.execution import Execution, open_pool
+from tftas_optuna.storage import check_writable, keep, told_in_one_line, write_lock
+from tftas_optuna.study._optuna import storage_of
 from tftas_optuna.study.attributes import write_attribute
 from tftas_optuna.study.front import AGREEMENT, EXACT, exact_values, pareto_front
 from tftas_optuna.study.record import read_settings
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("tftas_optuna")
 
 
+@told_in_one_line()
 def score_exactly(
     study: Study,
     candidates: Sequence[Candidate] | None = None,
@@ -97,6 +100,16 @@ def rescore(
     gaps: dict[int, str] = {}
     missing = _missing(candidates, settings, exact_values(study))
     n_done = 0
+
+    def write() -> None:
+        # Others may have written meanwhile.
+        with write_lock(study, storage_of(study)[0]):
+            known = exact_values(study)
+            mine = {name: {**known.get(name, {}), **found[name]} for name in names}
+            write_attribute(study, EXACT, {**known, **mine})
+
+    if missing:
+        check_writable(study, storage_of(study)[0])
     try:
         if callback is not None and missing:
             callback(0, len(missing))
@@ -120,10 +133,7 @@ def rescore(
                 gaps[numbers[0]],
             )
         if n_done:
-            # Others may have written meanwhile.
-            known = exact_values(study)
-            found = {name: {**known.get(name, {}), **found[name]} for name in names}
-            write_attribute(study, EXACT, {**known, **found})
+            keep(write)
         # The front may be another one than when it was told last.
         study.set_user_attr(AGREEMENT, _agreement(pareto_front(study), settings))
 

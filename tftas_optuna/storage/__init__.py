@@ -1,12 +1,14 @@
 """Storages: opened, appended to, locked between searches, and waited for."""
 
-from tftas_optuna.storage.appending import Append, make_append
+from tftas_optuna.storage.appending import Append, check_writable, make_append, write_lock
 from tftas_optuna.storage.attributes import annotate_finished
+from tftas_optuna.storage.faults import told, told_in_one_line
 from tftas_optuna.storage.islands import Claim, claim_island
 from tftas_optuna.storage.naming import storage_name
 from tftas_optuna.storage.opening import list_studies, load_study, open_storage
 from tftas_optuna.storage.renaming import delete_study, rename_study
 from tftas_optuna.storage.rescue import merge_rescued
+from tftas_optuna.storage.waiting import keep
 from tftas_optuna.storage.writer import TrialWriter
 
 __all__ = [
@@ -14,8 +16,10 @@ __all__ = [
     "Claim",
     "TrialWriter",
     "annotate_finished",
+    "check_writable",
     "claim_island",
     "delete_study",
+    "keep",
     "list_studies",
     "load_study",
     "make_append",
@@ -23,4 +27,7 @@ __all__ = [
     "open_storage",
     "rename_study",
     "storage_name",
+    "told",
+    "told_in_one_line",
+    "write_lock",
 ]

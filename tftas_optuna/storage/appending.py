@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from optuna.storages import RDBStorage
 
-from tftas_optuna.storage._optuna import engine_of, unwrapped
+from tftas_optuna.storage._optuna import engine_of, trial_tables, unwrapped
 from tftas_optuna.storage.bulk import KNOWN_SCHEMAS, BulkAppend, schema_version
 from tftas_optuna.storage.file_locks import FileLock, lock_path
 from tftas_optuna.storage.naming import storage_file
@@ -68,7 +68,25 @@ def make_append(study: Study, storage: BaseStorage) -> Append:
             found,
             ", ".join(map(str, sorted(KNOWN_SCHEMAS))),
         )
-    return OptunaAppend(study, _lock(study, storage))
+    return OptunaAppend(study, write_lock(study, storage))
+
+
+def check_writable(study: Study, storage: BaseStorage) -> None:
+    """Wait for whoever locks a study, before something long is begun that is to be kept in it.
+
+    Args:
+        study: The study.
+        storage: Its storage.
+
+    Raises:
+        SQLAlchemyError: The study cannot be written to.
+    """
+    storage = unwrapped(storage)
+    if isinstance(storage, RDBStorage):
+        table = trial_tables()["studies"]
+        this = table.update().where(table.c.study_name == study.study_name)
+        with engine_of(storage).begin() as connection:
+            connection.execute(this.values(study_name=table.c.study_name))
 
 
 def stored_places(study: Study) -> set[Place]:
@@ -104,7 +122,14 @@ class OptunaAppend:
             return stored_number(self._study, trials[-1])
 
 
-def _lock(study: Study, storage: BaseStorage) -> AbstractContextManager[object]:
+def write_lock(study: Study, storage: BaseStorage) -> AbstractContextManager[object]:
+    """Return the lock for what only one search of a study may do at a time, held for moments.
+
+    Args:
+        study: The study.
+        storage: Its storage.
+    """
+    storage = unwrapped(storage)
     path = storage_file(storage)
     if path is not None:
         return FileLock(lock_path(path, study.study_name, "write"), path, timeout=_LOCK_SECONDS)

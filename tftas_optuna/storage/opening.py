@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,14 @@ from tftas_optuna.storage.journal import open_journal, prepare_journal
 from tftas_optuna.storage.kinds import Kind, check_kind
 from tftas_optuna.storage.machines import check_machine
 from tftas_optuna.storage.naming import GRPC, journal_file, parse_url, shown, storage_file
-from tftas_optuna.storage.sqlite import check_sqlite, reading_arguments, tune
+from tftas_optuna.storage.sqlite import (
+    check_sqlite,
+    reading_arguments,
+    tune,
+    wait_for_writers,
+    waiting_arguments,
+)
+from tftas_optuna.storage.waiting import say_if_slow, say_waits
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -27,6 +35,24 @@ if TYPE_CHECKING:
 
 _RACES = 10
 _PROXY_SECONDS = 10
+# What to do about what drivers and systems say, by a part of it.
+_ADVICE = {
+    "database is locked": "another program writes to it and does not end: end that one, then run"
+    " the same command again",
+    "lock wait timeout": "another program holds a lock on it: end that one, then run the same"
+    " command again",
+    "malformed": "the file is damaged: go on with a copy of it, or save what is left by"
+    " `sqlite3 FILE .recover`",
+    "not a database": "the file is damaged, or none of SQLite: go on with a copy of it",
+    "disk i/o error": "look at the disk, and whether the file is still there",
+    "disk is full": "make room on the disk, then run the same command again",
+    "no space left": "make room on the disk, then run the same command again",
+    "quota exceeded": "make room on the disk, then run the same command again",
+    "readonly database": "make the file and its directory writable",
+    "read-only": "give a place that can be written to",
+    "permission denied": "make it readable and writable for you, or give another place",
+}
+_WAITING = "waiting for the storage, which another program may have locked"
 _EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
 
 
@@ -59,7 +85,11 @@ def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
         if url.get_backend_name() != "sqlite":
             return _open_database(url, {}, create=create)
         path = check_sqlite(url, name, create=create)
-        opened = _open_database(url, {} if create else reading_arguments(path), create=create)
+        arguments = waiting_arguments(url) if create else reading_arguments(path, url)
+        if create:
+            with say_if_slow(_WAITING):
+                wait_for_writers(path)
+        opened = _open_database(url, arguments, create=create)
         if create:
             tune(engine_of(opened))
         return opened
@@ -67,12 +97,12 @@ def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
         extra = _EXTRAS.get(url.get_backend_name())
         hint = f"; pip install 'tftas-optuna[{extra}]'" if extra else ""
         raise UnavailableError(f"storage {name}: its driver is not installed{hint}") from error
-    except (SQLAlchemyError, StorageInternalError) as error:
+    except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
         if not create and _lacks_tables(error):
             raise UnavailableError(
                 f"storage {name} holds no studies; make one with `tftas-optuna run`"
             ) from error
-        raise UnavailableError(f"storage {name} cannot be opened: {reason(error)}") from error
+        raise UnavailableError(f"storage {name} cannot be opened: {advised(error)}") from error
     except RuntimeError as error:
         raise UnavailableError(f"storage {name} cannot be opened: {_first_line(error)}") from error
 
@@ -109,7 +139,7 @@ def list_studies(
         names = optuna.get_all_study_names(opened)
     except (SQLAlchemyError, StorageInternalError) as error:
         raise UnavailableError(
-            f"storage {shown(storage)} holds no studies: {reason(error)}"
+            f"storage {shown(storage)} cannot be read: {advised(error)}"
         ) from error
     if not names:
         raise UnavailableError(
@@ -131,6 +161,18 @@ def reason(error: BaseException) -> str:
     return _first_line(origin)
 
 
+def advised(error: BaseException) -> str:
+    """Return what a database driver or the system said, and what to do about it."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        said = f"{error.filename}: {error.strerror}"
+    elif isinstance(error, OSError) and error.strerror:
+        said = error.strerror
+    else:
+        said = reason(error)
+    todo = next((todo for sign, todo in _ADVICE.items() if sign in said.lower()), None)
+    return said if todo is None else f"{said}; {todo}"
+
+
 def _opened(storage: BaseStorage, *, create: bool) -> BaseStorage:
     """Do for a storage object what is done for one that is opened here."""
     path = storage_file(storage)
@@ -144,11 +186,17 @@ def _opened(storage: BaseStorage, *, create: bool) -> BaseStorage:
 
 
 def _open_database(url: URL, arguments: dict[str, Any], *, create: bool) -> RDBStorage:
+    opened = _new_storage(url, arguments, create=create)
+    say_waits(engine_of(opened), _WAITING)
+    return opened
+
+
+def _new_storage(url: URL, arguments: dict[str, Any], *, create: bool) -> RDBStorage:
     # Optuna takes what stands in braces for something to fill in.
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     for _ in range(_RACES if create else 0):
         try:
-            return BulkReadingStorage(text)
+            return BulkReadingStorage(text, engine_kwargs=arguments)
         except (SQLAlchemyError, StorageInternalError) as error:
             if not any(sign in str(error).lower() for sign in ("exist", "unique", "duplicate")):
                 raise

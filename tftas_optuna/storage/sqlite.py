@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
     from sqlalchemy.engine import URL
+
+
+# For which one who writes is waited for.
+BUSY_SECONDS = 60.0
 
 
 def check_sqlite(url: URL, shown: str, *, create: bool) -> Path:
@@ -71,13 +76,32 @@ def tune(engine: Engine) -> None:
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
-        for pragma in ("busy_timeout=60000", "journal_mode=WAL", "synchronous=NORMAL"):
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     engine.dispose()
 
 
-def reading_arguments(path: Path) -> dict[str, Any]:
+def wait_for_writers(path: Path) -> None:
+    """Wait until nobody else writes to a file, if it is there.
+
+    Raises:
+        sqlite3.Error: Somebody does all the time, or the file is damaged.
+    """
+    if not path.exists():
+        return
+    with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+        connection.isolation_level = None
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
+
+
+def waiting_arguments(url: URL) -> dict[str, Any]:
+    """Return what SQLAlchemy's engine needs to wait for others who write, unless a URL says it."""
+    return {} if "timeout" in url.query else {"connect_args": {"timeout": BUSY_SECONDS}}
+
+
+def reading_arguments(path: Path, url: URL) -> dict[str, Any]:
     """Return what SQLAlchemy's engine needs to read a file where nothing can be written.
 
     SQLite makes files beside a database with a write-ahead log even to read it. Where it cannot,
@@ -85,14 +109,17 @@ def reading_arguments(path: Path) -> dict[str, Any]:
     """
     folder = path.resolve().parent
     if os.access(folder, os.W_OK):
-        return {}
+        return waiting_arguments(url)
 
     def connect() -> sqlite3.Connection:
         # Looked at for every connection: whoever may write there can begin a search meanwhile.
         log = folder / f"{path.resolve().name}-wal"
         mode = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
         return sqlite3.connect(
-            f"file:{quote(str(path.resolve()))}?{mode}", uri=True, check_same_thread=False
+            f"file:{quote(str(path.resolve()))}?{mode}",
+            timeout=BUSY_SECONDS,
+            uri=True,
+            check_same_thread=False,
         )
 
     return {"creator": connect, "poolclass": NullPool}

@@ -30,6 +30,7 @@ from tftas_optuna.study.record import (
     keep_meter_records,
     keep_reference,
     meter_records,
+    reference,
     write_settings,
 )
 from tftas_optuna.study.settings import StudySettings
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.indicators.composite import Reference
     from tftas_optuna.metrics import Bound, Direction
     from tftas_optuna.samplers import Knowledge
     from tftas_optuna.spaces import SearchSpace
@@ -113,7 +115,7 @@ class ArchitectureObjective:
             device = "auto" if scorer is None else str(scorer.device)
             settings = dataclasses.replace(settings, deployment=Deployment().on(device))
         self.settings = settings
-        self._panel = self._make_panel()
+        self._panel = self._make_panel(self._scorer.known_reference if self._scorer else None)
         self._records: Mapping[str, Any] = {}
         self._opened: Evaluations | None = None
 
@@ -122,16 +124,17 @@ class ArchitectureObjective:
             "settings": self.settings,
             "scorer": self._scorer,
             "records": dict(self._records),
+            "reference": self._panel.known_reference if self._panel is not None else None,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.settings = state["settings"]
         self._scorer = state["scorer"]
-        self._panel = self._make_panel()
+        self._panel = self._make_panel(state["reference"])
         self._records = state["records"]
         self._opened = None
 
-    def _make_panel(self) -> Panel | None:
+    def _make_panel(self, reference: Reference | None) -> Panel | None:
         """Put all indicators on the supernets of the scorer; those beside its own exactly."""
         if self._scorer is None:
             return None
@@ -142,7 +145,7 @@ class ArchitectureObjective:
             self._scorer.basis,
             [first, *others],
             precision=self._scorer.matmul_precision or "highest",
-            reference=self._scorer.known_reference,
+            reference=reference,
         )
 
     @property
@@ -209,13 +212,18 @@ class ArchitectureObjective:
         else:
             write_settings(study, self.settings)
         if self._panel is not None:
-            keep_reference(study, self._panel.reference)
+            if reference(study) is None:
+                keep_reference(study, self._panel.reference)
+            kept = reference(study)
+            if kept is not None and kept != self._panel.known_reference:
+                # That of the study counts, whoever was first to write it.
+                self._panel, self._opened = self._make_panel(kept), None
+        if not meter_records(study):
+            _ = self._known
+            keep_meter_records(study, self._records)
         stored = meter_records(study)
-        if stored and stored != self._records:
+        if stored != self._records:
             self._records, self._opened = stored, None
-            return
-        _ = self._known
-        keep_meter_records(study, self._records)
 
 
 class DSSObjective(ArchitectureObjective):

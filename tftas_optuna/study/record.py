@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import warnings
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, cast
@@ -31,6 +32,7 @@ _MARK = "space_definition"
 _VERSION = "record_version"
 _METERS = "cost_records"
 _REFERENCE = "reference"
+_MEASURED = "measured"
 # Where pictures lay does not matter: their digest tells whether they are the same.
 _NOT_COMPARED = frozenset({"data_dir"})
 _VERSIONS = ("tftas-optuna", "optuna", "torch", "timm")
@@ -161,6 +163,20 @@ def meter_records(study: Study | None) -> Mapping[str, Any]:
     return attributes(study).get(_METERS, {}) if study is not None else {}
 
 
+def keep_measured(study: Study, settings: StudySettings, records: Mapping[str, Any]) -> None:
+    """Write what was measured for some settings into a study that has none yet."""
+    write_attribute(study, _MEASURED, {"for": _measured_for(settings), "records": dict(records)})
+
+
+def measured(study: Study | None, settings: StudySettings) -> Mapping[str, Any]:
+    """Look up what was measured for some settings, by name, if a study has it in any way."""
+    if study is None or has_settings(study):
+        return meter_records(study)
+    kept = attributes(study).get(_MEASURED, {})
+    records: Mapping[str, Any] = kept.get("records", {})
+    return records if kept.get("for") == _measured_for(settings) else {}
+
+
 def keep_meter_records(study: Study, records: Mapping[str, Any]) -> None:
     """Write what was measured into a study, unless another search has done so meanwhile."""
     if records and not meter_records(study):
@@ -176,6 +192,13 @@ def keep_reference(study: Study, values: Reference) -> None:
     """Write the values of the reference sample into a study, which has none yet."""
     if values and reference(study) is None:
         write_attribute(study, _REFERENCE, values)
+
+
+def _measured_for(settings: StudySettings) -> dict[str, Any]:
+    names = ("space_definition", "img_size", "num_classes", "deployment")
+    told = settings.attributes()
+    plain: dict[str, Any] = json.loads(json.dumps({name: told[name] for name in names}))
+    return plain
 
 
 def _difference(key: str, old: Any, new: Any) -> tuple[str, str, str]:
