@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,22 @@ def test_a_new_indicator_is_scored_alone(
     assert ("scoring", 24, 24) in told
     steps = list(dict.fromkeys(step for step, _, _ in told))
     assert steps == ["reading", "scoring", "times", "statistics"]
+
+
+def test_an_indicator_whose_file_has_changed_is_scored_again(
+    run: Correlate, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+    file = tmp_path / "mine.py"
+    found = []
+    for sign in ("+", "-", "+"):
+        file.write_text(f"def mine(model, images):\n    return {sign}model.num_features\n")
+        module = types.ModuleType("mine")
+        exec(compile(file.read_text(), file, "exec"), module.__dict__)
+        monkeypatch.setitem(sys.modules, "mine", module)
+        register_indicator("mine", module.mine, replace=True)
+        found.append(run(table, indicators=["mine"]).values["mine"])
+    assert found[0] == found[2] == tuple(-value for value in found[1])
 
 
 @pytest.fixture

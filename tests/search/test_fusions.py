@@ -13,6 +13,7 @@ import numpy as np
 import optuna
 import pytest
 from images import draw_images
+from PIL import Image
 
 from tftas_optuna import (
     ArchitectureObjective,
@@ -193,6 +194,34 @@ def test_pictures_are_told_by_what_they_show_and_not_by_where_they_lie(
     assert scorer.labels is not None and set(scorer.labels.tolist()) <= {0, 1, 2}
     moved = data.rename(tmp_path / "moved")
     assert len(run(small_space, data_dir=str(moved), **kwargs).trials) == 12
+
+
+def test_pictures_that_have_changed_in_their_folder_are_read_again(
+    small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    """In one process, which keeps what a search before it has read."""
+    data = draw_images(tmp_path / "data", train=4, val=0, side=32)
+    kwargs: dict[str, Any] = dict(objectives=("snip", "n_params"), n_trials=2, data_dir=str(data))
+    before = run(small_space, **kwargs).trials[0]
+    for path in data.rglob("*.png"):
+        Image.fromarray(np.asarray(Image.open(path))[::-1]).save(path)
+    after = run(small_space, **kwargs).trials[0]
+    scorer = Scorer(small_space, indicator="snip", seed=3, data_dir=str(data), **SIZES)
+    assert after.params == before.params and after.values[0] != before.values[0]
+    assert scorer(small_space.decode(after.params)) == pytest.approx(after.values[0])
+
+
+def test_a_process_with_other_pictures_does_not_score(
+    small_space: AutoFormerSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = draw_images(tmp_path / "data", train=4, val=0, side=32)
+    from tftas_optuna.search import planning
+
+    read = planning.pictures
+    other = draw_images(tmp_path / "other", train=5, val=0, side=32)
+    monkeypatch.setattr(planning, "pictures", lambda _, *args: read(str(other), *args))
+    with pytest.raises(UnavailableError, match="data' holds other pictures on .* than where this"):
+        run(small_space, objectives=("snip", "n_params"), n_trials=2, data_dir=str(data))
 
 
 def test_what_sees_no_image_takes_no_pictures(small_space: AutoFormerSpace) -> None:

@@ -98,7 +98,7 @@ def correlate(
         execution: Where to score.
         cache: A file to keep scores in, with which the next call goes on; by default
             ``TABLE.scores.json`` beside the table, and none for a study. It knows an indicator of
-            the user's by its name alone: delete it when the function has changed.
+            the user's by its name and its file: delete it when what the file imports has changed.
         callback: Called with what is done (``"reading"``, ``"scoring"``, ``"times"``,
             ``"statistics"``), how much of it, and of how much. What it raises ends the work;
             scores are kept.

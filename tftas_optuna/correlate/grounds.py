@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
+import inspect
+import json
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.indicators.task import batches_seen, fidelity_of
-from tftas_optuna.metrics import get_indicator
+from tftas_optuna.metrics import FunctionIndicator, get_indicator
 
 if TYPE_CHECKING:
     from tftas_optuna.study.settings import StudySettings
@@ -50,5 +55,24 @@ def score_key(settings: StudySettings, indicator: str) -> dict[str, Any]:
         "fidelity": fidelity_of(indicator, settings.fidelity),
         # A later release may compute otherwise.
         "version": metadata.version("tftas-optuna"),
+        **_code_of(indicator),
         **ground_of(settings, indicator),
     }
+
+
+def _code_of(name: str) -> dict[str, str]:
+    """Return digests of the files of users that an indicator and its parts are written in."""
+    indicator = get_indicator(name)
+    names = indicator.indicators if isinstance(indicator, CompositeIndicator) else ()
+    found = {}
+    for each in (indicator, *map(get_indicator, names)):
+        written: Any = each.score if isinstance(each, FunctionIndicator) else type(each)
+        if not inspect.isroutine(written) and not inspect.isclass(written):
+            written = type(written)
+        if written.__module__.partition(".")[0] == "tftas_optuna":
+            continue
+        # What was typed into a session has no file.
+        with contextlib.suppress(TypeError, OSError):
+            code = Path(inspect.getfile(written)).read_bytes()
+            found[each.name] = hashlib.sha256(code).hexdigest()
+    return {"code": json.dumps(found, sort_keys=True)} if found else {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import platform
 import threading
 from functools import lru_cache
 from importlib import metadata
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from tftas_optuna.devices import one_thread, resolve_device, stays_on_one_thread
+from tftas_optuna.errors import UnavailableError
 from tftas_optuna.families import get_family
 from tftas_optuna.indicators.base import LayerIndicator
 from tftas_optuna.indicators.basis import Basis
@@ -52,6 +54,8 @@ class ScoringTask(NamedTuple):
         device: Where it is computed, as the process that computes it sees its devices.
         n_images: Images of one batch.
         data_dir: Folder of pictures; None for noise.
+        pictures: Digest of the pictures and the number of their batches; None where nobody
+            compares.
         reference: What relative indicators look at, as JSON; empty where there are none.
     """
 
@@ -65,6 +69,7 @@ class ScoringTask(NamedTuple):
     device: str
     n_images: int = DEFAULT_N_IMAGES
     data_dir: str | None = None
+    pictures: tuple[str, int] | None = None
     reference: str = ""
 
     def found(self) -> list[Wanted]:
@@ -181,21 +186,29 @@ class _Panels:
             n_images=site.n_images,
             data_dir=site.data_dir,
         )
-        self._made: dict[ScoringTask, Panel] = {}
+        if site.pictures is not None:
+            digest, batches = site.pictures
+            if self.basis.images(0, batches).digest != digest:
+                raise UnavailableError(
+                    f"data_dir {site.data_dir!r} holds other pictures on {platform.node()} than"
+                    " where this began; copy them there"
+                )
+        self._made: dict[ScoringTask, tuple[list[Wanted], Panel]] = {}
         self._making = threading.Lock()
         self._turn = threading.Lock()
 
     def get(self, task: ScoringTask) -> Panel:
         """Return the panel of a task."""
         with self._making:
-            if task not in self._made:
-                wanted = task.found()
+            wanted = task.found()
+            # Somebody may have registered another indicator by a name since.
+            if task not in self._made or self._made[task][0] != wanted:
                 for indicator, fidelity in wanted:
                     indicator.check_fidelity(fidelity)
                     check_family_fidelity(self.basis.space.family, fidelity)
                 reference = json.loads(task.reference) if task.reference else None
-                self._made[task] = Panel(self.basis, wanted, reference=reference)
-            return self._made[task]
+                self._made[task] = wanted, Panel(self.basis, wanted, reference=reference)
+            return self._made[task][1]
 
     def turn(self, panel: Panel) -> AbstractContextManager[object]:
         """Wait for other threads, where a panel cannot compute beside them.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
-from tftas_optuna.indicators.task import ScoringTask
+from tftas_optuna.indicators.task import ScoringTask, batches_seen
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.search.executors import (
     ScoringPool,
@@ -75,6 +75,10 @@ def open_pool(settings: StudySettings, execution: Execution) -> ScoringPool | No
     if not settings.indicators:
         return None
     indicators = [get_indicator(name) for name in settings.indicators]
+    # Machines may hold other pictures in a folder of this name.
+    pictures = None
+    if settings.data_dir is not None and settings.pictures is not None:
+        pictures = settings.pictures, batches_seen(settings.indicators)
     task = ScoringTask(
         space=json.dumps(settings.space.to_dict()),
         indicators=tuple(i if isinstance(i, CompositeIndicator) else i.name for i in indicators),
@@ -86,5 +90,6 @@ def open_pool(settings: StudySettings, execution: Execution) -> ScoringPool | No
         device=execution.device,
         n_images=settings.n_images or DEFAULT_N_IMAGES,
         data_dir=settings.data_dir,
+        pictures=pictures,
     )
     return ScoringPool(task, execution.workforce())
