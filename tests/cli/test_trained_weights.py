@@ -102,7 +102,7 @@ def test_what_is_untrained_says_so(trained: Trained) -> None:
     done = export(f"--trial={trained.trial}", "--weights", "supernet")
     _, config = written(done)
     assert done.stdout == f"front/small-trial{trained.trial:05d}-untrained\n"
-    assert "untrained; weights: supernet" in done.stderr
+    assert "untrained; computes as PyTorch does" in done.stderr
     assert config["weights"] == config["pretrained_cfg"]["tag"] == "untrained"
     # And says it still when it is exported again.
     again = export(done.stdout.strip(), "--out", "again")

@@ -149,7 +149,9 @@ def export(
                 display(i, len(chosen))
                 model, is_trained = weighted(network, start)
                 path = out / f"{stem}-trial{candidate.trial:05d}"
-                _write(model, path, networks, force, trained=is_trained, told=told)
+                _write(model, path, networks, force, trained=is_trained)
+                if told:
+                    click.echo(f"  {told}", err=True)
 
 
 def _weights(
@@ -170,7 +172,7 @@ def _weights(
     for candidate in chosen:
         network = candidate_network(candidate, settings)
         if weights is not None:
-            found.append((network, weights, f"weights: {weights}"))
+            found.append((network, weights, ""))
         else:
             found.append((network, *chosen_weights(study, candidate.trial, network, trained)))
     return found
@@ -199,12 +201,12 @@ def _export_source(
         if weights is not None:
             raise click.UsageError(f"{source} has weights; --weights does not apply")
         label, model = Path(source).resolve().name, read_model(Path(source))
-        trained, told = is_trained(Path(source)), f"weights of {source}"
+        trained = is_trained(Path(source))
         # Its name says so already.
         label = label if trained else label.removesuffix("-untrained")
     else:
         network = resolve_network(source)
-        label, told = network.label, f"weights: {weights}"
+        label = network.label
         if weights is None:
             drawn = "pretrained or scratch" if network.architecture is None else "scratch"
             drawn = "supernet or scratch" if network.search else drawn
@@ -214,7 +216,7 @@ def _export_source(
             )
         model, trained = weighted(network, weights)
     path = out / check_prefix(prefix or label)
-    _write(model, path, formats or ("timm",), force, trained=trained, told=told)
+    _write(model, path, formats or ("timm",), force, trained=trained)
 
 
 def _write(
@@ -224,12 +226,11 @@ def _write(
     force: bool,
     *,
     trained: bool,
-    told: str,
 ) -> None:
     from tftas_optuna.export.networks import export_network
 
     for form in formats:
         written, worst = export_network(model, path, form, trained=trained, force=force)
         click.echo(written)
-        click.echo(f"  {told if trained else f'untrained; {told}'}", err=True)
-        click.echo(f"  computes as PyTorch does, within {worst:.1e}", err=True)
+        what = "" if trained else "untrained; "
+        click.echo(f"  {what}computes as PyTorch does, within {worst:.1e}", err=True)
