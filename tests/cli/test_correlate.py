@@ -121,12 +121,21 @@ def test_a_study_whose_trials_were_retrained(tftas: Run, searched: Path, tmp_pat
     assert [row["n"] for row in json.loads(done.stdout)] == [6] * 5
     assert "bands: 1 in place of 5, as top1 is known of 6 architectures" in done.stderr
     assert (tmp_path / "small.scores.json").is_file()
+    for number in range(5):
+        key = record_accuracy(study, number, {"top1": 20.0 + number, "epochs": 2})
+    shown = tftas(tmp_path, *command)
+    assert f"left out: trainings under other conditions, {key} (5 trials)" in shown.stderr
+    assert "top1 of 6 architectures in small; trainings " in shown.stdout
+    done = tftas(tmp_path, *command, "--trained", key, "-f", "json")
+    rows = json.loads(done.stdout)
+    assert {(row["n"], row["trained"]) for row in rows} == {(5, key)}
 
 
 @pytest.mark.parametrize(
     ("args", "line", "code"),
     [
         ((), "give a table, a directory, or --study, and one of them", 2),
+        (("t.csv", *SMALL, "--trained", "t"), "--trained is for a --study", 2),
         (("t.csv", "--study", "small"), "give a table, a directory, or --study", 2),
         (("--study", "s", "--accuracy", "a"), "a --study has its space and its accuracies", 2),
         (("t.csv",), "t.csv says of no space that it is from; give one with --space", 2),

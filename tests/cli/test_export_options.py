@@ -88,17 +88,17 @@ def test_a_network_has_the_weights_that_were_scored_or_its_own(
 ) -> None:
     best = front[-1]
     wanted = slices(small_space, best)
-    folder = Path("front") / f"mine-trial{best.trial:05d}"
-    options = ("--best", "-f", "timm", "--prefix", "mine")
-    done = call(*options)
+    folder = Path("front") / f"mine-trial{best.trial:05d}-untrained"
+    options = ("--best", "-f", "timm", "--prefix", "mine", "--weights")
+    done = call(*options, "supernet")
     # Nothing but what was written goes to stdout.
     assert done.stdout == f"{folder}\n" and "computes as PyTorch does" in done.stderr
     written = load_file(folder / "model.safetensors")
     assert written["head.weight"].shape[0] == 10
     assert all(torch.equal(written[name], tensor) for name, tensor in wanted.items())
-    refused = call(*options)
+    refused = call(*options, "supernet")
     assert refused.exit_code == 1 and "use --force" in refused.stderr
-    assert call(*options, "--weights", "scratch", "--force").exit_code == 0
+    assert call(*options, "scratch", "--force").exit_code == 0
     fresh = load_file(folder / "model.safetensors")
     name = "blocks.0.attn.qkv.weight"
     assert fresh[name].shape == wanted[name].shape and not torch.equal(fresh[name], wanted[name])
@@ -110,24 +110,26 @@ def test_an_exported_file_becomes_the_network_that_was_scored(
 ) -> None:
     best = front[-1]
     (name,) = exported("--best", "-f", "yaml")
-    done = call(f"front/{name}", "--out", "networks", "--prefix", "mine")
-    assert done.stdout == "networks/mine\n", done.stderr
-    written = load_file("networks/mine/model.safetensors")
+    slice_it = ("--out", "networks", "--weights", "supernet")
+    done = call(f"front/{name}", *slice_it, "--prefix", "mine")
+    assert done.stdout == "networks/mine-untrained\n", done.stderr
+    written = load_file("networks/mine-untrained/model.safetensors")
     wanted = slices(small_space, best)
     assert written.keys() == wanted.keys()
     assert all(torch.equal(written[name], tensor) for name, tensor in wanted.items())
-    assert call(f"front/{name}", "--out", "networks").stdout == f"networks/{Path(name).stem}\n"
+    done = call(f"front/{name}", *slice_it)
+    assert done.stdout == f"networks/{Path(name).stem}-untrained\n"
     scratch = ("--weights", "scratch", "--force")
     assert call(f"front/{name}", "--out", "networks", "--prefix", "mine", *scratch).exit_code == 0
-    fresh = load_file("networks/mine/model.safetensors")["head.weight"]
+    fresh = load_file("networks/mine-untrained/model.safetensors")["head.weight"]
     assert fresh.shape == wanted["head.weight"].shape
     assert not torch.equal(fresh, wanted["head.weight"])
 
 
 def test_a_network_that_names_no_classes_gets_a_thousand(tmp_path: Path) -> None:
-    done = call("test_vit", "--out", str(tmp_path))
-    assert done.stdout == f"{tmp_path}/test_vit\n", done.stderr
-    written = load_file(tmp_path / "test_vit" / "model.safetensors")
+    done = call("test_vit", "--out", str(tmp_path), "--weights", "scratch")
+    assert done.stdout == f"{tmp_path}/test_vit-untrained\n", done.stderr
+    written = load_file(tmp_path / "test_vit-untrained" / "model.safetensors")
     assert written["head.weight"].shape[0] == 1000
 
 
@@ -140,6 +142,9 @@ def test_a_network_that_names_no_classes_gets_a_thousand(tmp_path: Path) -> None
         (("folder", "--weights", "scratch"), "folder has weights; --weights does not apply"),
         (("folder", "--knee"), "folder is what is exported; no study to choose from"),
         (("folder", "--macs-max", "1G"), "folder is what is exported; no study to choose from"),
+        (("test_vit",), "test_vit has no weights; give --weights: a directory of `retrain`"),
+        (("--weights", "scratch", "--trained", "t", "-f", "onnx"), "exclude each other"),
+        (("--trained", "t", "-f", "yaml"), "--trained needs a format that holds them: onnx"),
         (("--weights", "scratch", "-f", "yaml"), "--weights needs a format that holds them: onnx"),
     ],
 )

@@ -50,7 +50,9 @@ def test_from_a_front_to_accuracies_and_files_that_run(tftas: Run, place: Path) 
     printed = csv.DictReader(io.StringIO(tftas(place, "front", "-f", "csv").stdout))
     assert sum(bool(row["top1"]) for row in printed) == 2
     study = optuna.load_study(study_name="small", storage=f"sqlite:///{place}/tftas.db")
-    record = study.user_attrs[f"retrained:{int(rows[0]['name'][-5:])}"]
+    trial, key = int(rows[0]["name"][-5:]), rows[0]["trained"]
+    assert f"top-1 of trainings {key}: recipe quick" in table
+    record = study.user_attrs[f"retrained:{trial}:{key}:0"]
     assert (record["recipe"], record["weights"], record["seed"]) == ("quick", "supernet", 0)
 
     out = rows[0]["out"]
@@ -61,6 +63,13 @@ def test_from_a_front_to_accuracies_and_files_that_run(tftas: Run, place: Path) 
     name = rows[0]["name"]
     assert done.stdout.splitlines() == [f"deployed/{name}.torchscript.pt", f"deployed/{name}"]
     assert done.stderr.count("computes as PyTorch does") == 2
+    config = json.loads((place / f"deployed/{name}/config.json").read_text())
+    assert config["weights"] == "trained" and "tag" not in config["pretrained_cfg"]
+    # The study knows where these weights are.
+    done = tftas(place, "export", f"--trial={trial}", "-f", "timm", "--out", "again")
+    assert done.stdout == f"again/{name}\n", done.stderr
+    weights = (place / f"again/{name}/model.safetensors").read_bytes()
+    assert weights == (place / f"deployed/{name}/model.safetensors").read_bytes()
 
 
 def test_an_untrained_network_of_a_study_leaves_as_a_model(
@@ -68,11 +77,12 @@ def test_an_untrained_network_of_a_study_leaves_as_a_model(
 ) -> None:
     storage = f"sqlite:///{searched}/tftas.db"
     options = ("-f", "timm", "-f", "yaml", "--out", str(tmp_path), "--storage", storage)
+    options += ("--weights", "supernet")
     with pytest.raises(SystemExit) as end:
         main(["export", "--best", *options])
     assert not end.value.code
     document, folder = capsys.readouterr().out.splitlines()
-    assert document == f"{folder}.yaml"
+    assert f"{document.removesuffix('.yaml')}-untrained" == folder
     assert Path(folder, "model.safetensors").exists()
 
 
@@ -82,6 +92,7 @@ def test_an_untrained_network_of_a_study_leaves_as_a_model(
         (("--epochs", "0"), 2, "recipe: epochs is 0, allowed: a whole number"),
         (("--set", "speed=9"), 2, "a recipe has no 'speed'"),
         (("--recipe", "none.yaml"), 1, "none.yaml: cannot be read"),
+        (("--no-record",), 2, "--no-record is for a --study"),
         (("--top", "3"), 2, "--top, --trial and budgets choose from a --study"),
     ],
 )

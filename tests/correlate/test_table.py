@@ -195,6 +195,18 @@ def test_what_was_retrained_of_a_study(small_space: AutoFormerSpace) -> None:
     assert table.space.to_dict() == small_space.to_dict() and table.sizes == SIZES
 
 
+def test_of_several_seeds_the_mean_counts_and_of_conditions_the_usual(
+    small_space: AutoFormerSpace,
+) -> None:
+    study = searched(small_space)
+    for seed, top1 in enumerate((50.0, 60.0)):
+        record_accuracy(study, 2, {"top1": top1, "seed": seed})
+    record_accuracy(study, 7, {"top1": 70.0})
+    other = record_accuracy(study, 7, {"top1": 20.0, "epochs": 2})
+    assert read_study(study).accuracies == {"top1": (55.0, 70.0)}
+    assert read_study(study, other).accuracies == {"top1": (20.0,)}
+
+
 def test_a_name_beside_the_fields_is_no_file(
     small_space: AutoFormerSpace, archs: list[Architecture], tmp_path: Path
 ) -> None:
@@ -216,6 +228,7 @@ def test_scores_of_the_table_are_numbers_that_mean_nothing_else(
             "mine": i * 3 % 5,
             "dss": "" if i == 2 else i / 7,
             "top5": i,
+            "top1_sd": i,
             "b_acc": i,
             "seed": i,
         }

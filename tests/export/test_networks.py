@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -37,7 +38,7 @@ def model() -> torch.nn.Module:
 def test_onnx_runs_at_any_batch_size(model: torch.nn.Module, tmp_path: Path) -> None:
     import onnxruntime
 
-    path, worst = export_network(model, tmp_path / "net", "onnx")
+    path, worst = export_network(model, tmp_path / "net", "onnx", trained=True)
     assert path.name == "net.onnx" and worst < 1e-4
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for batch in (1, 3, 8):
@@ -50,7 +51,7 @@ def test_onnx_runs_at_any_batch_size(model: torch.nn.Module, tmp_path: Path) -> 
 
 
 def test_torchscript_runs_at_any_batch_size(model: torch.nn.Module, tmp_path: Path) -> None:
-    path, _ = export_network(model, tmp_path / "net", "torchscript")
+    path, _ = export_network(model, tmp_path / "net", "torchscript", trained=True)
     loaded = torch.jit.load(str(path))
     for batch in (1, 3, 8):
         images = torch.randn(batch, 3, 16, 16)
@@ -59,7 +60,7 @@ def test_torchscript_runs_at_any_batch_size(model: torch.nn.Module, tmp_path: Pa
 
 
 def test_a_fresh_process_loads_the_timm_directory(model: torch.nn.Module, tmp_path: Path) -> None:
-    path, _ = export_network(model, tmp_path / "net", "timm")
+    path, _ = export_network(model, tmp_path / "net", "timm", trained=True)
     assert sorted(file.name for file in path.iterdir()) == ["config.json", "model.safetensors"]
     code = (
         "import sys, timm, torch, tftas_optuna.models\n"
@@ -84,9 +85,42 @@ def test_a_fresh_process_loads_the_timm_directory(model: torch.nn.Module, tmp_pa
     torch.testing.assert_close(logits, expected)
 
 
+@pytest.mark.slow
+def test_an_onnx_file_says_whether_it_is_trained(model: torch.nn.Module, tmp_path: Path) -> None:
+    import onnx
+
+    for trained, name in ((True, "net.onnx"), (False, "net-untrained.onnx")):
+        path, _ = export_network(model, tmp_path / "net", "onnx", trained=trained)
+        assert path.name == name
+        told = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+        assert told["weights"] == ("trained" if trained else "untrained")
+
+
+def test_a_torchscript_file_says_whether_it_is_trained(
+    model: torch.nn.Module, tmp_path: Path
+) -> None:
+    for trained, name in ((True, "net.torchscript.pt"), (False, "net-untrained.torchscript.pt")):
+        path, _ = export_network(model, tmp_path / "net", "torchscript", trained=trained)
+        told = {"weights": ""}
+        torch.jit.load(str(path), _extra_files=told)
+        assert path.name == name
+        assert told["weights"] == (b"trained" if trained else b"untrained")
+
+
+def test_a_timm_directory_says_whether_it_is_trained(
+    model: torch.nn.Module, tmp_path: Path
+) -> None:
+    for trained, name in ((True, "net"), (False, "net-untrained")):
+        path, _ = export_network(model, tmp_path / "net", "timm", trained=trained)
+        config = json.loads((path / "config.json").read_text())
+        assert path.name == name
+        assert config["weights"] == ("trained" if trained else "untrained")
+        assert config["pretrained_cfg"].get("tag") == (None if trained else "untrained")
+
+
 def test_a_model_of_timm(tmp_path: Path) -> None:
     model = timm.create_model("test_vit", num_classes=4)
-    path, worst = export_network(model, tmp_path / "vit", "timm")
+    path, worst = export_network(model, tmp_path / "vit", "timm", trained=True)
     assert worst == 0.0 and path == tmp_path / "vit"
 
 
@@ -101,7 +135,7 @@ def test_what_computes_something_else_is_not_kept(
 
     monkeypatch.setitem(networks._FORMS, "torchscript", (ending, write, wrong))
     with pytest.raises(TftasError, match="computes something else than PyTorch, by 0.0002; not"):
-        export_network(model, tmp_path / "net", "torchscript")
+        export_network(model, tmp_path / "net", "torchscript", trained=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -116,14 +150,14 @@ def test_what_computes_no_numbers_is_not_kept(
 
     monkeypatch.setitem(networks._FORMS, "torchscript", (ending, write, wrong))
     with pytest.raises(TftasError, match="computes something else than PyTorch, by nan; not kept"):
-        export_network(model, tmp_path / "net", "torchscript")
+        export_network(model, tmp_path / "net", "torchscript", trained=True)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_network_itself_stays_as_it_is(model: torch.nn.Module, tmp_path: Path) -> None:
     assert model.train().training
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    export_network(model, tmp_path / "net", "timm")
+    export_network(model, tmp_path / "net", "timm", trained=True)
     assert model.training
     assert all(torch.equal(before[name], now) for name, now in model.state_dict().items())
 
@@ -133,7 +167,7 @@ def test_whoever_may_read_the_configuration_may_read_the_weights(
 ) -> None:
     before = os.umask(0o022)
     try:
-        path, _ = export_network(model, tmp_path / "net", "timm")
+        path, _ = export_network(model, tmp_path / "net", "timm", trained=True)
     finally:
         os.umask(before)
     assert {file.stat().st_mode & 0o777 for file in path.iterdir()} == {0o644}
@@ -141,14 +175,14 @@ def test_whoever_may_read_the_configuration_may_read_the_weights(
 
 def test_nothing_is_overwritten(model: torch.nn.Module, tmp_path: Path) -> None:
     for form in ("torchscript", "timm"):
-        path, _ = export_network(model, tmp_path / "net", form)
+        path, _ = export_network(model, tmp_path / "net", form, trained=True)
         with pytest.raises(TftasError, match="in the way; use --force or another directory"):
-            export_network(model, tmp_path / "net", form)
-        assert export_network(model, tmp_path / "net", form, force=True)[0] == path
+            export_network(model, tmp_path / "net", form, trained=True)
+        assert export_network(model, tmp_path / "net", form, trained=True, force=True)[0] == path
     with pytest.raises(TftasError, match="format 'tflite' does not exist; known: onnx, torch"):
-        export_network(model, tmp_path / "net", "tflite")
+        export_network(model, tmp_path / "net", "tflite", trained=True)
     with pytest.raises(TftasError, match="net.torchscript.pt is in the way: not a directory"):
-        export_network(model, tmp_path / "net.torchscript.pt" / "below", "timm")
+        export_network(model, tmp_path / "net.torchscript.pt" / "below", "timm", trained=True)
 
 
 def test_a_missing_package_is_named(
@@ -156,5 +190,5 @@ def test_a_missing_package_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(TftasError, match=r"ONNX needs onnxruntime; pip install .*\[onnx\]"):
-        export_network(model, tmp_path / "net", "onnx")
+        export_network(model, tmp_path / "net", "onnx", trained=True)
     assert list(tmp_path.iterdir()) == []

@@ -38,7 +38,7 @@ def export(arch: Architecture, path: Path, in_chans: int = 3) -> dict[str, torch
         in_chans=in_chans,
         num_classes=5,
     )
-    export_network(model, path, "timm")
+    export_network(model, path, "timm", trained=True)
     return model.state_dict()
 
 
@@ -79,8 +79,8 @@ def test_what_was_adapted_is_exported_and_loaded_again(tmp_path: Path) -> None:
     export(AUTOFORMER, tmp_path / "net")
     model = load(tmp_path / "net", in_chans=1, num_classes=7)
     assert timm.data.resolve_data_config(model=model)["input_size"] == (1, 32, 32)
-    path, worst = export_network(model, tmp_path / "grey", "torchscript")
+    path, worst = export_network(model, tmp_path / "grey", "torchscript", trained=True)
     assert path.exists() and worst < 1e-4
-    export_network(model, tmp_path / "grey", "timm")
+    export_network(model, tmp_path / "grey", "timm", trained=True)
     again = load(tmp_path / "grey").state_dict()
     assert all(torch.equal(weight, again[name]) for name, weight in model.state_dict().items())

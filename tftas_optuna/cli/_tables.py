@@ -15,7 +15,7 @@ from rich.table import Table
 
 from tftas_optuna.metrics import cost_names, get_cost
 from tftas_optuna.metrics.units import short
-from tftas_optuna.study.accuracy import count_trials, training_sets
+from tftas_optuna.study.accuracy import choose_key, count_trials, training_sets
 from tftas_optuna.study.front import AGREEMENT
 
 if TYPE_CHECKING:
@@ -190,10 +190,15 @@ def trainings_text(studies: Sequence[Study], key: str | None) -> str:
 
 
 def say_recorded(study: Study, key: str) -> None:
-    """Tell on stderr where accuracies were written to, and how to see them."""
-    name = study.study_name
-    command = shlex.join(["tftas-optuna", "front", f"--study-name={name}", "--trained", key])
-    click.echo(f"Written into study {name} as trainings {key}; `{command}` shows them.", err=True)
+    """Tell on stderr how to see accuracies that were recorded, where others are shown."""
+    shown = choose_key([study])
+    if key != shown:
+        words = ("tftas-optuna", "front", f"--study-name={study.study_name}", "--trained", key)
+        click.echo(
+            f"Recorded as trainings {key}. Trainings {shown}, under other conditions, stay those"
+            f" that are shown; of these: {shlex.join(words)}",
+            err=True,
+        )
 
 
 def say_agreement(study: Study, n_front: int) -> None:

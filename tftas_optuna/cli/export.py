@@ -11,11 +11,18 @@ from tftas_optuna.cli._options import (
     budget_options,
     budgets,
     study_options,
+    trained_option,
     verbosity_options,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from optuna import Study
     from torch import nn
+
+    from tftas_optuna.retrain.network import Network
+    from tftas_optuna.study.front import Candidate
 
 _DOCUMENTS = ("yaml", "json", "retrain")
 _NETWORKS = ("onnx", "torchscript", "timm")
@@ -49,8 +56,11 @@ _NETWORKS = ("onnx", "torchscript", "timm")
 @click.option(
     "--weights",
     metavar="START|PATH",
-    help="Weights of an untrained network: supernet (of its study), scratch, or a checkpoint.",
+    help="Weights in place of those that the study knows of: a directory of `retrain`, a "
+    "checkpoint, or for an untrained network supernet (the slices of its study) or scratch; "
+    "pretrained for a timm model.",
 )
+@trained_option
 @click.option("--force", is_flag=True, help="Replace files that hold something else.")
 @verbosity_options
 def export(
@@ -68,11 +78,13 @@ def export(
     prefix: str | None,
     formats: tuple[str, ...],
     weights: str | None,
+    trained: str | None,
     force: bool,
 ) -> None:
     """Write architectures of a study to files; by default its whole Pareto front.
 
-    Given a directory of `retrain`, an exported file or a timm model, write that network.
+    Given a directory of `retrain`, an exported file or a timm model, write that network. Weights
+    of a trial are those of its training; what is untrained has "untrained" in its name.
 
     \b
     Build one with timm:
@@ -80,16 +92,29 @@ def export(
       model = timm.create_model("tftas_autoformer", arch="front/...yaml")
       model = timm.create_model("local-dir:trained/...", pretrained=True)
     """
+    if weights is not None and trained is not None:
+        raise click.UsageError("--weights and --trained exclude each other; give one of them")
     if source is not None:
-        given = (study_name, trials, best, knee, params_max, macs_max, latency_max, more_bounds)
+        given = (
+            trained,
+            study_name,
+            trials,
+            best,
+            knee,
+            params_max,
+            macs_max,
+            latency_max,
+            more_bounds,
+        )
         if any(given):
             raise click.UsageError(f"{source} is what is exported; no study to choose from")
         _export_source(source, out, prefix, formats, weights, force)
         return
     documents = [name for name in formats if name in _DOCUMENTS]
     networks = [name for name in formats if name in _NETWORKS]
-    if weights is not None and not networks:
-        raise click.UsageError(f"--weights needs a format that holds them: {', '.join(_NETWORKS)}")
+    if (weights or trained) is not None and not networks:
+        option = "--weights" if trained is None else "--trained"
+        raise click.UsageError(f"{option} needs a format that holds them: {', '.join(_NETWORKS)}")
     from tftas_optuna.cli._exact import with_exact_scores
     from tftas_optuna.cli._picking import check_picks, pick
     from tftas_optuna.export import export_candidates
@@ -102,8 +127,8 @@ def export(
     if prefix is not None:
         check_prefix(prefix)
     study = load_study(storage, study_name)
-    settings = read_settings(study)
     chosen = pick(study, trials=trials, best=best, knee=knee, limits=limits)
+    known = _weights(study, chosen, weights, trained) if networks else []
     if documents or not networks:
         check_directory(out)
         chosen = with_exact_scores(study, chosen)
@@ -114,18 +139,43 @@ def export(
             click.echo(path)
     if networks:
         from tftas_optuna.cli._progress import StepDisplay
-        from tftas_optuna.retrain.network import build_network, candidate_network
+        from tftas_optuna.retrain.trained import weighted
 
-        stem = check_prefix(settings.space.name if prefix is None else prefix)
+        stem = check_prefix(read_settings(study).space.name if prefix is None else prefix)
         with StepDisplay("writing", "networks") as display:
-            for i, candidate in enumerate(chosen):
+            for i, (candidate, (network, start, told)) in enumerate(
+                zip(chosen, known, strict=True)
+            ):
                 display(i, len(chosen))
-                model = build_network(
-                    candidate_network(candidate, settings),
-                    num_classes=settings.num_classes,
-                    weights=weights or "supernet",
-                )
-                _write(model, out / f"{stem}-trial{candidate.trial:05d}", networks, force)
+                model, is_trained = weighted(network, start)
+                path = out / f"{stem}-trial{candidate.trial:05d}"
+                _write(model, path, networks, force, trained=is_trained)
+                if told:
+                    click.echo(f"  {told}", err=True)
+
+
+def _weights(
+    study: Study, chosen: Sequence[Candidate], weights: str | None, trained: str | None
+) -> list[tuple[Network, str, str]]:
+    """Find the weights of all that is written before anything is: networks, starts, and words."""
+    from tftas_optuna.retrain.network import WEIGHTS, candidate_network
+    from tftas_optuna.retrain.trained import chosen_weights
+    from tftas_optuna.study.record import read_settings
+
+    if weights is not None and weights not in WEIGHTS and len(chosen) > 1:
+        raise click.UsageError(
+            f"--weights {weights} holds one network, and {len(chosen)} are chosen; pick it with"
+            " --trial, --best or --knee"
+        )
+    settings = read_settings(study)
+    found = []
+    for candidate in chosen:
+        network = candidate_network(candidate, settings)
+        if weights is not None:
+            found.append((network, weights, ""))
+        else:
+            found.append((network, *chosen_weights(study, candidate.trial, network, trained)))
+    return found
 
 
 def _export_source(
@@ -137,7 +187,8 @@ def _export_source(
     force: bool,
 ) -> None:
     from tftas_optuna.export.files import check_prefix
-    from tftas_optuna.retrain.network import build_network, read_model, resolve_network
+    from tftas_optuna.retrain.network import read_model, resolve_network
+    from tftas_optuna.retrain.trained import is_trained, weighted
 
     documents = [name for name in formats if name in _DOCUMENTS]
     if documents:
@@ -150,23 +201,36 @@ def _export_source(
         if weights is not None:
             raise click.UsageError(f"{source} has weights; --weights does not apply")
         label, model = Path(source).resolve().name, read_model(Path(source))
+        trained = is_trained(Path(source))
+        # Its name says so already.
+        label = label if trained else label.removesuffix("-untrained")
     else:
         network = resolve_network(source)
         label = network.label
-        model = build_network(
-            network,
-            num_classes=network.num_classes or 1000,
-            weights=weights or ("supernet" if network.search else "scratch"),
-        )
-    _write(model, out / check_prefix(prefix or label), formats or ("timm",), force)
+        if weights is None:
+            drawn = "pretrained or scratch" if network.architecture is None else "scratch"
+            drawn = "supernet or scratch" if network.search else drawn
+            raise click.UsageError(
+                f"{source} has no weights; give --weights: a directory of `retrain`, a checkpoint,"
+                f" or {drawn}"
+            )
+        model, trained = weighted(network, weights)
+    path = out / check_prefix(prefix or label)
+    _write(model, path, formats or ("timm",), force, trained=trained)
 
 
 def _write(
-    model: nn.Module, path: Path, formats: tuple[str, ...] | list[str], force: bool
+    model: nn.Module,
+    path: Path,
+    formats: Sequence[str],
+    force: bool,
+    *,
+    trained: bool,
 ) -> None:
     from tftas_optuna.export.networks import export_network
 
     for form in formats:
-        written, worst = export_network(model, path, form, force=force)
+        written, worst = export_network(model, path, form, trained=trained, force=force)
         click.echo(written)
-        click.echo(f"  computes as PyTorch does, within {worst:.1e}", err=True)
+        what = "" if trained else "untrained; "
+        click.echo(f"  {what}computes as PyTorch does, within {worst:.1e}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
 import tempfile
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+UNTRAINED = "untrained"
 TOLERANCE = 1e-4
 _TRACED, _CHECKED = 2, (1, 2, 5)
 _OPSET = 20
@@ -32,9 +34,12 @@ _BATCH = torch.export.Dim("batch", min=1, max=2**31 - 1)
 
 
 def export_network(
-    model: nn.Module, path: Path, form: str, *, force: bool = False
+    model: nn.Module, path: Path, form: str, *, trained: bool, force: bool = False
 ) -> tuple[Path, float]:
     """Write a network in a form, if what is read back computes the same.
+
+    What is untrained says so: its name ends in ``-untrained``, and its metadata have ``weights``
+    (properties of the ONNX model, an extra file of TorchScript, ``config.json``).
 
     Args:
         model: The network, built by timm.
@@ -42,6 +47,7 @@ def export_network(
         form: ``"onnx"`` (one file ``.onnx``; input ``images``, output ``logits``),
             ``"torchscript"`` (``.torchscript.pt``) or ``"timm"`` (a directory for timm's
             ``create_model("local-dir:...")``). The batch size is free in all of them.
+        trained: Whether the network is trained.
         force: Whether to replace what is there.
 
     Returns:
@@ -56,7 +62,7 @@ def export_network(
     if form not in _FORMS:
         raise TftasError(f"format {form!r} does not exist; known: {', '.join(_FORMS)}")
     ending, write, load = _FORMS[form]
-    target = path.with_name(path.name + ending)
+    target = path.with_name(path.name + ("" if trained else f"-{UNTRAINED}") + ending)
     check_directory(target.parent)
     if target.exists() and not force:
         raise UnavailableError(f"{target} in the way; use --force or another directory")
@@ -69,7 +75,7 @@ def export_network(
             scratch = Path(folder) / target.name
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                write(model, scratch, images)
+                write(model, scratch, images, trained)
                 worst = _difference(model, load(scratch), shape)
             if not worst <= TOLERANCE:
                 raise UnavailableError(
@@ -87,8 +93,13 @@ def export_network(
     return target, worst
 
 
-def save_timm(model: nn.Module, folder: Path) -> None:
+def save_timm(model: nn.Module, folder: Path, *, trained: bool) -> None:
     """Write ``model.safetensors`` and ``config.json`` into a directory that exists.
+
+    Args:
+        model: The network, built by timm.
+        folder: The directory.
+        trained: Whether the network is trained.
 
     Raises:
         UnavailableError: They cannot be written.
@@ -102,11 +113,28 @@ def save_timm(model: nn.Module, folder: Path) -> None:
                 model_config={"label_names": list(names)} if names else None,
                 safe_serialization=True,
             )
+            _tell_weights(Path(scratch) / "config.json", trained)
             # safetensors writes for the owner alone.
             shutil.copymode(Path(scratch) / "config.json", Path(scratch) / "model.safetensors")
             _move_files(Path(scratch), folder)
     except (OSError, SafetensorError) as error:
         raise UnavailableError(f"{folder}: the model cannot be written ({error})") from error
+
+
+def _tell_weights(path: Path, trained: bool) -> None:
+    """Say in timm's configuration whether the weights are trained, which timm does not know."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    known = config["pretrained_cfg"]
+    if not trained:
+        known["tag"] = UNTRAINED
+    elif known.get("tag") == UNTRAINED:
+        del known["tag"]
+    config["weights"] = _told(trained)
+    path.write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def _told(trained: bool) -> str:
+    return "trained" if trained else UNTRAINED
 
 
 def _difference(
@@ -122,7 +150,7 @@ def _difference(
     return float(worst)
 
 
-def _write_onnx(model: nn.Module, path: Path, images: Tensor) -> None:
+def _write_onnx(model: nn.Module, path: Path, images: Tensor, trained: bool) -> None:
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -142,6 +170,7 @@ def _write_onnx(model: nn.Module, path: Path, images: Tensor) -> None:
         verbose=False,
     )
     assert program is not None
+    program.model.metadata_props["weights"] = _told(trained)
     program.save(str(path))
 
 
@@ -152,8 +181,9 @@ def _load_onnx(path: Path) -> Callable[[Tensor], Tensor]:
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
-def _write_torchscript(model: nn.Module, path: Path, images: Tensor) -> None:
-    torch.jit.save(torch.jit.trace(model, images), str(path))
+def _write_torchscript(model: nn.Module, path: Path, images: Tensor, trained: bool) -> None:
+    told = {"weights": _told(trained)}
+    torch.jit.save(torch.jit.trace(model, images), str(path), _extra_files=told)
 
 
 def _load_torchscript(path: Path) -> Callable[[Tensor], Tensor]:
@@ -161,9 +191,9 @@ def _load_torchscript(path: Path) -> Callable[[Tensor], Tensor]:
     return loaded
 
 
-def _write_timm(model: nn.Module, path: Path, images: Tensor) -> None:
+def _write_timm(model: nn.Module, path: Path, images: Tensor, trained: bool) -> None:
     path.mkdir()
-    save_timm(model, path)
+    save_timm(model, path, trained=trained)
 
 
 def _load_timm(path: Path) -> Callable[[Tensor], Tensor]:

@@ -119,7 +119,7 @@ def candidate_network(candidate: Candidate, settings: StudySettings) -> Network:
 def build_network(
     network: Network,
     *,
-    num_classes: int,
+    num_classes: int | None,
     weights: str = "scratch",
     seed: int = 0,
     **kwargs: Any,
@@ -128,7 +128,7 @@ def build_network(
 
     Args:
         network: What to build.
-        num_classes: Outputs of the classifier.
+        num_classes: Outputs of the classifier; None for those of the model of timm.
         weights: ``"scratch"`` draws them from the seed; ``"supernet"`` takes the slices, signs
             kept, that the study scored; ``"pretrained"`` downloads those of a timm model; else
             the path of a checkpoint or of a directory with ``model.safetensors``. A classifier of
@@ -140,7 +140,9 @@ def build_network(
         TftasError: The weights do not apply to this network.
         UnavailableError: The weights cannot be read or do not fit.
     """
-    arguments: dict[str, Any] = {"num_classes": num_classes, "in_chans": network.in_chans}
+    arguments: dict[str, Any] = {"in_chans": network.in_chans}
+    if num_classes is not None:
+        arguments["num_classes"] = num_classes
     if network.architecture is not None:
         arguments |= {"arch": network.architecture.to_dict(), "img_size": network.img_size or 224}
     elif network.img_size is not None:
@@ -157,7 +159,7 @@ def build_network(
     except (OSError, RuntimeError) as error:
         raise UnavailableError(f"{network.model}: {first_line(error)}") from error
     if weights == "supernet":
-        model.load_state_dict(_supernet_slices(network, num_classes))
+        model.load_state_dict(_supernet_slices(network, cast("Any", model).num_classes))
     elif weights not in WEIGHTS:
         load_weights(model, weights)
     return model
@@ -191,8 +193,7 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
     path = path / "model.safetensors" if path.is_dir() else path
     state = fit_positions(read_state(path), model)
     own = model.state_dict()
-    head = cast("Any", model).pretrained_cfg.get("classifier") or "head"
-    heads = (head,) if isinstance(head, str) else tuple(head)
+    heads = classifiers(model)
     for name in list(state):
         if name.startswith(heads) and name in own and own[name].shape != state[name].shape:
             state[name] = own[name]
@@ -204,6 +205,12 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
                 f"{path} holds other weights: {name} is {theirs}, the network has {ours}"
             )
     model.load_state_dict(state)
+
+
+def classifiers(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the layers of a network that put out classes."""
+    names = cast("Any", model).pretrained_cfg.get("classifier") or "head"
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

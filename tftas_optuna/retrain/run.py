@@ -158,7 +158,7 @@ def train_network(
         "seconds": round(sum(row["seconds"] for row in rows), 1),
     }
     if world.primary:
-        save_timm(training.network, out)
+        save_timm(training.network, out, trained=True)
         folder.write_result(result)
     world.barrier()
     return result

@@ -1,0 +1,173 @@
+"""Weights of trainings, checked to be what they are taken for before they leave in a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tftas_optuna.architecture import Architecture
+from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.retrain.folder import RESULT
+from tftas_optuna.retrain.network import (
+    build_network,
+    classifiers,
+    load_weights,
+    read_model,
+    read_state,
+)
+from tftas_optuna.retrain.reading import first_line
+from tftas_optuna.retrain.recorded import model_digest
+from tftas_optuna.study.accuracy import choose_trainings, training_sets
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from torch import nn
+
+    from tftas_optuna.retrain.network import Network
+
+_UNTRAINED = ("scratch", "supernet")
+_REMEDY = (
+    "give --weights: a directory of `retrain`, a checkpoint, or supernet or scratch (both"
+    " untrained)"
+)
+
+
+class Weights(NamedTuple):
+    """Which weights a network has.
+
+    Attributes:
+        source: What :func:`weighted` takes: how they are drawn, or the path of a training.
+        told: What to say of them.
+    """
+
+    source: str
+    told: str
+
+
+def chosen_weights(
+    study: Study, trial: int, network: Network, trained: str | None = None
+) -> Weights:
+    """Find the weights that a study knows of one of its trials.
+
+    Args:
+        study: The study.
+        trial: Number of the trial.
+        network: Its network.
+        trained: The key of the conditions that it was trained under; by default of the first of
+            :func:`tftas_optuna.study.accuracy.training_sets` that has the trial.
+
+    Returns:
+        Those of its training with the lowest seed.
+
+    Raises:
+        TftasError: It was not trained, or not under such conditions.
+        UnavailableError: The weights are not where they were, or are others by now.
+    """
+    sets = training_sets(study) if trained is None else [choose_trainings(study, trained)]
+    chosen = next((one for one in sets if one is not None and trial in one.records), None)
+    if chosen is None:
+        how = "" if trained is None else f" among the trainings {trained}"
+        raise TftasError(f"trial {trial} was not trained{how}; {_REMEDY}")
+    record = chosen.records[trial][0]
+    reached = f"trial {trial} was trained to {record['top1']:.2f} %"
+    if not isinstance(record.get("out"), str):
+        raise UnavailableError(f"{reached}, but its study tells no directory of it; {_REMEDY}")
+    folder = Path(record["out"])
+    if not (folder / "config.json").is_file():
+        raise UnavailableError(f"{reached}, but {folder} holds no network here; {_REMEDY}")
+    if model_digest(folder) != record.get("model_digest"):
+        raise UnavailableError(
+            f"{reached}, but {folder} holds other weights by now, such as of another training;"
+            f" {_REMEDY}"
+        )
+    _check_same(network, folder, record.get("num_classes"))
+    return Weights(
+        str(folder),
+        f"weights of {folder}: top-1 {record['top1']:.2f} %, trainings {chosen.key},"
+        f" seed {record.get('seed', '?')}",
+    )
+
+
+def weighted(network: Network, weights: str) -> tuple[nn.Module, bool]:
+    """Build a network with weights of its own, its classifier too.
+
+    Args:
+        network: What to build.
+        weights: ``"scratch"``, ``"supernet"``, ``"pretrained"``, or the path of a directory of a
+            training or of a checkpoint.
+
+    Returns:
+        The network, and whether it is trained.
+
+    Raises:
+        TftasError: The weights do not apply to this network.
+        UnavailableError: They cannot be read, or are of another network.
+    """
+    num_classes = network.num_classes or 1000
+    if weights in _UNTRAINED:
+        return build_network(network, num_classes=num_classes, weights=weights), False
+    if weights == "pretrained":
+        return build_network(network, num_classes=None, weights=weights), True
+    path = Path(weights)
+    if (path / "config.json").is_file():
+        _check_same(network, path)
+        return read_model(path), is_trained(path)
+    path = path / "model.safetensors" if path.is_dir() else path
+    state = read_state(path)
+    model = build_network(network, num_classes=num_classes)
+    for name in classifiers(model):
+        head = state.get(f"{name}.weight")
+        if head is not None and head.shape[0] != num_classes:
+            model = build_network(network, num_classes=head.shape[0])
+            break
+    load_weights(model, path)
+    return model, True
+
+
+def is_trained(folder: Path) -> bool:
+    """Tell whether a directory holds a trained network.
+
+    Raises:
+        UnavailableError: Its ``config.json`` cannot be read.
+    """
+    config = _config(folder)
+    if "weights" in config:
+        return bool(config["weights"] != "untrained")
+    # Release 0.2.0 gave this tag to every network. What it trained has more than that.
+    known = config.get("pretrained_cfg")
+    tag = known.get("tag") if isinstance(known, dict) else None
+    return tag != "untrained" or "label_names" in config or (folder / RESULT).is_file()
+
+
+def _check_same(network: Network, folder: Path, num_classes: int | None = None) -> None:
+    """Check that a directory holds a network, and not another one.
+
+    Raises:
+        UnavailableError: It does.
+    """
+    config = _config(folder)
+    arguments = config.get("model_args")
+    arch = arguments.get("arch") if isinstance(arguments, dict) else None
+    try:
+        theirs = Architecture.from_dict(arch) if isinstance(arch, dict) else None
+    except TftasError:
+        theirs = None
+    if config.get("architecture") != network.model or theirs != network.architecture:
+        raise UnavailableError(f"{folder} holds another network than {network.label}; {_REMEDY}")
+    if num_classes not in (None, config.get("num_classes")):
+        raise UnavailableError(
+            f"{folder} holds a network of {config.get('num_classes')} classes, {network.label} was"
+            f" trained on {num_classes}; {_REMEDY}"
+        )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnavailableError(f"{path} cannot be read ({first_line(error)})") from error
+    if not isinstance(config, dict):
+        raise UnavailableError(f"{path} is no configuration of timm")
+    return config
