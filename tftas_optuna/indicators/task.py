@@ -11,7 +11,7 @@ import contextlib
 import json
 import math
 import threading
-from functools import lru_cache
+from collections import OrderedDict
 from importlib import metadata
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,13 +24,14 @@ from tftas_optuna.indicators.basis import Basis
 from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
 from tftas_optuna.indicators.panel import Panel
+from tftas_optuna.indicators.precision import matmul_precision
 from tftas_optuna.indicators.scorer import check_family_fidelity
 from tftas_optuna.indicators.tally import NetworkIndicator
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.spaces import space_from_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from tftas_optuna.architecture import Architecture
@@ -39,6 +40,12 @@ if TYPE_CHECKING:
 
 # Scores of one candidate: by indicator, the score of every seed.
 Scores = dict[str, tuple[float, ...]]
+
+# Supernets that one process holds for several pools. A pool lets go of its own; but one whose
+# process was killed never does so on the workers of a cluster, and those keep no more than these.
+_MOST_HELD = 8
+_held: OrderedDict[ScoringTask, _Panels] = OrderedDict()
+_holding = threading.Lock()
 
 
 class ScoringTask(NamedTuple):
@@ -58,6 +65,7 @@ class ScoringTask(NamedTuple):
         data_dir: Folder of pictures; None for noise.
         reference: What relative indicators look at, as JSON; empty where there are none.
         gaps: Whether a score that is not finite is NaN, and not the end of the work.
+        pool: Whose supernets it is scored on; see :func:`release`.
     """
 
     space: str
@@ -72,6 +80,7 @@ class ScoringTask(NamedTuple):
     data_dir: str | None = None
     reference: str = ""
     gaps: bool = False
+    pool: str = ""
 
     def found(self) -> list[Wanted]:
         """Look the indicators up, each with the fidelity that it is computed at."""
@@ -143,11 +152,12 @@ def score(task: ScoringTask, archs: Sequence[Architecture]) -> list[Scores]:
     Raises:
         TftasError: One does not fit the supernet, or its score is not finite, without gaps.
     """
-    panels = _shared(task)
-    panel = panels.get(task._replace(gaps=False))
     try:
-        with panels.turn(panel), one_thread(panels.basis.device):
-            columns = panel.by_seed(archs)
+        with _computing(task):
+            panels = _shared(task)
+            panel = panels.get(task._replace(gaps=False))
+            with panels.turn(panel):
+                columns = panel.by_seed(archs)
     except NotFiniteError:
         if not task.gaps:
             raise
@@ -172,17 +182,33 @@ def prepare(task: ScoringTask) -> None:
     Raises:
         TftasError: Its indicators cannot be computed.
     """
-    _shared(task).get(task).prepare()
+    with _computing(task):
+        _shared(task).get(task).prepare()
+
+
+def release(pool: str) -> None:
+    """Let go of the supernets that this process holds for a pool."""
+    with _holding:
+        for site in [site for site in _held if site.pool == pool]:
+            del _held[site]
+
+
+@contextlib.contextmanager
+def _computing(task: ScoringTask) -> Iterator[None]:
+    with one_thread(resolve_device(task.device)), matmul_precision("highest"):
+        yield
 
 
 def _shared(task: ScoringTask) -> _Panels:
     """Find the panels on the supernets of a task, whatever it computes and how."""
-    return _panels(task._replace(indicators=(), fidelity="", reference="", gaps=False))
-
-
-@lru_cache(maxsize=1)
-def _panels(site: ScoringTask) -> _Panels:
-    return _Panels(site)
+    site = task._replace(indicators=(), fidelity="", reference="", gaps=False)
+    with _holding:
+        if site not in _held:
+            _held[site] = _Panels(site)
+        _held.move_to_end(site)
+        while len(_held) > _MOST_HELD:
+            _held.popitem(last=False)
+        return _held[site]
 
 
 class _Panels:
