@@ -8,6 +8,7 @@ import timm
 from timm.utils import random_seed
 
 from tftas_optuna.cli._grounds import EXACT, find_grounds, find_subject, is_file
+from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators import Scorer, explain_model, score_model
 from tftas_optuna.indicators.images import DEFAULT_N_IMAGES, pictures
@@ -177,7 +178,8 @@ def _score_architecture(subject: Subject, asked: Asked, device: torch.device) ->
     assert arch is not None
     sizes = {"img_size": 224, "num_classes": _CLASSES, "in_chans": 3, **subject.sizes}
     random_seed(asked.seed or 0)
-    model = build_model(arch, **sizes).to(device)
+    with limit_threads(1):
+        model = build_model(arch, **sizes).to(device)
     costs = arch.costs(**sizes)._asdict()
     return _score_fresh(subject.name, model, asked._replace(img_size=sizes["img_size"]), costs)
 
@@ -189,6 +191,7 @@ def _score_timm(name: str, asked: Asked, device: torch.device) -> Scored:
     return _score_fresh(name, model, asked, {"n_params": n_params, "macs": macs})
 
 
+@limit_threads(1)
 def _timm_model(name: str, seed: int, img_size: int | None, num_classes: int | None) -> nn.Module:
     """Build a timm model with fresh weights; one without a classifier gets one."""
     if num_classes is None and not timm.get_pretrained_cfg_value(name, "num_classes"):

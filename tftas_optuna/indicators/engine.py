@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 
 from tftas_optuna.indicators.base import Layer, LayerScore, Norms, NotFiniteError
 from tftas_optuna.indicators.gradient import CollapsedGradients, Gradients, ProductGradients
+from tftas_optuna.indicators.precision import matmul_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +20,8 @@ if TYPE_CHECKING:
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.indicators.base import LayerIndicator, LayerTerms
+    from tftas_optuna.indicators.precision import MatmulPrecision
     from tftas_optuna.supernet import Supernet
-
-MatmulPrecision = Literal["highest", "high", "medium"]
 
 _LOG = logging.getLogger("tftas_optuna")
 _RANK = 24
@@ -186,10 +186,5 @@ class LayerEngine:
 
     @contextlib.contextmanager
     def _mode(self) -> Iterator[None]:
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision(self._precision)
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            torch.set_float32_matmul_precision(before)
+        with matmul_precision(self._precision), torch.inference_mode():
+            yield

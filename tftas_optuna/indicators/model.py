@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from tftas_optuna.devices import layer_macs, limit_threads, threads_for
 from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators.base import Layer, LayerIndicator, LayerScore, Norms, checked
 from tftas_optuna.indicators.composite import CompositeIndicator
@@ -61,11 +63,12 @@ def score_model(
     """
     wanted = _wanted(indicator, options)
     if isinstance(wanted, FunctionIndicator):
-        with evaluating(model):
+        with _threads(model, img_size), evaluating(model):
             return score_network(wanted, model, input_shape(model, img_size))
     if isinstance(wanted, NetworkIndicator):
-        tally = _tally(model, wanted, img_size, n_images, seed, images)
-        return checked(wanted.name, tally.value())
+        with _threads(model, img_size, n_images):
+            tally = _tally(model, wanted, img_size, n_images, seed, images)
+            return checked(wanted.name, tally.value())
     return math.fsum(
         row.value for row in explain_model(model, indicator=wanted, img_size=img_size)
     )
@@ -88,10 +91,18 @@ def explain_model(
     """
     wanted = _wanted(indicator, options)
     if isinstance(wanted, NetworkIndicator):
-        return rows_of(wanted, _tally(model, wanted, img_size, n_images, seed, images))
+        with _threads(model, img_size, n_images):
+            return rows_of(wanted, _tally(model, wanted, img_size, n_images, seed, images))
     if not isinstance(wanted, LayerIndicator):
         raise TftasError(f"indicator {wanted.name!r} is one number, not a sum over layers")
     _check_classifier(model)
+    with _threads(model, img_size):
+        return _layers(model, wanted, img_size)
+
+
+def _layers(
+    model: nn.Module, wanted: LayerIndicator, img_size: int | tuple[int, int] | None
+) -> list[LayerScore]:
     counted = inspect_model(model, img_size=img_size).counted
     names = {piece.parameter for matrix in counted for piece in matrix.pieces}
     with evaluating(model):
@@ -115,6 +126,18 @@ def explain_model(
             " classifier or of its normalisation are zeros"
         )
     return rows
+
+
+def _threads(
+    model: nn.Module, img_size: int | tuple[int, int] | None, n_images: int = 1
+) -> contextlib.AbstractContextManager[None]:
+    """Compute on as many threads as passes of so many images are worth."""
+    device = next(model.parameters()).device
+    if device.type != "cpu":
+        return contextlib.nullcontext()
+    with limit_threads(1):
+        macs = layer_macs(model, input_shape(model, img_size)) * n_images
+    return limit_threads(threads_for(macs, device))
 
 
 def _wanted(indicator: str | Indicator, options: dict[str, Any]) -> Indicator:

@@ -11,7 +11,7 @@ import torch
 from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators.base import LayerIndicator, NotFiniteError, checked
 from tftas_optuna.indicators.composite import CompositeIndicator, Reference
-from tftas_optuna.indicators.engine import LayerEngine, MatmulPrecision
+from tftas_optuna.indicators.engine import LayerEngine
 from tftas_optuna.indicators.function import FunctionEngine
 from tftas_optuna.indicators.fusion import check_reference, reference_of, reference_sample
 from tftas_optuna.indicators.network import NetworkEngine
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.indicators.base import LayerScore
     from tftas_optuna.indicators.basis import Basis
+    from tftas_optuna.indicators.precision import MatmulPrecision
     from tftas_optuna.metrics import Indicator, Meter
     from tftas_optuna.supernet import Supernet
 

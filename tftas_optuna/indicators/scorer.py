@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tftas_optuna.devices import limit_threads, threads_for
 from tftas_optuna.errors import TftasError
 from tftas_optuna.families import get_family
 from tftas_optuna.indicators.base import LayerIndicator
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.indicators.base import LayerScore
     from tftas_optuna.indicators.composite import Reference
-    from tftas_optuna.indicators.engine import MatmulPrecision
     from tftas_optuna.indicators.images import Images
+    from tftas_optuna.indicators.precision import MatmulPrecision
     from tftas_optuna.metrics import Indicator
     from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.supernet import Supernet
@@ -39,6 +41,9 @@ class Scorer:
     All candidates of one scorer are slices of one supernet, drawn from one seed: their ranking
     is far more stable than with weights of their own, while the scores of two seeds differ by
     some 10 %. Compare scores of one seed only, or average over several.
+
+    On a CPU it computes on as many threads as networks of this size are worth, and never on more
+    than PyTorch has (``OMP_NUM_THREADS``): small layers take longer on several than on one.
 
     A scorer can be pickled: what travels is how it was made, and the supernets are drawn again.
 
@@ -271,7 +276,8 @@ class Scorer:
 
     def by_seed(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
         """Score several candidates; return each one's score of every seed."""
-        return self._panel.by_seed(archs)[self.indicator.name]
+        with self._threads(len(archs)):
+            return self._panel.by_seed(archs)[self.indicator.name]
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
         """Score one candidate layer by layer, in forward order, on the first seed.
@@ -279,7 +285,25 @@ class Scorer:
         Raises:
             TftasError: The indicator is no sum over layers.
         """
-        return self._panel.explain(arch)
+        with self._threads(1):
+            return self._panel.explain(arch)
+
+    def _threads(self, count: int) -> contextlib.AbstractContextManager[None]:
+        """Compute on what so many of the largest candidates, in one pass, are worth."""
+        largest = self.space.supernet
+        costs = largest.costs(
+            img_size=self.img_size, num_classes=self.num_classes, in_chans=self.space.in_chans
+        )
+        if self.fidelity == "collapsed":
+            # One token stands for all patches, beside that of the class.
+            macs = 2.0 * costs.n_params * min(count, self.batch_size)
+        else:
+            macs = costs.macs * (self.basis.n_images if self._panel.networks else 1)
+        weights = self.supernet.outline(largest).values()
+        sizes = [weight.numel() for weight in weights if weight.ndim > 1]
+        # In the layer that most multiply-adds are in: tables of positions hardly count.
+        share = sum(size * size for size in sizes) / sum(sizes) ** 2
+        return limit_threads(threads_for(macs * share, self.device))
 
     def subnet(self, arch: Architecture) -> nn.Module:
         """Build a stand-alone network with the candidate's slices, signs kept, in eval mode."""

@@ -11,7 +11,7 @@ import contextlib
 import json
 import platform
 import threading
-from functools import lru_cache
+from collections import OrderedDict
 from importlib import metadata
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,18 +25,25 @@ from tftas_optuna.indicators.basis import Basis
 from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
 from tftas_optuna.indicators.panel import Panel, Scores
+from tftas_optuna.indicators.precision import matmul_precision
 from tftas_optuna.indicators.scorer import check_family_fidelity
 from tftas_optuna.indicators.tally import NetworkIndicator
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.spaces import space_from_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.indicators.panel import Wanted
     from tftas_optuna.metrics import Indicator
+
+# Supernets that one process holds for several pools. A pool lets go of its own; but one whose
+# process was killed never does so on the workers of a cluster, and those keep no more than these.
+_MOST_HELD = 8
+_held: OrderedDict[ScoringTask, _Panels] = OrderedDict()
+_holding = threading.Lock()
 
 
 class ScoringTask(NamedTuple):
@@ -57,6 +64,7 @@ class ScoringTask(NamedTuple):
         pictures: Digest of the pictures and the number of their batches; None where nobody
             compares.
         reference: What relative indicators look at, as JSON; empty where there are none.
+        pool: Whose supernets it is scored on; see :func:`release`.
     """
 
     space: str
@@ -71,6 +79,7 @@ class ScoringTask(NamedTuple):
     data_dir: str | None = None
     pictures: tuple[str, int] | None = None
     reference: str = ""
+    pool: str = ""
 
     def found(self) -> list[Wanted]:
         """Look the indicators up, each with the fidelity that it is computed at."""
@@ -142,10 +151,11 @@ def score(task: ScoringTask, archs: Sequence[Architecture]) -> list[Scores]:
     Raises:
         TftasError: One does not fit the supernet.
     """
-    panels = _shared(task)
-    panel = panels.get(task)
-    with panels.turn(panel), one_thread(panels.basis.device):
-        return panel.scores(archs)
+    with _computing(task):
+        panels = _shared(task)
+        panel = panels.get(task)
+        with panels.turn(panel):
+            return panel.scores(archs)
 
 
 def prepare(task: ScoringTask) -> None:
@@ -154,17 +164,33 @@ def prepare(task: ScoringTask) -> None:
     Raises:
         TftasError: Its indicators cannot be computed.
     """
-    _shared(task).get(task).prepare()
+    with _computing(task):
+        _shared(task).get(task).prepare()
+
+
+def release(pool: str) -> None:
+    """Let go of the supernets that this process holds for a pool."""
+    with _holding:
+        for site in [site for site in _held if site.pool == pool]:
+            del _held[site]
+
+
+@contextlib.contextmanager
+def _computing(task: ScoringTask) -> Iterator[None]:
+    with one_thread(resolve_device(task.device)), matmul_precision("highest"):
+        yield
 
 
 def _shared(task: ScoringTask) -> _Panels:
     """Find the panels on the supernets of a task, whatever it computes and how."""
-    return _panels(task._replace(indicators=(), fidelity="", reference=""))
-
-
-@lru_cache(maxsize=1)
-def _panels(site: ScoringTask) -> _Panels:
-    return _Panels(site)
+    site = task._replace(indicators=(), fidelity="", reference="")
+    with _holding:
+        if site not in _held:
+            _held[site] = _Panels(site)
+        _held.move_to_end(site)
+        while len(_held) > _MOST_HELD:
+            _held.popitem(last=False)
+        return _held[site]
 
 
 class _Panels:

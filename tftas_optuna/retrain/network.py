@@ -15,6 +15,7 @@ from timm.utils import random_seed
 
 import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
+from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.files import check_prefix
 from tftas_optuna.export.sections import read_section, write_section
@@ -116,6 +117,7 @@ def candidate_network(candidate: Candidate, settings: StudySettings) -> Network:
     )
 
 
+@limit_threads(1)
 def build_network(
     network: Network,
     *,

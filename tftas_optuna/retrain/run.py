@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.networks import save_timm
 from tftas_optuna.retrain.checkpoints import Checkpoints, checkpoint_bytes, read_last
@@ -142,7 +143,8 @@ def train_network(
             return done
         train_loader, val_loader = make_loaders(images, config, recipe, world, workers=workers)
         training = Training(model, recipe, train_loader, classes, world)
-        rows = _train(training, val_loader, folder, tensorboard=tensorboard, callback=callback)
+        with limit_threads(training.threads):
+            rows = _train(training, val_loader, folder, tensorboard=tensorboard, callback=callback)
     best = max(rows, key=lambda row: row["top1"])
     result = {
         "top1": rows[-1]["top1"],

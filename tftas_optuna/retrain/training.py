@@ -18,6 +18,7 @@ from timm.task import ClassificationTask, LogitDistillationTask
 from timm.task.evaluator import evaluation_sample_limit
 from timm.utils import NativeScaler, dispatch_clip_grad, random_seed, unwrap_model
 
+from tftas_optuna.devices import layer_macs, threads_for
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.retrain.data import set_order
 from tftas_optuna.retrain.images import without_tracebacks
@@ -104,6 +105,16 @@ class Training:
             self.task.prepare_distributed(
                 device_ids=[world.device] if world.device.type == "cuda" else None
             )
+
+    @property
+    def threads(self) -> int | None:
+        """Threads that its passes are worth; None for all that PyTorch has."""
+        if self.world.device.type != "cpu":
+            return None
+        model = unwrap_model(self.task.get_eval_model(ema=False))
+        images = self.recipe.batch_size // (self.world.size * self.recipe.grad_accum_steps)
+        macs = layer_macs(model, model.pretrained_cfg["input_size"])
+        return threads_for(macs * images, self.world.device)
 
     @property
     def network(self) -> nn.Module:

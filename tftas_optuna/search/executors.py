@@ -5,12 +5,14 @@ All of them are executors of :mod:`concurrent.futures`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
+import uuid
 from collections import deque
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -24,14 +26,11 @@ from concurrent.futures import (
 )
 from functools import partial
 from importlib import metadata
-from operator import methodcaller
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import torch
-
-from tftas_optuna.devices import gpu_names, stay_on_one_thread
+from tftas_optuna.devices import gpu_names, keep_threads, stay_on_one_thread, usual_threads
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.indicators.task import ScoringTask, divide, prepare, score, visit
+from tftas_optuna.indicators.task import ScoringTask, divide, prepare, release, score, visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,11 +39,16 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.indicators.composite import CompositeIndicator, Reference
     from tftas_optuna.indicators.panel import Scores
+    from tftas_optuna.indicators.task import Site
 
 _LOSSES = 3
 _POLL = 0.2
 
 ScoresOf = dict["Architecture", "Scores"]
+
+
+def _shut(executor: Executor, pool: str) -> None:
+    executor.shutdown()
 
 
 class Workforce(NamedTuple):
@@ -55,19 +59,19 @@ class Workforce(NamedTuple):
         make: Makes the executor; called again when its processes are gone.
         at_once: Submissions that keep it busy.
         losses: What it raises when processes are gone.
-        close: Lets go of the executor, when nothing more is scored.
+        close: Lets go of the executor, when nothing more is scored for a pool.
     """
 
     name: str
     make: Callable[[], Executor]
     at_once: int
     losses: tuple[type[BaseException], ...] = (BrokenExecutor,)
-    close: Callable[[Executor], object] = methodcaller("shutdown")
+    close: Callable[[Executor, str], object] = _shut
 
 
 def this_process() -> Workforce:
     """Score in this process, in as many threads as PyTorch has."""
-    count = torch.get_num_threads()
+    count = usual_threads()
     return Workforce("this process", partial(_Threads, count), 2 * count)
 
 
@@ -117,8 +121,11 @@ def dask_cluster(address: str) -> Workforce:
         client.close()
         raise UnavailableError(f"the cluster at {address} has no workers; start `dask worker`")
 
-    def close(executor: Executor) -> None:
+    def close(executor: Executor, pool: str) -> None:
         executor.shutdown(wait=False)
+        with contextlib.suppress(OSError):
+            # The workers go on when this search has ended.
+            client.run(release, pool, on_error="ignore")
         client.close()
 
     return Workforce(
@@ -133,6 +140,8 @@ def dask_cluster(address: str) -> Workforce:
 class ScoringPool:
     """Scores the candidates of a study, and does a lost process's work again.
 
+    The supernets that it scores on are its own, wherever they are, and gone when it is closed.
+
     Args:
         task: What is scored.
         workforce: Where.
@@ -143,23 +152,31 @@ class ScoringPool:
     """
 
     def __init__(self, task: ScoringTask, workforce: Workforce) -> None:
-        self._task = task
+        self._task = task._replace(pool=uuid.uuid4().hex)
         self._workforce = workforce
         self._executor = workforce.make()
         try:
-            self._site = self._executor.submit(visit, task).result()
+            self._site = self._visited()
+            # While the caller opens its study.
+            self._executor.submit(prepare, self._task)
+        except BaseException:
+            self.close()
+            raise
+
+    def _visited(self) -> Site:
+        name = self._workforce.name
+        try:
+            site = self._executor.submit(visit, self._task).result()
         except ModuleNotFoundError as error:
             raise UnavailableError(
-                f"{workforce.name} cannot score: {error}; install tftas-optuna there"
+                f"{name} cannot score: {error}; install tftas-optuna there"
             ) from error
         ours = metadata.version("tftas-optuna")
-        if self._site.version != ours:
+        if site.version != ours:
             raise UnavailableError(
-                f"{workforce.name} has tftas-optuna {self._site.version}, this is {ours};"
-                " install the same"
+                f"{name} has tftas-optuna {site.version}, this is {ours}; install the same"
             )
-        # While the caller opens its study.
-        self._executor.submit(prepare, task)
+        return site
 
     @property
     def task(self) -> ScoringTask:
@@ -232,29 +249,28 @@ class ScoringPool:
 
     def close(self) -> None:
         """Let go of the processes, which finish the candidates they are scoring."""
-        self._workforce.close(self._executor)
+        self._workforce.close(self._executor, self._task.pool)
+        release(self._task.pool)
 
 
 class _Threads(ThreadPoolExecutor):
     """Threads of this process that compute side by side, each on one core.
 
-    Settings of PyTorch that hold for the whole process are put back at the end.
+    What PyTorch has for the whole process is put back at the end.
 
     Args:
         count: How many.
     """
 
     def __init__(self, count: int) -> None:
-        self._n_threads = torch.get_num_threads()
-        self._precision = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
+        self._kept = contextlib.ExitStack()
+        self._kept.enter_context(keep_threads())
         super().__init__(count, "tftas-scores", initializer=stay_on_one_thread)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let go of the threads; see :class:`concurrent.futures.Executor`."""
         super().shutdown(wait, cancel_futures=cancel_futures)
-        torch.set_num_threads(self._n_threads)
-        torch.set_float32_matmul_precision(self._precision)
+        self._kept.close()
 
 
 def _start_worker(gpus: SimpleQueue[str] | None) -> None:

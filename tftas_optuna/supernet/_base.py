@@ -13,6 +13,7 @@ import torch
 from typing_extensions import TypeVar
 
 from tftas_optuna.architecture import Architecture
+from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError
 from tftas_optuna.supernet.undrawn import Undrawn
 
@@ -104,8 +105,9 @@ class Supernet(ABC, Generic[A]):
     def _signed(self, name: str) -> Tensor:
         if self._given is not None:
             return self._given[name]
-        # What is drawn in the middle of a pass serves other passes too.
-        with torch.inference_mode(False):
+        # What is drawn in the middle of a pass serves other passes too. One thread draws, whatever
+        # there is: others would only wait for it.
+        with torch.inference_mode(False), limit_threads(1):
             weight = torch.empty(self._shapes()[name])
             return self._draw(name, weight, generator_of(self._seed, name))
 
