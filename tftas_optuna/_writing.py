@@ -1,12 +1,16 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and never in the place of somebody else's."""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,3 +34,46 @@ def replacing(path: Path) -> Iterator[Path]:
         scratch = Path(folder) / path.name
         yield scratch
         os.replace(scratch, path)
+
+
+def check_ours(path: Path, mark: bytes, *, within: int = 4096) -> None:
+    """Check that nothing of somebody else's lies where a file is to be written.
+
+    Args:
+        path: The file, which may be missing or empty.
+        mark: What stands near the beginning or the end of every such file of this package.
+        within: How near, in bytes.
+
+    Raises:
+        UnavailableError: Something is in the way, or cannot be looked at.
+    """
+    if not os.path.lexists(path):
+        return
+    is_ours = False
+    if path.is_file():
+        try:
+            with path.open("rb") as file:
+                begin = file.read(within)
+                file.seek(max(0, file.seek(0, os.SEEK_END) - within))
+                is_ours = not begin or mark in begin or mark in file.read()
+        except OSError as error:
+            raise UnavailableError(f"{path} cannot be read ({error.strerror})") from error
+    if not is_ours:
+        raise UnavailableError(
+            f"{path} is in the way: tftas-optuna has not written it; move it, or give another name"
+        )
+
+
+def json_text(data: Any, *, indent: int | None = None) -> str:
+    """Write plain data as JSON, which has no word for what is not finite: null."""
+    return json.dumps(_finite(data), indent=indent, allow_nan=False)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, dict):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_finite(value) for value in data]
+    return data

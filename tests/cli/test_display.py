@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from rich.console import Console, RenderableType
 from tftas_optuna.cli import _progress, _tables, _training
 from tftas_optuna.cli._progress import ProgressDisplay
 from tftas_optuna.cli._training import TrainingDisplay
+from tftas_optuna.retrain.folder import RunFolder
 from tftas_optuna.retrain.run import Epoch
 from tftas_optuna.retrain.training import Step
 from tftas_optuna.search.progress import SearchProgress
@@ -159,3 +162,17 @@ def test_csv_writes_lists_and_nested_values_flat(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == "a,c,d\n1,2 3,\n"
     _tables.print_rows([], "csv")
     assert capsys.readouterr().out.strip() == ""
+
+
+def test_what_is_not_finite_is_null_in_json(capsys: pytest.CaptureFixture[str]) -> None:
+    _tables.print_rows([{"dss": float("inf"), "loss": float("nan"), "trial": 3}], "json")
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert told == [{"dss": None, "loss": None, "trial": 3}]
+
+
+def test_a_loss_that_is_not_finite_is_kept_and_shown(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_result({**ROW, "loss": float("nan"), "top5": 50.0, "n_params": 1, "out": "x"})
+    kept = folder.result()
+    assert kept is not None and kept["loss"] is None
+    assert " - " in shown(_tables.training_table([kept], ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -56,6 +57,20 @@ def test_two_runs_on_one_file_keep_the_work_of_both(path: Path) -> None:
         cache.save()
     assert ScoreCache(path).scores(GROUND) == {"a": [0.1], "b": [0.2], "c": [0.4]}
     assert ScoreCache(path).scores({"indicator": "snip"}) == {"a": [0.3]}
+
+
+def test_scores_that_are_not_finite_are_null_in_json(path: Path) -> None:
+    cache = ScoreCache(path)
+    cache.scores(GROUND)["b"] = [0.2, math.nan]
+    cache.changed()
+    cache.save()
+    kept = json.loads(path.read_text(), parse_constant=pytest.fail)["scores"][0]["scores"]
+    assert kept == {"a": [0.1], "b": [0.2, None]}
+    first, second = ScoreCache(path).scores(GROUND)["b"]
+    assert first == 0.2 and math.isnan(second)
+    # As earlier releases wrote it.
+    path.write_text(path.read_text().replace("null", "NaN"))
+    assert math.isnan(ScoreCache(path).scores(GROUND)["b"][1])
 
 
 @pytest.mark.parametrize("damage", ["cut off", "empty", "changed", "no number"])

@@ -211,6 +211,16 @@ def test_damaged_files_are_told_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_only_a_calibration_is_replaced(made: CalibratedIndicator, tmp_path: Path) -> None:
+    path = tmp_path / "mine.calibration.yaml"
+    for _ in range(2):
+        made.save(path, {})
+    path.write_text("calibration: of somebody's camera\n")
+    with pytest.raises(UnavailableError, match=r"mine.calibration.yaml is in the way"):
+        made.save(path, {})
+    assert path.read_text() == "calibration: of somebody's camera\n"
+
+
 def test_what_cannot_be_calibrated_is_refused(
     small_space: AutoFormerSpace, tmp_path: Path
 ) -> None:

@@ -93,12 +93,21 @@ def test_names_of_files_and_columns_are_no_markup(small_space: AutoFormerSpace) 
 def test_html_needs_no_network(found: Correlations, tmp_path: Path) -> None:
     pytest.importorskip("plotly")
     path = tmp_path / "worth.html"
-    path.write_text("an older one")
+    write_plot(found, path)
     write_plot(found, path)
     text = path.read_text()
     assert "Plotly.newPlot" in text and "a_acc" in text and len(text) > 1_000_000
     assert '<script src="http' not in text and "script charset" not in text
     assert [entry.name for entry in tmp_path.iterdir()] == ["worth.html"]
+
+
+def test_a_foreign_file_is_not_drawn_over(found: Correlations, tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    path = tmp_path / "worth.html"
+    path.write_text("<html>somebody's</html>")
+    with pytest.raises(UnavailableError, match=r"worth.html is in the way: tftas-optuna has not"):
+        write_plot(found, path)
+    assert path.read_text() == "<html>somebody's</html>"
 
 
 def test_what_cannot_be_drawn_is_said_before_any_work(tmp_path: Path) -> None:

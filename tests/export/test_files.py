@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import optuna
@@ -54,6 +55,23 @@ def test_the_document_is_complete(
             assert scorer(arch) == document["scores"]["dss"] == candidate.exact["dss"]
         assert document["scores"]["dss_collapsed"] == candidate.values["dss"]
         assert document["scores"]["n_params"] == candidate.n_params
+
+
+def test_a_score_that_is_not_finite_is_null_in_json(study: optuna.Study, tmp_path: Path) -> None:
+    candidate = pareto_front(study)[0]
+    candidate = dataclasses.replace(candidate, values={**candidate.values, "mine": math.inf})
+    (path,) = export_candidates(study, [candidate], tmp_path, formats=["json"])
+    document = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert document["scores"]["mine"] is None
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced(study: optuna.Study, tmp_path: Path) -> None:
+    candidate = pareto_front(study)[0]
+    link = tmp_path / f"small-trial{candidate.trial:05d}.json"
+    link.symlink_to(tmp_path / "none")
+    with pytest.raises(TftasError, match="in the way; use --force"):
+        export_candidates(study, [candidate], tmp_path, formats=["json"])
+    assert link.is_symlink()
 
 
 def test_the_document_says_all_that_was_asked_for(

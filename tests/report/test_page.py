@@ -210,3 +210,16 @@ def test_a_search_that_the_command_line_cannot_tell(
 def test_a_directory_that_is_not_there(small_space: AutoFormerSpace, tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="no file in a directory that exists"):
         write_report(random_study(small_space, 0), tmp_path / "none" / "report.html")
+
+
+def test_a_report_replaces_another_and_nothing_else(
+    small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    path = tmp_path / "report.html"
+    study = random_study(small_space, 2)
+    for _ in range(2):
+        write_report(study, path)
+    path.write_text("<title>somebody's</title>")
+    with pytest.raises(UnavailableError, match=r"report.html is in the way"):
+        write_report(study, path)
+    assert path.read_text() == "<title>somebody's</title>"

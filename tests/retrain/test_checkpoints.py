@@ -37,6 +37,15 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def test_a_link_in_the_place_of_the_next_checkpoint_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "tmp.pth.tar").symlink_to(victim)
+    saver_of(tmp_path).save(0, 50.0)
+    assert victim.read_text() == "precious"
+    assert epoch_of(tmp_path / "last.pth.tar") == 0
+
+
 @pytest.mark.parametrize("metrics", [(50.0, 40.0), (40.0, 50.0)])
 def test_a_kill_before_the_ranked_copy(metrics: tuple[float, ...], tmp_path: Path) -> None:
     saver = saver_of(tmp_path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import shlex
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +12,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from tftas_optuna._writing import json_text
 from tftas_optuna.metrics import cost_names, get_cost
 from tftas_optuna.metrics.units import short
 from tftas_optuna.study.accuracy import choose_key, count_trials, training_sets
@@ -55,7 +55,7 @@ def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
 def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
     """Print plain data to stdout as JSON, YAML or CSV."""
     if output == "json":
-        text = json.dumps(list(rows), indent=2) + "\n"
+        text = json_text(list(rows), indent=2) + "\n"
     elif output == "yaml":
         text = yaml.safe_dump(list(rows), sort_keys=False, default_flow_style=None, width=99)
     else:
@@ -149,7 +149,7 @@ def training_table(rows: Sequence[dict[str, Any]], title: str) -> Table:
             row["out"],
             _percent(row["top1"]),
             _percent(row["top5"]),
-            f"{row['loss']:.4f}",
+            _optional(row["loss"], "{:.4f}".format),
             short(row["n_params"]),
             f"{row['seconds']:,.0f} s",
         )

@@ -162,7 +162,11 @@ def correlate(
 
         check_plot(plot)
     from tftas_optuna.indicators import register_fusion
-    from tftas_optuna.indicators.calibrated import find_calibrations
+    from tftas_optuna.indicators.calibrated import (
+        ENDING,
+        check_calibration_file,
+        find_calibrations,
+    )
     from tftas_optuna.spaces import get_space
 
     for fused, parts in fusions:
@@ -173,6 +177,8 @@ def correlate(
             dict.fromkeys((*options["indicators"], *(fused for fused, _ in fusions)))
         )
     find_calibrations(options["indicators"] or (), Path())
+    if options["calibrate"] is not None:
+        check_calibration_file(Path(options["calibrate"] + ENDING))
     options["accuracy"] = options["accuracy"] or None
     source: Path | Study | None = table
     if study_name is not None:

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna._writing import replacing
+from tftas_optuna._writing import json_text, replacing
 from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class ScoreCache:
         }
         try:
             with replacing(self._path) as scratch:
-                scratch.write_text(json.dumps(document) + "\n", encoding="utf-8")
+                scratch.write_text(json_text(document) + "\n", encoding="utf-8")
         except OSError as error:
             raise UnavailableError(
                 f"{self._path}: scores cannot be written ({error.strerror or error})"
@@ -133,7 +133,7 @@ def _read(path: Path, *, tell: bool = True) -> dict[str, dict[str, Any]]:
     version = document.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise UnavailableError(f"{path} was written by a later release; upgrade tftas-optuna")
-    known: Any = document.get("scores")
+    known = _with_nan(document.get("scores"))
     if document.get("checksum") != _checksum(known) or not _is_sound(known):
         return _distrust(path, tell)
     return {_text(entry["ground"]): entry for entry in known}
@@ -149,6 +149,18 @@ def _distrust(path: Path, tell: bool) -> dict[str, dict[str, Any]]:
     if tell:
         _LOG.warning("%s is damaged: all scores are computed again", path)
     return {}
+
+
+def _with_nan(known: Any) -> Any:
+    """Read null as NaN, which JSON has no word for; files of earlier releases hold NaN itself."""
+    for entry in known if isinstance(known, list) else ():
+        scores = entry.get("scores") if isinstance(entry, dict) else None
+        if not isinstance(scores, dict):
+            continue
+        for name, by_seed in scores.items():
+            if isinstance(by_seed, list):
+                scores[name] = [math.nan if score is None else score for score in by_seed]
+    return known
 
 
 def _is_sound(known: Any) -> bool:

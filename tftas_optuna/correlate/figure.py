@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tftas_optuna._writing import replacing
+from tftas_optuna._writing import check_ours, replacing
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.metrics.units import short
 from tftas_optuna.plots._drawing import graph_objects, plain
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _HTML = (".html", ".htm")
 _IMAGES = (".png", ".svg", ".pdf")
+# Ends every file: a comment in HTML and SVG, and readers of PNG and PDF stop before it.
+_MARK = b"\n<!-- drawn by tftas-optuna correlate -->\n"
 _COLUMNS = 4
 _ROW_PIXELS = 260
 _CELL_PIXELS = 28
@@ -141,7 +143,8 @@ def check_plot(path: Path) -> None:
 
     Raises:
         TftasError: The ending of its name is none of a figure.
-        UnavailableError: Plotly is not installed, or kaleido, which draws images.
+        UnavailableError: A file is in the way that was not drawn here, or Plotly is not
+            installed, or kaleido, which draws images.
     """
     if path.suffix.lower() not in (*_HTML, *_IMAGES):
         raise TftasError(
@@ -149,6 +152,7 @@ def check_plot(path: Path) -> None:
         )
     if not path.parent.is_dir() or path.is_dir():
         raise UnavailableError(f"{path} cannot be drawn: no file in a directory that exists")
+    check_ours(path, _MARK)
     graph_objects()
     if path.suffix.lower() in _IMAGES:
         try:
@@ -175,6 +179,8 @@ def write_plot(found: Correlations, path: Path) -> None:
                 figure.write_html(scratch, include_plotlyjs=True)
             else:
                 figure.write_image(scratch)
+            with scratch.open("ab") as file:
+                file.write(_MARK)
     except (OSError, RuntimeError, ValueError) as error:
         raise UnavailableError(f"{path} cannot be drawn ({error})") from error
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tftas_optuna._writing import json_text
 from tftas_optuna.architecture import FORMAT, FORMAT_VERSION
 from tftas_optuna.architecture.published import retrain_document
 from tftas_optuna.export.sections import write_section
@@ -34,7 +35,7 @@ def as_yaml(candidate: Candidate, settings: StudySettings, study_name: str) -> s
 
 def as_json(candidate: Candidate, settings: StudySettings, study_name: str) -> str:
     """Write the same document as JSON."""
-    return json.dumps(_document(candidate, settings, study_name), indent=2) + "\n"
+    return json_text(_document(candidate, settings, study_name), indent=2) + "\n"
 
 
 def as_retrain(candidate: Candidate, settings: StudySettings, study_name: str) -> str:

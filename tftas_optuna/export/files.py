@@ -103,7 +103,7 @@ def export_candidates(
         check_directory(directory)
         directory.mkdir(parents=True, exist_ok=True)
         changed = {path: text for path, text in texts.items() if not _holds(path, text)}
-        in_the_way = [path for path in changed if path.exists()]
+        in_the_way = [path for path in changed if os.path.lexists(path)]
         if in_the_way and not force:
             more = f" and {len(in_the_way) - 1} more" if len(in_the_way) > 1 else ""
             raise UnavailableError(

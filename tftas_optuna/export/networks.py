@@ -64,7 +64,7 @@ def export_network(
     ending, write, load = _FORMS[form]
     target = path.with_name(path.name + ("" if trained else f"-{UNTRAINED}") + ending)
     check_directory(target.parent)
-    if target.exists() and not force:
+    if os.path.lexists(target) and not force:
         raise UnavailableError(f"{target} in the way; use --force or another directory")
     model = copy.deepcopy(model).cpu().float().eval()
     shape = cast("Any", model).pretrained_cfg["input_size"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tftas_optuna._writing import replacing
+from tftas_optuna._writing import check_ours, replacing
 from tftas_optuna.architecture import read_yaml
 from tftas_optuna.architecture.shape import depth_of, width_of
 from tftas_optuna.errors import TftasError, UnavailableError
@@ -93,9 +93,13 @@ class CalibratedIndicator(CompositeIndicator):
         """Write it into a file, from which :func:`load_calibration` registers it.
 
         Args:
-            path: The file, ``NAME.calibration.yaml``; one that exists is replaced.
+            path: The file, ``NAME.calibration.yaml``; another calibration is replaced.
             learned_from: What to say in it of how it came to be.
+
+        Raises:
+            UnavailableError: A file is in the way that is no calibration.
         """
+        check_calibration_file(path)
         document = {
             "calibration": _VERSION,
             "name": self.name,
@@ -111,6 +115,16 @@ class CalibratedIndicator(CompositeIndicator):
         }
         with replacing(path) as scratch:
             scratch.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+
+
+def check_calibration_file(path: Path) -> None:
+    """Check that a calibration can be written to a file, before there is one.
+
+    Raises:
+        UnavailableError: A file is in the way that is no calibration.
+    """
+    begin = f"calibration: {_VERSION}\nname: ".encode()
+    check_ours(path, begin, within=len(begin))
 
 
 def load_calibration(path: Path) -> CalibratedIndicator:

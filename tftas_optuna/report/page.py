@@ -8,7 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tftas_optuna._writing import replacing
+from tftas_optuna._writing import check_ours, replacing
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.plots._drawing import graph_objects
 from tftas_optuna.report.contents import contents
@@ -69,10 +69,12 @@ def check_report(path: Path) -> None:
     """Check that a report can be written to a file, before there is one.
 
     Raises:
-        UnavailableError: There is no such directory, or Plotly or Jinja is not installed.
+        UnavailableError: There is no such directory, a file is in the way that is no report, or
+            Plotly or Jinja is not installed.
     """
     if not path.parent.is_dir() or path.is_dir():
         raise UnavailableError(f"{path} cannot be written: no file in a directory that exists")
+    check_ours(path, b" - tftas-optuna</title>")
     graph_objects()
     try:
         import jinja2  # noqa: F401

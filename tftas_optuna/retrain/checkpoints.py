@@ -30,11 +30,15 @@ class Checkpoints(WholeFileSaver):
         Raises:
             UnavailableError: The disk is full; the checkpoint before is kept.
         """
+        scratch = os.path.join(self.checkpoint_dir, "tmp" + self.extension)
         try:
+            # PyTorch would follow a link there.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(scratch)
             self.save_checkpoint(epoch, metric)
         except (OSError, RuntimeError) as error:
             with contextlib.suppress(OSError):
-                os.unlink(os.path.join(self.checkpoint_dir, "tmp" + self.extension))
+                os.unlink(scratch)
             raise UnavailableError(
                 f"{self.checkpoint_dir}: the checkpoint of epoch {epoch} cannot be written"
                 f" ({first_line(error)}); the one before is kept, go on with the same command"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tftas_optuna._writing import replacing
+from tftas_optuna._writing import json_text, replacing
 from tftas_optuna.architecture import read_yaml
 from tftas_optuna.errors import UnavailableError
 
@@ -81,7 +80,7 @@ class RunFolder:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Record the end."""
-        self._write(RESULT, json.dumps(result, indent=2) + "\n")
+        self._write(RESULT, json_text(result, indent=2) + "\n")
 
     def rows(self, *, before_epoch: int) -> list[dict[str, Any]]:
         """Read the metrics of the epochs before one."""

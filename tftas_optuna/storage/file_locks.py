@@ -136,7 +136,10 @@ class FileLock:
 
     def _share(self, fd: int) -> None:
         """Let everybody lock who may write to the storage, as SQLite does for its own files."""
-        like = self._storage.stat()
+        try:
+            like = self._storage.stat()
+        except FileNotFoundError:
+            return  # Whoever held the lock has removed it.
         with contextlib.suppress(PermissionError):
             os.fchown(fd, like.st_uid if os.geteuid() == 0 else -1, like.st_gid)
         os.fchmod(fd, stat.S_IMODE(like.st_mode) & 0o666)

@@ -6,6 +6,9 @@ import hashlib
 import logging
 import os
 import re
+import secrets
+import stat
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +17,11 @@ import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
+from tftas_optuna._writing import replacing
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.storage.appending import stored_places
+from tftas_optuna.storage.file_locks import FileLock, LockError
+from tftas_optuna.storage.kinds import Kind, kind_of
 from tftas_optuna.study.own import own_trials
 from tftas_optuna.study.place import is_repeat, place_of
 from tftas_optuna.study.record import check_continues, write_settings
@@ -30,6 +36,8 @@ if TYPE_CHECKING:
     from tftas_optuna.study.settings import StudySettings
 
 _LOG = logging.getLogger("tftas_optuna")
+# Merging takes seconds.
+_LOCK_SECONDS = 30
 
 
 def rescue(
@@ -68,7 +76,9 @@ def merge_rescued(
     """Move trials of this study from the journal files of :func:`rescue` into its storage.
 
     Of an architecture that another search has stored meanwhile, no second trial is stored. A file
-    of a study with other settings is left alone, with a warning.
+    of a study with other settings is left alone, with a warning, and so is what somebody else put
+    into a directory that everybody may write to. Of several searches that begin at once, one
+    merges a file.
 
     Args:
         study: The study.
@@ -77,14 +87,31 @@ def merge_rescued(
         append: Writes to it.
     """
     stem = _stem(study.study_name, storage_name)
-    for path in [path for folder in _folders() for path in sorted(folder.glob(f"{stem}*"))]:
-        journal = JournalStorage(JournalFileBackend(str(path)))
+    paths = [path for folder in _folders() for path in sorted(folder.glob(f"{stem}*.journal"))]
+    for path in dict.fromkeys(paths):
+        why = _distrusted(path)
         try:
+            if why is None:
+                _merge(path, study, settings, append)
+        except (LockError, TimeoutError) as error:
+            why = str(error)
+        if why is not None:
+            _LOG.warning("%s is not merged: %s", path, why)
+
+
+def _merge(path: Path, study: Study, settings: StudySettings, append: Append) -> None:
+    lock = path.with_name(f"{path.name}.lock")
+    with FileLock(lock, path, timeout=_LOCK_SECONDS):
+        if not path.exists():
+            return  # Another search was first.
+        try:
+            journal = JournalStorage(JournalFileBackend(str(path)))
             kept = optuna.load_study(study_name=study.study_name, storage=journal)
             check_continues(kept, settings)
-        except (KeyError, ValueError, UnavailableError) as error:
+        except Exception as error:
+            # Whatever a file holds that is damaged, it keeps nobody from searching.
             _LOG.warning("%s is not merged: %s", path, error)
-            continue
+            return
         stored = stored_places(study)
         done = own_trials(study, settings, with_failed=True)
         tried = {settings.space.decode(trial.params) for trial in done}
@@ -101,6 +128,23 @@ def merge_rescued(
         _LOG.warning("merged %d trials from %s", len(missing), path)
 
 
+def _distrusted(path: Path) -> str | None:
+    """Say why a file is not to be merged; None for one that is."""
+    try:
+        info, folder = path.lstat(), path.parent.stat()
+        # Nothing is left of one that another search has merged meanwhile.
+        is_journal = stat.S_ISREG(info.st_mode) and kind_of(path) in (Kind.JOURNAL, Kind.NOTHING)
+    except FileNotFoundError:
+        return None
+    except UnavailableError as error:
+        return str(error)
+    if not is_journal:
+        return "it is no journal"
+    if sys.platform != "win32" and folder.st_mode & stat.S_IWOTH and info.st_uid != os.geteuid():
+        return "it is somebody else's, where everybody may write; if you trust it, copy it"
+    return None
+
+
 def _folders() -> list[Path]:
     return [Path.cwd(), Path(tempfile.gettempdir())]
 
@@ -114,16 +158,13 @@ def _stem(study_name: str, storage_name: str) -> str:
 def _save(
     trials: Sequence[FrozenTrial], study_name: str, stem: Path, settings: StudySettings
 ) -> Path:
-    path = stem.with_name(f"{stem.name}-{os.getpid()}.journal")
-    partial = path.with_name(f".{path.name}.part")
-    try:
-        journal = JournalStorage(JournalFileBackend(str(partial)))
+    # Nobody can foresee the name, and no file of a process of the same number is replaced.
+    path = stem.with_name(f"{stem.name}-{secrets.token_hex(8)}.journal")
+    with replacing(path) as scratch:
+        journal = JournalStorage(JournalFileBackend(str(scratch)))
         study = optuna.create_study(
             storage=journal, study_name=study_name, directions=list(settings.directions)
         )
         write_settings(study, settings)
         study.add_trials(trials)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
