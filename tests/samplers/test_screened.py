@@ -36,7 +36,7 @@ from tftas_optuna import (
     register_indicator,
 )
 from tftas_optuna.metrics import registry
-from tftas_optuna.samplers import PREDICTED, Known
+from tftas_optuna.samplers import PREDICTED, Archive, Known, Problem
 from tftas_optuna.spaces import AutoFormerSpace
 
 LABEL = "ScreenedNSGAIISampler:generation"
@@ -519,3 +519,39 @@ def test_narrow_bounds_are_searched_beyond_what_parents_lead_to() -> None:
     study.optimize(objective, n_trials=40)
     kept = [t for t in study.trials if all(value <= 0 for value in t.constraints.values())]
     assert sum(trial.params["wide"] for trial in kept) >= 10
+
+
+def test_trials_of_others_are_no_hindrance() -> None:
+    study = run(trade, screened(knowledge=of_trade), n_trials=25)
+    others = [
+        {"x0": 9},
+        {},
+        {f"x{i}": 9 for i in range(N_PARAMS)},
+        {f"x{i}": 0 for i in range(N_PARAMS)},
+    ]
+    archive = Archive(Problem(study.trials[0].distributions, DIRECTIONS, of_trade))
+    archive.add(study.trials)
+    before = len(archive)
+    archive.add(
+        optuna.create_trial(
+            params=params,
+            distributions={name: CategoricalDistribution((0, 9)) for name in params},
+            values=[1.0, 1.0],
+        )
+        for params in others
+    )
+    assert len(archive) == before + 1
+    study.tell(study.ask(), [1, 2])
+    study.optimize(trade, n_trials=25)
+    assert len(study.trials) == 51
+
+
+def test_what_failed_is_not_tried_again() -> None:
+    def fragile(trial: Trial) -> tuple[float, float]:
+        first, second = trade(trial)
+        # The best of all, by what is predicted.
+        return (math.nan, math.nan) if trial.params["x7"] == 3 else (first, second)
+
+    study = run(fragile, screened(knowledge=of_trade), n_trials=80)
+    failed = [str(t.params) for t in study.trials[10:] if t.state == TrialState.FAIL]
+    assert failed and len(set(failed)) == len(failed)
