@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 from problems import (
     CHOICES,
     DIRECTIONS,
@@ -36,7 +36,7 @@ from tftas_optuna import (
     register_indicator,
 )
 from tftas_optuna.metrics import registry
-from tftas_optuna.samplers import PREDICTED, Known
+from tftas_optuna.samplers import PREDICTED, Archive, Known, Problem
 from tftas_optuna.spaces import AutoFormerSpace
 
 LABEL = "ScreenedNSGAIISampler:generation"
@@ -519,3 +519,48 @@ def test_narrow_bounds_are_searched_beyond_what_parents_lead_to() -> None:
     study.optimize(objective, n_trials=40)
     kept = [t for t in study.trials if all(value <= 0 for value in t.constraints.values())]
     assert sum(trial.params["wide"] for trial in kept) >= 10
+
+
+def test_trials_of_others_are_no_hindrance() -> None:
+    study = run(trade, screened(knowledge=of_trade), n_trials=25)
+    others = [
+        {"x0": 9},
+        {},
+        {f"x{i}": 9 for i in range(N_PARAMS)},
+        {f"x{i}": 0 for i in range(N_PARAMS)},
+    ]
+    archive = Archive(Problem(study.trials[0].distributions, DIRECTIONS, of_trade))
+    archive.add(study.trials)
+    before = len(archive)
+    archive.add(
+        optuna.create_trial(
+            params=params,
+            distributions={name: CategoricalDistribution((0, 9)) for name in params},
+            values=[1.0, 1.0],
+        )
+        for params in others
+    )
+    assert len(archive) == before + 1
+    study.tell(study.ask(), [1, 2])
+    study.optimize(trade, n_trials=25)
+    assert len(study.trials) == 51
+
+
+def test_what_failed_is_not_tried_again() -> None:
+    def fragile(trial: Trial) -> tuple[float, float]:
+        x, y = (trial.suggest_categorical(name, tuple(range(8))) for name in "xy")
+        # What is predicted best fails.
+        return (math.nan if x > 4 else x + 0.1 * y), y
+
+    study = run(fragile, screened(), n_trials=45)
+    began = next(i for i, found in enumerate(predictions(study)) if found is not None)
+    failed = [str(t.params) for t in study.trials if t.state == TrialState.FAIL]
+    later = [str(t.params) for t in study.trials[began:] if t.state == TrialState.FAIL]
+    assert later and len(set(later)) == len(later)
+    assert len(set(failed)) == len(failed) - _repeated(study.trials[:began])
+
+
+def _repeated(trials: Sequence[FrozenTrial]) -> int:
+    """Count what was drawn twice while nothing was learned yet."""
+    failed = [str(t.params) for t in trials if t.state == TrialState.FAIL]
+    return len(failed) - len(set(failed))

@@ -13,7 +13,9 @@ import databases
 import optuna
 import pytest
 import sqlalchemy
+from optuna.distributions import CategoricalDistribution
 from optuna.storages import RDBStorage
+from optuna.trial import TrialState
 
 from tftas_optuna.storage import make_append, open_storage
 from tftas_optuna.storage.appending import OptunaAppend
@@ -62,6 +64,32 @@ def test_infinite_values_come_back(url: str) -> None:
         assert [t.values for t in again.trials] == [t.values for t in infinite()]
         found.append(rows(storage, study))
     assert found[0] == found[1]
+
+
+def test_a_failed_trial_is_stored_as_optuna_stores_it(url: str) -> None:
+    storage = open_storage(url, create=True)
+    depth = CategoricalDistribution((2, 3))
+    trial = optuna.create_trial(
+        state=TrialState.FAIL,
+        params={"depth": 3},
+        distributions={"depth": depth},
+        user_attrs={"failure": "too deep", "n_params": 7.0},
+        system_attrs={PLACE_KEY: [0, 0, 0]},
+    )
+    for name in ("ours", "theirs"):
+        study = optuna.create_study(storage=storage, study_name=name)
+        append = make_append(study, storage)
+        assert isinstance(append, BulkAppend)
+        (append if name == "ours" else OptunaAppend(study, nullcontext()))([trial])
+    ours, theirs = (
+        optuna.load_study(study_name=name, storage=open_storage(url, create=False)).trials[0]
+        for name in ("ours", "theirs")
+    )
+    assert vars(ours).keys() == vars(theirs).keys()
+    for seen in (ours, theirs):
+        assert (seen.state, seen.values, seen.params) == (TrialState.FAIL, None, {"depth": 3})
+        assert (seen.user_attrs, seen.system_attrs) == (trial.user_attrs, trial.system_attrs)
+        assert seen.datetime_complete is not None
 
 
 def test_the_schema_of_this_optuna_is_known(url: str) -> None:

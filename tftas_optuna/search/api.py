@@ -100,6 +100,10 @@ def search(
     it finds; only when that finds nothing is it kept. When interrupted (``KeyboardInterrupt``),
     what is scored is stored before the exception goes on.
 
+    An architecture without a finite score is a failed trial, whose user attribute ``failure`` says
+    why. Trials of others that stand for no architecture of the space are skipped, with a warning
+    on the logger ``tftas_optuna``.
+
     Several searches may work on one study at the same time: each takes in what the others found,
     and what two try at the same moment is stored once.
 
@@ -153,8 +157,8 @@ def search(
         The study, with metric names and with user attributes that say what made it.
 
     Raises:
-        TftasError: An argument is out of range, the bounds exclude the whole space, or an
-            architecture to start from is not in it.
+        TftasError: An argument is out of range, the bounds exclude the whole space, an
+            architecture to start from is not in it, or hardly any architecture has a score.
         UnavailableError: The storage, the cluster or the pictures cannot be reached, or the study
             was made with other settings.
 
