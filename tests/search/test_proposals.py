@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 from processes import SIZES
 
 from tftas_optuna import TftasError, pareto_front, search
-from tftas_optuna.search.breeders import make_breeder
+from tftas_optuna.samplers import make_strategy
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.spaces import AutoFormerSpace
 
@@ -129,18 +129,19 @@ def test_parents_are_the_best_not_the_oldest(run: Search, small_space: AutoForme
 
     study = run(n_trials=40, sampler="random")
     parameters = small_space.distributions()
-    breeder = make_breeder(["maximize", "minimize"], "nsgaii", 8, parameters, None)
+    strategy = make_strategy("nsgaii", 8, ["maximize", "minimize"], parameters)
     parents: list[FrozenTrial] = []
     for generation in range(5):
         pool = [*parents, *study.trials[8 * generation : 8 * (generation + 1)]]
-        litter = breeder.breed(pool[len(parents) :], seed=0, size=8)
-        parents = list(breeder._parents)  # type: ignore[attr-defined]
+        strategy.learn(pool[len(parents) :])
+        children = strategy.generation(seed=0, size=8)
+        parents = list(strategy._parents)  # type: ignore[attr-defined]
         kept = {trial.number for trial in parents}
         assert len(parents) == 8 and kept <= {trial.number for trial in pool}
         excluded = [trial for trial in pool if trial.number not in kept]
         assert not any(dominates(one, other) for one in excluded for other in parents)
         # Every parameter of a child is one of its parents', but for few that mutate.
-        child = litter.ask(dict(small_space.distributions())).params
+        child = next(children).params
         inherited = [any(p.params[name] == child[name] for p in parents) for name in child]
         assert sum(inherited) >= len(child) - 2
     assert {trial.number for trial in parents} != set(range(8))

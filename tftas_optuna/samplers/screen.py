@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tftas_optuna.samplers._threads import on_one_thread
-from tftas_optuna.samplers.fronts import best_first, most_added
+from tftas_optuna.samplers.archive import PREDICTED
+from tftas_optuna.samplers.fronts import elite, most_added
 from tftas_optuna.samplers.surrogate import Surrogate
 
 if TYPE_CHECKING:
@@ -65,16 +66,21 @@ class Breeding:
 
 
 class Child(NamedTuple):
-    """Parameters to be tried.
+    """What is to be tried.
 
     Attributes:
-        params: The parameters.
-        predicted: What is predicted of the objectives, None for those that are known; None where
-            nothing was learned yet.
+        params: Its parameters.
+        predicted: What is predicted of its objectives, None for those that take no trial; None
+            altogether where nothing is predicted.
     """
 
     params: dict[str, Any]
-    predicted: list[float | None] | None
+    predicted: list[float | None] | None = None
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """System attributes of its trial."""
+        return {} if self.predicted is None else {PREDICTED: self.predicted}
 
 
 class Screen:
@@ -104,7 +110,7 @@ class Screen:
         self._seen = {*tried.keys, *problem.describe(problem.genes.encode(running)).keys()}
         given = breeding.mutation_prob
         self._mutation_prob = 1 / max(len(problem.genes), 1) if given is None else given
-        best = best_first(tried.losses, tried.penalties, max(breeding.population_size, _LEARNED))
+        best = elite(tried.losses, tried.penalties, max(breeding.population_size, _LEARNED))
         self._parents = best[: breeding.population_size]
         self._judge = _Judge(problem, tried, best[:_LEARNED]) if len(tried) >= _FEWEST else None
         if agreement is None and self._judge is not None:
@@ -117,7 +123,7 @@ class Screen:
         judge = self._judge
         if judge is None:
             chosen = self._plain(count)
-            return [Child(params, None) for params in self._problem.genes.decode(chosen.rows)]
+            return list(map(Child, self._problem.genes.decode(chosen.rows)))
         n_plain = max(round(self._breeding.unscreened * count), 1) if self.is_on else count
         chosen = self._plain(n_plain)
         if self.is_on:
@@ -129,7 +135,7 @@ class Screen:
     def draw(self) -> Child:
         """Draw parameters uniformly, whether they were tried or not."""
         (params,) = self._problem.genes.decode(self._problem.genes.draw(1, self._rng))
-        return Child(params, None)
+        return Child(params)
 
     def _plain(self, count: int) -> Described:
         """Breed candidates as NSGA-II does; those that break known constraints come last."""
@@ -190,7 +196,7 @@ class Screen:
         n_offspring = min(self._breeding.n_offspring * count, _MOST)
         for i in range(_ROUNDS):
             rows = np.concatenate((tried.rows[self._parents], pool.rows))
-            best = best_first(losses, penalties, 2 * size)
+            best = elite(losses, penalties, 2 * size)
             bred = self._new(self._varied(rows[best], -(-n_offspring // _ROUNDS)))
             if i == 0:
                 bred = bred.joined(self._strangers(_STRANGERS))
@@ -201,7 +207,7 @@ class Screen:
         losses, penalties = losses[n_parents:], penalties[n_parents:]
         feasible = np.flatnonzero(penalties <= 0)
         if len(feasible) <= count:
-            return pool.taken(best_first(losses, penalties, count))
+            return pool.taken(elite(losses, penalties, count))
         front = tried.losses[tried.penalties <= 0]
         return pool.taken(feasible[most_added(front, losses[feasible], count, self._rng)])
 
@@ -276,5 +282,5 @@ class _Judge:
 def _constraint(tried: Tried, values: Rows) -> Surrogate:
     """Learn a constraint from the trials that have it."""
     known = np.flatnonzero(~np.isnan(values))
-    nearest = best_first(tried.losses[known], tried.penalties[known], _NEAREST)
+    nearest = elite(tried.losses[known], tried.penalties[known], _NEAREST)
     return Surrogate(tried.features[known], values[known], nearest)
