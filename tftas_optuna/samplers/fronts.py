@@ -94,7 +94,7 @@ def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generat
             fresh[:] = False
             continue
         handful = np.argpartition(-gains, min(_HANDFUL, len(gains)) - 1)[:_HANDFUL]
-        # Of many that are equal, the handful need not hold the one that was found.
+        # Of many that are equal, the handful need not hold the best.
         handful = np.append(handful, best)
         gains[handful] = volume.gains(handful)
         fresh[handful] = True

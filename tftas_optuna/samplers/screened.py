@@ -1,4 +1,4 @@
-"""NSGA-II whose offspring are screened before they cost a trial."""
+"""NSGA-II whose children are screened before they cost a trial."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _NOT_PICKLED = ("_lock", "_view")
 
 
 class ScreenedNSGAIISampler(NSGAIISampler):
-    """NSGA-II (Deb et al. 2002) that tries only the most promising of many offspring.
+    """NSGA-II (Deb et al. 2002) that tries only the most promising of many children.
 
-    For every trial of a generation crossover and mutation breed ``n_offspring`` candidates, round
+    For every trial of a generation crossover and mutation breed ``n_offspring`` children, round
     after round from the best so far. A surrogate that is fitted to the finished trials of the
     study predicts their objectives and constraints, and those that together add most to the
     hypervolume of the front are tried. A share of every generation is bred by NSGA-II alone. What
@@ -45,18 +45,18 @@ class ScreenedNSGAIISampler(NSGAIISampler):
     Args:
         population_size: Trials of one generation. Small ones learn more often: NSGA-II's usual 50
             need more trials for the same front.
-        n_offspring: Candidates that are bred and judged for each trial, 10,000 of a generation at
+        n_offspring: Children that are bred and judged for each trial, 10,000 of a generation at
             most.
         unscreened: Share of a generation that is tried without being judged, above 0 and at most
             1.
         knowledge: What can be told of parameters without a trial: features that explain their
             values, objectives and constraints that are computed; see
             :class:`tftas_optuna.samplers.Known`. Of an :class:`tftas_optuna.ArchitectureObjective`
-            it is ``objective.knowledge``. By default nothing is known, and parameters are their
+            it is ``objective.knowledge``. By default it is nothing, and parameters are their
             own features.
         start: Parameters of the first trials.
         mutation_prob: Chance of each parameter to be drawn anew; ``1 / parameters`` by default.
-        crossover_prob: Chance that a candidate has two parents.
+        crossover_prob: Chance that a child has two parents.
         swapping_prob: Chance of each parameter to come from the second one.
         seed: Seed of the randomness.
 
@@ -150,7 +150,7 @@ class ScreenedNSGAIISampler(NSGAIISampler):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return the parameters of the next candidate; see Optuna's ``BaseSampler``."""
+        """Return the parameters of the next trial; see Optuna's ``BaseSampler``."""
         generation = self.get_trial_generation(study, trial)
         if not search_space:
             return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -127,10 +128,11 @@ class _CostBounds:
         return sum(max(value, 0.0) for value in exceeded.values())
 
 
+@dataclasses.dataclass(frozen=True)
 class Generation:
     """One generation to be proposed; made by :meth:`Proposer.next_generation`.
 
-    Args:
+    Attributes:
         space: The search space.
         bounds: Bounds that its trials have to keep.
         start: Architectures to try first, with their parameters.
@@ -140,23 +142,13 @@ class Generation:
         size: How many trials it has.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        bounds: _CostBounds,
-        start: Sequence[tuple[dict[str, Any], Architecture]],
-        children: Generator[Child, None, None],
-        rng: np.random.Generator,
-        labels: dict[str, Any],
-        size: int,
-    ) -> None:
-        self._space = space
-        self._bounds = bounds
-        self._start = start
-        self._children = children
-        self._rng = rng
-        self._labels = labels
-        self._size = size
+    space: SearchSpace
+    bounds: _CostBounds
+    start: Sequence[tuple[dict[str, Any], Architecture]]
+    children: Generator[Child, None, None]
+    rng: np.random.Generator
+    labels: dict[str, Any]
+    size: int
 
     def propose(self, tried: Collection[Architecture]) -> list[NewTrial]:
         """Propose the whole generation.
@@ -166,34 +158,34 @@ class Generation:
         """
         tried = set(tried)
         trials: list[NewTrial] = []
-        with contextlib.closing(self._children):
-            while len(trials) < self._size:
+        with contextlib.closing(self.children):
+            while len(trials) < self.size:
                 trial = self._next(tried)
                 tried.add(trial.architecture)
                 trials.append(trial)
         return trials
 
     def _next(self, tried: set[Architecture]) -> NewTrial:
-        labels = self._labels
-        for params, arch in self._start:
+        labels = self.labels
+        for params, arch in self.start:
             if arch not in tried:
                 return NewTrial(params, arch, labels, "start")
-        first = child = next(self._children)
+        first = child = next(self.children)
         for attempt in range(_ASKS):
-            arch = self._space.decode(child.params)
-            if arch not in tried and not self._bounds.excess(arch):
+            arch = self.space.decode(child.params)
+            if arch not in tried and not self.bounds.excess(arch):
                 origin: Origin = "replaced" if attempt else "child"
                 return NewTrial(child.params, arch, {**labels, **child.labels}, origin)
-            child = next(self._children)
+            child = next(self.children)
         return self._instead(first.params, tried)
 
     def _instead(self, rejected: dict[str, Any], tried: set[Architecture]) -> NewTrial:
         """Replace a child that was tried already or is out of bounds."""
-        labels = self._labels
+        labels = self.labels
         mutated = self._mutate(rejected, tried)
         if mutated is not None:
             return NewTrial(*mutated, labels, "replaced")
-        arch = self._space.decode(rejected)
+        arch = self.space.decode(rejected)
         if arch not in tried:
             return NewTrial(rejected, arch, labels, "child")
         return NewTrial(rejected, arch, {**labels, REPEAT_KEY: True}, "repeat")
@@ -210,8 +202,8 @@ class Generation:
             params, excess = rejected, float("inf")
             for step in range(_STEPS):
                 changed = self._change(params)
-                arch = self._space.decode(changed)
-                its_excess = self._bounds.excess(arch)
+                arch = self.space.decode(changed)
+                its_excess = self.bounds.excess(arch)
                 if its_excess > excess and step >= walk % _STEPS:
                     continue
                 params, excess = changed, its_excess
@@ -222,5 +214,5 @@ class Generation:
     def _change(self, params: dict[str, Any]) -> dict[str, Any]:
         """Draw one parameter anew."""
         names = list(params)
-        name = names[self._rng.integers(len(names))]
-        return {**params, name: self._space.encode(self._space.sample(self._rng))[name]}
+        name = names[self.rng.integers(len(names))]
+        return {**params, name: self.space.encode(self.space.sample(self.rng))[name]}
