@@ -11,7 +11,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, create_trial
 from problems import CHOICES, DIRECTIONS, N_PARAMS, cost, predictions, run, score, screened, trade
 
-from tftas_optuna.samplers import Archive, Breeding, Known, Problem, Screen, screen
+from tftas_optuna.samplers import Known, screen
+from tftas_optuna.samplers.archive import Archive
+from tftas_optuna.samplers.problem import Problem
+from tftas_optuna.samplers.screen import Breeding, Screen
 from tftas_optuna.samplers.surrogate import Surrogate
 
 DISTRIBUTIONS = {f"x{i}": CategoricalDistribution(CHOICES) for i in range(N_PARAMS)}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tftas_optuna.samplers.fronts import best_first, most_added
+from tftas_optuna.samplers.fronts import elite, most_added
 from tftas_optuna.study._optuna import compute_hypervolume
 
 Rows = np.ndarray
@@ -52,7 +52,7 @@ def textbook_crowding(losses: Rows) -> Rows:
 
 @given(st.integers(0, 10**6), st.integers(1, 3), st.sampled_from([0.0, 0.3, 1.0]))
 @settings(max_examples=25, deadline=None)
-def test_best_first_is_the_textbooks_order(seed: int, n_objectives: int, broken: float) -> None:
+def test_the_elite_is_in_the_textbooks_order(seed: int, n_objectives: int, broken: float) -> None:
     random = rng(seed)
     losses = random.random((30, n_objectives))
     penalties = random.random(30) * (random.random(30) < broken)
@@ -63,7 +63,7 @@ def test_best_first_is_the_textbooks_order(seed: int, n_objectives: int, broken:
         crowding[members] = textbook_crowding(losses[members])
     expected = sorted(range(30), key=lambda i: (ranks[i], -crowding[i]))
     for count in (1, 7, 30, 99):
-        found = best_first(losses, penalties, count).tolist()
+        found = elite(losses, penalties, count).tolist()
         assert len(found) == len(set(found)) == min(count, 30)
         # Ties of both may be broken either way.
         first = expected[:count]
@@ -73,29 +73,29 @@ def test_best_first_is_the_textbooks_order(seed: int, n_objectives: int, broken:
 
 def test_those_with_a_penalty_come_last_the_smallest_first() -> None:
     losses = np.array([[0.0, 0.0], [9.0, 9.0], [1.0, 1.0], [8.0, 8.0]])
-    order = best_first(losses, np.array([0.5, 0.0, 0.2, 0.0]), 4)
+    order = elite(losses, np.array([0.5, 0.0, 0.2, 0.0]), 4)
     assert order.tolist() == [3, 1, 2, 0]
 
 
 def test_of_a_crowded_rank_the_ends_and_the_lonely_are_kept() -> None:
     x = np.array([0.0, 0.01, 0.02, 0.5, 0.98, 0.99, 1.0])
     losses = np.stack((x, 1 - x), axis=1)
-    assert set(best_first(losses, np.zeros(7), 3).tolist()) == {0, 6, 3}
+    assert set(elite(losses, np.zeros(7), 3).tolist()) == {0, 6, 3}
 
 
 def test_of_one_objective_the_best_are_kept_in_order() -> None:
     losses = np.array([[3.0], [1.0], [2.0], [0.0]])
-    assert best_first(losses, np.zeros(4), 3).tolist() == [3, 1, 2]
+    assert elite(losses, np.zeros(4), 3).tolist() == [3, 1, 2]
 
 
 @pytest.mark.parametrize("n_objectives", [1, 2, 3])
 def test_equal_candidates_are_kept_as_many_as_asked(n_objectives: int) -> None:
-    found = best_first(np.ones((6, n_objectives)), np.zeros(6), 4)
+    found = elite(np.ones((6, n_objectives)), np.zeros(6), 4)
     assert len(set(found.tolist())) == 4
 
 
 def test_of_nothing_nothing_is_kept() -> None:
-    assert best_first(np.empty((0, 2)), np.empty(0), 5).tolist() == []
+    assert elite(np.empty((0, 2)), np.empty(0), 5).tolist() == []
 
 
 def scaled(front: Rows, candidates: Rows) -> tuple[Rows, Rows]:

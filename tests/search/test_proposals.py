@@ -6,11 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import optuna
 import pytest
-from optuna.trial import FrozenTrial
 from processes import SIZES
 
 from tftas_optuna import TftasError, pareto_front, search
-from tftas_optuna.search.breeders import make_breeder
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.spaces import AutoFormerSpace
 
@@ -120,27 +118,3 @@ def test_patience_ends_a_search_that_stalls(small_space: AutoFormerSpace, run: S
     assert len(run(n_trials=48, patience=100).trials) == 48
     with pytest.raises(TftasError, match="patience is 0"):
         run(patience=0)
-
-
-def test_parents_are_the_best_not_the_oldest(run: Search, small_space: AutoFormerSpace) -> None:
-    def dominates(one: FrozenTrial, other: FrozenTrial) -> bool:
-        (dss, n_params), (its_dss, its_params) = one.values, other.values
-        return dss >= its_dss and n_params <= its_params and one.values != other.values
-
-    study = run(n_trials=40, sampler="random")
-    parameters = small_space.distributions()
-    breeder = make_breeder(["maximize", "minimize"], "nsgaii", 8, parameters, None)
-    parents: list[FrozenTrial] = []
-    for generation in range(5):
-        pool = [*parents, *study.trials[8 * generation : 8 * (generation + 1)]]
-        litter = breeder.breed(pool[len(parents) :], seed=0, size=8)
-        parents = list(breeder._parents)  # type: ignore[attr-defined]
-        kept = {trial.number for trial in parents}
-        assert len(parents) == 8 and kept <= {trial.number for trial in pool}
-        excluded = [trial for trial in pool if trial.number not in kept]
-        assert not any(dominates(one, other) for one in excluded for other in parents)
-        # Every parameter of a child is one of its parents', but for few that mutate.
-        child = litter.ask(dict(small_space.distributions())).params
-        inherited = [any(p.params[name] == child[name] for p in parents) for name in child]
-        assert sum(inherited) >= len(child) - 2
-    assert {trial.number for trial in parents} != set(range(8))

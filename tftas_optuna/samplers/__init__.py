@@ -1,11 +1,9 @@
 """Samplers for any study: Optuna's by name, and NSGA-II with a screen."""
 
-from tftas_optuna.samplers.archive import PREDICTED, Archive, agreement
+from tftas_optuna.samplers.archive import PREDICTED, agreement
 from tftas_optuna.samplers.knowledge import Knowledge, Known, KnownTable, ManyKnown
 from tftas_optuna.samplers.named import (
-    SAMPLERS,
     SCREENED,
-    generation_label,
     generation_seeds,
     generation_sizes,
     make_sampler,
@@ -13,32 +11,28 @@ from tftas_optuna.samplers.named import (
     users_population_size,
     usual_population_size,
 )
-from tftas_optuna.samplers.problem import Problem
-from tftas_optuna.samplers.screen import TRUSTED, WINDOW, Breeding, Child, Screen
+from tftas_optuna.samplers.screen import TRUSTED, WINDOW, Child
 from tftas_optuna.samplers.screened import ScreenedNSGAIISampler
+from tftas_optuna.samplers.strategies import Strategy, make_strategy
 
 __all__ = [
     "PREDICTED",
-    "SAMPLERS",
     "SCREENED",
     "TRUSTED",
     "WINDOW",
-    "Archive",
-    "Breeding",
     "Child",
     "Knowledge",
     "Known",
     "KnownTable",
     "ManyKnown",
-    "Problem",
-    "Screen",
     "ScreenedNSGAIISampler",
+    "Strategy",
     "agreement",
-    "generation_label",
     "generation_seeds",
     "generation_sizes",
     "make_sampler",
+    "make_strategy",
     "sampler_name",
-    "usual_population_size",
     "users_population_size",
+    "usual_population_size",
 ]

@@ -1,4 +1,4 @@
-"""Every private name of Optuna that this room uses, checked."""
+"""The private names of Optuna that this room uses, each with an error should it be gone."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def domination_ranks(
         rank: Any = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise _gone(f"{module}.{name}") from error
-    found: NDArray[np.int64] = rank(losses, penalty=penalties, n_below=count)
-    return found
+    ranks: NDArray[np.int64] = rank(losses, penalty=penalties, n_below=count)
+    return ranks
 
 
 def set_attribute(study: Study, trial: FrozenTrial, key: str, value: Any) -> None:

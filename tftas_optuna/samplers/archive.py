@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Rows = NDArray[np.float64]
 
 # System attribute of a trial: what was predicted of its objectives before it was tried, in their
-# order; None for those that were known.
+# order; None for those that take no trial.
 PREDICTED = "ScreenedNSGAIISampler:predicted"
 
 
@@ -35,7 +35,7 @@ class Tried:
         penalties: Sums of their constraint violations, shape (trials,).
         violations: Values of the constraints that take a trial, NaN for trials that do not have
             them, shape (trials, constraints).
-        keys: What tells them apart.
+        keys: Their features as bytes; trials with the same ones count as the same.
     """
 
     rows: Rows
@@ -89,17 +89,17 @@ class Archive:
         losses = np.array([trial.values for trial in trials]) * problem.signs
         self._losses = np.concatenate((self._losses, losses))
         violations = [dict(trial.constraints) for trial in trials]
-        excess = [sum(max(value, 0.0) for value in found.values()) for found in violations]
+        excess = [sum(max(value, 0.0) for value in each.values()) for each in violations]
         self._penalties = np.concatenate((self._penalties, excess))
         self._violations += violations
-        names = dict.fromkeys(name for found in violations for name in found)
-        self._names |= {n: None for n in names if n not in problem.known_constraints}
+        names = dict.fromkeys(name for each in violations for name in each)
+        self._names |= {n: None for n in names if n not in problem.computed_constraints}
         self._keys.update(described.keys())
 
     def table(self) -> Tried:
         """Return what was collected."""
         violations = [
-            [found.get(name, np.nan) for found in self._violations] for name in self._names
+            [each.get(name, np.nan) for each in self._violations] for name in self._names
         ]
         return Tried(
             self._described.rows,
@@ -119,8 +119,8 @@ def agreement(trials: Iterable[FrozenTrial]) -> float | None:
             count.
 
     Returns:
-        Kendall's tau between predicted and found values, of the objective that was predicted
-        worst; None for fewer than two predictions.
+        Kendall's tau between what was predicted and what came out, of the objective that was
+        predicted worst; None for fewer than two predictions.
     """
     pairs = [
         (trial.system_attrs[PREDICTED], trial.values)
@@ -129,11 +129,10 @@ def agreement(trials: Iterable[FrozenTrial]) -> float | None:
     ]
     if len(pairs) < 2:
         return None
-    predicted, found = (np.array(rows, dtype=float) for rows in zip(*pairs, strict=True))
-    found = _finite(found)
+    predicted, actual = (np.array(rows, dtype=float) for rows in zip(*pairs, strict=True))
     taus = [
         kendall_tau(guesses, values)
-        for guesses, values in zip(predicted.T, found.T, strict=True)
+        for guesses, values in zip(predicted.T, _finite(actual).T, strict=True)
         if np.isfinite(guesses).all()
     ]
     return min(taus, default=None)
@@ -142,7 +141,7 @@ def agreement(trials: Iterable[FrozenTrial]) -> float | None:
 def _finite(values: Rows) -> Rows:
     """Replace infinite values by the last finite ones of their column."""
     for column in values.T:
-        known = column[np.isfinite(column)]
-        ends = (known.min(), known.max()) if known.size else (0.0, 0.0)
+        finite = column[np.isfinite(column)]
+        ends = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
         np.clip(column, *ends, out=column)
     return values

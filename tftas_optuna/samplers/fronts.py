@@ -21,7 +21,7 @@ _MARGIN = 0.1
 _HANDFUL = 64
 
 
-def best_first(losses: Rows, penalties: Rows, count: int) -> Indices:
+def elite(losses: Rows, penalties: Rows, count: int) -> Indices:
     """Order candidates by rank and crowding as NSGA-II does, and return the first of them.
 
     Deb et al. 2002; those with a penalty come behind all without.
@@ -94,13 +94,13 @@ def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generat
             fresh[:] = False
             continue
         handful = np.argpartition(-gains, min(_HANDFUL, len(gains)) - 1)[:_HANDFUL]
-        # Of many that are equal, the handful need not hold the one that was found.
+        # Of many that are equal, the handful need not hold the best.
         handful = np.append(handful, best)
         gains[handful] = volume.gains(handful)
         fresh[handful] = True
     if len(chosen) < count:
         others = np.setdiff1d(np.arange(len(candidates)), chosen)
-        order = best_first(candidates[others], np.zeros(len(others)), count - len(chosen))
+        order = elite(candidates[others], np.zeros(len(others)), count - len(chosen))
         chosen += others[order].tolist()
     return np.array(chosen, dtype=np.int64)
 

@@ -37,7 +37,7 @@ class Genes:
     """
 
     def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
-        self._columns = [_column(name, found) for name, found in distributions.items()]
+        self._columns = [_column(name, each) for name, each in distributions.items()]
         self.is_number = np.array([isinstance(c, _Number) for c in self._columns], dtype=bool)
 
     def __len__(self) -> int:
@@ -72,8 +72,8 @@ class Genes:
 
     def features(self, rows: Rows) -> Rows:
         """Describe rows for a regression: choices by one column each, numbers with squares."""
-        found = [column.features(rows[:, i]) for i, column in enumerate(self._columns)]
-        return np.concatenate(found, axis=1)
+        features = [column.features(rows[:, i]) for i, column in enumerate(self._columns)]
+        return np.concatenate(features, axis=1)
 
     def draw(self, count: int, rng: np.random.Generator) -> Rows:
         """Draw rows uniformly."""

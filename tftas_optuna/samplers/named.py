@@ -1,4 +1,4 @@
-"""Optuna's samplers by name, and how a generation's randomness derives from the seed."""
+"""Samplers by name, the sizes of their generations, and the seeds of these."""
 
 from __future__ import annotations
 
@@ -18,15 +18,12 @@ from optuna.samplers import (
 )
 
 from tftas_optuna.errors import TftasError, UnavailableError
-from tftas_optuna.samplers._optuna import generation_key
-from tftas_optuna.samplers.screened import ScreenedNSGAIISampler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SCREENED = "screened-nsgaii"
-SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
-    SCREENED: lambda size, seed: ScreenedNSGAIISampler(population_size=size, seed=seed),
+_OPTUNAS: dict[str, Callable[[int, int], BaseSampler]] = {
     "nsgaii": lambda size, seed: NSGAIISampler(population_size=size, seed=seed),
     "nsgaiii": lambda size, seed: NSGAIIISampler(population_size=size, seed=seed),
     # A whole generation is asked for before any of it is scored.
@@ -42,7 +39,7 @@ _LARGEST = 256
 
 
 def usual_population_size(name: str) -> int:
-    """Return the trials of one generation of one of :data:`SAMPLERS`, where nobody says."""
+    """Return how many trials a generation of a sampler has unless the user says."""
     return _POPULATIONS.get(name, _POPULATION)
 
 
@@ -67,18 +64,19 @@ def generation_sizes(sampler: str, population_size: int) -> Iterator[int]:
 
 
 def make_sampler(name: str, population_size: int, seed: int) -> BaseSampler:
-    """Make one of :data:`SAMPLERS`.
+    """Make one of Optuna's samplers.
 
     Raises:
-        TftasError: There is none of this name.
+        TftasError: No sampler has this name.
         UnavailableError: It needs a package that is not installed.
     """
-    if name not in SAMPLERS:
-        raise TftasError(f"sampler {name!r} does not exist; known: {', '.join(SAMPLERS)}")
+    if name not in _OPTUNAS:
+        names = ", ".join((SCREENED, *_OPTUNAS))
+        raise TftasError(f"sampler {name!r} does not exist; known: {names}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         try:
-            return SAMPLERS[name](population_size, seed)
+            return _OPTUNAS[name](population_size, seed)
         except ImportError as error:
             raise UnavailableError(
                 f"sampler {name!r} needs SciPy; pip install 'tftas-optuna[{name}]'"
@@ -88,11 +86,6 @@ def make_sampler(name: str, population_size: int, seed: int) -> BaseSampler:
 def sampler_name(sampler: str | BaseSampler) -> str:
     """Return the name that a study records."""
     return sampler if isinstance(sampler, str) else type(sampler).__name__
-
-
-def generation_label(sampler: BaseSampler) -> str | None:
-    """Return the attribute by which a genetic sampler knows a trial's generation, if it is one."""
-    return generation_key(sampler) if isinstance(sampler, BaseGASampler) else None
 
 
 def users_population_size(sampler: str | BaseSampler | None) -> int | None:

@@ -1,4 +1,4 @@
-"""What is searched: parameters, directions, and what is known of candidates without a trial."""
+"""What is searched: parameters, directions, and what can be told without a trial."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _DIGITS = 9
 
 
 class Described(NamedTuple):
-    """Candidates with what is known of them without a trial.
+    """Candidates with what can be told of them without a trial.
 
     Attributes:
         rows: Their genes, shape (candidates, parameters).
         features: Shape (candidates, features).
-        losses: Known objectives with signs by which less is better, NaN for the others; shape
-            (candidates, objectives).
-        penalties: Sums of the violations of known constraints, shape (candidates,).
+        losses: Objectives with signs by which less is better, NaN for those that take a trial;
+            shape (candidates, objectives).
+        penalties: Sums of the violations of constraints that take none, shape (candidates,).
     """
 
     rows: Rows
@@ -61,13 +61,13 @@ class Problem:
         distributions: The parameters.
         directions: What is better of each objective, ``"minimize"`` or ``"maximize"``.
         knowledge: What can be told of parameters without a trial, if anything.
-        fixed: Further parameters, the same for all candidates, that it has to know.
+        fixed: Further parameters that the knowledge is asked with, the same for all candidates.
 
     Attributes:
         genes: The parameters as columns.
         signs: Factors that turn objectives into losses.
-        unknown: Positions of the objectives that take a trial.
-        known_constraints: Names of the constraints that take none.
+        learned: Positions of the objectives that take a trial.
+        computed_constraints: Names of the constraints that take none.
         n_features: Features of a candidate.
     """
 
@@ -82,37 +82,37 @@ class Problem:
         self.signs = np.array([-1.0 if d == "maximize" else 1.0 for d in directions])
         self._knowledge = knowledge
         self._fixed = dict(fixed or {})
-        self.unknown = tuple(range(len(directions)))
-        self.known_constraints: frozenset[str] = frozenset()
+        self.learned = tuple(range(len(directions)))
+        self.computed_constraints: frozenset[str] = frozenset()
         one = self.genes.draw(1, np.random.default_rng(0))
         if knowledge is None:
             self.n_features = self.genes.features(one).shape[1]
         else:
-            known = knowledge({**self._fixed, **self.genes.decode(one)[0]})
-            self.n_features = len(known.features)
-            self.unknown = tuple(i for i in self.unknown if i not in known.objectives)
-            self.known_constraints = frozenset(known.constraints)
+            answer = knowledge({**self._fixed, **self.genes.decode(one)[0]})
+            self.n_features = len(answer.features)
+            self.learned = tuple(i for i in self.learned if i not in answer.objectives)
+            self.computed_constraints = frozenset(answer.constraints)
 
     def describe(self, rows: Rows) -> Described:
-        """Tell what is known of candidates, given by their genes."""
+        """Tell of candidates, given by their genes, all that takes no trial."""
         losses = np.full((len(rows), len(self.signs)), np.nan)
         penalties = np.zeros(len(rows))
         if self._knowledge is None or not len(rows):
             features = self.genes.features(rows) if len(rows) else np.empty((0, self.n_features))
             return Described(rows, features, losses, penalties)
-        known = self._known(self._knowledge, rows)
-        for values in known.constraints.values():
+        table = self._table(self._knowledge, rows)
+        for values in table.constraints.values():
             penalties += np.maximum(values, 0.0)
-        for objective, values in known.objectives.items():
+        for objective, values in table.objectives.items():
             losses[:, objective] = values * self.signs[objective]
-        return Described(rows, known.features, losses, penalties)
+        return Described(rows, table.features, losses, penalties)
 
-    def _known(self, knowledge: Knowledge, rows: Rows) -> KnownTable:
+    def _table(self, knowledge: Knowledge, rows: Rows) -> KnownTable:
         if isinstance(knowledge, ManyKnown) and not self.genes.is_number.any():
             return knowledge.many(self.genes.choices(rows))
-        each = [knowledge({**self._fixed, **params}) for params in self.genes.decode(rows)]
+        answers = [knowledge({**self._fixed, **params}) for params in self.genes.decode(rows)]
         return KnownTable(
-            np.array([known.features for known in each], dtype=float),
-            {i: np.array([known.objectives[i] for known in each]) for i in each[0].objectives},
-            {n: np.array([known.constraints[n] for known in each]) for n in each[0].constraints},
+            np.array([answer.features for answer in answers], dtype=float),
+            {i: np.array([a.objectives[i] for a in answers]) for i in answers[0].objectives},
+            {n: np.array([a.constraints[n] for a in answers]) for n in answers[0].constraints},
         )

@@ -1,4 +1,4 @@
-"""The screen: breeds many candidates, judges them by surrogates, keeps those to be tried."""
+"""The screen: breeds many children, judges them by surrogates, and keeps those to be tried."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tftas_optuna.samplers._threads import on_one_thread
-from tftas_optuna.samplers.fronts import best_first, most_added
+from tftas_optuna.samplers.archive import PREDICTED
+from tftas_optuna.samplers.fronts import elite, most_added
 from tftas_optuna.samplers.surrogate import Surrogate
 
 if TYPE_CHECKING:
@@ -26,33 +27,35 @@ TRUSTED = 0.2
 # Trials that tell it.
 WINDOW = 50
 
-# Rounds of breeding before a batch is chosen; each starts from the best of those before.
+# Rounds of breeding before children are chosen; each starts from the best of those before.
 _ROUNDS = 6
-# Candidates that are bred for one generation, however large it is.
+# Children that are bred for one generation, however large it is.
 _MOST = 10_000
-# Candidates in the neighbourhood that a surrogate has to know best.
+# The best trials, around which a surrogate has to be most exact.
 _NEAREST = 300
 # The best trials, which are learned from.
 _LEARNED = 2000
 # Trials from which something can be learned.
 _FEWEST = 10
-# Rounds of breeding until enough of what is not judged keeps known constraints.
+# Rounds of breeding until enough of the children that are not judged keep the constraints that
+# take no trial.
 _TRIES = 8
-# Candidates of a generation that descend from no parent, and steps to lead them within bounds.
-_STRANGERS = 300
+# Children of a screened generation that are drawn instead of bred, and steps to lead them within
+# constraints.
+_DRAWN = 300
 _STEPS = 40
 
 
 @dataclasses.dataclass(frozen=True)
 class Breeding:
-    """How candidates are bred.
+    """How children are bred.
 
     Attributes:
         population_size: Trials of one generation, and parents of the next.
-        n_offspring: Candidates that are judged for each one that is tried.
+        n_offspring: Children that are judged for each one that is tried.
         unscreened: Share of a generation that is tried whatever is predicted of it.
         mutation_prob: Chance of each parameter to be drawn anew; None for one parameter each.
-        crossover_prob: Chance that a candidate has two parents.
+        crossover_prob: Chance that a child has two parents.
         swapping_prob: Chance of each parameter to come from the second one.
     """
 
@@ -65,24 +68,29 @@ class Breeding:
 
 
 class Child(NamedTuple):
-    """Parameters to be tried.
+    """A child that is to be tried.
 
     Attributes:
-        params: The parameters.
-        predicted: What is predicted of the objectives, None for those that are known; None where
-            nothing was learned yet.
+        params: Its parameters.
+        predicted: What is predicted of its objectives, None for those that take no trial; None
+            altogether where nothing is predicted.
     """
 
     params: dict[str, Any]
-    predicted: list[float | None] | None
+    predicted: list[float | None] | None = None
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """System attributes of its trial."""
+        return {} if self.predicted is None else {PREDICTED: self.predicted}
 
 
 class Screen:
-    """Chooses what to try next.
+    """Breeds children and chooses which to try.
 
     Args:
         archive: What was tried.
-        breeding: How candidates are bred.
+        breeding: How children are bred.
         agreement: How well the last predictions ranked trials, if there were any.
         rng: Randomness.
         running: Parameters that are being tried.
@@ -104,7 +112,7 @@ class Screen:
         self._seen = {*tried.keys, *problem.describe(problem.genes.encode(running)).keys()}
         given = breeding.mutation_prob
         self._mutation_prob = 1 / max(len(problem.genes), 1) if given is None else given
-        best = best_first(tried.losses, tried.penalties, max(breeding.population_size, _LEARNED))
+        best = elite(tried.losses, tried.penalties, max(breeding.population_size, _LEARNED))
         self._parents = best[: breeding.population_size]
         self._judge = _Judge(problem, tried, best[:_LEARNED]) if len(tried) >= _FEWEST else None
         if agreement is None and self._judge is not None:
@@ -113,11 +121,11 @@ class Screen:
 
     @on_one_thread
     def choose(self, count: int) -> list[Child]:
-        """Choose parameters to try, none that was tried before; fewer where there are no more."""
+        """Choose children, none that was tried before; fewer where there are no more."""
         judge = self._judge
         if judge is None:
             chosen = self._plain(count)
-            return [Child(params, None) for params in self._problem.genes.decode(chosen.rows)]
+            return list(map(Child, self._problem.genes.decode(chosen.rows)))
         n_plain = max(round(self._breeding.unscreened * count), 1) if self.is_on else count
         chosen = self._plain(n_plain)
         if self.is_on:
@@ -127,43 +135,43 @@ class Screen:
         return [children[i] for i in self._rng.permutation(len(children))]
 
     def draw(self) -> Child:
-        """Draw parameters uniformly, whether they were tried or not."""
+        """Draw a child uniformly, whether it was tried or not."""
         (params,) = self._problem.genes.decode(self._problem.genes.draw(1, self._rng))
-        return Child(params, None)
+        return Child(params)
 
     def _plain(self, count: int) -> Described:
-        """Breed candidates as NSGA-II does; those that break known constraints come last."""
-        found = self._strangers(count // 2)
+        """Breed children as NSGA-II does; those that break a constraint come last."""
+        children = self._drawn(count // 2)
         for _ in range(_TRIES):
-            missing = count - int((found.penalties <= 0).sum())
+            missing = count - int((children.penalties <= 0).sum())
             if not missing:
                 break
-            found = found.joined(self._new(self._offspring(missing)))
-        return found.taken(np.argsort(found.penalties > 0, kind="stable")[:count])
+            children = children.joined(self._new(self._children(missing)))
+        return children.taken(np.argsort(children.penalties > 0, kind="stable")[:count])
 
-    def _strangers(self, count: int) -> Described:
-        """Draw candidates and lead them within known constraints, if there are any.
+    def _drawn(self, count: int) -> Described:
+        """Draw children and lead them within the constraints that take no trial, if there are any.
 
-        In narrow bounds candidates are apart, such as wide ones and deep ones of the same size:
-        offspring of some are never like the others.
+        In narrow bounds candidates lie far apart, such as wide ones and deep ones of the same
+        size: children of some are never like the others.
         """
         problem, rng = self._problem, self._rng
-        if not problem.known_constraints:
+        if not problem.computed_constraints:
             return self._nothing()
-        found = problem.describe(problem.genes.draw(count, rng))
+        drawn = problem.describe(problem.genes.draw(count, rng))
         for _ in range(_STEPS):
-            outside = np.flatnonzero(found.penalties > 0)
+            outside = np.flatnonzero(drawn.penalties > 0)
             if not len(outside):
                 break
             moved = problem.describe(
-                problem.genes.mutate(found.rows[outside], self._mutation_prob, rng)
+                problem.genes.mutate(drawn.rows[outside], self._mutation_prob, rng)
             )
-            nearer = np.flatnonzero(moved.penalties < found.penalties[outside])
-            found.rows[outside[nearer]] = moved.rows[nearer]
-            found.penalties[outside[nearer]] = moved.penalties[nearer]
-        return self._new(found.rows[found.penalties <= 0])
+            nearer = np.flatnonzero(moved.penalties < drawn.penalties[outside])
+            drawn.rows[outside[nearer]] = moved.rows[nearer]
+            drawn.penalties[outside[nearer]] = moved.penalties[nearer]
+        return self._new(drawn.rows[drawn.penalties <= 0])
 
-    def _offspring(self, count: int) -> Rows:
+    def _children(self, count: int) -> Rows:
         """Cross and mutate parents by NSGA-II's operators."""
         genes, rng = self._problem.genes, self._rng
         if not len(self._tried):
@@ -187,13 +195,13 @@ class Screen:
         pool = self._nothing()
         losses, penalties = tried.losses[self._parents], tried.penalties[self._parents]
         n_parents = len(losses)
-        n_offspring = min(self._breeding.n_offspring * count, _MOST)
+        n_children = min(self._breeding.n_offspring * count, _MOST)
         for i in range(_ROUNDS):
             rows = np.concatenate((tried.rows[self._parents], pool.rows))
-            best = best_first(losses, penalties, 2 * size)
-            bred = self._new(self._varied(rows[best], -(-n_offspring // _ROUNDS)))
+            best = elite(losses, penalties, 2 * size)
+            bred = self._new(self._varied(rows[best], -(-n_children // _ROUNDS)))
             if i == 0:
-                bred = bred.joined(self._strangers(_STRANGERS))
+                bred = bred.joined(self._drawn(_DRAWN))
             pool = pool.joined(bred)
             more = judge.judge(bred)
             losses = np.concatenate((losses, more[0]))
@@ -201,7 +209,7 @@ class Screen:
         losses, penalties = losses[n_parents:], penalties[n_parents:]
         feasible = np.flatnonzero(penalties <= 0)
         if len(feasible) <= count:
-            return pool.taken(best_first(losses, penalties, count))
+            return pool.taken(elite(losses, penalties, count))
         front = tried.losses[tried.penalties <= 0]
         return pool.taken(feasible[most_added(front, losses[feasible], count, self._rng)])
 
@@ -217,7 +225,7 @@ class Screen:
         return genes.mutate(rows, self._mutation_prob, rng)
 
     def _new(self, rows: Rows) -> Described:
-        """Describe the candidates that were neither tried nor bred before."""
+        """Describe the children that were neither tried nor bred before."""
         described = self._problem.describe(rows)
         fresh = []
         for i, key in enumerate(described.keys()):
@@ -236,37 +244,37 @@ class _Judge:
     Args:
         problem: What is searched.
         tried: What was tried.
-        known: Which of it they learn from, the best first.
+        best: Which of it they learn from, the best first.
 
     Attributes:
         agreement: How well each trial's rank is predicted from all others, from -1 to 1, for the
             objective that is predicted worst; None where none is.
     """
 
-    def __init__(self, problem: Problem, tried: Tried, known: NDArray[np.int64]) -> None:
+    def __init__(self, problem: Problem, tried: Tried, best: NDArray[np.int64]) -> None:
         self._problem = problem
-        features, losses = tried.features[known], tried.losses[known]
-        nearest = np.arange(min(len(known), _NEAREST))
+        features, losses = tried.features[best], tried.losses[best]
+        nearest = np.arange(min(len(best), _NEAREST))
         self._objectives = [
-            Surrogate(features, losses[:, i] * problem.signs[i], nearest) for i in problem.unknown
+            Surrogate(features, losses[:, i] * problem.signs[i], nearest) for i in problem.learned
         ]
         self._constraints = [_constraint(tried, values) for values in tried.violations.T]
-        self.agreement = min((found.agreement for found in self._objectives), default=None)
+        self.agreement = min((each.agreement for each in self._objectives), default=None)
 
     def predictions(self, described: Described) -> list[list[float | None]]:
-        """Predict the objectives of candidates, None for those that are known."""
-        found: list[list[float | None]] = [
+        """Predict the objectives of candidates, None for those that take no trial."""
+        rows: list[list[float | None]] = [
             [None] * len(self._problem.signs) for _ in described.rows
         ]
-        for i, surrogate in zip(self._problem.unknown, self._objectives, strict=True):
-            for row, value in zip(found, surrogate.predict(described.features), strict=True):
+        for i, surrogate in zip(self._problem.learned, self._objectives, strict=True):
+            for row, value in zip(rows, surrogate.predict(described.features), strict=True):
                 row[i] = float(value)
-        return found
+        return rows
 
     def judge(self, described: Described) -> tuple[Rows, Rows]:
         """Return the losses of candidates, and by how much they break constraints."""
         losses, penalties = described.losses.copy(), described.penalties.copy()
-        for i, surrogate in zip(self._problem.unknown, self._objectives, strict=True):
+        for i, surrogate in zip(self._problem.learned, self._objectives, strict=True):
             losses[:, i] = surrogate.predict(described.features) * self._problem.signs[i]
         for surrogate in self._constraints:
             penalties += np.maximum(surrogate.predict(described.features), 0.0)
@@ -275,6 +283,6 @@ class _Judge:
 
 def _constraint(tried: Tried, values: Rows) -> Surrogate:
     """Learn a constraint from the trials that have it."""
-    known = np.flatnonzero(~np.isnan(values))
-    nearest = best_first(tried.losses[known], tried.penalties[known], _NEAREST)
-    return Surrogate(tried.features[known], values[known], nearest)
+    given = np.flatnonzero(~np.isnan(values))
+    nearest = elite(tried.losses[given], tried.penalties[given], _NEAREST)
+    return Surrogate(tried.features[given], values[given], nearest)

@@ -1,4 +1,4 @@
-"""NSGA-II whose offspring are screened before they cost a trial."""
+"""NSGA-II whose children are screened before they cost a trial."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from optuna.samplers import NSGAIISampler
 from optuna.trial import TrialState
 
 from tftas_optuna.samplers._optuna import generation_key, set_attribute
-from tftas_optuna.samplers.archive import PREDICTED, Archive, agreement
 from tftas_optuna.samplers.problem import Problem
-from tftas_optuna.samplers.screen import WINDOW, Breeding, Child, Screen
+from tftas_optuna.samplers.screen import Breeding, Child
+from tftas_optuna.samplers.strategies import ScreenedStrategy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,9 +29,9 @@ _NOT_PICKLED = ("_lock", "_view")
 
 
 class ScreenedNSGAIISampler(NSGAIISampler):
-    """NSGA-II (Deb et al. 2002) that tries only the most promising of many offspring.
+    """NSGA-II (Deb et al. 2002) that tries only the most promising of many children.
 
-    For every trial of a generation crossover and mutation breed ``n_offspring`` candidates, round
+    For every trial of a generation crossover and mutation breed ``n_offspring`` children, round
     after round from the best so far. A surrogate that is fitted to the finished trials of the
     study predicts their objectives and constraints, and those that together add most to the
     hypervolume of the front are tried. A share of every generation is bred by NSGA-II alone. What
@@ -45,18 +45,18 @@ class ScreenedNSGAIISampler(NSGAIISampler):
     Args:
         population_size: Trials of one generation. Small ones learn more often: NSGA-II's usual 50
             need more trials for the same front.
-        n_offspring: Candidates that are bred and judged for each trial, 10,000 of a generation at
+        n_offspring: Children that are bred and judged for each trial, 10,000 of a generation at
             most.
         unscreened: Share of a generation that is tried without being judged, above 0 and at most
             1.
         knowledge: What can be told of parameters without a trial: features that explain their
             values, objectives and constraints that are computed; see
             :class:`tftas_optuna.samplers.Known`. Of an :class:`tftas_optuna.ArchitectureObjective`
-            it is ``objective.knowledge``. By default nothing is known, and parameters are their
+            it is ``objective.knowledge``. By default it is nothing, and parameters are their
             own features.
         start: Parameters of the first trials.
         mutation_prob: Chance of each parameter to be drawn anew; ``1 / parameters`` by default.
-        crossover_prob: Chance that a candidate has two parents.
+        crossover_prob: Chance that a child has two parents.
         swapping_prob: Chance of each parameter to come from the second one.
         seed: Seed of the randomness.
 
@@ -139,18 +139,18 @@ class ScreenedNSGAIISampler(NSGAIISampler):
             return self._view.generation
         size = self._breeding.population_size
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        found = [t.system_attrs[key] for t in finished[-10 * size :] if key in t.system_attrs]
-        if not found:
+        recent = [t.system_attrs[key] for t in finished[-10 * size :] if key in t.system_attrs]
+        if not recent:
             return super().get_trial_generation(study, trial)
-        last = max(found)
-        generation = int(last if found.count(last) < size else last + 1)
+        last = max(recent)
+        generation = int(last if recent.count(last) < size else last + 1)
         set_attribute(study, trial, key, generation)
         return generation
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Return the parameters of the next candidate; see Optuna's ``BaseSampler``."""
+        """Return the parameters of the next trial; see Optuna's ``BaseSampler``."""
         generation = self.get_trial_generation(study, trial)
         if not search_space:
             return {}
@@ -159,12 +159,12 @@ class ScreenedNSGAIISampler(NSGAIISampler):
             return {name: start[name] for name in search_space if name in start}
         with self._lock:
             if self._view is None or not self._view.is_of(study, trial, search_space):
-                self._view = _View(study, search_space, self._knowledge)
-            child = self._view.next(trial, generation, self._breeding, self._generator)
+                self._view = _View(study, search_space, self._knowledge, self._breeding)
+            child = self._view.next(trial, generation, self._generator)
         if child is None:
             return super().sample_relative(study, trial, search_space)
-        if child.predicted is not None:
-            set_attribute(study, trial, PREDICTED, child.predicted)
+        for key, value in child.labels.items():
+            set_attribute(study, trial, key, value)
         return {name: child.params[name] for name in search_space}
 
     def sample_independent(
@@ -187,6 +187,7 @@ class _View:
         study: The study, with at least one finished trial.
         search_space: The parameters that its trials share, but for those of a single choice.
         knowledge: What can be told of parameters without a trial.
+        breeding: How children are bred.
 
     Attributes:
         generation: The generation that is tried.
@@ -197,21 +198,24 @@ class _View:
         study: Study,
         search_space: dict[str, BaseDistribution],
         knowledge: Knowledge | None,
+        breeding: Breeding,
     ) -> None:
         self._study = study
         self._search_space = search_space
         # Trials of others may lack some; the last one that has a parameter tells.
-        single = {
+        fixed = {
             name: trial.params[name]
             for trial in self._trials(TrialState.COMPLETE)
             for name, distribution in trial.distributions.items()
             if distribution.single()
         }
         directions = [direction.name.lower() for direction in study.directions]
-        self._archive = Archive(Problem(search_space, directions, knowledge, single))
-        self._numbers: set[int] = set()
+        problem = Problem(search_space, directions, knowledge, fixed)
+        self._strategy = ScreenedStrategy(problem, breeding)
+        self._population_size = breeding.population_size
+        self._learned: set[int] = set()
         self.generation = -1
-        self._waiting: deque[Child] = deque()
+        self._children: deque[Child] = deque()
         self._last = -1
 
     def is_of(
@@ -226,49 +230,35 @@ class _View:
     def goes_on(self, study: Study, trial: FrozenTrial) -> bool:
         """Tell whether a trial is of the generation of the last one, without reading the study.
 
-        While candidates of it wait it has not ended, unless others try some beside, and then the
-        numbers of trials have gaps.
+        While there are children left it has not ended, unless others try some beside, and then
+        the numbers of trials have gaps.
         """
-        return bool(self._waiting) and study == self._study and trial.number == self._last + 1
+        return bool(self._children) and study == self._study and trial.number == self._last + 1
 
-    def next(
-        self,
-        trial: FrozenTrial,
-        generation: int,
-        breeding: Breeding,
-        rng: np.random.Generator,
-    ) -> Child | None:
-        """Return what to try next; None where too little or everything was tried."""
+    def next(self, trial: FrozenTrial, generation: int, rng: np.random.Generator) -> Child | None:
+        """Return the child to try next; None where too little or everything was tried."""
         self._last = trial.number
         same = generation == self.generation
-        if not (same and self._waiting):
+        if not (same and self._children):
             finished = self._trials(TrialState.COMPLETE)
-            if len(finished) < breeding.population_size:
+            count = self._population_size
+            if len(finished) < count:
                 return None
-            if not same:
-                # What was not asked for was chosen with less knowledge than there is now.
-                self._waiting.clear()
             self.generation = generation
             # What failed would fail again, and is not predicted to.
             done = [*finished, *self._trials(TrialState.FAIL)]
-            new = [trial for trial in done if trial.number not in self._numbers]
-            self._numbers.update(trial.number for trial in new)
-            self._archive.add(new)
-            screen = Screen(
-                self._archive,
-                breeding,
-                agreement(finished[-WINDOW:]),
-                rng,
-                running=[
-                    trial.params
-                    for trial in self._trials(TrialState.RUNNING)
-                    if trial.params.keys() >= self._search_space.keys()
-                ],
-            )
-            # A generation grows where trials run side by side when it ends.
-            count = breeding.population_size
-            self._waiting.extend(screen.choose(-(-count // 4) if same else count))
-        return self._waiting.popleft() if self._waiting else None
+            self._strategy.learn(t for t in done if t.number not in self._learned)
+            self._learned.update(t.number for t in done)
+            running = [
+                t.params
+                for t in self._trials(TrialState.RUNNING)
+                if t.params.keys() >= self._search_space.keys()
+            ]
+            # A generation grows where trials run side by side when it ends. Children that were
+            # not asked for were chosen with less knowledge than there is now.
+            more = -(-count // 4) if same else count
+            self._children = deque(self._strategy.screen(rng, running).choose(more))
+        return self._children.popleft() if self._children else None
 
     def _trials(self, state: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=(state,))

@@ -52,15 +52,15 @@ class Surrogate:
         # What matters by itself matters together with others, too.
         self._weights = self._ridge.importances()
         self._kernel = _Kernel(inputs[nearest] * self._weights, self._ridge.left_out[nearest])
-        found = targets[nearest] - self._kernel.left_out
-        self.agreement = kendall_tau(found, targets[nearest])
+        predicted = targets[nearest] - self._kernel.left_out
+        self.agreement = kendall_tau(predicted, targets[nearest])
 
     def predict(self, features: Rows) -> Rows:
         """Predict the values of candidates, shape (candidates,)."""
         inputs = self._inputs(features)
         targets = self._ridge.predict(inputs) + self._kernel.predict(inputs * self._weights)
-        found: Rows = np.exp(targets) if self._log else targets
-        return found
+        values: Rows = np.exp(targets) if self._log else targets
+        return values
 
     def _inputs(self, features: Rows) -> Rows:
         inputs: Rows = (features - self._center)[:, self._kept] / self._scale
@@ -92,13 +92,13 @@ class _Ridge:
                 self._weights = right.T @ (values / (values**2 + penalty) * along)
 
     def importances(self) -> Rows:
-        """Return square roots of what inputs count for, with a mean square of one."""
-        found: Rows = np.sqrt(np.abs(self._weights))
-        return found / max(float(np.sqrt(np.mean(found**2))), _TINY) if found.size else found
+        """Return the square roots of how much inputs count, with a mean square of one."""
+        roots: Rows = np.sqrt(np.abs(self._weights))
+        return roots / max(float(np.sqrt(np.mean(roots**2))), _TINY) if roots.size else roots
 
     def predict(self, inputs: Rows) -> Rows:
-        found: Rows = self._mean + inputs @ self._weights
-        return found
+        targets: Rows = self._mean + inputs @ self._weights
+        return targets
 
 
 class _Kernel:
@@ -120,8 +120,8 @@ class _Kernel:
 
     def predict(self, inputs: Rows) -> Rows:
         squares = _squares(inputs, self._inputs)
-        found: Rows = np.exp(-squares / (2 * self._width**2)) @ self._weights
-        return found
+        targets: Rows = np.exp(-squares / (2 * self._width**2)) @ self._weights
+        return targets
 
 
 class _Fit(NamedTuple):

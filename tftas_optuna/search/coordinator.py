@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.metrics import Meters
     from tftas_optuna.search.executors import ScoresOf, ScoringPool
-    from tftas_optuna.search.proposals import Proposal, Proposer
+    from tftas_optuna.search.proposals import NewTrial, Proposer
     from tftas_optuna.search.resume import Past
     from tftas_optuna.storage import Append, Claim
     from tftas_optuna.study.settings import StudySettings
@@ -84,8 +84,7 @@ class Coordinator:
         self._known: set[Architecture] = set()
         self._front = RunningFront(settings, meters)
         self._origins: Counter[str] = Counter()
-        # Trials that the next generation is bred with, and those that came since from elsewhere.
-        self._newcomers: list[FrozenTrial] = []
+        # Trials from elsewhere, to be learned when the generation in hand ends.
         self._arrived: list[FrozenTrial] = []
         self._volumes: list[float] = []
         self._recent: deque[FrozenTrial] = deque(maxlen=WINDOW)
@@ -119,8 +118,7 @@ class Coordinator:
             self._remember(trial)
         self._learn(past.before)
         for generation in past.generations:
-            self._proposer.next_generation(self._newcomers)
-            self._newcomers = []
+            self._proposer.next_generation()
             self._end_generation(generation.trials)
             self._arrived = generation.arrived
         self._front.add(past.partial)
@@ -171,7 +169,7 @@ class Coordinator:
 
     def _learn(self, trials: Iterable[FrozenTrial]) -> None:
         trials = list(trials)
-        self._newcomers += trials
+        self._proposer.learn(trials)
         self._front.add(trials)
         self._known.update(map(self._architecture, trials))
         self._recent.extend(trials)
@@ -185,8 +183,7 @@ class Coordinator:
 
     def _one_generation(self, partial: list[FrozenTrial], deadline: float | None) -> None:
         """Propose, score and hand over a generation, of which some may be stored already."""
-        proposals = self._proposer.next_generation(self._newcomers).propose(self._known)
-        self._newcomers = []
+        proposals = self._proposer.next_generation().propose(self._known)
         new = [p.architecture for p in proposals if p.architecture not in self._known]
         if [trial.params for trial in partial] == [p.params for p in proposals[: len(partial)]]:
             todo = proposals[len(partial) :]
@@ -217,7 +214,7 @@ class Coordinator:
     def _score(
         self,
         new: Sequence[Architecture],
-        todo: Sequence[Proposal],
+        todo: Sequence[NewTrial],
         position: int,
         scored: list[FrozenTrial],
         deadline: float | None,
@@ -264,7 +261,7 @@ class Coordinator:
 
     def _trial(
         self,
-        proposal: Proposal,
+        proposal: NewTrial,
         place: Place,
         began: datetime.datetime,
         ended: datetime.datetime,

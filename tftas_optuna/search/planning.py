@@ -60,7 +60,7 @@ def make_settings(
     least = 1 if name == "gp" else 2
     if size < least:
         raise TftasError(f"population_size is {size}, allowed is {least} or more")
-    if isinstance(sampler, str):
+    if isinstance(sampler, str) and sampler != SCREENED:
         make_sampler(sampler, size, seed)
     if n_seeds < 1:
         raise TftasError(f"n_seeds is {n_seeds}, allowed is 1 or more")

@@ -29,9 +29,9 @@ class SearchProgress(NamedTuple):
         scoring_seconds: Time of it spent on scores.
         front_size: Trials on the front of the study.
         hypervolume: Size of that front; see :class:`tftas_optuna.study.hypervolume.Hypervolume`.
-        n_replaced: Proposals of this run that were tried already or out of bounds, and were
+        n_replaced: Children of this run that were tried already or out of bounds, and were
             replaced by others.
-        n_repeated: Trials of this run that repeat an architecture, because no other was found.
+        n_repeated: Trials of this run that repeat an architecture, because there was no other.
         screen: How well the last predictions of a screened sampler ranked what was then scored,
             as Kendall's tau; None before there are any. Below
             :data:`tftas_optuna.samplers.TRUSTED` nothing is screened.

@@ -1,26 +1,27 @@
-"""What a generation tries: offspring of the best so far, none twice, all within the bounds."""
+"""What a generation tries: children of the best so far, none twice, all within the bounds."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from tftas_optuna.metrics import violations
-from tftas_optuna.samplers import SCREENED, generation_seeds, generation_sizes
-from tftas_optuna.search.breeders import make_breeder
+from tftas_optuna.samplers import SCREENED, generation_seeds, generation_sizes, make_strategy
 from tftas_optuna.study.knowledge import ArchitectureKnowledge
 from tftas_optuna.study.place import REPEAT_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Generator, Iterable, Sequence
 
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.metrics import Meters
-    from tftas_optuna.search.breeders import Litter
+    from tftas_optuna.samplers import Child
     from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.study.settings import StudySettings
 
@@ -28,20 +29,20 @@ _ASKS = 4
 _WALKS = 12
 _STEPS = 25
 
-Origin = Literal["start", "offspring", "replaced", "repeat"]
+Origin = Literal["start", "child", "replaced", "repeat"]
 
 
-class Proposal(NamedTuple):
-    """One trial to be.
+class NewTrial(NamedTuple):
+    """A trial before it is scored.
 
     Attributes:
         params: Its Optuna parameters.
         architecture: What they mean.
         labels: System attributes: the one by which Optuna's genetic samplers know its generation,
             what a screen predicted, and the mark of a repeat.
-        origin: ``"start"`` for an architecture to start from, ``"offspring"`` for what the
-            sampler gave, ``"replaced"`` where that was tried already or out of bounds, and
-            ``"repeat"`` where nothing new was found.
+        origin: ``"start"`` for an architecture to start from, ``"child"`` for what the sampler
+            bred, ``"replaced"`` where that was tried already or out of bounds, and ``"repeat"``
+            where the search came upon nothing new.
     """
 
     params: dict[str, Any]
@@ -84,31 +85,30 @@ class Proposer:
             ends = settings.space.smallest(), settings.space.largest()
             start = [*start, *(arch for arch in ends if not self._bounds.excess(arch))]
         self._start = [(settings.space.encode(arch), arch) for arch in start]
-        self._breeder = make_breeder(
-            settings.directions,
+        self._strategy = make_strategy(
             sampler or settings.sampler,
             settings.population_size,
+            settings.directions,
             settings.space.distributions(),
             ArchitectureKnowledge(settings, meters),
         )
         self._n_generations = 0
 
-    def next_generation(self, newcomers: Iterable[FrozenTrial]) -> Generation:
-        """Choose the parents of the next generation; the first call is for generation 0.
+    def learn(self, trials: Iterable[FrozenTrial]) -> None:
+        """Take in finished trials, from which the generations to come are bred."""
+        self._strategy.learn(trials)
 
-        Args:
-            newcomers: Trials that finished since the last call.
-        """
+    def next_generation(self) -> Generation:
+        """Choose the parents of the next generation; the first call is for generation 0."""
         number, self._n_generations = self._n_generations, self._n_generations + 1
         sampler_seed, mutation_seed = generation_seeds(self._seed, self._island, number)
         size = next(self._sizes)
-        litter = self._breeder.breed(newcomers, sampler_seed, size)
-        label = self._breeder.label
+        label = self._strategy.label
         return Generation(
             self._settings.space,
             self._bounds,
             self._start,
-            litter,
+            self._strategy.generation(sampler_seed, size),
             np.random.default_rng(mutation_seed),
             {} if label is None else {label: number},
             size,
@@ -124,105 +124,95 @@ class _CostBounds:
 
     def excess(self, arch: Architecture) -> float:
         """Sum up what an architecture exceeds the bounds by."""
-        found = violations(lambda name: self._meters.cost(name, arch), self._bounds)
-        return sum(max(value, 0.0) for value in found.values())
+        exceeded = violations(lambda name: self._meters.cost(name, arch), self._bounds)
+        return sum(max(value, 0.0) for value in exceeded.values())
 
 
+@dataclasses.dataclass(frozen=True)
 class Generation:
     """One generation to be proposed; made by :meth:`Proposer.next_generation`.
 
-    Args:
+    Attributes:
         space: The search space.
-        bounds: Bounds that proposals have to keep.
+        bounds: Bounds that its trials have to keep.
         start: Architectures to try first, with their parameters.
-        litter: What the sampler gives.
+        children: What the sampler breeds.
         rng: Randomness of replacements.
         labels: System attributes of every trial.
-        size: Proposals of the generation.
+        size: How many trials it has.
     """
 
-    def __init__(
-        self,
-        space: SearchSpace,
-        bounds: _CostBounds,
-        start: Sequence[tuple[dict[str, Any], Architecture]],
-        litter: Litter,
-        rng: np.random.Generator,
-        labels: dict[str, Any],
-        size: int,
-    ) -> None:
-        self._space = space
-        self._distributions = space.distributions()
-        self._bounds = bounds
-        self._start = start
-        self._litter = litter
-        self._rng = rng
-        self._labels = labels
-        self._size = size
+    space: SearchSpace
+    bounds: _CostBounds
+    start: Sequence[tuple[dict[str, Any], Architecture]]
+    children: Generator[Child, None, None]
+    rng: np.random.Generator
+    labels: dict[str, Any]
+    size: int
 
-    def propose(self, known: Collection[Architecture]) -> list[Proposal]:
+    def propose(self, tried: Collection[Architecture]) -> list[NewTrial]:
         """Propose the whole generation.
 
         Args:
-            known: Architectures that the study has already.
+            tried: Architectures that the study has already.
         """
-        tried = set(known)
-        proposals: list[Proposal] = []
-        while len(proposals) < self._size:
-            proposal = self._next(tried)
-            tried.add(proposal.architecture)
-            proposals.append(proposal)
-        self._litter.close()
-        return proposals
+        tried = set(tried)
+        trials: list[NewTrial] = []
+        with contextlib.closing(self.children):
+            while len(trials) < self.size:
+                trial = self._next(tried)
+                tried.add(trial.architecture)
+                trials.append(trial)
+        return trials
 
-    def _next(self, tried: set[Architecture]) -> Proposal:
-        labels = self._labels
-        for params, arch in self._start:
+    def _next(self, tried: set[Architecture]) -> NewTrial:
+        labels = self.labels
+        for params, arch in self.start:
             if arch not in tried:
-                return Proposal(params, arch, labels, "start")
-        first = bred = self._litter.ask(self._distributions)
+                return NewTrial(params, arch, labels, "start")
+        first = child = next(self.children)
         for attempt in range(_ASKS):
-            arch = self._space.decode(bred.params)
-            if arch not in tried and not self._bounds.excess(arch):
-                origin: Origin = "replaced" if attempt else "offspring"
-                return Proposal(bred.params, arch, {**labels, **bred.labels}, origin)
-            bred = self._litter.ask(self._distributions)
+            arch = self.space.decode(child.params)
+            if arch not in tried and not self.bounds.excess(arch):
+                origin: Origin = "replaced" if attempt else "child"
+                return NewTrial(child.params, arch, {**labels, **child.labels}, origin)
+            child = next(self.children)
         return self._instead(first.params, tried)
 
-    def _instead(self, first: dict[str, Any], tried: set[Architecture]) -> Proposal:
-        """Replace a proposal that was tried already or is out of bounds."""
-        labels = self._labels
-        mutated = self._mutate(first, tried)
+    def _instead(self, rejected: dict[str, Any], tried: set[Architecture]) -> NewTrial:
+        """Replace a child that was tried already or is out of bounds."""
+        labels = self.labels
+        mutated = self._mutate(rejected, tried)
         if mutated is not None:
-            return Proposal(*mutated, labels, "replaced")
-        arch = self._space.decode(first)
+            return NewTrial(*mutated, labels, "replaced")
+        arch = self.space.decode(rejected)
         if arch not in tried:
-            return Proposal(first, arch, labels, "offspring")
-        return Proposal(first, arch, {**labels, REPEAT_KEY: True}, "repeat")
+            return NewTrial(rejected, arch, labels, "child")
+        return NewTrial(rejected, arch, {**labels, REPEAT_KEY: True}, "repeat")
 
     def _mutate(
         self, rejected: dict[str, Any], tried: set[Architecture]
     ) -> tuple[dict[str, Any], Architecture] | None:
-        """Walk from a rejected proposal, downhill into the bounds, to something new.
+        """Walk from a rejected child, downhill into the bounds, to something new.
 
-        A walk that ends at something known, or nowhere, is followed by another that starts with
-        some random steps more.
+        A walk that comes to nothing new is followed by another that begins with some more random
+        steps.
         """
         for walk in range(_WALKS):
             params, excess = rejected, float("inf")
             for step in range(_STEPS):
                 changed = self._change(params)
-                arch = self._space.decode(changed)
-                found = self._bounds.excess(arch)
-                if found > excess and step >= walk % _STEPS:
+                arch = self.space.decode(changed)
+                its_excess = self.bounds.excess(arch)
+                if its_excess > excess and step >= walk % _STEPS:
                     continue
-                params, excess = changed, found
-                if not found and arch not in tried:
+                params, excess = changed, its_excess
+                if not excess and arch not in tried:
                     return params, arch
         return None
 
     def _change(self, params: dict[str, Any]) -> dict[str, Any]:
         """Draw one parameter anew."""
         names = list(params)
-        name = names[self._rng.integers(len(names))]
-        return {**params, name: self._space.encode(self._space.sample(self._rng))[name]}
+        name = names[self.rng.integers(len(names))]
+        return {**params, name: self.space.encode(self.space.sample(self.rng))[name]}

@@ -1,0 +1,238 @@
+"""Samplers asked for whole generations: the screened one, and any of Optuna's."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import optuna
+from optuna.samplers import BaseGASampler, BaseSampler
+from optuna.trial import TrialState
+
+from tftas_optuna.samplers._optuna import generation_key
+from tftas_optuna.samplers.archive import Archive, agreement
+from tftas_optuna.samplers.named import SCREENED, make_sampler
+from tftas_optuna.samplers.problem import Problem
+from tftas_optuna.samplers.screen import WINDOW, Breeding, Child, Screen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial, Trial
+
+    from tftas_optuna.samplers.knowledge import Knowledge
+
+    Directions = Sequence[Literal["minimize", "maximize"]]
+
+
+class Strategy(Protocol):
+    """Breeds generation after generation from the trials that it learned."""
+
+    @property
+    def label(self) -> str | None:
+        """System attribute that says a trial's generation; None if the sampler has none."""
+
+    def learn(self, trials: Iterable[FrozenTrial]) -> None:
+        """Take in finished trials."""
+
+    def generation(self, seed: int, size: int) -> Generator[Child, None, None]:
+        """Breed children for the next generation, each when it is asked for.
+
+        Args:
+            seed: Seed of their randomness.
+            size: Trials of the generation. It may be asked for more children, as some may turn
+                out to be of no use.
+
+        Returns:
+            The children, without end; to be closed when there are enough.
+        """
+
+
+def make_strategy(
+    sampler: str | BaseSampler,
+    population_size: int,
+    directions: Directions,
+    distributions: Mapping[str, BaseDistribution],
+    knowledge: Knowledge | None = None,
+) -> Strategy:
+    """Make the strategy that asks a sampler for whole generations.
+
+    Args:
+        sampler: Its name, or the sampler itself, whose randomness goes on from where it is.
+        population_size: Parents of a generation.
+        directions: ``"minimize"`` or ``"maximize"`` for each objective.
+        distributions: The parameters.
+        knowledge: What can be told of parameters without a trial; the screened sampler uses it.
+    """
+    if sampler == SCREENED:
+        problem = Problem(distributions, directions, knowledge)
+        return ScreenedStrategy(problem, Breeding(population_size=population_size))
+
+    def make(seed: int) -> BaseSampler:
+        if isinstance(sampler, str):
+            return make_sampler(sampler, population_size, seed)
+        return sampler
+
+    first = make(0)
+    if not isinstance(first, BaseGASampler):
+        return _HistoryStrategy(make, None, directions, distributions)
+    kind = _GeneticStrategy if isinstance(sampler, str) else _HistoryStrategy
+    return kind(make, generation_key(first), directions, distributions)
+
+
+class ScreenedStrategy:
+    """NSGA-II with a screen.
+
+    Nothing is computed before a child is asked for, so that a search that goes on need not breed
+    its past generations again.
+
+    Args:
+        problem: What is searched.
+        breeding: How children are bred.
+    """
+
+    label = "ScreenedNSGAIISampler:generation"
+
+    def __init__(self, problem: Problem, breeding: Breeding) -> None:
+        self._archive = Archive(problem)
+        self._breeding = breeding
+        self._unread: list[FrozenTrial] = []
+        self._recent: deque[FrozenTrial] = deque(maxlen=WINDOW)
+
+    def learn(self, trials: Iterable[FrozenTrial]) -> None:
+        """Take in finished trials; those that failed are not tried again."""
+        trials = list(trials)
+        self._unread += trials
+        self._recent.extend(trial for trial in trials if trial.values is not None)
+
+    def screen(
+        self, rng: np.random.Generator, running: Sequence[Mapping[str, Any]] = ()
+    ) -> Screen:
+        """Make a screen from all trials so far.
+
+        Args:
+            rng: Randomness of the screen.
+            running: Parameters that are being tried, which are not to be tried again.
+        """
+        self._archive.add(self._unread)
+        self._unread = []
+        return Screen(self._archive, self._breeding, agreement(self._recent), rng, running)
+
+    def generation(self, seed: int, size: int) -> Generator[Child, None, None]:
+        """Breed children; see :class:`Strategy`. Where none is new, they are drawn uniformly."""
+        screen = self.screen(np.random.default_rng(seed))
+        while True:
+            yield from screen.choose(size) or [screen.draw()]
+
+
+class _GeneticStrategy:
+    """A genetic sampler of Optuna's in a study that holds only what may become a parent.
+
+    Optuna looks through all trials for every one it asks. Its selection, though, depends on the
+    parents so far and on the trials since: with those as the first generation of a small study,
+    its next generation is the one that is wanted, at a cost that never grows.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int], BaseSampler],
+        label: str,
+        directions: Directions,
+        distributions: Mapping[str, BaseDistribution],
+    ) -> None:
+        self.label = label
+        self._make = make
+        self._directions = directions
+        self._distributions = distributions
+        self._parents: list[FrozenTrial] = []
+
+    def learn(self, trials: Iterable[FrozenTrial]) -> None:
+        # What failed has no objectives, and no children.
+        self._parents += [trial for trial in trials if trial.values is not None]
+
+    def generation(self, seed: int, size: int) -> Generator[Child, None, None]:
+        sampler = self._make(seed)
+        assert isinstance(sampler, BaseGASampler)
+        study = _study(self._directions, sampler)
+        study.add_trials(map(self._first_generation, self._parents))
+        if self._parents:
+            numbers = {trial.number for trial in sampler.get_parent_population(study, 1)}
+            self._parents = [trial for i, trial in enumerate(self._parents) if i in numbers]
+        return self._children(study, sampler)
+
+    def _first_generation(self, trial: FrozenTrial) -> FrozenTrial:
+        return optuna.create_trial(
+            params=trial.params,
+            distributions=trial.distributions,
+            values=trial.values,
+            system_attrs={**trial.system_attrs, self.label: 0},
+        )
+
+    def _children(self, study: Study, sampler: BaseGASampler) -> Generator[Child, None, None]:
+        # One trial stands for all that are asked: the sampler needs its generation, and a trial
+        # for each would be written down parameter by parameter.
+        study.ask()
+        sampler.get_trial_generation(study, study.get_trials(deepcopy=False)[-1])
+        trial = study.get_trials(deepcopy=False)[-1]
+        shared = sampler.infer_relative_search_space(study, trial)
+        while True:
+            inherited = sampler.sample_relative(study, trial, shared)
+            yield Child(
+                {
+                    name: inherited[name]
+                    if name in inherited
+                    else sampler.sample_independent(study, trial, name, distribution)
+                    for name, distribution in self._distributions.items()
+                }
+            )
+
+
+class _HistoryStrategy:
+    """Any other sampler of Optuna's, in a study that holds all trials."""
+
+    def __init__(
+        self,
+        make: Callable[[int], BaseSampler],
+        label: str | None,
+        directions: Directions,
+        distributions: Mapping[str, BaseDistribution],
+    ) -> None:
+        self.label = label
+        self._make = make
+        self._distributions = dict(distributions)
+        self._study = _study(directions)
+
+    def learn(self, trials: Iterable[FrozenTrial]) -> None:
+        self._study.add_trials(trials)
+
+    def generation(self, seed: int, size: int) -> Generator[Child, None, None]:
+        self._study.sampler = self._make(seed)
+        asked: list[Trial] = []
+        try:
+            while True:
+                asked.append(self._study.ask(fixed_distributions=self._distributions))
+                yield Child(asked[-1].params)
+        finally:
+            # Those that are tried are learned as trials of their own.
+            for trial in asked:
+                self._study.tell(trial, state=TrialState.FAIL)
+
+
+def _study(directions: Directions, sampler: BaseSampler | None = None) -> Study:
+    """Create a study in memory, which Optuna does not announce as nobody else will see it."""
+    with _quiet():
+        return optuna.create_study(directions=list(directions), sampler=sampler)
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[None, None, None]:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
