@@ -85,7 +85,7 @@ def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
         if url.get_backend_name() != "sqlite":
             return _open_database(url, {}, create=create)
         path = check_sqlite(url, name, create=create)
-        arguments = waiting_arguments(url) if create else reading_arguments(path, url)
+        arguments = waiting_arguments(url) | ({} if create else reading_arguments(path))
         if create:
             with say_if_slow(_WAITING):
                 wait_for_writers(path)

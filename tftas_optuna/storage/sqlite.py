@@ -101,7 +101,7 @@ def waiting_arguments(url: URL) -> dict[str, Any]:
     return {} if "timeout" in url.query else {"connect_args": {"timeout": BUSY_SECONDS}}
 
 
-def reading_arguments(path: Path, url: URL) -> dict[str, Any]:
+def reading_arguments(path: Path) -> dict[str, Any]:
     """Return what SQLAlchemy's engine needs to read a file where nothing can be written.
 
     SQLite makes files beside a database with a write-ahead log even to read it. Where it cannot,
@@ -109,7 +109,7 @@ def reading_arguments(path: Path, url: URL) -> dict[str, Any]:
     """
     folder = path.resolve().parent
     if os.access(folder, os.W_OK):
-        return waiting_arguments(url)
+        return {}
 
     def connect() -> sqlite3.Connection:
         # Looked at for every connection: whoever may write there can begin a search meanwhile.
