@@ -73,3 +73,10 @@ def test_a_public_function_can_be_replaced(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_no_public_name_loads_pytorch_before_it_is_used() -> None:
     assert run("import sys, tftas_optuna; print('torch' in sys.modules)") == "False\n"
+
+
+def test_a_function_shows_all_of_its_parameters() -> None:
+    for name in ("search", "retrain", "correlate"):
+        parameters = inspect.signature(getattr(tftas_optuna, name)).parameters
+        assert "kwargs" not in parameters and "kwds" not in parameters
+        assert len(parameters) > 5

@@ -113,6 +113,8 @@ class _Package(ModuleType):
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _HOMES and isinstance(value, ModuleType):
             room, value = value, getattr(value, name)
+            # What a decorator left on the function, such as its signature, stays there.
+            vars(room).update(vars(value))
             value.__dict__ = vars(room)
         super().__setattr__(name, value)
 

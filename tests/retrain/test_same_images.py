@@ -80,6 +80,13 @@ def test_a_digest_knows_names_sizes_splits_and_classes(folds: tuple[Path, Path])
     assert not is_new()
 
 
+def test_a_digest_knows_images_of_equal_names_and_sizes(folds: tuple[Path, Path]) -> None:
+    before = digest(folds[0])
+    path = folds[0] / "val" / "red" / "000.png"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert digest(folds[0]) != before
+
+
 def test_a_data_set_is_known_by_its_name_splits_and_numbers(
     folds: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -221,6 +221,15 @@ def test_what_a_user_raises_is_shown_as_it_is(run: Search) -> None:
         run(objectives=("broken", "n_params"))
 
 
+@pytest.mark.parametrize("score", [None, 10**400, torch.zeros(2)], ids=["none", "big", "many"])
+def test_what_is_no_number_is_told_by_indicator_and_architecture(
+    run: Search, score: object
+) -> None:
+    register_indicator("mine", lambda model, images: score)
+    with pytest.raises(TftasError, match=r"indicator 'mine' gives a \w+ that is no number \("):
+        run(objectives=("mine", "n_params"))
+
+
 def test_an_exact_score_that_is_not_finite_is_missing(
     small_space: AutoFormerSpace,
     run: Search,

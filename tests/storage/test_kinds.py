@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +40,28 @@ def test_a_foreign_file_is_refused_and_left_as_it_is(
             open_storage(spelling.format(path=path), create=create)
     assert path.read_bytes() == FOREIGN[name]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("table", ["bookmarks (a)", "studies (a)"])
+def test_a_database_of_another_program_is_left_as_it_is(tmp_path: Path, table: str) -> None:
+    path = tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"CREATE TABLE {table}")
+    before = path.read_bytes()
+    with pytest.raises(UnavailableError, match="a database of another program"):
+        open_storage(str(path), create=True)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_end_that_is_no_half_record_is_not_cut(run: Search, tmp_path: Path) -> None:
+    path = tmp_path / "study.journal"
+    run(n_trials=2, storage=f"journal:///{path}")
+    written = path.read_bytes() + b"notes of somebody"
+    path.write_bytes(written)
+    with pytest.raises(UnavailableError, match="is no record of a journal"):
+        open_storage(str(path), create=True)
+    assert path.read_bytes() == written
 
 
 def test_a_foreign_file_behind_a_link_is_left_as_it_is(tmp_path: Path) -> None:

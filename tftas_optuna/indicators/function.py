@@ -73,4 +73,13 @@ def score_network(
     """
     like = next(model.parameters())
     images = torch.ones(1, *shape, dtype=like.dtype, device=like.device)
-    return checked(indicator.name, float(indicator.score(model, images)), of)
+    score: object = indicator.score(model, images)
+    try:
+        value = float(score)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        told = f" ({of})" if of else ""
+        raise TftasError(
+            f"indicator {indicator.name!r} gives a {type(score).__name__} that is no number{told}:"
+            f" {error}"
+        ) from error
+    return checked(indicator.name, value, of)

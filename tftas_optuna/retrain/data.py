@@ -15,7 +15,14 @@ from torch.utils.data import IterableDataset, RandomSampler
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.retrain.images import NamedImages, read_file
 from tftas_optuna.retrain.reading import first_line
-from tftas_optuna.retrain.splits import check_apart, digest, divide, find_splits, list_files
+from tftas_optuna.retrain.splits import (
+    check_apart,
+    contents,
+    digest,
+    divide,
+    find_splits,
+    list_files,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,7 +176,7 @@ def open_images(
     else:
         trained, evaluated = cast("list[list[File]]", files)
         check_apart(trained, evaluated)
-        parts = [[file[:2] for file in trained], [file[:2] for file in evaluated], names]
+        parts = [contents(trained), contents(evaluated), names]
         _tell_empty(trained)
     about: dict[str, Any] = {
         "dataset": source.dataset,

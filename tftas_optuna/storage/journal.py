@@ -10,7 +10,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.storage._optuna import SharingJournal
-from tftas_optuna.storage.kinds import Kind, check_kind, is_record
+from tftas_optuna.storage.kinds import Kind, check_kind, is_begun, is_record
 
 if TYPE_CHECKING:
     from optuna.storages import JournalStorage
@@ -83,7 +83,7 @@ def _mend(file: BinaryIO, path: Path) -> None:
     for number, line in enumerate(file, start=1):
         if is_record(line):
             end += len(line)
-        elif line.endswith(b"\n"):
+        elif line.endswith(b"\n") or not is_begun(line):
             raise UnavailableError(
                 f"storage {path} is damaged: line {number} is no record of a journal; restore a"
                 " copy of the file, or remove that line"

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _SQLITE = b"SQLite format 3\0"
 # What every journal begins with; a process that was killed may have written less.
 _JOURNAL = b'{"op_code":0,"worker_id":"'
+# What every record of one begins with.
+_RECORD = b'{"op_code":'
 _LONGEST_LINE = 1 << 20
 
 
@@ -52,6 +54,11 @@ def kind_of(path: Path) -> Kind:
         return Kind.SQLITE
     begun = not line.endswith(b"\n") and (line.startswith(_JOURNAL) or _JOURNAL.startswith(line))
     return Kind.JOURNAL if begun or is_record(line) else Kind.OTHER
+
+
+def is_begun(line: bytes) -> bool:
+    """Tell whether a line may be the beginning of a record that was cut off."""
+    return line.startswith(_RECORD) or _RECORD.startswith(line)
 
 
 def check_kind(path: Path, kind: Kind, shown: str) -> None:

@@ -88,7 +88,7 @@ def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
         arguments = waiting_arguments(url) | ({} if create else reading_arguments(path))
         if create:
             with say_if_slow(_WAITING):
-                wait_for_writers(path)
+                wait_for_writers(path, name)
         opened = _open_database(url, arguments, create=create)
         if create:
             tune(engine_of(opened))

@@ -82,10 +82,15 @@ def tune(engine: Engine) -> None:
     engine.dispose()
 
 
-def wait_for_writers(path: Path) -> None:
-    """Wait until nobody else writes to a file, if it is there.
+def wait_for_writers(path: Path, shown: str) -> None:
+    """Wait until nobody else writes to a file, if it is there, and check that it is Optuna's.
+
+    Args:
+        path: The file.
+        shown: How it is called in messages.
 
     Raises:
+        UnavailableError: It is the database of another program. Nothing was written.
         sqlite3.Error: Somebody does all the time, or the file is damaged.
     """
     if not path.exists():
@@ -93,7 +98,14 @@ def wait_for_writers(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
         connection.isolation_level = None
         connection.execute("BEGIN IMMEDIATE")
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        columns = {row[1] for row in connection.execute("PRAGMA table_info(studies)")}
         connection.execute("ROLLBACK")
+    if tables and "study_id" not in columns:
+        raise UnavailableError(
+            f"storage {shown} is a database of another program, without Optuna's tables; give"
+            " another file"
+        )
 
 
 def waiting_arguments(url: URL) -> dict[str, Any]:
