@@ -74,7 +74,7 @@ def test_a_candidate_reports_to_its_study(study: Study, images: Path, tmp_path: 
     )
     assert row["name"] == f"small-trial{candidate.trial:05d}"
     assert {c.trial: c.top1 for c in pareto_front(study)}[candidate.trial] == row["top1"]
-    record = study.user_attrs[f"retrained:{candidate.trial}"]
+    record = study.user_attrs[f"retrained:{candidate.trial}:{row['trained']}:0"]
     told = {"recipe": "quick", "epochs": 1, "seed": 0, "weights": "supernet", "data": str(images)}
     assert told.items() <= record.items() and record["loss"] == row["loss"]
     about = yaml.safe_load((Path(row["out"]) / "run.yaml").read_text())

@@ -58,7 +58,6 @@ def train_and_record(
         there.
     """
     folder = out / network.label
-    recipe = fit_recipe(recipe, world)
     result = train_network(
         network, recipe, source, folder, world=world, weights=weights, **options
     )
@@ -66,7 +65,7 @@ def train_and_record(
     if record and study is not None and trial is not None and world.primary:
         how = {
             "recipe": recipe.name,
-            "recipe_digest": recipe.digest,
+            "recipe_digest": fit_recipe(recipe, world).digest,
             "epochs": recipe.epochs,
             "img_size": network.img_size,
             "seed": recipe.seed,
