@@ -207,7 +207,7 @@ def retrain(
         _tables.print_rows(rows, output)
     else:
         _tables.stdout().print(_tables.training_table(rows, f"Trained on {dataset or data_dir}"))
-    if study is not None and not no_record:
+    if study is not None and "trained" in rows[-1]:
         _tables.say_recorded(study, rows[-1]["trained"])
 
 

@@ -60,7 +60,6 @@ def train_and_record(
     if study is not None and world.primary:
         check_writable(study, storage_of(study)[0])
     folder = out / network.label
-    recipe = fit_recipe(recipe, world)
     result = train_network(
         network, recipe, source, folder, world=world, weights=weights, **options
     )
@@ -68,7 +67,7 @@ def train_and_record(
     if record and study is not None and trial is not None and world.primary:
         how = {
             "recipe": recipe.name,
-            "recipe_digest": recipe.digest,
+            "recipe_digest": fit_recipe(recipe, world).digest,
             "epochs": recipe.epochs,
             "img_size": network.img_size,
             "seed": recipe.seed,

@@ -95,7 +95,9 @@ def train_network(
         TftasError: The recipe, the weights or the number of classes do not fit.
         UnavailableError: Data, weights, checkpoints or disk are not as they must be.
     """
-    recipe = fit_recipe(recipe, world)
+    asked, recipe = recipe, fit_recipe(recipe, world)
+    if recipe.aug_repeats != asked.aug_repeats:
+        _logger.warning("one process trains without repeated augmentation (aug_repeats 0)")
     images, classes = open_images(
         source,
         in_chans=network.in_chans,
@@ -285,7 +287,6 @@ def fit_recipe(recipe: Recipe, world: World) -> Recipe:
         raise TftasError("recipe: amp float16 needs CUDA; give --set amp=bfloat16 or none")
     if recipe.aug_repeats and not world.distributed:
         # timm spreads the repetitions of an image over processes; one process has none.
-        _logger.warning("one process trains without repeated augmentation (aug_repeats 0)")
         return dataclasses.replace(recipe, aug_repeats=0)
     return recipe
 
