@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.storage import load_study, open_storage, storage_name
+from tftas_optuna.storage.kinds import Kind, kind_of
 
 Search = Callable[..., optuna.Study]
 
@@ -84,6 +87,19 @@ def test_a_directory_is_no_storage(tmp_path: Path, spelling: str) -> None:
 def test_a_device_is_no_storage(spelling: str) -> None:
     with pytest.raises(UnavailableError, match="neither a SQLite database nor an Optuna journal"):
         open_storage(spelling.format(path="/dev/null"), create=True)
+
+
+def test_to_look_at_a_database_takes_no_lock_from_it(tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    look = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('PRAGMA user_version')"
+    with contextlib.closing(sqlite3.connect(path)) as ours:
+        ours.execute("PRAGMA journal_mode=WAL")
+        ours.execute("CREATE TABLE studies (study_id)")
+        ours.commit()
+        assert kind_of(path) is Kind.SQLITE
+        # The last one that closes a database removes its log: that is not the other process.
+        subprocess.run([sys.executable, "-c", look, str(path)], check=True)
+        assert path.with_name("study.db-wal").exists()
 
 
 def test_a_database_goes_on_by_its_path_alone(run: Search, tmp_path: Path) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
+import sqlite3
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SQLITE = b"SQLite format 3\0"
 # What every journal begins with; a process that was killed may have written less.
 _JOURNAL = b'{"op_code":0,"worker_id":"'
 # What every record of one begins with.
 _RECORD = b'{"op_code":'
 _LONGEST_LINE = 1 << 20
+# Bytes that every SQLite database begins with; SQLite takes a shorter file for an empty one.
+_SQLITE_HEADER = 100
 
 
 class Kind(enum.Enum):
@@ -43,17 +47,36 @@ def kind_of(path: Path) -> Kind:
         # A pipe or a device would wait for somebody, or never end.
         if not path.is_file():
             return Kind.OTHER
+        size = path.stat().st_size
+        if not size:
+            return Kind.NOTHING
+        if size >= _SQLITE_HEADER and _is_sqlite(path):
+            return Kind.SQLITE
         with path.open("rb") as file:
             line = file.readline(_LONGEST_LINE)
     except (OSError, ValueError) as error:
         what = getattr(error, "strerror", None) or error
         raise UnavailableError(f"storage {path} cannot be read ({what})") from error
-    if not line:
-        return Kind.NOTHING
-    if line.startswith(_SQLITE):
-        return Kind.SQLITE
     begun = not line.endswith(b"\n") and (line.startswith(_JOURNAL) or _JOURNAL.startswith(line))
     return Kind.JOURNAL if begun or is_record(line) else Kind.OTHER
+
+
+def _is_sqlite(path: Path) -> bool:
+    """Tell whether a file is a SQLite database, and ask SQLite itself.
+
+    To open and close the file here would take away the locks that SQLite holds on it in this
+    process: another process would then remove the write-ahead log under a search.
+    """
+    uri = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            connection.execute("PRAGMA schema_version")
+    except sqlite3.OperationalError:
+        return False  # It cannot be read, which is told when it is opened.
+    except sqlite3.DatabaseError as error:
+        # A damaged database is one all the same.
+        return "not a database" not in str(error)
+    return True
 
 
 def is_begun(line: bytes) -> bool:
