@@ -160,7 +160,7 @@ def test_a_name_that_the_locale_cannot_print_is_one_line(storage: Path) -> None:
 def test_a_fault_of_our_own_keeps_its_traceback(
     storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(study: optuna.Study) -> None:
+    def broken(study: optuna.Study, **kwargs: object) -> None:
         raise ValueError("a bug")
 
     monkeypatch.setattr(front, "pareto_front", broken)
