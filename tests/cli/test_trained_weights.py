@@ -111,7 +111,7 @@ def test_what_is_untrained_says_so(trained: Trained) -> None:
 
 def test_a_training_whose_directory_is_gone_is_told(trained: Trained) -> None:
     shutil.rmtree(trained.folder)
-    told = f"was trained to 98.60 %, but {trained.folder} holds no network here; give --weights"
+    told = f"was trained to 98.60 %, but {trained.folder} holds no network any more: it"
     refused(export(f"--trial={trained.trial}"), 1, told)
 
 
@@ -156,7 +156,7 @@ def test_the_weights_of_other_trainings_are_asked_for_by_key(trained: Trained) -
     short = record_accuracy(trained.study, trained.other, {"top1": 33.2, "epochs": 2})
     done = export(f"--trial={trained.trial}", "--trained", short)
     refused(done, 2, f"trial {trained.trial} was not trained among the trainings {short}")
-    refused(export("--trained", "x"), 2, "no trainings are called 'x'; there are")
+    refused(export("--trained", "x"), 2, "no trainings have the key 'x'; there are")
     assert export(f"--trial={trained.trial}", "--trained", trained.key).exit_code == 0
 
 

@@ -61,7 +61,7 @@ def test_what_was_not_trained_is_in_no_band() -> None:
 @pytest.mark.parametrize(
     ("accuracies", "line"),
     [
-        ([1.0, 2.0, 3.0, None, 4.0], "acc of 4 architectures is known, needed are 5 or more"),
+        ([1.0, 2.0, 3.0, None, 4.0], "acc is known of 4 architectures; 5 or more are needed"),
         ([71.2] * 9, "acc is 71.2 in every row: nothing to compare with"),
     ],
 )

@@ -290,7 +290,7 @@ def test_bad_arguments(run: Correlate, table: Path, options: dict[str, Any], lin
 
 def test_too_few_rows(run: Correlate, small_space: AutoFormerSpace, tmp_path: Path) -> None:
     table = write_csv(tmp_path / "t.csv", table_rows(draw(small_space, 4)))
-    with pytest.raises(UnavailableError, match="t.csv: top1 of 4 architectures is known, needed"):
+    with pytest.raises(UnavailableError, match="t.csv: top1 is known of 4 architectures; 5"):
         run(table)
 
 

@@ -301,7 +301,7 @@ def test_what_was_changed_after_it_was_built_is_saved_and_loaded_again(tmp_path:
     model = create(RELATIVE).eval()
     model.set_input_size((48, 64))
     model.reset_classifier(3, "avg")
-    save_timm(model, tmp_path)
+    save_timm(model, tmp_path, trained=True)
     images = torch.randn(2, 3, 48, 64)
     again = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     torch.testing.assert_close(again(images), model(images))
@@ -311,7 +311,7 @@ def test_what_was_changed_after_it_was_built_is_saved_and_loaded_again(tmp_path:
 def saved(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Any, Path]:
     """A network of images that are no squares, in a directory."""
     model = create(request.param, img_size=(24, 48)).eval()
-    save_timm(model, tmp_path)
+    save_timm(model, tmp_path, trained=True)
     return model, tmp_path
 
 

@@ -33,7 +33,9 @@ def test_missing_data(train: Train, tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="data directory .*none does not exist; give"):
         train(tmp_path / "out", data=tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UnavailableError, match="empty has no folder train; there is none; give"):
+    with pytest.raises(
+        UnavailableError, match="empty has no folder train; its folders: none; give"
+    ):
         train(tmp_path / "out", data=tmp_path / "empty")
     assert not (tmp_path / "out").exists()
 

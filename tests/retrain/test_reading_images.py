@@ -87,7 +87,7 @@ def test_a_damaged_image_to_train_on_is_named_once(
     lines = [record.getMessage() for record in caplog.records if "001.png" in record.message]
     # What is empty is known before, with all others that are.
     assert len([line for line in lines if "cannot be read" in line]) == 1
-    assert ("1 of the images to train on are empty (red/001.png)" in lines[0]) == (damage is empty)
+    assert ("empty images to train on: 1 (red/001.png)" in lines[0]) == (damage is empty)
 
 
 def test_many_damaged_images_to_train_on_fill_no_screen(
@@ -174,7 +174,7 @@ def test_an_archive_is_trained_on(train: Train, data: Path, tmp_path: Path) -> N
 def test_grey_of_16_bits_is_grey(data: Path, dtype: type, dataset: str) -> None:
     ramp = np.arange(64, dtype=np.float64).reshape(8, 8) / 63
     pixels = np.rint(ramp * np.iinfo(dtype).max).astype(dtype)
-    for path in data.glob("*/*/*.png"):
+    for path in data.glob("val/*/*.png"):
         Image.fromarray(pixels).save(path)
     for in_chans in (1, 3):
         # torchvision reads colours alone.

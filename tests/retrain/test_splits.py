@@ -63,18 +63,20 @@ def test_val_comes_before_test(data: Path) -> None:
 def test_a_misspelt_folder_is_refused_with_those_that_there_are(data: Path) -> None:
     (data / "val").rename(data / "test")
     (data / ".git").mkdir()
-    refused(data, "has no folder tset; there is test, train; name one", val_split="tset")
-    refused(data, "has no folder val; there is test, train; name one", val_split="val")
-    refused(data, "has no folder trian; there is test, train; give", train_split="trian")
+    refused(data, "has no folder tset; its folders: test, train; name one", val_split="tset")
+    refused(data, "has no folder val; its folders: test, train; name one", val_split="val")
+    refused(data, "has no folder trian; its folders: test, train; give", train_split="trian")
 
 
 def test_a_folder_to_train_on_alone_is_refused(data: Path) -> None:
     shutil.rmtree(data / "val")
-    refused(data, "no folder val nor .* nor test; there is train; .* give --val-fraction 0.1 to")
+    refused(data, "no folder val or .* or test; its folders: train; .* give --val-fraction 0.1 to")
 
 
 def test_a_flat_folder_of_classes_is_refused(data: Path) -> None:
-    refused(data / "train", "no folder train; there is blue, green, red; .* --val-fraction 0.1")
+    refused(
+        data / "train", "no folder train; its folders: blue, green, red; .* --val-fraction 0.1"
+    )
 
 
 def test_folders_in_each_other_are_refused(data: Path) -> None:
@@ -84,7 +86,7 @@ def test_folders_in_each_other_are_refused(data: Path) -> None:
         {"val_split": "train/red"},
         {"train_split": "."},
     ):
-        refused(data, "would use the same images; give two .*: there is train, val", **fields)
+        refused(data, "would use the same images; give two .*; its folders: train, val", **fields)
     shutil.rmtree(data / "val")
     (data / "val").symlink_to(data / "train")
     refused(data, "would use the same images")
@@ -94,6 +96,12 @@ def test_folders_in_each_other_are_refused(data: Path) -> None:
 def test_a_file_under_two_names_is_refused(data: Path, link: Callable[..., None]) -> None:
     link(data / "train" / "red" / "003.png", data / "val" / "red" / "999.png")
     refused(data, "'red/999.png' would be evaluated on and is 'red/003.png' of the images to")
+
+
+def test_copies_of_the_images_to_train_on_are_refused(data: Path) -> None:
+    shutil.rmtree(data / "val")
+    shutil.copytree(data / "train", data / "val")
+    refused(data, "images to evaluate on are among those to train on, such as 'blue/")
 
 
 def test_splits_of_a_data_set_that_are_the_same_are_refused(data: Path) -> None:
@@ -162,7 +170,7 @@ def test_a_fraction_goes_with_nothing_else(data: Path) -> None:
     with pytest.raises(TftasError, match="does not apply to data set torch/cifar10"):
         retrain("tf-tas-tiny", data_dir=data, dataset="torch/cifar10", val_fraction=0.1)
     (data / "train").rename(data / "test")
-    refused(data, "has no folder train; there is test, val; name the one to", val_fraction=0.1)
+    refused(data, "has no folder train; its folders: test, val; name the one to", val_fraction=0.1)
 
 
 def test_a_divided_training_goes_on_exactly(train: Train, data: Path, tmp_path: Path) -> None:

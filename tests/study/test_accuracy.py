@@ -106,12 +106,14 @@ def test_the_training_that_release_0_2_0_kept_is_read(study: optuna.Study) -> No
 
 
 def test_an_unknown_key_is_told_those_that_there_are(study: optuna.Study) -> None:
-    with pytest.raises(TftasError, match="no trainings are called 'x'; nothing of the study was"):
+    with pytest.raises(
+        TftasError, match="no trainings have the key 'x'; nothing of the study was"
+    ):
         pareto_front(study, trained="x")
     key = record(study, 1, 98.6)
     with pytest.raises(TftasError) as error:
         pareto_front(study, trained="x")
     assert str(error.value) == (
-        f"no trainings are called 'x'; there are {key} (1 trial: recipe quick, 20 epochs, on"
+        f"no trainings have the key 'x'; there are {key} (1 trial: recipe quick, 20 epochs, on"
         " digits, 500 + 100 images)"
     )

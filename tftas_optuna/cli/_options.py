@@ -137,7 +137,7 @@ def trained_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--trained",
         metavar="KEY",
-        help="Accuracies of these trainings, all under equal conditions; those of most trials.",
+        help="Key of the trainings that count; by default those of the most trials.",
     )(command)
 
 

@@ -195,8 +195,8 @@ def say_recorded(study: Study, key: str) -> None:
     if key != shown:
         words = ("tftas-optuna", "front", f"--study-name={study.study_name}", "--trained", key)
         click.echo(
-            f"Recorded as trainings {key}. Trainings {shown}, under other conditions, stay those"
-            f" that are shown; of these: {shlex.join(words)}",
+            f"Recorded as {key}. The front still shows accuracies under other conditions, {shown};"
+            f" to see these: {shlex.join(words)}",
             err=True,
         )
 

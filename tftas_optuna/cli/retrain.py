@@ -51,10 +51,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="autoformer, az-nas, deit, quick, or a YAML file.",
 )
-@click.option("--epochs", type=int, help="Epochs; the recipe's.")
+@click.option("--epochs", type=int, help="Epochs; by default the recipe's.")
 @click.option("--batch-size", type=int, help="Images of one step, all processes together.")
 @click.option("--lr", type=float, help="Learning rate, before it is scaled to the batch.")
-@click.option("--seed", type=int, help="Seed of the training; the recipe's.")
+@click.option("--seed", type=int, help="Seed of the training; by default the recipe's.")
 @click.option("--teacher", metavar="MODEL", help="timm model to distil from, or local-dir:PATH.")
 @click.option(
     "--set",
@@ -83,8 +83,12 @@ if TYPE_CHECKING:
     help="Train members of this study's front, and write their accuracy into it.",
 )
 @storage_option
-@click.option("--no-record", is_flag=True, help="Write no accuracies into the study: only a try.")
-@click.option("--top", type=click.IntRange(min=1), help="So many of the front, best first; 1.")
+@click.option("--no-record", is_flag=True, help="Just try: write no accuracies into the study.")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    help="How many members of the front, best first; by default 1.",
+)
 @click.option("--trial", "trials", type=int, multiple=True, help="This trial; repeatable.")
 @budget_options
 @click.option(

@@ -57,7 +57,7 @@ def check_accuracies(name: str, accuracies: Sequence[float | None]) -> None:
     known = [value for value in accuracies if value is not None]
     if len(known) < LEAST:
         raise UnavailableError(
-            f"{name} of {len(known)} architectures is known, needed are {LEAST} or more"
+            f"{name} is known of {len(known)} architectures; {LEAST} or more are needed"
         )
     if len(set(known)) == 1:
         raise UnavailableError(f"{name} is {known[0]:g} in every row: nothing to compare with")

@@ -46,9 +46,10 @@ def refuse_others(
         elif name not in settled:
             raise TftasError(f"tftas_{arch.family} has no argument {name}; leave it out")
         elif settled[name] is None or value != settled[name]:
-            always = "" if settled[name] is None else f", where it is always {settled[name]!r}"
+            always = "" if settled[name] is None else f": it is always {settled[name]!r}"
             raise TftasError(
-                f"{name} is {value!r}, and no choice of tftas_{arch.family}{always}; leave it out"
+                f"{name} is {value!r}, but tftas_{arch.family} leaves no choice of it{always};"
+                " leave it out"
             )
 
 

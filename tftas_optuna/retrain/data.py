@@ -327,7 +327,7 @@ def _tell_empty(files: Sequence[File]) -> None:
     empty = [file.name for file in files if not file.size]
     if empty:
         _LOG.warning(
-            "%d of the images to train on are empty (%s%s): the next ones take their place",
+            "empty images to train on: %d (%s%s); the next ones are used in their place",
             len(empty),
             ", ".join(empty[:_SHOWN]),
             ", ..." if len(empty) > _SHOWN else "",

@@ -75,14 +75,14 @@ def find_splits(root: Path, train_split: str, val_split: str | None) -> tuple[Sp
         val = val_split
     if val is None:
         raise UnavailableError(
-            f"{_no_folder(root, val_split or ' nor '.join(_VAL_NAMES))}; name one to evaluate on"
-            f" as --val-split, or give --val-fraction 0.1 to evaluate on a tenth of {train}"
+            f"{_no_folder(root, val_split or ' or '.join(_VAL_NAMES))}; name one to evaluate on"
+            f" with --val-split, or give --val-fraction 0.1 to evaluate on a tenth of {train}"
         )
     inner, outer = (root / train).resolve(), (root / val).resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise UnavailableError(
             f"training on {root / train} and evaluation on {root / val} would use the same images;"
-            f" give two folders as --train-split and --val-split: {_told(root)}"
+            f" give two folders as --train-split and --val-split; {_told(root)}"
         )
     return Split(train, _read(root / train)), Split(val, _read(root / val))
 
@@ -164,7 +164,7 @@ def check_apart(train: Sequence[File], val: Sequence[File]) -> None:
     """Check that no file is both trained on and evaluated on.
 
     Raises:
-        UnavailableError: One is, under whichever names; names it.
+        UnavailableError: One is, under whichever names, or all are copies; names one.
     """
     trained = {file.place: file.name for file in train if file.place is not None}
     for file in val:
@@ -173,6 +173,13 @@ def check_apart(train: Sequence[File], val: Sequence[File]) -> None:
                 f"image {file.name!r} would be evaluated on and is {trained[file.place]!r} of the"
                 " images to train on, the same file; take it out of one of them"
             )
+    names = {file[:2]: file for file in train}
+    copies = [names[file[:2]] for file in val if file[:2] in names and file.path is not None]
+    if copies and len(copies) == len(val) and contents(copies) == contents(val):
+        raise UnavailableError(
+            f"all {len(val)} images to evaluate on are among those to train on, such as"
+            f" {val[0].name!r}; give others"
+        )
 
 
 def contents(files: Sequence[File]) -> list[Any]:
@@ -219,4 +226,4 @@ def _no_folder(root: Path, name: str) -> str:
 def _told(root: Path) -> str:
     names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"there is {', '.join(names[:_SHOWN]) or 'none'}{more}"
+    return f"its folders: {', '.join(names[:_SHOWN]) or 'none'}{more}"

@@ -75,7 +75,10 @@ def chosen_weights(
         raise UnavailableError(f"{reached}, but its study tells no directory of it; {_REMEDY}")
     folder = Path(record["out"])
     if not (folder / "config.json").is_file():
-        raise UnavailableError(f"{reached}, but {folder} holds no network here; {_REMEDY}")
+        raise UnavailableError(
+            f"{reached}, but {folder} holds no network any more: it was moved or deleted;"
+            f" {_REMEDY}"
+        )
     if model_digest(folder) != record.get("model_digest"):
         raise UnavailableError(
             f"{reached}, but {folder} holds other weights by now, such as of another training;"

@@ -159,7 +159,7 @@ def choose_key(studies: Sequence[Study], trained: str | None = None) -> str | No
             f"{key} ({count_trials(by_key[key])}: {by_key[key][0]})" for key in ranked
         )
         raise TftasError(
-            f"no trainings are called {trained!r}; "
+            f"no trainings have the key {trained!r}; "
             + (f"there are {known}" if known else "nothing of the study was trained")
         )
     return trained
