@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import timm
 import torch
 from timm.data import resolve_data_config
 
@@ -84,3 +85,16 @@ def test_an_architecture_alone_is_neither_built_nor_counted_without_sizes(missin
         with pytest.raises(TypeError, match=missing):
             build(arch, **sizes)
     assert not hasattr(arch, "n_params") and not hasattr(arch, "macs")
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ({"img_size": 0}, "patch"),
+        ({"in_chans": 0}, "in_chans is 0, allowed is 1 or more"),
+        ({"num_classes": -3}, "num_classes is -3, allowed is 0 or more"),
+    ],
+)
+def test_sizes_that_no_network_has_are_refused(size: dict[str, int], message: str) -> None:
+    with pytest.raises(TftasError, match=message):
+        timm.create_model("tftas_autoformer", **size)

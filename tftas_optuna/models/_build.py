@@ -130,7 +130,10 @@ def _create(
     kwargs = {**defaults, **{name: value for name, value in kwargs.items() if value is not None}}
     known = kwargs.get("pretrained_cfg")
     source = _source_size(known) if pretrained and not isinstance(known, str) else None
-    height, width = to_2tuple(kwargs.get("img_size") or (source or _UNBUILT["input_size"])[1:])
+    for size, least in (("in_chans", 1), ("num_classes", 0)):
+        if kwargs.get(size, least) < least:
+            raise TftasError(f"{size} is {kwargs[size]}, allowed is {least} or more")
+    height, width = to_2tuple(kwargs.get("img_size", (source or _UNBUILT["input_size"])[1:]))
     kwargs["img_size"] = (height, width)
     if not kwargs.get("dynamic_img_pad"):
         # Says so where the image is too small.
