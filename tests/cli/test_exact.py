@@ -100,12 +100,13 @@ def test_what_a_command_waits_for_is_said_once(
 ) -> None:
     def slowly(*args: Any) -> optuna.Study:
         with say_if_slow("waiting for the storage"):
-            threading.Event().wait(0.2)
+            threading.Event().wait(1.0)
             return load_study(*args)
 
     monkeypatch.setattr(storage, "load_study", slowly)
     assert call("front").stderr == ""
-    monkeypatch.setattr(waiting, "_PATIENCE", 0.0)
+    # Longer than a statement takes, of which each may be waited for.
+    monkeypatch.setattr(waiting, "_PATIENCE", 0.5)
     for _ in range(2):
         assert call("front").stderr == "waiting for the storage\n"
 
