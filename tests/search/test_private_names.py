@@ -49,8 +49,8 @@ def test_every_module_is_imported_without_any_private_name() -> None:
     assert done.stdout == "search\n", done.stderr
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_other_samplers_search_without_the_generations_of_genetic_ones(
+@pytest.mark.parametrize("sampler", ["screened-nsgaii", "tpe", "random"])
+def test_other_samplers_search_without_the_generations_of_optunas_genetic_ones(
     small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
     monkeypatch.delattr(BaseGASampler, "_get_generation_key")
@@ -58,7 +58,7 @@ def test_other_samplers_search_without_the_generations_of_genetic_ones(
     assert len(study.trials) == 3
 
 
-@pytest.mark.parametrize("sampler", ["screened-nsgaii", "nsgaii"])
+@pytest.mark.parametrize("sampler", ["nsgaii", "nsgaiii"])
 def test_a_genetic_sampler_says_what_is_gone(
     small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
