@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tftas_optuna import DSSObjective, Execution, get_space, search
-from tftas_optuna.indicators.panel import Panel
+from tftas_optuna.indicators.panel import Panel, Scores
 from tftas_optuna.search import executors
 from tftas_optuna.search.progress import SearchProgress
 
@@ -34,17 +34,13 @@ WINDOW = 500
 PLAIN = 100
 
 
-def free_score(task: object, archs: list) -> list[dict[str, tuple[float]]]:
-    """Grow with size and scatter, as DSS does."""
+def free_score(task: object, archs: list) -> list[Scores]:
+    """Take the place of scores: grow with size and scatter, as DSS does."""
     sizes = {"img_size": 224, "num_classes": 1000}
     return [
-        {"dss": (arch.costs(**sizes).n_params / 1e3 + hash(arch) % 97 * 10.0,)} for arch in archs
+        Scores({"dss": (arch.costs(**sizes).n_params / 1e3 + hash(arch) % 97 * 10.0,)})
+        for arch in archs
     ]
-
-
-def free_columns(panel: Panel, archs: list) -> dict[str, list[tuple[float]]]:
-    """Take the place of a panel's scores."""
-    return {"dss": [scores["dss"] for scores in free_score(None, archs)]}
 
 
 def overhead(storage: str | None, n_trials: int) -> dict[int, float]:
@@ -81,7 +77,7 @@ def plain_optuna(storage: str | None, n_trials: int) -> float:
         sampler=optuna.samplers.NSGAIISampler(seed=0),
     )
     start = time.perf_counter()
-    with mock.patch.object(Panel, "by_seed", free_columns):
+    with mock.patch.object(Panel, "scores", free_score):
         study.optimize(objective, n_trials=n_trials)
     return 1000 * (time.perf_counter() - start) / n_trials
 

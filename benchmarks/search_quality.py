@@ -51,9 +51,10 @@ class Cache:
         self._file = path.open("a")
         self.seconds = 0.0
 
-    def score(self, task: Any, archs: Sequence[Any]) -> list[dict[str, tuple[float, ...]]]:
+    def score(self, task: Any, archs: Sequence[Any]) -> list[Any]:
         """Take the place of ``tftas_optuna.indicators.task.score``."""
         from tftas_optuna.indicators import task as original
+        from tftas_optuna.indicators.panel import Scores
 
         start = time.process_time()
         keys = [" ".join(map(str, self._space.encode(arch).values())) for arch in archs]
@@ -65,7 +66,7 @@ class Cache:
                 self._file.write(json.dumps([keys[i], self._known[keys[i]]]) + "\n")
             self._file.flush()
         self.seconds += time.process_time() - start
-        return [{"dss": (self._known[key],)} for key in keys]
+        return [Scores({"dss": (self._known[key],)}) for key in keys]
 
 
 @cache

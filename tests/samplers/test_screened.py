@@ -36,7 +36,9 @@ from tftas_optuna import (
     register_indicator,
 )
 from tftas_optuna.metrics import registry
-from tftas_optuna.samplers import PREDICTED, Archive, Known, Problem
+from tftas_optuna.samplers import PREDICTED, Known
+from tftas_optuna.samplers.archive import Archive
+from tftas_optuna.samplers.problem import Problem
 from tftas_optuna.spaces import AutoFormerSpace
 
 LABEL = "ScreenedNSGAIISampler:generation"

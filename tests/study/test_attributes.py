@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage
 from tftas_optuna import TftasError, UnavailableError, register_fusion
 from tftas_optuna.metrics import registry
 from tftas_optuna.storage import load_study, open_storage
-from tftas_optuna.study.accuracy import record_accuracy, trainings
+from tftas_optuna.study.accuracy import record_accuracy, training_sets
 from tftas_optuna.study.attributes import attributes, write_attribute
 from tftas_optuna.study.front import EXACT, exact_values
 from tftas_optuna.study.record import keep_meter_records, meter_records, reference
@@ -42,7 +42,8 @@ def test_every_server_keeps_the_most_that_a_study_holds(database: str) -> None:
     record_accuracy(study, 3, {"top1": 71.5, "epochs": LONG["numbers"]})
     again = load_study(database, "s")
     assert meter_records(again) == table and exact_values(again) == exact
-    assert trainings(again) == {3: {"top1": 71.5, "epochs": LONG["numbers"]}}
+    (trained,) = training_sets(again)
+    assert trained.records == {3: ({"top1": 71.5, "epochs": LONG["numbers"]},)}
 
 
 def test_a_fusion_over_many_supernets_is_searched_on_every_server(
