@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and never in the place of somebody else's."""
+"""Writes files whole or not at all, and never over somebody else's."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def check_ours(path: Path, mark: bytes, *, within: int = 4096) -> None:
 
 
 def json_text(data: Any, *, indent: int | None = None) -> str:
-    """Write plain data as JSON, which has no word for what is not finite: null."""
+    """Write plain data as JSON; numbers that are not finite become null."""
     return json.dumps(_finite(data), indent=indent, allow_nan=False)
 
 

@@ -53,7 +53,7 @@ def gpu_names() -> list[str]:
 
 _here = threading.local()
 _lock = threading.Lock()
-# How many keep threads at the moment, and PyTorch's number from before the first of them.
+# How many callers keep threads at the moment, and PyTorch's number before the first of them.
 _keepers = 0
 _usual = 0
 

@@ -1,4 +1,4 @@
-"""Images in folders, one folder for each class: which there are, and each of them read."""
+"""Lists and reads the images of a folder with one folder for each class."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ class Group(click.Group):
         """Run a command, turning our errors into click's."""
         try:
             result = super().invoke(ctx)
-            # Here a disk that is full can still be told of.
+            # As long as a full disk can be reported.
             sys.stdout.flush()
             return result
         except TftasError as error:
@@ -100,7 +100,7 @@ class Group(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
-            # Only now: it brings what talks to databases.
+            # Only now, as it loads SQLAlchemy.
             from tftas_optuna.storage import told
 
             line = told(error)
@@ -113,7 +113,7 @@ class Group(click.Group):
 
 
 def _drop_unwritten() -> None:
-    """Let Python not try again, when it ends, what stdout could not take."""
+    """Keep Python from flushing stdout once more when it exits."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):

@@ -152,7 +152,7 @@ def _distrust(path: Path, tell: bool) -> dict[str, dict[str, Any]]:
 
 
 def _with_nan(known: Any) -> Any:
-    """Read null as NaN, which JSON has no word for; files of earlier releases hold NaN itself."""
+    """Read null as NaN; files of earlier releases hold NaN itself."""
     for entry in known if isinstance(known, list) else ():
         scores = entry.get("scores") if isinstance(entry, dict) else None
         if not isinstance(scores, dict):

@@ -61,7 +61,7 @@ def score_key(settings: StudySettings, indicator: str) -> dict[str, Any]:
 
 
 def _code_of(name: str) -> dict[str, str]:
-    """Return digests of the files of users that an indicator and its parts are written in."""
+    """Return digests of the user's files that define an indicator and its parts."""
     indicator = get_indicator(name)
     names = indicator.indicators if isinstance(indicator, CompositeIndicator) else ()
     found = {}
@@ -71,7 +71,7 @@ def _code_of(name: str) -> dict[str, str]:
             written = type(written)
         if written.__module__.partition(".")[0] == "tftas_optuna":
             continue
-        # What was typed into a session has no file.
+        # Code that was typed interactively has no file.
         with contextlib.suppress(TypeError, OSError):
             code = Path(inspect.getfile(written)).read_bytes()
             found[each.name] = hashlib.sha256(code).hexdigest()

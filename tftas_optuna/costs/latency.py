@@ -226,7 +226,7 @@ class TableMeter:
 
 
 def _fit(times: np.ndarray) -> tuple[np.ndarray, float]:
-    """Fit networks of one width: so many blocks of one kind, and all around them.
+    """Fit the times of one width: of each kind of block, and of all around the blocks.
 
     The squares of relative errors are least where nothing takes less than no time.
 
@@ -238,7 +238,7 @@ def _fit(times: np.ndarray) -> tuple[np.ndarray, float]:
     """
     depths, weights = np.array(_DEPTHS), times**-2
     rest = 0.0
-    # Of either, the other given, the best is known; taken in turns they near the one best pair.
+    # Either has a closed form given the other; taken in turns they converge to the best pair.
     for _ in range(_FITTING_STEPS):
         blocks = (weights * depths * (times - rest)).sum(1) / (weights * depths**2).sum(1)
         blocks = blocks.clip(min=0)

@@ -131,7 +131,7 @@ def _layers(
 def _threads(
     model: nn.Module, img_size: int | tuple[int, int] | None, n_images: int = 1
 ) -> contextlib.AbstractContextManager[None]:
-    """Compute on as many threads as passes of so many images are worth."""
+    """Use as many threads as passes of so many images are worth."""
     device = next(model.parameters()).device
     if device.type != "cpu":
         return contextlib.nullcontext()

@@ -65,5 +65,5 @@ def _write_precision(names: tuple[str, ...]) -> None:
         # Where nothing is said products are exact as well: mostly nothing has to be changed.
         if backend.fp32_precision != name and {backend.fp32_precision, name} != {"none", "ieee"}:
             general = _TORCH.fp32_precision
-            # So that it goes on to follow what holds for all of PyTorch.
+            # Then it goes on following PyTorch's general setting.
             backend.fp32_precision = "none" if name == general else name

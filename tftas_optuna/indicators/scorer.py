@@ -289,7 +289,7 @@ class Scorer:
             return self._panel.explain(arch)
 
     def _threads(self, count: int) -> contextlib.AbstractContextManager[None]:
-        """Compute on what so many of the largest candidates, in one pass, are worth."""
+        """Use as many threads as a pass of so many of the largest candidates is worth."""
         largest = self.space.supernet
         costs = largest.costs(
             img_size=self.img_size, num_classes=self.num_classes, in_chans=self.space.in_chans

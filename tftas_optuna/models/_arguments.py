@@ -1,4 +1,4 @@
-"""Arguments of timm's networks that a family settles itself: refused, rather than ignored."""
+"""Refuses arguments of timm's that would have no effect, or make another network."""
 
 from __future__ import annotations
 

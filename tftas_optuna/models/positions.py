@@ -1,4 +1,4 @@
-"""Weights of images of another size: position embeddings resampled, as timm does it."""
+"""Resamples position embeddings for images of another size, as timm does."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _SHOWN = 3
 
-# Of the draw of what is held back. One for all: trainings with other seeds stay comparable.
+# Of the draw of held-back images; fixed, so that trainings with other seeds stay comparable.
 _SPLIT_SEED = 0
 
 

@@ -153,7 +153,7 @@ class RunFolder:
 
 
 def _comparable(about: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return what of a training is compared with another by its names."""
+    """Return the settings by which two trainings are compared."""
     compared = _flat({key: about.get(key) for key in _COMPARED})
     if compared.pop("data.digest", None) is None and not compared.get("data.dataset"):
         # Release 0.2.0 wrote here what was asked for, whichever folder it took.
@@ -162,7 +162,7 @@ def _comparable(about: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 def _same_images(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Tell whether two trainings see the same files; those of release 0.2.0 by their place."""
+    """Tell whether two trainings see the same files; for release 0.2.0, the same directory."""
     digest = (old.get("data") or {}).get("digest")
     if digest is None:
         return bool(old.get("data_dir") == new["data_dir"])

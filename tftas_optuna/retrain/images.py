@@ -1,4 +1,4 @@
-"""Images as a training reads them: each by its name, or the training says which it is."""
+"""Reads the images of a training, and names those that cannot be read."""
 
 from __future__ import annotations
 

@@ -210,7 +210,7 @@ def load_weights(model: nn.Module, source: str | Path) -> None:
 
 
 def classifiers(model: nn.Module) -> tuple[str, ...]:
-    """Return the names of the layers of a network that put out classes."""
+    """Return the names of a network's classifiers."""
     names = cast("Any", model).pretrained_cfg.get("classifier") or "head"
     return (names,) if isinstance(names, str) else tuple(names)
 

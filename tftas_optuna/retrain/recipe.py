@@ -77,7 +77,7 @@ def _setting(default: Any, check: Callable[[Any], Any], *, optional: bool = Fals
     return field(default=default, metadata={"check": check, "optional": optional})
 
 
-# What says how long, from which seed, and what is kept on the way, but not how.
+# Length, seed, and what is kept on the way: not how a network is trained.
 _NO_PART_OF_IT = ("name", "epochs", "seed", "checkpoint_hist", "log_interval")
 _FRACTION = _number(0, 1)
 _COUNT = _number(1, 1_000_000, whole=True)
@@ -204,7 +204,7 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """What tells a way of training from others, whatever its name, length and seed."""
+        """Digest of how it trains, whatever its name, length and seed."""
         # Defaults are left out: a setting that a later release adds changes no digest.
         told = {
             setting.name: value

@@ -74,7 +74,7 @@ def train_and_record(
             # Where each network has a checkpoint of its own, they differ in its name alone.
             "weights": weights.replace(network.label, "NETWORK"),
             "data": source.dataset or str(source.root),
-            # Unknown of trainings by release 0.2.0.
+            # Release 0.2.0 did not record it.
             "data_digest": result.get("data_digest"),
             "out": str(folder.resolve()),
             "model_digest": model_digest(folder),
@@ -87,7 +87,7 @@ def train_and_record(
 
 
 def model_digest(folder: Path) -> str | None:
-    """Return what tells the weights in a directory of a training from others; None of none."""
+    """Return a digest of the weights in the directory of a training; None if there are none."""
     path = folder / "model.safetensors"
     if not path.is_file():
         return None
@@ -95,7 +95,7 @@ def model_digest(folder: Path) -> str | None:
 
 
 def _show_accuracies(study: Study) -> None:
-    """Let the trials of a study tell accuracies of equal conditions, and no others."""
+    """Write the accuracies that the front shows into the trials, and take others away."""
     shown = choose_trainings(study)
     assert shown is not None
     storage = storage_of(study)[0]

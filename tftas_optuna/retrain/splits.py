@@ -183,7 +183,7 @@ def check_apart(train: Sequence[File], val: Sequence[File]) -> None:
 
 
 def contents(files: Sequence[File]) -> list[Any]:
-    """Return what tells files from others: names, sizes, and what some of them hold.
+    """Describe files by names and sizes, and some of them by what they hold.
 
     Uncompressed images have equal sizes, and to read all of a large data set takes too long: the
     beginnings of a few hundred are read, spread evenly.
@@ -197,7 +197,7 @@ def contents(files: Sequence[File]) -> list[Any]:
 
 
 def digest(parts: Iterable[Any]) -> str:
-    """Return what tells data from others: a digest of plain values."""
+    """Return a digest of plain values."""
     found = hashlib.sha256()
     for part in parts:
         found.update(repr(part).encode("utf-8", "surrogateescape") + b"\n")

@@ -1,4 +1,4 @@
-"""Weights of trainings, checked to be what they are taken for before they leave in a file."""
+"""Finds the weights of a training, and checks that they are its own, for an export."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from tftas_optuna.study.own import failure_of
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-# Trials that tell it.
+# Trials from which it can be told.
 _FEWEST = 20
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DATABASE = (StorageInternalError, DBAPIError, PoolTimeoutError, sqlite3.Error)
-# Who reads what a storage holds. What they cannot make sense of is damaged, or gone.
+# Modules that read storages: where they fail on a key or a value, the storage is damaged.
 _READERS = ("optuna.storages", "tftas_optuna.storage.bulk_reading")
 
 
@@ -51,7 +51,7 @@ def told(error: BaseException) -> str | None:
 def told_in_one_line() -> Iterator[None]:
     """Turn errors of storages and files into :class:`tftas_optuna.UnavailableError`.
 
-    A pipe whose reader has gone is left to who writes to it.
+    A broken pipe is left to the caller.
     """
     try:
         yield
@@ -65,7 +65,7 @@ def told_in_one_line() -> Iterator[None]:
 
 
 def _is_of_proxy(error: BaseException) -> bool:
-    # Whoever uses no proxy need not have its library.
+    # It is loaded only where a proxy is used.
     grpc = sys.modules.get("grpc")
     return grpc is not None and isinstance(error, grpc.RpcError)
 

@@ -93,11 +93,11 @@ class FileLock:
         os.fsync(self._fd)
 
     def release(self) -> None:
-        """Free the lock, and remove its file; one that is not held stays so."""
+        """Free the lock and remove its file, if it is held."""
         fd, self._fd = self._fd, None
         if fd is None:
             return
-        # Where the file cannot be removed it says at least that nobody holds it.
+        # If the file cannot be removed, it at least names no holder.
         with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
         if sys.platform == "win32":

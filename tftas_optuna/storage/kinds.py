@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # What every journal begins with; a process that was killed may have written less.
 _JOURNAL = b'{"op_code":0,"worker_id":"'
-# What every record of one begins with.
+# What every record of a journal begins with.
 _RECORD = b'{"op_code":'
 _LONGEST_LINE = 1 << 20
 # Bytes that every SQLite database begins with; SQLite takes a shorter file for an empty one.
@@ -106,7 +106,7 @@ def check_kind(path: Path, kind: Kind, shown: str) -> None:
 
 
 def refusal(kind: Kind, shown: str) -> UnavailableError:
-    """Say of what is no storage that it is none."""
+    """Make the error for a file that is no storage."""
     remedy = "give a file in it" if kind is Kind.DIRECTORY else "give another file"
     return UnavailableError(f"storage {shown} is {kind.value}; {remedy}")
 

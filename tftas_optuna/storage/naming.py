@@ -23,7 +23,7 @@ DEFAULT_STORAGE = "sqlite:///tftas.db"
 GRPC = "grpc://"
 
 _JOURNAL = "journal:///"
-# Of a file that is missing or empty.
+# What a file that is missing or empty is going to be, by its ending.
 _ENDINGS = {
     ".db": Kind.SQLITE,
     ".sqlite": Kind.SQLITE,

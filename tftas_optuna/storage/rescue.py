@@ -109,7 +109,7 @@ def _merge(path: Path, study: Study, settings: StudySettings, append: Append) ->
             kept = optuna.load_study(study_name=study.study_name, storage=journal)
             check_continues(kept, settings)
         except Exception as error:
-            # Whatever a file holds that is damaged, it keeps nobody from searching.
+            # A damaged file must not keep anybody from searching.
             _LOG.warning("%s is not merged: %s", path, error)
             return
         stored = stored_places(study)
@@ -158,7 +158,7 @@ def _stem(study_name: str, storage_name: str) -> str:
 def _save(
     trials: Sequence[FrozenTrial], study_name: str, stem: Path, settings: StudySettings
 ) -> Path:
-    # Nobody can foresee the name, and no file of a process of the same number is replaced.
+    # A name that nobody can foresee, and that no two processes share.
     path = stem.with_name(f"{stem.name}-{secrets.token_hex(8)}.journal")
     with replacing(path) as scratch:
         journal = JournalStorage(JournalFileBackend(str(scratch)))

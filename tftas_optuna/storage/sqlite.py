@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 
-# For which one who writes is waited for.
+# How long to wait for another process that writes.
 BUSY_SECONDS = 60.0
 
 

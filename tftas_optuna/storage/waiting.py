@@ -1,4 +1,4 @@
-"""Says for what somebody waits."""
+"""Announces waits for a storage, and tries again what may pass."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PAUSE = 5.0
 _KEY = "tftas-optuna: waits"
 
 
-# Whether this thread says already for what it waits.
+# Whether this thread announces a wait already.
 _SAID = threading.local()
 
 
@@ -32,7 +32,7 @@ _SAID = threading.local()
 def say_if_slow(message: str) -> Iterator[None]:
     """Log a message where what is done meanwhile takes longer than two seconds.
 
-    Within another one it logs nothing.
+    Nested calls log nothing.
     """
     if getattr(_SAID, "busy", False):
         yield

@@ -3,7 +3,7 @@
 MySQL has room for 65,535 bytes in one attribute, and what a study keeps may grow beyond: with its
 trials, or with a sample. A longer value is stored in parts, ``NAME:DIGEST:0``, ``NAME:DIGEST:1``,
 ... under the digest of the whole, and ``NAME`` says of which parts it is made. That is written
-last, so that whoever reads meanwhile finds the old value or the new one, and nothing between.
+last, so that whoever reads meanwhile finds the old value or the new one, never a mix.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ def said_numbers(trial: FrozenTrial) -> dict[str, float]:
 def has_all(
     params: Mapping[str, object], distributions: Mapping[str, CategoricalDistribution]
 ) -> bool:
-    """Tell whether parameters are choices of a space, every one of it."""
+    """Tell whether every parameter of a space is there, with one of its choices."""
     return all(
         name in params and params[name] in distribution.choices
         for name, distribution in distributions.items()
