@@ -15,7 +15,7 @@ from rich.table import Table
 from tftas_optuna._writing import json_text
 from tftas_optuna.metrics import cost_names, get_cost
 from tftas_optuna.metrics.units import short
-from tftas_optuna.study.accuracy import choose_key, count_trials, training_sets
+from tftas_optuna.study.accuracy import choose_key, count_trials, sets_by_key
 from tftas_optuna.study.front import AGREEMENT
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
-    from tftas_optuna.study.accuracy import TrainingSet
     from tftas_optuna.study.front import Candidate
 
 
@@ -176,10 +175,7 @@ def trainings_text(studies: Sequence[Study], key: str | None) -> str:
         studies: Where they are from.
         key: Of the conditions; None where nothing was trained.
     """
-    by_key: dict[str, list[TrainingSet]] = {}
-    for study in studies:
-        for one in training_sets(study):
-            by_key.setdefault(one.key, []).append(one)
+    by_key = sets_by_key(studies)
     if key is None or key not in by_key:
         return ""
     text = f"top-1 of trainings {key}: {by_key[key][0]}; {count_trials(by_key[key])}."

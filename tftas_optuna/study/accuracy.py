@@ -134,6 +134,15 @@ def training_sets(study: Study) -> list[TrainingSet]:
     return sorted(sets, key=lambda one: _rank([one]), reverse=True)
 
 
+def sets_by_key(studies: Sequence[Study]) -> dict[str, list[TrainingSet]]:
+    """Collect the training sets of several studies by the key of their conditions."""
+    by_key: dict[str, list[TrainingSet]] = {}
+    for study in studies:
+        for one in training_sets(study):
+            by_key.setdefault(one.key, []).append(one)
+    return by_key
+
+
 def choose_key(studies: Sequence[Study], trained: str | None = None) -> str | None:
     """Choose the conditions whose accuracies are shown, the same for several studies.
 
@@ -147,10 +156,7 @@ def choose_key(studies: Sequence[Study], trained: str | None = None) -> str | No
     Raises:
         TftasError: Nothing was trained under such conditions; lists those that there are.
     """
-    by_key: dict[str, list[TrainingSet]] = {}
-    for study in studies:
-        for one in training_sets(study):
-            by_key.setdefault(one.key, []).append(one)
+    by_key = sets_by_key(studies)
     ranked = sorted(by_key, key=lambda key: _rank(by_key[key]), reverse=True)
     if trained is None:
         return ranked[0] if ranked else None
