@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import optuna
+import pytest
 from optuna.storages import BaseStorage
 
 from tftas_optuna import Deployment, Execution, TftasError, search, spaces
@@ -38,6 +41,15 @@ CONTEXT.set_forkserver_preload(
         "timm.optim",
         "timm.scheduler",
     ]
+)
+
+# Beneath a private folder, as `mktemp -d` makes, another user cannot read the packages.
+_HIDDEN = not os.environ.get("CI") and not all(
+    folder.stat().st_mode & 0o001 for folder in Path(sys.prefix).resolve().parents
+)
+becomes_another_user = pytest.mark.skipif(
+    os.name == "nt" or os.geteuid() != 0 or _HIDDEN,
+    reason="only root becomes another user, where that one can read the packages",
 )
 
 Storage = str | BaseStorage

@@ -16,7 +16,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.storages import BaseStorage
-from processes import CONTEXT, at, seen
+from processes import CONTEXT, at, becomes_another_user, seen
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.search import coordinator
@@ -131,7 +131,7 @@ def as_nobody(path: Path) -> None:
     claim.release()
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root becomes another user")
+@becomes_another_user
 def test_another_user_who_may_write_to_the_storage_may_lock(shared: Path) -> None:
     # The server that starts processes would keep the umask for all of them.
     ensure_running()

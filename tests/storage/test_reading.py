@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
-from processes import CONTEXT, SIZES, seen
+from processes import CONTEXT, SIZES, becomes_another_user, seen
 
 from tftas_optuna import TftasError, search
 from tftas_optuna.spaces import AutoFormerSpace, space_from_dict
@@ -78,7 +78,7 @@ def read_as_nobody(
     assert sorted(os.listdir(path.parent)) == before
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root becomes another user")
+@becomes_another_user
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_study_is_read_where_nothing_can_be_written(
     run: Search, small_space: AutoFormerSpace, shared: Path, closed: bool
