@@ -31,7 +31,7 @@ def compare(job: tuple[str, int, int, int, str]) -> dict[str, Any]:
     import torch
 
     from tftas_optuna import Scorer, get_space
-    from tftas_optuna.indicators import engine
+    from tftas_optuna.indicators import layers as engine
     from tftas_optuna.ranks import kendall_tau
 
     torch.set_num_threads(1)

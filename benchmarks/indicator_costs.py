@@ -48,23 +48,15 @@ def measure(job: Job) -> dict[str, Any]:
     import torch
 
     from tftas_optuna import get_space
-    from tftas_optuna.indicators.basis import Basis
-    from tftas_optuna.indicators.panel import Panel
     from tftas_optuna.metrics import get_indicator
+    from tftas_optuna.scoring.basis import Basis
+    from tftas_optuna.scoring.conditions import Conditions, ImageSource
+    from tftas_optuna.scoring.panel import Panel
 
     torch.set_num_threads(1)
     space = get_space(job.space)
-    basis = Basis(
-        space,
-        seed=0,
-        n_seeds=1,
-        device="cpu",
-        img_size=None,
-        num_classes=None,
-        dtype=torch.float32,
-        n_images=job.n_images or 8,
-        data_dir=None,
-    )
+    images = ImageSource.of(job.n_images or None)
+    basis = Basis(Conditions.of(space, images=images), "cpu")
     panel = Panel(basis, [(get_indicator(name), job.fidelity) for name in job.indicators])
     panel.prepare()
     rng = np.random.default_rng(0)

@@ -27,8 +27,8 @@ from rich.table import Table
 from tftas_optuna import Execution, correlate, get_space
 from tftas_optuna.correlate import Correlations
 from tftas_optuna.correlate.calibration import COSTS, USUAL, Inputs, fit
-from tftas_optuna.indicators.calibrated import shape_inputs
 from tftas_optuna.ranks import kendall_tau
+from tftas_optuna.scoring.calibrated import shape_inputs
 
 TRAINED = (10, 20, 30, 50, 100, 200)
 DRAWS = 30

@@ -30,7 +30,7 @@ from search_overhead import free_score
 from tftas_optuna import Execution, get_space, search
 from tftas_optuna.cli import main as command_line
 from tftas_optuna.cli.run import _finish
-from tftas_optuna.search import executors
+from tftas_optuna.scoring import pool as executors
 from tftas_optuna.search.progress import SearchProgress
 
 SPACE = "autoformer-tiny"

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tftas_optuna import DSSObjective, Execution, get_space, search
-from tftas_optuna.indicators.panel import Panel, Scores
-from tftas_optuna.search import executors
+from tftas_optuna.scoring import pool as executors
+from tftas_optuna.scoring.panel import Panel, Scores
 from tftas_optuna.search.progress import SearchProgress
 
 AT = (500, 1000, 5000, 10_000)
@@ -34,7 +34,7 @@ WINDOW = 500
 PLAIN = 100
 
 
-def free_score(task: object, archs: list) -> list[Scores]:
+def free_score(home: object, task: object, archs: list) -> list[Scores]:
     """Take the place of scores: grow with size and scatter, as DSS does."""
     sizes = {"img_size": 224, "num_classes": 1000}
     return [

@@ -51,16 +51,16 @@ class Cache:
         self._file = path.open("a")
         self.seconds = 0.0
 
-    def score(self, task: Any, archs: Sequence[Any]) -> list[Any]:
-        """Take the place of ``tftas_optuna.indicators.task.score``."""
-        from tftas_optuna.indicators import task as original
-        from tftas_optuna.indicators.panel import Scores
+    def score(self, home: Any, task: Any, archs: Sequence[Any]) -> list[Any]:
+        """Take the place of ``tftas_optuna.scoring.task.score``."""
+        from tftas_optuna.scoring import task as original
+        from tftas_optuna.scoring.panel import Scores
 
         start = time.process_time()
         keys = [" ".join(map(str, self._space.encode(arch).values())) for arch in archs]
         new = [i for i, key in enumerate(keys) if key not in self._known]
         if new:
-            scores = original.score(task, [archs[i] for i in new])
+            scores = original.score(home, task, [archs[i] for i in new])
             for i, found in zip(new, scores, strict=True):
                 (self._known[keys[i]],) = found["dss"]
                 self._file.write(json.dumps([keys[i], self._known[keys[i]]]) + "\n")
@@ -74,23 +74,14 @@ def volume_of(space_name: str) -> Any:
     """Return what measures fronts of a space."""
     from tftas_optuna import get_space
     from tftas_optuna.metrics import Meters
+    from tftas_optuna.scoring.conditions import Conditions
     from tftas_optuna.search.planning import make_settings
     from tftas_optuna.study.hypervolume import Hypervolume
 
-    usual: dict[str, Any] = dict.fromkeys(
-        (
-            *("bounds", "sampler", "population_size", "supernet_seed"),
-            *("img_size", "num_classes", "data_dir"),
-        )
-    )
     settings = make_settings(
-        get_space(space_name),
+        Conditions.of(get_space(space_name)),
         objectives=("dss", "n_params"),
-        seed=0,
-        n_seeds=1,
         fidelity="collapsed",
-        n_images=8,
-        **usual,
     )
     return Hypervolume(settings, Meters(settings.costs, settings.space, settings.target))
 
@@ -112,7 +103,7 @@ def run(space_name: str, supernet: int, sampler: str, seed: int, n: int, folder:
     import torch
 
     from tftas_optuna import Execution, get_space, search
-    from tftas_optuna.search import executors
+    from tftas_optuna.scoring import pool as executors
 
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -160,7 +151,8 @@ def exhaustive(space_name: str, supernet: int, folder: Path) -> Run:
     import torch
 
     from tftas_optuna import get_space
-    from tftas_optuna.indicators.task import ScoringTask
+    from tftas_optuna.scoring.conditions import Conditions, SupernetSource
+    from tftas_optuna.scoring.task import Home, ScoringTask
 
     torch.set_num_threads(1)
     space = get_space(space_name)
@@ -168,20 +160,14 @@ def exhaustive(space_name: str, supernet: int, folder: Path) -> Run:
     params = (dict(zip(names, found, strict=True)) for found in itertools.product(*choices))
     archs = list(dict.fromkeys(map(space.decode, params)))
     task = ScoringTask(
-        space=json.dumps(space.to_dict()),
-        indicators=("dss",),
-        fidelity="collapsed",
-        seed=supernet,
-        n_seeds=1,
-        img_size=space.img_size,
-        num_classes=space.num_classes,
-        device="cpu",
+        Conditions.of(space, supernet=SupernetSource(supernet)), ("dss",), "collapsed"
     )
+    home = Home(task.conditions, "cpu")
     scores = Cache(folder, space, supernet)
     values = []
     for i in range(0, len(archs), 50):
         some = archs[i : i + 50]
-        found = scores.score(task, some)
+        found = scores.score(home, task, some)
         values += [
             (s["dss"][0], space.costs(a).n_params) for s, a in zip(found, some, strict=True)
         ]

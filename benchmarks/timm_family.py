@@ -23,8 +23,8 @@ import torch
 from timm.models import model_entrypoint
 
 from tftas_optuna import TftasError, score_model
-from tftas_optuna.indicators.model import count_macs, input_shape
-from tftas_optuna.indicators.structure import read_structure
+from tftas_optuna.passes.networks import count_macs, input_shape
+from tftas_optuna.passes.structure import read_structure
 
 # Larger than any limit that fits an afternoon on a CPU; building them only to count takes long.
 HUGE = re.compile(r"huge|giant|gigantic|enormous|large|_g_|so400m|so150m|_[1-9]b_|xlarge|_l_|_7b")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tftas_optuna import Scorer, SearchSpace
 from tftas_optuna.architecture import Architecture, AutoFormerArchitecture
-from tftas_optuna.indicators.recording import _signs
+from tftas_optuna.passes.recording import _signs
 from tftas_optuna.spaces import AutoFormerSpace, PiTSpace
 
 SPACES: dict[str, SearchSpace] = {

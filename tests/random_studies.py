@@ -10,6 +10,7 @@ import optuna
 
 from tftas_optuna.architecture import Architecture
 from tftas_optuna.metrics import Bounds, Meters, violations
+from tftas_optuna.scoring.conditions import Conditions
 from tftas_optuna.spaces import SearchSpace
 from tftas_optuna.study.record import write_settings
 from tftas_optuna.study.settings import StudySettings
@@ -27,14 +28,10 @@ def random_study(
 ) -> optuna.Study:
     """Make a study as a search leaves it, of architectures drawn at random."""
     settings = StudySettings(
-        space=space,
+        Conditions.of(space, img_size=32, num_classes=10),
         objectives=objectives,
         directions=tuple("maximize" if n == "dss" else "minimize" for n in objectives),
         fidelity="collapsed",
-        supernet_seed=0,
-        n_seeds=1,
-        img_size=32,
-        num_classes=10,
         bounds=bounds or {},
         approximated=("dss",),
         seed=3,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tftas_optuna import Architecture, AutoFormerArchitecture, TftasError, build_model, get_space
 from tftas_optuna.architecture import PiTArchitecture, read_architecture
-from tftas_optuna.indicators.model import count_macs
+from tftas_optuna.passes.networks import count_macs
 from tftas_optuna.spaces import published_architectures, space_names
 
 IMAGENET = {"img_size": 224, "num_classes": 1000}

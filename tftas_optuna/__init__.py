@@ -19,12 +19,15 @@ if TYPE_CHECKING:
     from tftas_optuna.errors import TftasError, UnavailableError
     from tftas_optuna.export import export_front
     from tftas_optuna.families import Family, register_family
-    from tftas_optuna.indicators import Scorer, explain_model, register_fusion, score_model
+    from tftas_optuna.indicators import register_fusion
     from tftas_optuna.metrics import register_cost, register_indicator
     from tftas_optuna.models import build_model
     from tftas_optuna.retrain import retrain
     from tftas_optuna.samplers import ScreenedNSGAIISampler
-    from tftas_optuna.search import Execution, SearchProgress, score_exactly, search
+    from tftas_optuna.scoring.execution import Execution
+    from tftas_optuna.scoring.model import explain_model, score_model
+    from tftas_optuna.scoring.scorer import Scorer
+    from tftas_optuna.search import SearchProgress, score_exactly, search
     from tftas_optuna.spaces import AutoFormerSpace, PiTSpace, SearchSpace, get_space
     from tftas_optuna.study.front import Candidate, pareto_front
     from tftas_optuna.study.objective import ArchitectureObjective, DSSObjective
@@ -75,11 +78,11 @@ _HOMES = {
     "Candidate": "study.front",
     "DSSObjective": "study.objective",
     "Deployment": "costs",
-    "Execution": "search.execution",
+    "Execution": "scoring.execution",
     "Family": "families",
     "PiTArchitecture": "architecture",
     "PiTSpace": "spaces",
-    "Scorer": "indicators",
+    "Scorer": "scoring.scorer",
     "ScreenedNSGAIISampler": "samplers",
     "SearchProgress": "search.progress",
     "SearchSpace": "spaces",
@@ -87,7 +90,7 @@ _HOMES = {
     "UnavailableError": "errors",
     "build_model": "models",
     "correlate": "correlate.api",
-    "explain_model": "indicators",
+    "explain_model": "scoring.model",
     "export_front": "export",
     "get_space": "spaces",
     "pareto_front": "study.front",
@@ -97,7 +100,7 @@ _HOMES = {
     "register_indicator": "metrics",
     "retrain": "retrain.api",
     "score_exactly": "search.rescore",
-    "score_model": "indicators",
+    "score_model": "scoring.model",
     "search": "search.api",
 }
 

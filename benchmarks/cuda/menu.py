@@ -15,7 +15,7 @@ TOLERANCE = 1e-3
 def indicators(plan: Plan) -> Iterator[Found]:
     """Compare float32 on the device with float64 on the CPU, and time each indicator."""
     from tftas_optuna import Scorer, score_model
-    from tftas_optuna.indicators.tally import NetworkIndicator
+    from tftas_optuna.indicators.network import NetworkIndicator
     from tftas_optuna.metrics import get_indicator, indicator_names
 
     seen = [

@@ -196,7 +196,7 @@ def test_what_was_cut_off_goes_on(
 _SLOWLY = """
 import time
 from tftas_optuna.correlate import cache
-from tftas_optuna.search import executors
+from tftas_optuna.scoring import pool as executors
 score = executors.score
 def slowly(*arguments):
     time.sleep(0.02)

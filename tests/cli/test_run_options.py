@@ -50,7 +50,11 @@ def test_a_study_says_what_the_options_said() -> None:
         *("--macs-max", "9_000k", "--bound", "activations >= 1k", "--bound", "macs>=10k"),
     )
     settings = read_settings(load_study(STORAGE, "mine"))
-    assert (settings.seed, settings.supernet_seed, settings.n_seeds) == (3, 5, 2)
+    assert (settings.seed, settings.conditions.supernet.seed, settings.conditions.n_seeds) == (
+        3,
+        5,
+        2,
+    )
     assert (settings.population_size, settings.fidelity) == (4, "collapsed")
     assert settings.objectives == ("dss", "peak_memory")
     assert settings.deployment is not None
@@ -64,7 +68,7 @@ def test_a_study_says_what_the_options_said() -> None:
 
 def test_the_supernet_has_the_samplers_seed_unless_told() -> None:
     run("--n-trials", "1", "--seed", "3")
-    assert read_settings(load_study(STORAGE, "small")).supernet_seed == 3
+    assert read_settings(load_study(STORAGE, "small")).conditions.supernet.seed == 3
 
 
 def test_a_search_begins_with_what_it_is_given(small_space: AutoFormerSpace) -> None:

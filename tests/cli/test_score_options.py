@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 
 from tftas_optuna import Architecture, Scorer, export_front, search
 from tftas_optuna.cli import main
-from tftas_optuna.cli._grounds import find_grounds, find_subject
-from tftas_optuna.indicators.model import count_macs
+from tftas_optuna.cli._supernets import find_subject, find_supernets
+from tftas_optuna.passes.networks import count_macs
 from tftas_optuna.spaces import AutoFormerSpace
 
 
@@ -55,13 +55,13 @@ def test_fresh_weights_are_drawn_from_the_seed(
 
 def test_a_preset_is_drawn_from_the_seed_too() -> None:
     subjects = [find_subject(name, {}) for name in ("tf-tas-small", "autoformer-small")]
-    assert [str(ground) for ground in find_grounds(subjects, 3)] == [
+    assert [str(each) for each in find_supernets(subjects, 3)] == [
         "autoformer-small supernet, seed 3"
     ] * 2
-    assert {str(ground) for ground in find_grounds(subjects, None)} == {
+    assert {str(each) for each in find_supernets(subjects, None)} == {
         "autoformer-small supernet, seed 0"
     }
-    assert find_grounds(subjects[:1], 3) == [None]
+    assert find_supernets(subjects[:1], 3) == [None]
 
 
 def test_sizes_of_a_file_are_its_own_unless_told(

@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from conftest_cli import SEARCH
 
 from tftas_optuna.cli import main
-from tftas_optuna.indicators import timing
 from tftas_optuna.metrics.units import short
+from tftas_optuna.scoring import timing
 from tftas_optuna.spaces import AutoFormerSpace, get_space
 
 

@@ -23,14 +23,15 @@ from tftas_optuna import (
     search,
 )
 from tftas_optuna.correlate.calibration import Inputs, _ridge, calibrate, fit
-from tftas_optuna.indicators.calibrated import (
+from tftas_optuna.metrics import indicator_names, registry
+from tftas_optuna.ranks import kendall_tau
+from tftas_optuna.scoring.calibrated import (
     CalibratedIndicator,
     find_calibrations,
     load_calibration,
     register_calibration,
 )
-from tftas_optuna.metrics import indicator_names, registry
-from tftas_optuna.ranks import kendall_tau
+from tftas_optuna.scoring.conditions import Conditions, ImageSource
 from tftas_optuna.search.planning import make_settings
 
 
@@ -41,20 +42,8 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def settings_of(space: AutoFormerSpace, *indicators: str) -> Any:
-    return make_settings(
-        space,
-        objectives=(*indicators, "n_params"),
-        bounds=None,
-        sampler=None,
-        population_size=None,
-        seed=0,
-        supernet_seed=0,
-        n_seeds=1,
-        fidelity="exact",
-        n_images=4,
-        data_dir=None,
-        **SIZES,
-    )
+    conditions = Conditions.of(space, images=ImageSource(4), **SIZES)
+    return make_settings(conditions, objectives=(*indicators, "n_params"), fidelity="exact")
 
 
 def scores_of(space: AutoFormerSpace, archs: list[Architecture]) -> dict[str, list[float]]:

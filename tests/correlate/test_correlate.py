@@ -29,8 +29,8 @@ from tftas_optuna import (
 )
 from tftas_optuna.architecture.shape import shape_columns
 from tftas_optuna.correlate import Correlations
-from tftas_optuna.indicators import task
 from tftas_optuna.metrics import registry
+from tftas_optuna.scoring import task
 from tftas_optuna.study.accuracy import record_accuracy
 
 Correlate = Callable[..., Correlations]
@@ -59,12 +59,12 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[list[Architecture]]:
     """Architectures that were scored, pass by pass."""
     passes: list[list[Architecture]] = []
 
-    def score(task: object, archs: list[Architecture]) -> object:
+    def score(home: object, task: object, archs: list[Architecture]) -> object:
         passes.append(archs)
-        return original(task, archs)
+        return original(home, task, archs)
 
     original = task.score
-    monkeypatch.setattr("tftas_optuna.search.executors.score", score)
+    monkeypatch.setattr("tftas_optuna.scoring.pool.score", score)
     return passes
 
 

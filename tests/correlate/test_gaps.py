@@ -121,7 +121,7 @@ def test_a_missing_score_is_kept_as_such(run: Correlate, monkeypatch: pytest.Mon
     def never(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr("tftas_optuna.correlate.scoring.open_pool", never)
+    monkeypatch.setattr("tftas_optuna.scoring.execution.Execution.open_pool", never)
     assert run("half", "dss") == first
 
 

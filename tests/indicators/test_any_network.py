@@ -11,10 +11,9 @@ import timm
 import torch
 from torch import nn
 
-from tftas_optuna import TftasError, register_indicator, score_model
-from tftas_optuna.indicators import explain_model
-from tftas_optuna.indicators.model import count_macs, inspect_model
+from tftas_optuna import TftasError, explain_model, register_indicator, score_model
 from tftas_optuna.metrics import registry
+from tftas_optuna.passes.networks import count_macs, inspect_model
 
 
 class Tiny(nn.Module):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tftas_optuna import Scorer, TftasError, get_space
 from tftas_optuna.architecture import AutoFormerArchitecture
-from tftas_optuna.indicators import engine
+from tftas_optuna.indicators import layers as engine
 from tftas_optuna.spaces import AutoFormerSpace
 
 FIDELITIES = pytest.mark.parametrize("fidelity", ["exact", "collapsed"])

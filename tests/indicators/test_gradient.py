@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tftas_optuna.indicators import gradient
-from tftas_optuna.indicators.gradient import DenseGradient, ProductGradients, nuclear_norms
+from tftas_optuna.passes import gradient
+from tftas_optuna.passes.gradient import DenseGradient, ProductGradients, nuclear_norms
 
 
 @pytest.fixture(params=["one by one", "together"])

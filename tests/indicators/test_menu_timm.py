@@ -12,8 +12,8 @@ import torch
 from menu_cases import NAMES, by_definition
 from torch import nn
 
-from tftas_optuna import TftasError, score_model
-from tftas_optuna.indicators import Images, Network, Weight, explain_model
+from tftas_optuna import TftasError, explain_model, score_model
+from tftas_optuna.indicators import Images, Network, Weight
 from tftas_optuna.metrics import get_indicator
 
 SIZE, CLASSES, N_IMAGES = 32, 7, 3

@@ -12,9 +12,8 @@ from menu_cases import NAMES, SIZES, SPACES, candidates
 from releases import ROUNDS_OTHERWISE
 
 from tftas_optuna import Scorer
-from tftas_optuna.indicators.basis import Basis
-from tftas_optuna.indicators.panel import Panel
 from tftas_optuna.metrics import get_indicator
+from tftas_optuna.scoring.panel import Panel
 
 ALL = ["dss", *NAMES]
 DTYPES = [torch.float32, torch.float64]
@@ -36,16 +35,7 @@ def test_indicators_together_are_each_alone_to_the_last_digit(
 ) -> None:
     rounding = (1e-12 if dtype == torch.float64 else 2e-6) if ROUNDS_OTHERWISE else 0.0
     archs = candidates(SPACES[space], 3)
-    basis = Basis(
-        SPACES[space],
-        seed=0,
-        n_seeds=1,
-        img_size=None,
-        num_classes=None,
-        dtype=dtype,
-        data_dir=None,
-        **SIZES,
-    )
+    basis = Scorer(SPACES[space], dtype=dtype, **SIZES).basis
     wanted = [(get_indicator(name), "exact") for name in ALL]
     together = Panel(basis, wanted).by_seed(archs)
     assert list(together) == ALL

@@ -11,16 +11,8 @@ import pytest
 from menu_cases import SIZES, SPACES, candidates
 from torch import Tensor
 
-from tftas_optuna import Scorer, TftasError, register_indicator, score_model
-from tftas_optuna.indicators import (
-    LayerTally,
-    Needs,
-    Network,
-    NetworkIndicator,
-    Tally,
-    Weight,
-    explain_model,
-)
+from tftas_optuna import Scorer, TftasError, explain_model, register_indicator, score_model
+from tftas_optuna.indicators import LayerTally, Needs, Network, NetworkIndicator, Tally, Weight
 from tftas_optuna.indicators.fusion import FusionIndicator
 from tftas_optuna.metrics import registry
 

@@ -7,9 +7,10 @@ import oracle_cases
 import pytest
 import torch
 
-from tftas_optuna.indicators import Layer, LayerScore, explain_model
-from tftas_optuna.indicators.gradient import ProductGradients
+from tftas_optuna import explain_model
+from tftas_optuna.indicators import Layer, LayerScore
 from tftas_optuna.indicators.measures.dss import DSS
+from tftas_optuna.passes.gradient import ProductGradients
 
 CASES = pytest.mark.parametrize("case", oracle_cases.CASES.values(), ids=oracle_cases.CASES)
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tftas_optuna import Scorer, search
-from tftas_optuna.indicators.precision import matmul_precision
+from tftas_optuna.passes.precision import matmul_precision
 from tftas_optuna.spaces import AutoFormerSpace
 
 BACKENDS = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)

@@ -6,8 +6,7 @@ import pytest
 import tower
 from menu_cases import SIZES, SPACES, candidates, textbook
 
-from tftas_optuna import Scorer, SearchSpace, families, get_space, register_family
-from tftas_optuna.indicators import score_model
+from tftas_optuna import Scorer, SearchSpace, families, get_space, register_family, score_model
 from tftas_optuna.supernet import Supernet
 
 PRESETS = ("autoformer-tiny", "pit-tiny")

@@ -11,9 +11,8 @@ import timm
 import torch
 from torch import nn
 
-from tftas_optuna import TftasError, score_model
-from tftas_optuna.indicators import explain_model
-from tftas_optuna.indicators.model import count_macs, inspect_model
+from tftas_optuna import TftasError, explain_model, score_model
+from tftas_optuna.passes.networks import count_macs, inspect_model
 
 # Small, and each of another make: fused and separate projections, class attention, cross
 # attention, latent queries, convolutions as linear layers, windows, pooling, parallel blocks.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from typing import Any
 
@@ -12,9 +11,10 @@ import torch
 
 from tftas_optuna import Scorer, TftasError, register_indicator
 from tftas_optuna.architecture import Architecture
-from tftas_optuna.indicators import timing
-from tftas_optuna.indicators.task import ScoringTask, Site, divide, fidelity_of, score, visit
 from tftas_optuna.metrics import Indicator, registry
+from tftas_optuna.scoring import timing
+from tftas_optuna.scoring.conditions import Conditions, SupernetSource
+from tftas_optuna.scoring.task import Home, ScoringTask, Site, divide, score, visit
 from tftas_optuna.spaces import AutoFormerSpace
 
 SIZES = {"img_size": 32, "num_classes": 10}
@@ -31,9 +31,9 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     register_indicator("mean_weight", mean_weight)
 
 
-def task(space: AutoFormerSpace, *indicators: str, **changes: Any) -> ScoringTask:
-    usual = dict(fidelity="exact", seed=3, n_seeds=2, device="cpu", **SIZES)
-    return ScoringTask(json.dumps(space.to_dict()), indicators, **{**usual, **changes})
+def task(space: AutoFormerSpace, *indicators: str, fidelity: str = "exact") -> ScoringTask:
+    conditions = Conditions.of(space, supernet=SupernetSource(3), n_seeds=2, **SIZES)
+    return ScoringTask.of(conditions, indicators, fidelity)
 
 
 def several(space: AutoFormerSpace, count: int) -> list[Architecture]:
@@ -83,15 +83,15 @@ def test_scorers_of_two_indicators_share_their_supernets(small_space: AutoFormer
 
 def test_a_task_scores_every_indicator_at_its_own_fidelity(small_space: AutoFormerSpace) -> None:
     (arch,) = archs = several(small_space, 1)
-    (found,) = score(task(small_space, "mean_weight", "dss", fidelity="collapsed"), archs)
+    both = task(small_space, "mean_weight", "dss", fidelity="collapsed")
+    (found,) = score(Home(both.conditions, "cpu"), both, archs)
     usual: dict[str, Any] = dict(seed=3, n_seeds=2, device="cpu", **SIZES)
     weights = Scorer(small_space, indicator="mean_weight", **usual)
     collapsed = Scorer(small_space, fidelity="collapsed", **usual)
     assert list(found) == ["mean_weight", "dss"]
     assert found["mean_weight"] == weights.by_seed([arch])[0]
     assert found["dss"] == pytest.approx(collapsed.by_seed([arch])[0], rel=1e-6)
-    assert fidelity_of("mean_weight", "collapsed") == "exact"
-    assert fidelity_of("dss", "collapsed") == "collapsed"
+    assert [fidelity for _, fidelity in both.wanted()] == ["exact", "collapsed"]
 
 
 def test_dividing_keeps_every_candidate_once(small_space: AutoFormerSpace) -> None:
@@ -103,9 +103,10 @@ def test_dividing_keeps_every_candidate_once(small_space: AutoFormerSpace) -> No
 
 
 def test_a_task_tells_where_it_would_be_carried_out(small_space: AutoFormerSpace) -> None:
-    assert visit(task(small_space, "dss")).device == "cpu"
+    conditions = task(small_space, "dss").conditions
+    assert visit(Home(conditions, "cpu")).device == "cpu"
     with pytest.raises(TftasError, match="device 'cuda:99' is not there"):
-        visit(task(small_space, "dss", device="cuda:99"))
+        visit(Home(conditions, "cuda:99"))
 
 
 def test_the_time_of_a_score_is_that_of_one_candidate(

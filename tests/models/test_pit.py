@@ -14,7 +14,7 @@ import tftas_optuna.models  # noqa: F401  (registers the networks)
 from tftas_optuna import Architecture, TftasError, build_model
 from tftas_optuna.architecture import AutoFormerArchitecture, PiTArchitecture
 from tftas_optuna.architecture.published import reference_macs
-from tftas_optuna.indicators.model import count_macs
+from tftas_optuna.passes.networks import count_macs
 from tftas_optuna.spaces import published_architectures
 
 SMALL = PiTArchitecture(4, (1, 2, 1), (1, 2, 4), 2.5, patch_size=8, stride=4)

@@ -14,7 +14,7 @@ import pytest
 from processes import CONTEXT, PATIENCE, seen, start
 
 from tftas_optuna.errors import TftasError, UnavailableError
-from tftas_optuna.search import executors
+from tftas_optuna.scoring import pool as executors
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.storage import load_study
 
@@ -64,15 +64,21 @@ def test_a_cut_generation_scores_to_the_same_digits(run: Any, tmp_path: Any) -> 
 def test_a_gpu_is_needed_only_where_candidates_are_scored(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def on_the_worker(task: Any) -> Any:
-        return task._replace(device="cpu")
+    def on_the_worker(home: Any) -> Any:
+        return home._replace(device="cpu")
 
     visit, score = executors.visit, executors.score
-    monkeypatch.setattr(executors, "visit", lambda task: visit(on_the_worker(task)))
-    monkeypatch.setattr(executors, "score", lambda task, archs: score(on_the_worker(task), archs))
-    assert seen(run(device="cuda:99")) == seen(run())
+    monkeypatch.setattr(executors, "visit", lambda home: visit(on_the_worker(home)))
+    monkeypatch.setattr(
+        executors, "score", lambda home, task, archs: score(on_the_worker(home), task, archs)
+    )
+    monkeypatch.setattr(
+        "tftas_optuna.scoring.execution.dask_cluster", lambda _: executors.this_process()
+    )
+    there = {"device": "cuda:99", "cluster": "tcp://head:8786"}
+    assert seen(run(**there)) == seen(run())
     with pytest.raises(TftasError, match="'cuda:99' is not there"):
-        run(device="cuda:99", objectives=("dss", "latency"))
+        run(**there, objectives=("dss", "latency"))
 
 
 def test_processes_that_are_lost_again_and_again_are_an_error(
@@ -91,7 +97,7 @@ def test_processes_that_are_lost_again_and_again_are_an_error(
         return made[-1]
 
     place = executors.Workforce("2 workers", make, 4)
-    monkeypatch.setattr("tftas_optuna.search.execution.worker_processes", lambda *_: place)
+    monkeypatch.setattr("tftas_optuna.scoring.execution.worker_processes", lambda *_: place)
     with pytest.raises(UnavailableError, match="2 workers: processes were lost 3 times in a row"):
         run(workers=2)
     assert len(made) == 3
@@ -138,7 +144,7 @@ def lossy(monkeypatch: pytest.MonkeyPatch, every: int, at_once: int) -> list[Fut
             return lost[-1]
 
     place = executors.Workforce("2 workers", lambda: Lossy(1), at_once)
-    monkeypatch.setattr("tftas_optuna.search.execution.worker_processes", lambda *_: place)
+    monkeypatch.setattr("tftas_optuna.scoring.execution.worker_processes", lambda *_: place)
     return lost
 
 

@@ -31,16 +31,12 @@ from tftas_optuna import (
 )
 from tftas_optuna.cli import main
 from tftas_optuna.indicators import fusion
-from tftas_optuna.indicators.calibrated import (
-    CalibratedIndicator,
-    register_calibration,
-    shape_inputs,
-)
 from tftas_optuna.indicators.measures import trainability
-from tftas_optuna.indicators.panel import Scores
 from tftas_optuna.metrics import registry
 from tftas_optuna.plots.choices import effects
-from tftas_optuna.search import executors
+from tftas_optuna.scoring import pool as executors
+from tftas_optuna.scoring.calibrated import CalibratedIndicator, register_calibration, shape_inputs
+from tftas_optuna.scoring.panel import Scores
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.storage import load_study
 from tftas_optuna.study.own import FAILURE_KEY, failure_of
@@ -238,8 +234,8 @@ def test_an_exact_score_that_is_not_finite_is_missing(
 ) -> None:
     score = executors.score
 
-    def exact_fails(task: Any, archs: Any) -> Iterable[Scores]:
-        for scores, arch in zip(score(task, archs), archs, strict=True):
+    def exact_fails(home: Any, task: Any, archs: Any) -> Iterable[Scores]:
+        for scores, arch in zip(score(home, task, archs), archs, strict=True):
             if task.fidelity == "exact" and arch.embed_dim == 64:
                 scores.gaps["dss"] = "it is too wide"
             yield scores

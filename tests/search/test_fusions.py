@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from tftas_optuna import (
 from tftas_optuna.indicators import fusion
 from tftas_optuna.indicators.fusion import rank, reference_sample
 from tftas_optuna.metrics import get_cost, registry
+from tftas_optuna.scoring.conditions import Conditions, ImageSource
 from tftas_optuna.search import api
 from tftas_optuna.spaces import AutoFormerSpace
 
@@ -86,21 +88,20 @@ def test_searches_that_begin_together_rank_in_the_sample_of_the_first(
 ) -> None:
     """Each scores the sample, to other digits; one that comes second takes the other's."""
     storage = f"sqlite:///{tmp_path}/study.db"
-    looked = api.look_at_reference
+    looked = api.score_reference
     first: list[Any] = []
 
-    def other_digits(pool: Any, known: Any, target: Any) -> Any:
-        values = looked(pool, known, target)
-        if known is None and not first:
+    def other_digits(pool: Any, task: Any, stored: Any, target: Any) -> Any:
+        values = looked(pool, task, stored, target)
+        if stored is None and not first:
             first.append(None)
             first[0] = run(small_space, n_trials=6, storage=storage).user_attrs["reference"]
             values = {
                 part: [[v * 1.1 for v in row] for row in rows] for part, rows in values.items()
             }
-            looked(pool, values, target)
         return values
 
-    monkeypatch.setattr(api, "look_at_reference", other_digits)
+    monkeypatch.setattr(api, "score_reference", other_digits)
     study = run(small_space, n_trials=6, storage=storage)
     assert study.user_attrs["reference"] == first[0] and len(study.trials) == 12
     scorer = Scorer(small_space, indicator="mine", seed=3, **SIZES)
@@ -151,7 +152,7 @@ def test_a_search_by_a_fusion_that_was_cut_off_goes_on_to_the_same_trials(
 def test_the_reference_is_scored_once(
     small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from tftas_optuna.search import reference
+    from tftas_optuna.scoring import reference
 
     drawn: list[int] = []
 
@@ -217,9 +218,17 @@ def test_a_process_with_other_pictures_does_not_score(
     data = draw_images(tmp_path / "data", train=4, val=0, side=32)
     from tftas_optuna.search import planning
 
-    read = planning.pictures
     other = draw_images(tmp_path / "other", train=5, val=0, side=32)
-    monkeypatch.setattr(planning, "pictures", lambda _, *args: read(str(other), *args))
+    seen = planning.as_seen
+
+    def elsewhere(conditions: Conditions, names: Sequence[str]) -> Conditions:
+        there = dataclasses.replace(conditions, images=ImageSource.of(4, str(other)))
+        found = seen(there, names).images
+        assert conditions.images is not None and found is not None
+        images = dataclasses.replace(conditions.images, digest=found.digest)
+        return dataclasses.replace(conditions, images=images)
+
+    monkeypatch.setattr(planning, "as_seen", elsewhere)
     with pytest.raises(UnavailableError, match="data' holds other pictures on .* than where this"):
         run(small_space, objectives=("snip", "n_params"), n_trials=2, data_dir=str(data))
 

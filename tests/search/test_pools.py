@@ -13,9 +13,10 @@ import torch
 
 from tftas_optuna import Scorer, search
 from tftas_optuna.errors import TftasError
-from tftas_optuna.search.execution import Execution, open_pool
-from tftas_optuna.search.executors import ScoringPool
-from tftas_optuna.search.planning import make_settings
+from tftas_optuna.scoring.conditions import Conditions, SupernetSource
+from tftas_optuna.scoring.execution import Execution
+from tftas_optuna.scoring.pool import ScoringPool
+from tftas_optuna.scoring.task import ScoringTask
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.supernet import Supernet
 
@@ -42,33 +43,17 @@ def pytorch() -> Iterator[None]:
     assert found == (3, "high")
 
 
-def opened(space: AutoFormerSpace, **changes: Any) -> ScoringPool:
-    settings = make_settings(
-        space,
-        **{
-            "objectives": ("dss",),
-            "bounds": None,
-            "sampler": None,
-            "population_size": None,
-            "seed": 0,
-            "supernet_seed": None,
-            "n_seeds": 1,
-            "fidelity": "exact",
-            "img_size": 32,
-            "num_classes": 10,
-            "n_images": 8,
-            "data_dir": None,
-            **changes,
-        },
-    )
-    pool = open_pool(settings, Execution(device="cpu"))
-    assert pool is not None
-    return pool
+def task(
+    space: AutoFormerSpace, *indicators: str, supernet_seed: int = 0, fidelity: str = "exact"
+) -> ScoringTask:
+    source = SupernetSource(supernet_seed)
+    conditions = Conditions.of(space, img_size=32, num_classes=10, supernet=source)
+    return ScoringTask.of(conditions, indicators or ("dss",), fidelity)
 
 
-def scored(pool: ScoringPool, space: AutoFormerSpace) -> None:
-    archs = [space.smallest(), space.largest()]
-    for _ in pool.scores(archs, set(archs), fidelity="exact"):
+def scored(pool: ScoringPool, task: ScoringTask) -> None:
+    archs = [task.conditions.space.smallest(), task.conditions.space.largest()]
+    for _ in pool.scores(task, archs, set(archs)):
         pass
 
 
@@ -98,27 +83,28 @@ def test_pools_side_by_side_keep_their_supernets(
         init(self, *args, seed=seed, **kwargs)
 
     monkeypatch.setattr(Supernet, "__init__", count)
-    first, second = opened(small_space), opened(small_space, supernet_seed=1)
-    for pool in (first, second, first, second):
-        scored(pool, small_space)
-    first.close()
-    scored(second, small_space)
-    second.close()
+    here = Execution(device="cpu")
+    one, other = task(small_space), task(small_space, supernet_seed=1)
+    with here.open_pool(other) as second:
+        with here.open_pool(one) as first:
+            for _ in range(2):
+                scored(first, one)
+                scored(second, other)
+        scored(second, other)
     assert made == {0: 1, 1: 1}
 
 
 @pytest.mark.usefixtures("pytorch")
 def test_pools_that_overlap_leave_pytorch_its_threads(small_space: AutoFormerSpace) -> None:
-    first = opened(small_space)
-    scored(first, small_space)
+    first = Execution(device="cpu").open_pool(task(small_space))
+    scored(first, task(small_space))
     counts: list[int] = []
 
     def beside() -> None:
         # A thread that computes nothing before takes what the pool's threads have set.
-        second = opened(small_space)
-        scored(second, small_space)
-        first.close()
-        second.close()
+        with Execution(device="cpu").open_pool(task(small_space)) as second:
+            scored(second, task(small_space))
+            first.close()
         counts.append(torch.get_num_threads())
 
     thread = threading.Thread(target=beside)
@@ -129,8 +115,8 @@ def test_pools_that_overlap_leave_pytorch_its_threads(small_space: AutoFormerSpa
 
 @pytest.mark.usefixtures("pytorch")
 def test_a_scorer_beside_a_pool_leaves_pytorch_its_threads(small_space: AutoFormerSpace) -> None:
-    pool = opened(small_space)
-    scored(pool, small_space)
+    pool = Execution(device="cpu").open_pool(task(small_space))
+    scored(pool, task(small_space))
     counts: list[int] = []
 
     def beside() -> None:

@@ -10,8 +10,8 @@ import tower
 
 from tftas_optuna import ArchitectureObjective, TftasError, families, get_space, search
 from tftas_optuna.families import register_family
-from tftas_optuna.indicators import scorer
 from tftas_optuna.metrics import Cost, register_cost, registry
+from tftas_optuna.scoring import scorer
 from tftas_optuna.spaces import SearchSpace
 
 BOUND = {"reference_macs": (None, 1e9)}

@@ -15,7 +15,7 @@ from processes import at, grouped
 
 from tftas_optuna import Architecture, register_cost, register_indicator, search
 from tftas_optuna.metrics import registry
-from tftas_optuna.search import executors
+from tftas_optuna.scoring import pool as executors
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.place import place_of
 from tftas_optuna.study.record import read_settings, write_settings
@@ -48,9 +48,9 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[Architecture]]:
     """How often each architecture is scored."""
     score, found = executors.score, Counter[Architecture]()
 
-    def count(task: Any, archs: Any) -> Any:
+    def count(home: Any, task: Any, archs: Any) -> Any:
         found.update(archs)
-        return score(task, archs)
+        return score(home, task, archs)
 
     monkeypatch.setattr(executors, "score", count)
     yield found

@@ -53,7 +53,7 @@ def test_its_settings_and_its_front_are_read(
     study = old_study(small_space)
     settings = read_settings(study)
     assert settings.objectives == ("dss", "n_params")
-    assert (settings.seed, settings.supernet_seed) == (7, 7)
+    assert (settings.seed, settings.conditions.supernet.seed) == (7, 7)
     assert settings.approximated == ("dss",) and settings.options == {"dss": {"head_weight": 2.0}}
     (candidate,) = pareto_front(study)
     assert candidate.named_values()["dss_collapsed"] == 12.0

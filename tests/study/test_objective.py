@@ -18,8 +18,8 @@ from tftas_optuna import (
     pareto_front,
     register_indicator,
 )
-from tftas_optuna.indicators.panel import Column, Panel
 from tftas_optuna.metrics import registry
+from tftas_optuna.scoring.panel import Column, Panel
 from tftas_optuna.spaces import AutoFormerSpace
 
 

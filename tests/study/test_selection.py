@@ -28,7 +28,8 @@ def registries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings_of(space: AutoFormerSpace, *objectives: str) -> StudySettings:
     made = ArchitectureObjective(space, objectives=objectives).settings
-    return dataclasses.replace(made, img_size=32, num_classes=10)
+    conditions = dataclasses.replace(made.conditions, img_size=32, num_classes=10)
+    return dataclasses.replace(made, conditions=conditions)
 
 
 def candidate(number: int, **values: float) -> Candidate:

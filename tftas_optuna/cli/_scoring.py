@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import timm
 from timm.utils import random_seed
 
-from tftas_optuna.cli._grounds import EXACT, find_grounds, find_subject, is_file
+from tftas_optuna.cli._supernets import EXACT, find_subject, find_supernets, is_file
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators import Scorer, explain_model, score_model
-from tftas_optuna.indicators.images import DEFAULT_N_IMAGES, pictures
-from tftas_optuna.indicators.model import count_macs, input_shape, inspect_model
-from tftas_optuna.indicators.task import batches_seen
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.models import build_model
+from tftas_optuna.passes.networks import count_macs, input_shape, inspect_model
+from tftas_optuna.scoring.basis import Basis
+from tftas_optuna.scoring.conditions import ImageSource, batches_seen
+from tftas_optuna.scoring.model import explain_model, score_model
+from tftas_optuna.scoring.scorer import Scorer
 from tftas_optuna.spaces import published_architectures
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from tftas_optuna.cli._grounds import Ground, Subject
+    from tftas_optuna.cli._supernets import SharedSupernet, Subject
     from tftas_optuna.indicators import Images, LayerScore
 
 _CLASSES = 1000
@@ -66,8 +68,7 @@ class Asked(NamedTuple):
         seed: Seed of the weights; None for the search's own, and 0.
         img_size: Height and width of the input, in pixels; None for the network's own.
         num_classes: Outputs of the classifier; None for the network's own.
-        n_images: Images of one batch.
-        data_dir: Folder of pictures; None for noise.
+        images: What indicators see.
         explain: Whether to tell what was counted as what.
     """
 
@@ -75,8 +76,7 @@ class Asked(NamedTuple):
     seed: int | None = None
     img_size: int | None = None
     num_classes: int | None = None
-    n_images: int = DEFAULT_N_IMAGES
-    data_dir: str | None = None
+    images: ImageSource = ImageSource()
     explain: bool = False
 
 
@@ -94,7 +94,7 @@ def score_names(
     Raises:
         TftasError: A network cannot be scored so, or pictures are given that nothing sees.
     """
-    if asked.data_dir is not None and not batches_seen(asked.indicators):
+    if asked.images.data_dir is not None and not batches_seen(asked.indicators):
         raise TftasError(
             f"--data-dir does not apply: {', '.join(asked.indicators) or EXACT} sees no images;"
             " name --indicators that do, or leave it out"
@@ -102,13 +102,13 @@ def score_names(
     wanted = {"img_size": asked.img_size, "num_classes": asked.num_classes}
     sizes = {name: value for name, value in wanted.items() if value is not None}
     subjects = [find_subject(name, sizes) for name in names]
-    grounds = find_grounds(subjects, asked.seed)
-    scorers = _Scorers(device, asked)
+    supernets = find_supernets(subjects, asked.seed)
+    scorers = _Scorers(device, asked.images)
     scored: list[Scored] = []
-    for subject, ground in zip(subjects, grounds, strict=True):
+    for subject, supernet in zip(subjects, supernets, strict=True):
         progress(len(scored), len(subjects))
-        if ground is not None:
-            scored.append(_score_slices(subject, ground, scorers, asked))
+        if supernet is not None:
+            scored.append(_score_slices(subject, supernet, scorers, asked))
         elif subject.architecture is not None:
             scored.append(_score_architecture(subject, asked, device))
         else:
@@ -128,48 +128,50 @@ def score_names(
 class _Scorers:
     """Scorers of supernets, each made when it is first needed."""
 
-    def __init__(self, device: torch.device, asked: Asked) -> None:
+    def __init__(self, device: torch.device, images: ImageSource) -> None:
         self._device = device
-        self._asked = asked
-        self._made: list[tuple[Ground, str, Scorer]] = []
+        self._images = images
+        self._bases: list[tuple[SharedSupernet, Basis]] = []
+        self._made: dict[tuple[int, str], Scorer] = {}
 
-    def get(self, ground: Ground, label: str) -> Scorer:
-        for known, of, scorer in self._made:
-            if (known, of) == (ground, label):
-                return scorer
-        section = ground.section
-        # Only DSS is stored under two names.
-        collapsed = label.startswith(f"{EXACT}_")
-        name = EXACT if collapsed else label
-        scorer = Scorer(
-            section.space,
-            indicator=get_indicator(name).with_options(**section.options.get(name, {})),
-            fidelity=label.removeprefix(f"{EXACT}_") if collapsed else "exact",
-            seed=section.supernet_seed,
-            n_seeds=section.n_seeds,
-            device=self._device,
-            img_size=ground.img_size,
-            num_classes=ground.num_classes,
-            n_images=self._asked.n_images,
-            data_dir=self._asked.data_dir,
-        )
-        self._made.append((ground, label, scorer))
-        return scorer
+    def get(self, supernet: SharedSupernet, label: str) -> Scorer:
+        place = self._place(supernet)
+        if (place, label) not in self._made:
+            # Only DSS is stored under two names.
+            collapsed = label.startswith(f"{EXACT}_")
+            name = EXACT if collapsed else label
+            self._made[place, label] = Scorer(
+                self._bases[place][1],
+                indicator=get_indicator(name).with_options(**supernet.options.get(name, {})),
+                fidelity=label.removeprefix(f"{EXACT}_") if collapsed else "exact",
+            )
+        return self._made[place, label]
+
+    def _place(self, supernet: SharedSupernet) -> int:
+        places = [i for i, (other, _) in enumerate(self._bases) if other == supernet]
+        if places:
+            return places[0]
+        conditions = dataclasses.replace(supernet.conditions, images=self._images)
+        self._bases.append((supernet, Basis(conditions, self._device)))
+        return len(self._bases) - 1
 
 
-def _score_slices(subject: Subject, ground: Ground, scorers: _Scorers, asked: Asked) -> Scored:
+def _score_slices(
+    subject: Subject, supernet: SharedSupernet, scorers: _Scorers, asked: Asked
+) -> Scored:
     arch = subject.architecture
     assert arch is not None
-    sizes = {"img_size": ground.img_size, "num_classes": ground.num_classes}
-    labels = asked.indicators or ground.labels
+    target = supernet.conditions.target
+    labels = asked.indicators or supernet.labels
     row = {
         "name": subject.name,
-        **{label: scorers.get(ground, label)(arch) for label in labels},
-        **arch.costs(**sizes, in_chans=ground.space.in_chans)._asdict(),
-        **sizes,
-        "weights": str(ground),
+        **{label: scorers.get(supernet, label)(arch) for label in labels},
+        **arch.costs(**target.input)._asdict(),
+        "img_size": target.img_size,
+        "num_classes": target.num_classes,
+        "weights": str(supernet),
     }
-    layers = scorers.get(ground, labels[0]).explain(arch) if asked.explain else []
+    layers = scorers.get(supernet, labels[0]).explain(arch) if asked.explain else []
     return Scored(row, layers, {})
 
 
@@ -211,15 +213,12 @@ def _timm_model(name: str, seed: int, img_size: int | None, num_classes: int | N
 
 def _score_fresh(name: str, model: nn.Module, asked: Asked, costs: Mapping[str, int]) -> Scored:
     seed = asked.seed or 0
-    how: dict[str, Any] = dict(img_size=asked.img_size, n_images=asked.n_images, seed=seed)
+    how: dict[str, Any] = dict(img_size=asked.img_size, seed=seed)
     labels = asked.indicators or (EXACT,)
     shape, classes = input_shape(model, asked.img_size), getattr(model, "num_classes", _CLASSES)
 
     def images(label: str) -> Images | None:
-        batches = batches_seen([label])
-        if asked.data_dir is None or not batches:
-            return None
-        return pictures(asked.data_dir, seed, asked.n_images, shape, classes, batches)
+        return asked.images.read(seed, shape, classes, get_indicator(label).batches)
 
     layers = (
         explain_model(model, indicator=labels[0], images=images(labels[0]), **how)

@@ -162,11 +162,7 @@ def correlate(
 
         check_plot(plot)
     from tftas_optuna.indicators import register_fusion
-    from tftas_optuna.indicators.calibrated import (
-        ENDING,
-        check_calibration_file,
-        find_calibrations,
-    )
+    from tftas_optuna.scoring.calibrated import ENDING, check_calibration_file, find_calibrations
     from tftas_optuna.spaces import get_space
 
     for fused, parts in fusions:
@@ -207,7 +203,7 @@ def correlate(
 def _keep_calibration(found: Correlations, source: str) -> None:
     """Write a calibrated indicator, and say what it is worth and what comes next."""
     from tftas_optuna.correlate.calibration import LEFT_OUT
-    from tftas_optuna.indicators.calibrated import ENDING
+    from tftas_optuna.scoring.calibrated import ENDING
 
     calibration = found.calibration
     assert calibration is not None
@@ -251,7 +247,7 @@ def _correlate(source: Any, device: str, workers: int, **options: Any) -> Correl
     from tftas_optuna.cli._interrupts import Interrupts
     from tftas_optuna.cli._progress import StepDisplay
     from tftas_optuna.correlate.api import correlate
-    from tftas_optuna.search.execution import Execution
+    from tftas_optuna.scoring.execution import Execution
 
     units = {
         "reading": "rows",

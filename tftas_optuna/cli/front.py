@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import click
@@ -102,7 +103,11 @@ def _warn_of_supernets(studies: list[Study]) -> None:
     for name in dict.fromkeys(name for one in settings for name in one.indicators):
         measured = [one for one in settings if name in one.indicators]
         grounds = [_ground(one, name) for one in measured]
-        images = {(one.n_images, one.pictures) for one in measured if one.n_images is not None}
+        images = {
+            (seen.n_images, seen.digest)
+            for one in measured
+            if (seen := one.conditions.images) is not None
+        }
         if any(ground != grounds[0] for ground in grounds) or len(images) > 1:
             click.echo(
                 f"{name} of these studies was measured on different supernets or inputs: its"
@@ -113,6 +118,6 @@ def _warn_of_supernets(studies: list[Study]) -> None:
 
 def _ground(settings: StudySettings, name: str) -> tuple[object, ...]:
     """Return what values of an indicator depend on, images apart."""
-    space = {key: value for key, value in settings.space.to_dict().items() if key != "name"}
-    seeds = settings.supernet_seed, settings.n_seeds
-    return space, seeds, settings.img_size, settings.num_classes, settings.options.get(name)
+    conditions = dataclasses.replace(settings.conditions, images=None).to_dict()
+    del conditions["space_definition"]["name"]
+    return conditions, settings.options.get(name)

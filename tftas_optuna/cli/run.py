@@ -224,8 +224,9 @@ def run(
         more_bounds,
     )
     from tftas_optuna.indicators import register_fusion
-    from tftas_optuna.indicators.calibrated import find_calibrations
-    from tftas_optuna.search import Deployment, Execution, search
+    from tftas_optuna.scoring.calibrated import find_calibrations
+    from tftas_optuna.scoring.execution import Execution
+    from tftas_optuna.search import Deployment, search
     from tftas_optuna.study.selection import SHOWN
 
     for fused, parts in fusions:

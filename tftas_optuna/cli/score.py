@@ -66,12 +66,14 @@ def score(
     from tftas_optuna.cli._scoring import Asked, check_names, score_names
     from tftas_optuna.devices import resolve_device
     from tftas_optuna.metrics import get_indicator
+    from tftas_optuna.scoring.conditions import ImageSource
 
     resolved = resolve_device(device)
     for indicator in indicators:
         get_indicator(indicator)
     check_names(names)
-    asked = Asked(indicators, seed, img_size, num_classes, n_images, data_dir, explain)
+    images = ImageSource.of(n_images, data_dir)
+    asked = Asked(indicators, seed, img_size, num_classes, images, explain)
     with StepDisplay("scoring", "networks") as display:
         scored = score_names(names, asked, resolved, display)
     if output != "table":

@@ -33,7 +33,7 @@ def spaces(names: tuple[str, ...], check: bool, output: str) -> None:
     costs: list[dict[str, float]] = []
     if check:
         # Measuring needs PyTorch, listing does not.
-        from tftas_optuna.indicators.timing import seconds_per_score
+        from tftas_optuna.scoring.timing import seconds_per_score
 
         costs = [seconds_per_score(space) for space in known]
     if output != "table":
@@ -90,7 +90,7 @@ def _explain(space: SearchSpace, seconds: dict[str, float]) -> None:
     from rich.text import Text
 
     from tftas_optuna.cli import _tables
-    from tftas_optuna.indicators.timing import machine
+    from tftas_optuna.scoring.timing import machine
 
     table = Table.grid(padding=(0, 2))
     named = Text.assemble((space.name, "bold"), f", family {space.family}")

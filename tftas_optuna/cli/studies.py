@@ -133,7 +133,7 @@ def _row(one: StudyOverview) -> dict[str, Any]:
         "begun": one.begun.isoformat(timespec="seconds") if one.begun else None,
         "sampler": settings.sampler if settings else None,
         "seed": settings.seed if settings else None,
-        "supernet_seed": settings.supernet_seed if settings else None,
+        "supernet_seed": settings.conditions.supernet.seed if settings else None,
         "fidelity": settings.fidelity if settings else None,
         "version": one.version,
         "problem": one.problem,

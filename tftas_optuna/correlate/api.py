@@ -18,8 +18,6 @@ from tftas_optuna.correlate.scoring import measure
 from tftas_optuna.correlate.table import read_table
 from tftas_optuna.correlate.trained import Given, read_study, stored_scores
 from tftas_optuna.errors import TftasError, UnavailableError
-from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
-from tftas_optuna.indicators.task import batches_seen
 from tftas_optuna.metrics import (
     get_indicator,
     get_metric,
@@ -27,7 +25,13 @@ from tftas_optuna.metrics import (
     metric_names,
 )
 from tftas_optuna.metrics.units import name_numbers
-from tftas_optuna.search.execution import Execution
+from tftas_optuna.scoring.conditions import (
+    Conditions,
+    ImageSource,
+    SupernetSource,
+    batches_seen,
+)
+from tftas_optuna.scoring.execution import Execution
 from tftas_optuna.search.planning import make_settings
 from tftas_optuna.study.record import read_settings
 
@@ -130,11 +134,14 @@ def correlate(
         if space is not None or accuracy is not None:
             raise TftasError("a study has its space and its accuracies; leave out space, accuracy")
         networks, theirs = read_study(table, trained), read_settings(table)
-        supernet_seed = theirs.supernet_seed if supernet_seed is None else supernet_seed
-        n_seeds = theirs.n_seeds if n_seeds is None else n_seeds
-        n_images = theirs.n_images if n_images is None else n_images
+        conditions = theirs.conditions
+        if supernet_seed is None:
+            supernet_seed = conditions.supernet.seed
+        n_seeds = conditions.n_seeds if n_seeds is None else n_seeds
+        images = conditions.images or ImageSource()
+        n_images = images.n_images if n_images is None else n_images
         if data_dir is None and batches_seen(names):
-            data_dir = theirs.data_dir
+            data_dir = images.data_dir
             if data_dir is not None and not Path(data_dir).is_dir():
                 raise UnavailableError(
                     f"the pictures of study {table.study_name!r} lay in {data_dir!r}, which is no"
@@ -154,21 +161,16 @@ def correlate(
         check_accuracies(f"{networks.name}: {name}{sort}", values)
     if calibrate is not None:
         check_calibration(calibrate, names, networks.accuracies)
-    settings = make_settings(
+    sizes = networks.sizes
+    conditions = Conditions.of(
         networks.space,
-        objectives=names,
-        bounds=None,
-        sampler=None,
-        population_size=None,
-        seed=0,
-        supernet_seed=supernet_seed,
+        img_size=sizes.get("img_size") if img_size is None else img_size,
+        num_classes=sizes.get("num_classes") if num_classes is None else num_classes,
+        supernet=SupernetSource(supernet_seed or 0),
         n_seeds=1 if n_seeds is None else n_seeds,
-        fidelity=fidelity,
-        img_size=networks.sizes.get("img_size") if img_size is None else img_size,
-        num_classes=networks.sizes.get("num_classes") if num_classes is None else num_classes,
-        n_images=DEFAULT_N_IMAGES if n_images is None else n_images,
-        data_dir=data_dir,
+        images=ImageSource.of(n_images, data_dir),
     )
+    settings = make_settings(conditions, objectives=names, fidelity=fidelity)
     execution = Execution() if execution is None else execution
     archs = networks.architectures
     scores = ScoreCache(None if cache is None else Path(cache))

@@ -10,20 +10,16 @@ the column, with many it is as good as the regression.
 
 from __future__ import annotations
 
-import json
 from statistics import NormalDist
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from tftas_optuna.errors import TftasError, UnavailableError
-from tftas_optuna.indicators.calibrated import CalibratedIndicator, shape_inputs
-from tftas_optuna.indicators.composite import CompositeIndicator
-from tftas_optuna.indicators.task import batches_seen
-from tftas_optuna.metrics import get_metric, metric_names
+from tftas_optuna.metrics import get_indicator, metric_names
 from tftas_optuna.metrics.base import check_name
 from tftas_optuna.ranks import kendall_tau
-from tftas_optuna.search.planning import conditions_of
+from tftas_optuna.scoring.calibrated import CalibratedIndicator, is_replaceable, shape_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,14 +119,14 @@ def check_calibration(
         UnavailableError: There are too few networks.
     """
     check_name(name)
-    if name in metric_names() and not isinstance(get_metric(name), CalibratedIndicator):
+    if name in metric_names() and not is_replaceable(name):
         raise TftasError(f"metric {name!r} exists already; give another name")
     if len(accuracies) != 1:
         raise TftasError(
             f"{name!r} is calibrated on one accuracy, the table has {', '.join(accuracies)};"
             " choose one"
         )
-    made = [i for i in indicators if isinstance(get_metric(i), CompositeIndicator)]
+    made = [name for name in indicators if get_indicator(name).composite]
     if made:
         raise TftasError(
             f"{name!r} cannot be made of {made[0]!r}, which is itself made of others; leave it out"
@@ -170,19 +166,14 @@ def calibrate(
     )
     known = np.array(accuracies, dtype=np.float64)
     found = fit(inputs, known)
-    sees = batches_seen(parts[len(COSTS) :])
-    conditions = conditions_of(settings).plain()
-    if not sees:
-        conditions = {n: v for n, v in conditions.items() if n not in ("n_images", "pictures")}
     indicator = CalibratedIndicator(
         name,
         parts=parts,
-        space=json.dumps(settings.space.to_dict()),
         logs=logs,
         means=tuple(found.means.tolist()),
         weights=tuple(found.weights.tolist()),
         constant=found.constant,
-        conditions=json.dumps(conditions) if len(parts) > len(COSTS) else "",
+        conditions=settings.conditions,
     )
     left_out, alone = np.empty_like(known), np.empty_like(known)
     for others, fold in _folds(len(known), _FOLDS):

@@ -12,13 +12,11 @@ from tftas_optuna.architecture.shape import shape_columns
 from tftas_optuna.correlate.cache import identity
 from tftas_optuna.correlate.grounds import score_key
 from tftas_optuna.correlate.timing import machine_name, seconds_per_score
-from tftas_optuna.indicators.base import NotFiniteError
-from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.indicators.fusion import check_reference
-from tftas_optuna.indicators.panel import Scores
-from tftas_optuna.metrics import Meters
-from tftas_optuna.search.execution import open_pool
-from tftas_optuna.search.reference import look_at_reference
+from tftas_optuna.metrics import Meters, NotFiniteError
+from tftas_optuna.scoring.panel import Scores
+from tftas_optuna.scoring.reference import relative_indicators, score_reference
+from tftas_optuna.scoring.task import ScoringTask
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,8 +26,8 @@ if TYPE_CHECKING:
     from tftas_optuna.correlate.files import Tell
     from tftas_optuna.correlate.trained import Given
     from tftas_optuna.indicators.composite import Reference
-    from tftas_optuna.search.execution import Execution
-    from tftas_optuna.search.executors import ScoresOf, ScoringPool
+    from tftas_optuna.scoring.execution import Execution
+    from tftas_optuna.scoring.pool import ScoresOf, ScoringPool
     from tftas_optuna.study.settings import StudySettings
 
 
@@ -78,32 +76,31 @@ def measure(
     times = {name: cache.seconds(score_key(settings, name)) for name in names}
     scores = _Scores(settings, cache, given.scores)
     untimed = [name for name in names if where not in times[name]]
-    pool = None
     undefined: dict[str, str] = {}
     if untimed or scores.missing(archs, names):
-        pool = open_pool(settings, execution)
-    if pool is not None:
-        try:
-            reference = look_at_reference(
-                pool,
-                given.reference,
-                settings.target,
-                score=partial(_score_sample, pool, settings, cache, tell),
-                strict=False,
-            )
-            undefined = _undefined(pool, reference)
-            defined = [name for name in names if name not in undefined]
-            scores.complete(pool, archs, defined, "scoring", tell)
-            for done, indicator in enumerate(pool.task.indicators):
-                tell("times", done, len(names))
-                of = times[_name(indicator)]
-                if where not in of and _name(indicator) not in undefined:
-                    alone = pool.task._replace(indicators=(indicator,))
-                    of[where] = seconds_per_score(alone, archs)
-                    cache.changed()
-        finally:
-            cache.save()
-            pool.close()
+        task = ScoringTask.of(settings.conditions, names, settings.fidelity)
+        with execution.open_pool(task) as pool:
+            try:
+                reference = score_reference(
+                    pool,
+                    task,
+                    given.reference,
+                    settings.target,
+                    score=partial(_score_sample, pool, settings, cache, tell),
+                    strict=False,
+                )
+                task = task.looking_at(reference)
+                undefined = _undefined(task, reference)
+                defined = [name for name in names if name not in undefined]
+                scores.complete(pool, task, archs, defined, "scoring", tell)
+                for done, name in enumerate(names):
+                    tell("times", done, len(names))
+                    if name in untimed and name not in undefined:
+                        alone = task.only([name])
+                        times[name][where] = seconds_per_score(pool.home, alone, archs)
+                        cache.changed()
+            finally:
+                cache.save()
     meters = Meters(settings.costs, settings.space, settings.target)
     columns = {
         **{name: tuple(meters.cost(name, arch) for arch in archs) for name in settings.costs},
@@ -117,15 +114,14 @@ def measure(
     )
 
 
-def _undefined(pool: ScoringPool, reference: Reference) -> dict[str, str]:
+def _undefined(task: ScoringTask, reference: Reference) -> dict[str, str]:
     """Tell which fusions look at a sample that has hardly any of their parts, by name."""
     undefined = {}
-    for each in pool.task.indicators:
-        if isinstance(each, CompositeIndicator) and each.relative:
-            try:
-                check_reference(each, reference)
-            except NotFiniteError as error:
-                undefined[each.name] = str(error)
+    for each in relative_indicators(task):
+        try:
+            check_reference(each, reference)
+        except NotFiniteError as error:
+            undefined[each.name] = str(error)
     return undefined
 
 
@@ -139,7 +135,8 @@ def _score_sample(
 ) -> ScoresOf:
     """Score what fusions look at: always exactly."""
     scores = _Scores(dataclasses.replace(settings, fidelity="exact"), cache, {})
-    scores.complete(pool, sample, parts, "reference sample", tell)
+    task = ScoringTask.of(settings.conditions, parts, "exact")
+    scores.complete(pool, task, sample, parts, "reference sample", tell)
     return {arch: Scores({part: scores.by_seed(part, arch) for part in parts}) for arch in sample}
 
 
@@ -193,21 +190,19 @@ class _Scores:
     def complete(
         self,
         pool: ScoringPool,
+        task: ScoringTask,
         archs: Sequence[Architecture],
         names: Sequence[str],
         step: str,
         tell: Tell,
     ) -> None:
         """Score what is missing, by the indicators that each architecture lacks."""
-        fidelity = self._settings.fidelity
-        indicators = {_name(indicator): indicator for indicator in pool.task.indicators}
         missing = self.missing(archs, names)
         n_done = 0
         for lacking in dict.fromkeys(missing.values()):
             wanted = {arch for arch, lacks in missing.items() if lacks == lacking}
-            by = tuple(indicators.get(name, name) for name in lacking)
             # All, so that what runs together does not depend on what is known.
-            for part in pool.scores(list(archs), wanted, fidelity=fidelity, indicators=by):
+            for part in pool.scores(task.only(lacking), list(archs), wanted):
                 for arch, found in part.items():
                     for name, by_seed in found.items():
                         values = [float(value) for value in by_seed]
@@ -221,7 +216,3 @@ class _Scores:
         if name not in self._tables:
             self._tables[name] = self._cache.scores(score_key(self._settings, name))
         return self._tables[name]
-
-
-def _name(indicator: str | CompositeIndicator) -> str:
-    return indicator if isinstance(indicator, str) else indicator.name

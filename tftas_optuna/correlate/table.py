@@ -210,7 +210,7 @@ def _space_of(path: Path) -> SearchSpace:
     document = read_yaml(path)
     if not isinstance(document, dict) or document.get("search") is None:
         raise TftasError(f"{path} says of no space that it is from; give one with --space")
-    return read_section(document["search"], str(path)).space
+    return read_section(document["search"], str(path)).conditions.space
 
 
 def _accuracy_columns(

@@ -11,29 +11,29 @@ from typing import TYPE_CHECKING
 import torch
 
 from tftas_optuna.devices import resolve_device
-from tftas_optuna.indicators.task import divide, score, visit
+from tftas_optuna.scoring.task import divide, score, visit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.indicators.task import ScoringTask
+    from tftas_optuna.scoring.task import Home, ScoringTask
 
 _PASSES = 3
 _PASS_SECONDS = 0.3
 
 
-def seconds_per_score(task: ScoringTask, archs: Sequence[Architecture]) -> float:
+def seconds_per_score(home: Home, task: ScoringTask, archs: Sequence[Architecture]) -> float:
     """Measure the time that a task takes for one candidate, in this process.
 
     On a CPU that is one thread. A pass takes as many candidates as a search gives it, unless that
     would take long; the median of three counts. Of a supernet, what is computed once is left out.
     """
-    parts = cycle(divide(task, visit(task), archs))
-    score(task, next(parts)[:1])
-    each = _seconds(task, next(parts)[:1])
+    parts = cycle(divide(task, visit(home), archs))
+    score(home, task, next(parts)[:1])
+    each = _seconds(home, task, next(parts)[:1])
     size = max(1, int(_PASS_SECONDS / each))
-    return median(_seconds(task, next(parts)[:size]) for _ in range(_PASSES))
+    return median(_seconds(home, task, next(parts)[:size]) for _ in range(_PASSES))
 
 
 def machine_name(device: str) -> str:
@@ -43,7 +43,7 @@ def machine_name(device: str) -> str:
     return f"{kind} of {platform.node()}"
 
 
-def _seconds(task: ScoringTask, archs: Sequence[Architecture]) -> float:
+def _seconds(home: Home, task: ScoringTask, archs: Sequence[Architecture]) -> float:
     start = time.perf_counter()
-    score(task, archs)
+    score(home, task, archs)
     return (time.perf_counter() - start) / len(archs)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tftas_optuna.correlate.grounds import ground_of
 from tftas_optuna.correlate.table import Table
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.indicators.task import fidelity_of
+from tftas_optuna.metrics import get_indicator
 from tftas_optuna.study.accuracy import choose_trainings, count_trials, training_sets
 from tftas_optuna.study.front import exact_values, known_values
 from tftas_optuna.study.own import own_trials
@@ -41,6 +41,7 @@ def read_study(study: Study, trained: str | None = None) -> Table:
         UnavailableError: The study was not made by this package, or nothing was retrained.
     """
     settings = read_settings(study)
+    sizes = settings.conditions.target.input
     chosen = choose_trainings(study, trained)
     if chosen is None:
         raise UnavailableError(
@@ -62,7 +63,7 @@ def read_study(study: Study, trained: str | None = None) -> Table:
         space=settings.space,
         architectures=tuple(found),
         accuracies={_COLUMN: tuple(top1 for _, top1 in found.values())},
-        sizes={"img_size": settings.img_size, "num_classes": settings.num_classes},
+        sizes={name: sizes[name] for name in ("img_size", "num_classes")},
         numbers=tuple(number for number, _ in found.values()),
         notes=(f"left out: trainings under other conditions, {', '.join(others)}",)
         if others
@@ -102,7 +103,7 @@ def stored_scores(study: Study, settings: StudySettings, archs: Collection[Archi
     found: dict[str, dict[Architecture, float]] = {}
     alike = [n for n in settings.indicators if ground_of(theirs, n) == ground_of(settings, n)]
     for name in alike:
-        wanted = fidelity_of(name, settings.fidelity)
+        wanted = get_indicator(name).fidelity_for(settings.fidelity)
         searched = theirs.fidelity if name in theirs.approximated else "exact"
         scores = found.setdefault(name, {})
         for trial, arch in trials:

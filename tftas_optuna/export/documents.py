@@ -61,9 +61,7 @@ def _document(candidate: Candidate, settings: StudySettings, study_name: str) ->
         "architecture": candidate.architecture.to_dict(),
         "model": {
             "name": _timm_name(candidate),
-            "img_size": settings.img_size,
-            "num_classes": settings.num_classes,
-            "in_chans": settings.space.in_chans,
+            **settings.conditions.target.input,
         },
         "scores": candidate.named_values(),
         "study": {"name": study_name, "trial": candidate.trial},

@@ -6,25 +6,22 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.spaces import SearchSpace, space_from_dict
+from tftas_optuna.scoring.conditions import Conditions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tftas_optuna.study.settings import StudySettings
 
-_RECORDED = (
-    "objectives",
-    "fidelity",
-    "approximated",
-    "seed",
-    "supernet_seed",
-    "n_seeds",
-    "options",
-    "bounds",
-    "deployment",
-    "n_images",
-    "pictures",
+# What a file says elsewhere, or need not say to have its scores computed again.
+_LEFT_OUT = (
+    "space",
+    "space_definition",
+    "img_size",
+    "num_classes",
+    "data_dir",
+    "population_size",
+    "sampler",
 )
 
 
@@ -33,24 +30,20 @@ class SearchSection:
     """What scores were computed with.
 
     Attributes:
-        space: The search space.
-        supernet_seed: Seed of the first supernet.
-        n_seeds: Supernets that a score is averaged over.
+        conditions: What they depend on; the sizes are the space's own.
         fidelity: How the approximated indicators are computed.
         options: Options of indicators that are not the usual ones, by indicator.
     """
 
-    space: SearchSpace
-    supernet_seed: int
-    n_seeds: int = 1
+    conditions: Conditions
     fidelity: str = "exact"
     options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 def write_section(settings: StudySettings) -> dict[str, Any]:
     """Return the section of a study's files as plain data."""
-    recorded = settings.attributes()
-    return {**{name: recorded[name] for name in _RECORDED}, "space": recorded["space_definition"]}
+    told = {n: value for n, value in settings.attributes().items() if n not in _LEFT_OUT}
+    return {**told, "space": settings.space.to_dict()}
 
 
 def read_section(data: Any, where: str) -> SearchSection:
@@ -74,9 +67,9 @@ def read_section(data: Any, where: str) -> SearchSection:
             options["dss"] = {**of_dss, "head_weight": head_weight}
         seed = data["supernet_seed"] if "supernet_seed" in data else data["seed"]
         return SearchSection(
-            space=space_from_dict(data["space"]),
-            supernet_seed=int(seed),
-            n_seeds=int(data.get("n_seeds", 1)),
+            conditions=Conditions.from_dict(
+                {"n_seeds": 1, **data, "supernet_seed": seed, "space_definition": data["space"]}
+            ),
             fidelity=str(data.get("fidelity", "exact")),
             options=options,
         )

@@ -1,19 +1,12 @@
-"""What a candidate is worth: indicators, and the two routes to their value."""
+"""What a candidate is worth: the kinds of indicators, and `measures`, one file each."""
 
-from tftas_optuna.indicators.base import Layer, LayerIndicator, LayerScore, LayerTerms
 from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.indicators.fusion import FusionIndicator, register_fusion
-from tftas_optuna.indicators.images import Images
-from tftas_optuna.indicators.model import explain_model, score_model
-from tftas_optuna.indicators.scorer import Scorer
-from tftas_optuna.indicators.tally import (
-    LayerTally,
-    Needs,
-    Network,
-    NetworkIndicator,
-    Tally,
-    Weight,
-)
+from tftas_optuna.indicators.layers import LayerIndicator
+from tftas_optuna.indicators.network import NetworkIndicator
+from tftas_optuna.passes.images import Images
+from tftas_optuna.passes.layers import Layer, LayerScore, LayerTerms
+from tftas_optuna.passes.tally import LayerTally, Needs, Network, Tally, Weight
 
 __all__ = [
     "CompositeIndicator",
@@ -27,10 +20,7 @@ __all__ = [
     "Needs",
     "Network",
     "NetworkIndicator",
-    "Scorer",
     "Tally",
     "Weight",
-    "explain_model",
     "register_fusion",
-    "score_model",
 ]

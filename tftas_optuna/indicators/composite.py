@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics import Indicator, get_cost, get_indicator, metric_names
@@ -13,28 +13,16 @@ from tftas_optuna.metrics.registry import cost_names
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from torch import nn
+
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.metrics import Meter, Target
+    from tftas_optuna.passes.layers import LayerScore
+    from tftas_optuna.passes.networks import View
     from tftas_optuna.spaces import SearchSpace
 
 # Values of the reference sample, ascending: by part those of every supernet.
 Reference = dict[str, list[list[float]]]
-
-
-class Conditions(NamedTuple):
-    """What the value of an indicator depends on besides the candidate."""
-
-    space: SearchSpace
-    supernet_seed: int
-    n_seeds: int
-    img_size: int
-    num_classes: int
-    n_images: int | None
-    pictures: str | None
-
-    def plain(self) -> dict[str, Any]:
-        """Return all but the space as plain data."""
-        return {name: value for name, value in self._asdict().items() if name != "space"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +37,7 @@ class CompositeIndicator(Indicator):
         relative: Whether it looks at where a value lies among those of a reference sample.
     """
 
+    composite: ClassVar[bool] = True
     parts: tuple[str, ...] = dataclasses.field(kw_only=True)
     relative: bool = dataclasses.field(default=False, kw_only=True)
     _hidden = frozenset({"parts", "relative"})
@@ -58,6 +47,31 @@ class CompositeIndicator(Indicator):
         """The parts that need passes."""
         costs = cost_names()
         return tuple(part for part in self.parts if part not in costs)
+
+    @property
+    def made_of(self) -> tuple[Indicator, ...]:
+        """The parts that need passes, looked up by their names."""
+        return tuple(map(get_indicator, self.indicators))
+
+    @property
+    def batches(self) -> int:
+        """Batches of images that its parts see."""
+        return max((part.batches for part in self.made_of), default=0)
+
+    @property
+    def needs_passes(self) -> bool:
+        """Whether it has a part that does, or a reference sample, which a seed draws."""
+        return self.relative or bool(self.indicators)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that it is made of, as plain data."""
+        return dataclasses.asdict(self)
+
+    @property
+    def sent(self) -> CompositeIndicator:
+        """Itself: other processes need not know its name."""
+        return self
 
     def check(self) -> None:
         """Check that its parts can be parts.
@@ -71,7 +85,7 @@ class CompositeIndicator(Indicator):
                 raise TftasError(
                     f"{self.name!r} is made of {part!r}, which does not exist; known: {known}"
                 )
-            if part not in cost_names() and isinstance(get_indicator(part), CompositeIndicator):
+            if part not in cost_names() and get_indicator(part).composite:
                 raise TftasError(
                     f"{self.name!r} is made of {part!r}, which is itself made of others; name them"
                 )
@@ -99,13 +113,6 @@ class CompositeIndicator(Indicator):
                 meters[part] = meter
         return meters
 
-    def check_conditions(self, conditions: Conditions) -> None:
-        """Check that its value would mean what it says; by default it always does.
-
-        Raises:
-            TftasError: It would not.
-        """
-
     @abstractmethod
     def combine(
         self,
@@ -121,3 +128,23 @@ class CompositeIndicator(Indicator):
             reference: Of each part the values of the reference sample on the same supernet,
                 ascending; empty unless it is relative.
         """
+
+    def score_network(self, model: nn.Module, view: View) -> float:
+        """Refuse: a single network has no place in a search space.
+
+        Raises:
+            TftasError: Always.
+        """
+        raise TftasError(
+            f"indicator {self.name!r} is a candidate's place in a search space, which a single"
+            f" network has not; score its parts: {', '.join(self.parts)}"
+        )
+
+    def explain_network(self, model: nn.Module, view: View) -> list[LayerScore]:
+        """Refuse, as :meth:`score_network` does.
+
+        Raises:
+            TftasError: Always.
+        """
+        self.score_network(model, view)
+        return []

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.base import NotFiniteError
 from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.metrics import get_metric, metric_names, register_indicator
+from tftas_optuna.metrics.base import NotFiniteError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,6 +1,6 @@
 """Everything that can be an objective or a bound: one registry of costs and indicators."""
 
-from tftas_optuna.metrics.base import Direction, Metric
+from tftas_optuna.metrics.base import Direction, Metric, NotFiniteError, checked
 from tftas_optuna.metrics.bounds import (
     Bound,
     Bounds,
@@ -10,7 +10,8 @@ from tftas_optuna.metrics.bounds import (
     violations,
 )
 from tftas_optuna.metrics.cost import Cost, Meter, Target, counted
-from tftas_optuna.metrics.indicator import FunctionIndicator, Indicator
+from tftas_optuna.metrics.function import FunctionIndicator
+from tftas_optuna.metrics.indicator import Indicator
 from tftas_optuna.metrics.meters import Meters
 from tftas_optuna.metrics.registry import (
     COSTS_GROUP,
@@ -37,10 +38,12 @@ __all__ = [
     "Meter",
     "Meters",
     "Metric",
+    "NotFiniteError",
     "Target",
     "check_bounds",
     "check_objectives",
     "check_reachable",
+    "checked",
     "cost_names",
     "counted",
     "get_cost",

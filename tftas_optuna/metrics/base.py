@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Literal
 
@@ -65,3 +66,24 @@ def check_name(name: str) -> None:
             f"{name!r} cannot be a name: studies append {ending!r} to the names of indicators;"
             " give another"
         )
+
+
+class NotFiniteError(TftasError):
+    """A score is no finite number."""
+
+
+def checked(name: str, score: float, of: str = "") -> float:
+    """Return a score of an indicator that may be anything a float can be.
+
+    Args:
+        name: The indicator.
+        score: What it gives.
+        of: What was scored, for the error.
+
+    Raises:
+        NotFiniteError: It is no finite number.
+    """
+    if not math.isfinite(score):
+        told = f" ({of})" if of else ""
+        raise NotFiniteError(f"indicator {name!r} gives {score}, which is no finite number{told}")
+    return score

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.metrics.base import Direction, Metric, check_name
 from tftas_optuna.metrics.cost import Cost, Target, counted
-from tftas_optuna.metrics.indicator import FunctionIndicator, Indicator
+from tftas_optuna.metrics.function import FunctionIndicator
+from tftas_optuna.metrics.indicator import Indicator
 
 if TYPE_CHECKING:
     from collections.abc import Callable

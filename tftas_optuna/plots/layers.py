@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from plotly.graph_objects import Figure
 
-    from tftas_optuna.indicators.base import LayerScore
+    from tftas_optuna.passes.layers import LayerScore
     from tftas_optuna.study.front import Candidate
 
 _COLUMNS = 3

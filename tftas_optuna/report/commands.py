@@ -96,18 +96,18 @@ def _run(settings: StudySettings, n_trials: int, where: list[str]) -> str | None
     words += ["--sampler", settings.sampler]
     if settings.population_size is not None:
         words += ["--population-size", str(settings.population_size)]
-    words += ["--seed", str(settings.seed or 0), "--supernet-seed", str(settings.supernet_seed)]
+    conditions, images = settings.conditions, settings.conditions.images
+    words += ["--seed", str(settings.seed or 0), "--supernet-seed", str(conditions.supernet.seed)]
     if settings.approximated:
         words += ["--fidelity", settings.fidelity]
-    if settings.n_seeds > 1:
-        words += ["--n-seeds", str(settings.n_seeds)]
-    if settings.n_images is not None:
-        words += ["--n-images", str(settings.n_images)]
-    if settings.data_dir is not None:
-        words += ["--data-dir", settings.data_dir]
+    if conditions.n_seeds > 1:
+        words += ["--n-seeds", str(conditions.n_seeds)]
+    if images is not None:
+        words += ["--n-images", str(images.n_images)]
+        words += [] if images.data_dir is None else ["--data-dir", images.data_dir]
     for option, value, usual in (
-        ("--img-size", settings.img_size, settings.space.img_size),
-        ("--num-classes", settings.num_classes, settings.space.num_classes),
+        ("--img-size", conditions.img_size, settings.space.img_size),
+        ("--num-classes", conditions.num_classes, settings.space.num_classes),
     ):
         words += [] if value == usual else [option, str(value)]
     return _line("run", *where, *words, *_deployed(settings))

@@ -263,7 +263,7 @@ def _plain(figure: Figure) -> dict[str, Any]:
 def _facts(study: Study, settings: StudySettings, n_front: int) -> dict[str, str]:
     finished = own_trials(study, settings)
     feasible = [t for t in finished if all(excess <= 0 for excess in t.constraints.values())]
-    space = settings.space
+    space, conditions = settings.space, settings.conditions
     bounds = [
         f"{name} {sign} {short(limit)}"
         for name, (low, high) in settings.bounds.items()
@@ -281,9 +281,9 @@ def _facts(study: Study, settings: StudySettings, n_front: int) -> dict[str, str
         "trials": f"{len(finished):,} finished, {len(feasible):,} within the bounds,"
         f" {n_front:,} on the front",
         "sampler": f"{settings.sampler or 'not told'}, seed {settings.seed}",
-        "supernet": f"seed {settings.supernet_seed}"
-        + (f", scores averaged over {settings.n_seeds} seeds" if settings.n_seeds > 1 else ""),
-        "input": f"{settings.img_size} pixels, {settings.num_classes} classes",
+        "supernet": str(conditions.supernet)
+        + (f", scores averaged over {conditions.n_seeds} seeds" if conditions.n_seeds > 1 else ""),
+        "input": f"{conditions.img_size} pixels, {conditions.num_classes} classes",
         "made with": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
     return {name: fact for name, fact in facts.items() if fact}

@@ -19,9 +19,9 @@ from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.files import check_prefix
 from tftas_optuna.export.sections import read_section, write_section
-from tftas_optuna.families import get_family
 from tftas_optuna.models.positions import fit_positions
 from tftas_optuna.retrain.reading import first_line, reading
+from tftas_optuna.scoring.basis import Basis
 from tftas_optuna.spaces import published_architectures
 
 if TYPE_CHECKING:
@@ -110,9 +110,7 @@ def candidate_network(candidate: Candidate, settings: StudySettings) -> Network:
     return _of_architecture(
         f"{check_prefix(settings.space.name, remedy=_RENAME)}-trial{candidate.trial:05d}",
         candidate.architecture,
-        img_size=settings.img_size,
-        num_classes=settings.num_classes,
-        in_chans=settings.space.in_chans,
+        **settings.conditions.target.input,
         search=write_section(settings),
     )
 
@@ -254,14 +252,13 @@ def _supernet_slices(network: Network, num_classes: int) -> dict[str, Tensor]:
             f"{network.label} comes from no study, so it has no supernet; use --weights scratch,"
             " or a file that `tftas-optuna export` wrote"
         )
-    section = read_section(search, network.label)
-    supernet = get_family(section.space.family).supernet(
-        section.space.supernet,
-        seed=section.supernet_seed,
+    conditions = dataclasses.replace(
+        read_section(search, network.label).conditions,
         img_size=network.img_size or 224,
         num_classes=num_classes,
-        in_chans=network.in_chans,
+        n_seeds=1,
     )
+    supernet = Basis(conditions, "cpu").grounds[0].supernet
     slices: dict[str, Tensor] = supernet.subnet(arch).state_dict()
     return slices
 

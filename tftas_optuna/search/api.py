@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from functools import partial
@@ -12,14 +13,21 @@ from optuna.exceptions import DuplicatedStudyError
 
 from tftas_optuna.costs import Deployment
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
 from tftas_optuna.metrics import Meters, check_reachable, get_cost
 from tftas_optuna.samplers import generation_sizes
+from tftas_optuna.scoring.conditions import (
+    DEFAULT_N_IMAGES,
+    Conditions,
+    ImageSource,
+    SupernetSource,
+)
+from tftas_optuna.scoring.execution import Execution
+from tftas_optuna.scoring.panel import Scores
+from tftas_optuna.scoring.reference import score_reference
+from tftas_optuna.scoring.task import ScoringTask
 from tftas_optuna.search.coordinator import Coordinator
-from tftas_optuna.search.execution import Execution, open_pool
 from tftas_optuna.search.planning import make_settings
 from tftas_optuna.search.proposals import Proposer
-from tftas_optuna.search.reference import look_at_reference
 from tftas_optuna.search.rescore import rescore
 from tftas_optuna.search.resume import read_past
 from tftas_optuna.storage import (
@@ -50,7 +58,7 @@ from tftas_optuna.study.record import (
 from tftas_optuna.study.selection import spread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from optuna import Study
     from optuna.samplers import BaseSampler
@@ -58,6 +66,8 @@ if TYPE_CHECKING:
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.metrics import Bound
+    from tftas_optuna.scoring.pool import ScoresOf
+    from tftas_optuna.search.coordinator import ScoringOf
     from tftas_optuna.search.progress import SearchProgress
     from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.study.settings import StudySettings
@@ -174,20 +184,22 @@ def search(
     if patience is not None and patience < 1:
         raise TftasError(f"patience is {patience}, allowed is 1 or more")
     execution = Execution() if execution is None else execution
-    settings = make_settings(
+    conditions = Conditions.of(
         space,
+        img_size=img_size,
+        num_classes=num_classes,
+        supernet=SupernetSource(seed if supernet_seed is None else supernet_seed),
+        n_seeds=n_seeds,
+        images=ImageSource.of(n_images, data_dir),
+    )
+    settings = make_settings(
+        conditions,
         objectives=objectives,
         bounds=bounds,
         sampler=sampler,
         population_size=population_size,
         seed=seed,
-        supernet_seed=supernet_seed,
-        n_seeds=n_seeds,
         fidelity=fidelity,
-        img_size=img_size,
-        num_classes=num_classes,
-        n_images=n_images,
-        data_dir=data_dir,
     )
     if any(get_cost(name).deployed for name in settings.costs):
         on = (deployment or Deployment()).on(execution.device)
@@ -204,20 +216,24 @@ def search(
         raise TftasError(
             f"study_name has {len(name)} characters, allowed are at most {LONGEST_NAME}"
         )
-    pool = open_pool(settings, execution)
-    try:
-        opened = open_storage(storage, create=True) if storage is not None else None
-        stored = _stored(opened, name)
-        if stored is not None and has_settings(stored):
-            usual = {
-                "sampler": sampler is None,
-                "population_size": population_size is None,
-                "fidelity": fidelity == "auto",
-                "approximated": fidelity == "auto",
-            }
-            settings = as_recorded(settings, stored, [name for name, yes in usual.items() if yes])
-        if stored is not None:
-            _check_joins(stored, settings)
+    execution.check()
+    opened = open_storage(storage, create=True) if storage is not None else None
+    stored = _stored(opened, name)
+    if stored is not None and has_settings(stored):
+        usual = {
+            "sampler": sampler is None,
+            "population_size": population_size is None,
+            "fidelity": fidelity == "auto",
+            "approximated": fidelity == "auto",
+        }
+        settings = as_recorded(settings, stored, [name for name, yes in usual.items() if yes])
+    if stored is not None:
+        _check_joins(stored, settings)
+    with contextlib.ExitStack() as open_for_search:
+        task = pool = None
+        if settings.indicators:
+            task = ScoringTask.of(settings.conditions, settings.indicators, settings.fidelity)
+            pool = open_for_search.enter_context(execution.open_pool(task))
         meters = _measured(settings, stored, opened, name)
         study, opened = _open_study(opened, name, settings)
         # Of searches that begin together, one writes first, and all use what it has written.
@@ -225,45 +241,45 @@ def search(
             keep_meter_records(study, meters.records)
         if meter_records(study) != meters.records:
             meters = Meters(settings.costs, space, settings.target, meter_records(study))
-        if pool is not None:
-            values = look_at_reference(pool, reference(study), settings.target)
+        scores: ScoringOf = _no_scores
+        if pool is not None and task is not None:
+            values = score_reference(pool, task, reference(study), settings.target)
             with write_lock(study, opened):
                 keep(partial(keep_reference, study, values))
-            if reference(study) not in (None, values):
-                look_at_reference(pool, reference(study), settings.target)
+            scores = partial(pool.scores, task.looking_at(reference(study) or values))
         claim = claim_island(opened, study.study_name)
-        try:
-            where = storage_name(storage)
-            append = make_append(study, opened)
-            if storage is not None:
-                merge_rescued(study, where, settings, append)
-            assert settings.sampler is not None and settings.population_size is not None
-            sizes = generation_sizes(settings.sampler, settings.population_size)
-            users = sampler if isinstance(sampler, optuna.samplers.BaseSampler) else None
-            coordinator = Coordinator(
-                study,
-                settings,
-                meters,
-                read_past(study, settings, claim.island, sizes),
-                append=append,
-                storage_name=where,
-                claim=claim,
-                proposer=Proposer(settings, meters, users, claim.island, start),
-                pool=pool,
-                n_trials=n_trials,
-                callback=callback,
-            )
-            coordinator.run(time.monotonic() + timeout if timeout is not None else None, patience)
-            if settings.approximated and pool is not None:
-                front = pareto_front(study)
-                members = front if n_exact is None else spread(front, n_exact)
-                rescore(study, settings, members, pool, coordinator.report_exact)
-        finally:
-            claim.release()
-    finally:
-        if pool is not None:
-            pool.close()
+        open_for_search.callback(claim.release)
+        where = storage_name(storage)
+        append = make_append(study, opened)
+        if storage is not None:
+            merge_rescued(study, where, settings, append)
+        assert settings.sampler is not None and settings.population_size is not None
+        sizes = generation_sizes(settings.sampler, settings.population_size)
+        users = sampler if isinstance(sampler, optuna.samplers.BaseSampler) else None
+        coordinator = Coordinator(
+            study,
+            settings,
+            meters,
+            read_past(study, settings, claim.island, sizes),
+            append=append,
+            storage_name=where,
+            claim=claim,
+            proposer=Proposer(settings, meters, users, claim.island, start),
+            scores=scores,
+            n_trials=n_trials,
+            callback=callback,
+        )
+        coordinator.run(time.monotonic() + timeout if timeout is not None else None, patience)
+        if settings.approximated and pool is not None:
+            front = pareto_front(study)
+            members = front if n_exact is None else spread(front, n_exact)
+            rescore(study, settings, members, pool, coordinator.report_exact)
     return study
+
+
+def _no_scores(archs: Sequence[Architecture], wanted: set[Architecture]) -> Iterator[ScoresOf]:
+    """Score nothing, where costs alone are optimised."""
+    yield {arch: Scores({}) for arch in wanted}
 
 
 def _measured(

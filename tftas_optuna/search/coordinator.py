@@ -5,12 +5,12 @@ from __future__ import annotations
 import datetime
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
 
-from tftas_optuna.indicators.panel import Scores
 from tftas_optuna.samplers import WINDOW, agreement
 from tftas_optuna.search.progress import RunningFront, SearchProgress
 from tftas_optuna.search.scorable import Scorable
@@ -21,7 +21,7 @@ from tftas_optuna.study.own import FAILURE_KEY, failure_of, said_numbers
 from tftas_optuna.study.place import PLACE_KEY, Place, place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from optuna import Study
     from optuna.distributions import BaseDistribution
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.metrics import Meters
-    from tftas_optuna.search.executors import ScoresOf, ScoringPool
+    from tftas_optuna.scoring.pool import ScoresOf
     from tftas_optuna.search.proposals import NewTrial, Proposer
     from tftas_optuna.search.resume import Past
     from tftas_optuna.storage import Append, Claim
     from tftas_optuna.study.settings import StudySettings
+
+# Scores architectures, and of them at least those that are wanted, part by part.
+ScoringOf = Callable[["Sequence[Architecture]", "set[Architecture]"], "Iterator[ScoresOf]"]
 
 # A front whose hypervolume grows by less than this has stalled.
 _STALLED = 1e-3
@@ -52,7 +55,7 @@ class Coordinator:
         storage_name: How the storage is known to the next run.
         claim: The number of this search in the study.
         proposer: What to try.
-        pool: Where to score it; None where no objective and no bound needs scores.
+        scores: Scores those among the new architectures of a generation that are wanted.
         n_trials: Trials to add.
         callback: Told where the search stands; what it raises ends the search.
     """
@@ -68,7 +71,7 @@ class Coordinator:
         storage_name: str,
         claim: Claim,
         proposer: Proposer,
-        pool: ScoringPool | None,
+        scores: ScoringOf,
         n_trials: int,
         callback: Callable[[SearchProgress], None] | None,
     ) -> None:
@@ -76,7 +79,7 @@ class Coordinator:
         self._scorable = Scorable(study.study_name)
         self._distributions: dict[str, BaseDistribution] = dict(settings.space.distributions())
         self._proposer = proposer
-        self._pool = pool
+        self._scores = scores
         self._claim = claim
         self._n_trials = n_trials
         self._callback = callback
@@ -251,13 +254,6 @@ class Coordinator:
             self._report()
             if _passed(deadline):
                 return
-
-    def _scores(
-        self, new: Sequence[Architecture], wanted: set[Architecture]
-    ) -> Iterator[ScoresOf]:
-        if self._pool is None:
-            return iter([{arch: Scores({}) for arch in wanted}])
-        return self._pool.scores(new, wanted, fidelity=self._settings.fidelity)
 
     def _trial(
         self,

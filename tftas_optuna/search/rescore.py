@@ -11,7 +11,8 @@ import numpy as np
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.metrics.units import name_numbers
 from tftas_optuna.ranks import kendall_tau
-from tftas_optuna.search.execution import Execution, open_pool
+from tftas_optuna.scoring.execution import Execution
+from tftas_optuna.scoring.task import ScoringTask
 from tftas_optuna.storage import check_writable, keep, told_in_one_line, write_lock
 from tftas_optuna.study._optuna import storage_of
 from tftas_optuna.study.attributes import write_attribute
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.search.executors import ScoringPool
+    from tftas_optuna.scoring.pool import ScoringPool
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
@@ -79,12 +80,13 @@ def score_exactly(
             " Scorer(space, fidelity='exact', ...) with the same"
         )
     execution = Execution() if execution is None else execution
-    pool = open_pool(settings, execution)
-    assert pool is not None
-    try:
+    with execution.open_pool(exact_task(settings)) as pool:
         rescore(study, settings, wanted, pool, callback)
-    finally:
-        pool.close()
+
+
+def exact_task(settings: StudySettings) -> ScoringTask:
+    """Return the task of computing exactly what a study approximates."""
+    return ScoringTask.of(settings.conditions, settings.approximated, "exact")
 
 
 def rescore(
@@ -113,7 +115,7 @@ def rescore(
     try:
         if callback is not None and missing:
             callback(0, len(missing))
-        for part in pool.scores(list(missing), set(missing), fidelity="exact", indicators=names):
+        for part in pool.scores(exact_task(settings), list(missing), set(missing)):
             for arch, scores in part.items():
                 for name in scores.keys() - scores.gaps:
                     found[name] |= dict.fromkeys(missing[arch], mean(scores[name]))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tftas_optuna.indicators.base import NotFiniteError
 from tftas_optuna.indicators.fusion import LEAST_SCORED
+from tftas_optuna.metrics.base import NotFiniteError
 from tftas_optuna.study.own import failure_of
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.indicators.panel import Scores
     from tftas_optuna.metrics import Meters
+    from tftas_optuna.scoring.panel import Scores
     from tftas_optuna.study.settings import StudySettings
 
 
@@ -61,7 +61,7 @@ class Evaluations:
         """Take the scores of an architecture."""
         finite = {name: by_seed for name, by_seed in scores.items() if name not in scores.gaps}
         known = {name: mean(by_seed) for name, by_seed in finite.items()}
-        if self._settings.n_seeds > 1:
+        if self._settings.conditions.n_seeds > 1:
             known |= {f"{name}_sd": stdev(by_seed) for name, by_seed in finite.items()}
         self._known[arch] = known
         if scores.gaps:

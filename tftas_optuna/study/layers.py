@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from tftas_optuna.metrics import get_indicator
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tftas_optuna.indicators.base import LayerScore
+    from tftas_optuna.passes.layers import LayerScore
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
@@ -34,17 +35,12 @@ def explain(
         UnavailableError: None of its indicators is such a sum, or its options are not kept.
     """
     name = _summed(settings)
-    from tftas_optuna.indicators import Scorer
+    from tftas_optuna.scoring.basis import Basis
+    from tftas_optuna.scoring.scorer import Scorer
 
-    scorer = Scorer(
-        settings.space,
-        indicator=name,
-        fidelity=settings.fidelity if name in settings.approximated else "exact",
-        seed=settings.supernet_seed,
-        device="cpu",
-        img_size=settings.img_size,
-        num_classes=settings.num_classes,
-    )
+    first = dataclasses.replace(settings.conditions, n_seeds=1)
+    fidelity = settings.fidelity if name in settings.approximated else "exact"
+    scorer = Scorer(Basis(first, "cpu"), indicator=name, fidelity=fidelity)
     return settings.label(name), [scorer.explain(each.architecture) for each in picked]
 
 
@@ -89,10 +85,8 @@ def _shares(label: str, layers: Sequence[LayerScore]) -> str | None:
 
 
 def _summed(settings: StudySettings) -> str:
-    from tftas_optuna.indicators import LayerIndicator
-
     for name in settings.indicators:
-        if isinstance(get_indicator(name), LayerIndicator):
+        if get_indicator(name).sums_layers:
             if name in settings.options:
                 raise UnavailableError(
                     f"the study has options of {name} that are not the usual ones; use"

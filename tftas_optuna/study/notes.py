@@ -134,7 +134,8 @@ def _without_effect(space: SearchSpace, arch: Architecture) -> list[str]:
 
 
 def _facts(settings: StudySettings) -> dict[str, str]:
-    space = settings.space
+    space, conditions = settings.space, settings.conditions
+    size = conditions.img_size
     choices = "; ".join(
         f"{name} {', '.join(map(str, value))}"
         for name, value in space.to_dict().items()
@@ -152,12 +153,11 @@ def _facts(settings: StudySettings) -> dict[str, str]:
         "objectives": ", ".join(objectives),
         "bounds": bounds_text(settings.bounds),
         "sampler": ", ".join((settings.sampler or "its user's", *told)),
-        "supernet": f"seed {settings.supernet_seed}, {settings.n_seeds} averaged",
-        "networks": f"{settings.img_size}x{settings.img_size}, {settings.num_classes} classes",
+        "supernet": f"{conditions.supernet}, {conditions.n_seeds} averaged",
+        "networks": f"{size}x{size}, {conditions.num_classes} classes",
     }
-    if settings.n_images is not None:
-        source = settings.data_dir or settings.pictures
-        facts["images"] = f"{settings.n_images} of {source}"
+    if conditions.images is not None:
+        facts["images"] = str(conditions.images)
     if settings.deployment is not None:
         facts["measured on"] = ", ".join(f"{k} {v}" for k, v in settings.deployment.items())
     return facts

@@ -9,9 +9,6 @@ from optuna.trial import Trial
 
 from tftas_optuna.costs import Deployment
 from tftas_optuna.errors import TftasError, UnavailableError
-from tftas_optuna.indicators import Scorer
-from tftas_optuna.indicators.panel import Panel, Scores
-from tftas_optuna.indicators.task import batches_seen
 from tftas_optuna.metrics import (
     Meters,
     check_bounds,
@@ -20,6 +17,10 @@ from tftas_optuna.metrics import (
     get_indicator,
     get_metric,
 )
+from tftas_optuna.scoring.basis import as_seen
+from tftas_optuna.scoring.conditions import Conditions
+from tftas_optuna.scoring.panel import Panel, Scores
+from tftas_optuna.scoring.scorer import Scorer
 from tftas_optuna.study._optuna import trial_id
 from tftas_optuna.study.evaluations import Evaluation, Evaluations
 from tftas_optuna.study.knowledge import ArchitectureKnowledge
@@ -94,19 +95,13 @@ class ArchitectureObjective:
         if objectives is None:
             objectives = (scorer.indicator.name if scorer is not None else "dss", "n_params")
         checked = check_objectives(objectives, space.family)
-        sizes: dict[str, Any] = {"img_size": space.img_size, "num_classes": space.num_classes}
-        if scorer is not None:
-            sizes = {"img_size": scorer.img_size, "num_classes": scorer.num_classes}
-        sound = check_bounds(bounds, space, **sizes)
+        conditions = Conditions.of(space) if scorer is None else scorer.conditions
+        sizes = {"img_size": conditions.img_size, "num_classes": conditions.num_classes}
         settings = StudySettings(
-            space=space,
+            conditions,
             objectives=checked,
             directions=tuple(get_metric(name).direction for name in checked),
-            fidelity="exact",
-            supernet_seed=0,
-            n_seeds=1,
-            bounds=sound,
-            **sizes,
+            bounds=check_bounds(bounds, space, **sizes),
         )
         self._scorer = _scorer(settings, scorer)
         if self._scorer is not None:
@@ -287,20 +282,11 @@ def _as_scored(settings: StudySettings, scorer: Scorer) -> StudySettings:
     indicator = scorer.indicator
     usual = get_metric(indicator.name)
     options = {} if indicator == usual else {indicator.name: indicator.options}
-    if batches := batches_seen(settings.indicators):
-        basis = scorer.basis
-        settings = dataclasses.replace(
-            settings,
-            n_images=basis.n_images,
-            pictures="noise" if basis.data_dir is None else basis.images(0, batches).digest,
-            data_dir=basis.data_dir,
-        )
     return dataclasses.replace(
         settings,
+        conditions=as_seen(scorer.conditions, settings.indicators),
         fidelity=scorer.fidelity,
         approximated=() if scorer.fidelity == "exact" else (indicator.name,),
-        supernet_seed=scorer.seed,
-        n_seeds=scorer.n_seeds,
         options=options,
     )
 

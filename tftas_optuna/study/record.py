@@ -12,7 +12,7 @@ from optuna.exceptions import ExperimentalWarning
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.metrics.units import short
-from tftas_optuna.spaces import space_from_dict
+from tftas_optuna.scoring.conditions import Conditions, difference
 from tftas_optuna.study.attributes import attributes, write_attribute
 from tftas_optuna.study.legacy import upgraded
 from tftas_optuna.study.settings import StudySettings
@@ -33,8 +33,6 @@ _VERSION = "record_version"
 _METERS = "cost_records"
 _REFERENCE = "reference"
 _MEASURED = "measured"
-# Where pictures lay does not matter: their digest tells whether they are the same.
-_NOT_COMPARED = frozenset({"data_dir"})
 _VERSIONS = ("tftas-optuna", "optuna", "torch", "timm")
 
 
@@ -81,14 +79,10 @@ def read_settings(study: Study) -> StudySettings:
     directions = [direction.name.lower() for direction in study.directions]
     try:
         return StudySettings(
-            space=space_from_dict(told["space_definition"]),
+            conditions=Conditions.from_dict(told),
             objectives=tuple(map(str, told["objectives"])),
             directions=tuple(cast("list[Direction]", directions)),
             fidelity=str(told["fidelity"]),
-            supernet_seed=int(told["supernet_seed"]),
-            n_seeds=int(told["n_seeds"]),
-            img_size=int(told["img_size"]),
-            num_classes=int(told["num_classes"]),
             bounds={name: (low, high) for name, (low, high) in told["bounds"].items()},
             options=dict(told["options"]),
             approximated=tuple(told["approximated"]),
@@ -96,10 +90,6 @@ def read_settings(study: Study) -> StudySettings:
             population_size=told["population_size"],
             sampler=told["sampler"],
             deployment=told["deployment"],
-            # Release 0.1.0 had no indicator that sees images.
-            n_images=told.get("n_images"),
-            pictures=told.get("pictures"),
-            data_dir=told.get("data_dir"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnavailableError(f"{foreign}, or its record is damaged ({error})") from error
@@ -133,15 +123,22 @@ def check_continues(study: Study, settings: StudySettings) -> None:
             f" {', '.join(settings.objectives)}; give another --study-name"
         )
     check_directions(study, settings)
-    old, new = theirs.attributes(), settings.attributes()
-    for key in new:
-        # A study that `search` did not make has no seed and no sampler of its own.
-        if old[key] not in (None, new[key]) and key not in _NOT_COMPARED:
-            what, before, now = _difference(key, old[key], new[key])
-            raise UnavailableError(
-                f"study {name!r} was made with {what} {before}, not {now}; use the same to"
-                " continue it, or give another --study-name"
-            )
+    old, new = _compared(theirs), _compared(settings)
+    # A study that `search` did not make has no seed and no sampler of its own.
+    told = [name for name in new if old.get(name) is not None]
+    differs = difference({n: old[n] for n in told}, {n: new[n] for n in told})
+    if differs is not None:
+        raise UnavailableError(
+            f"study {name!r} was made with {differs}; use the same to continue it, or give another"
+            " --study-name"
+        )
+
+
+def _compared(settings: StudySettings) -> dict[str, Any]:
+    """Return what has to stay the same in a study, in plain words."""
+    told = {**settings.attributes(), "bounds": bounds_text(settings.bounds)}
+    # Where pictures lie does not matter: their digest tells whether they are the same.
+    return {name: value for name, value in told.items() if name != "data_dir"}
 
 
 def as_recorded(settings: StudySettings, study: Study, names: Sequence[str]) -> StudySettings:
@@ -201,17 +198,6 @@ def _measured_for(settings: StudySettings) -> dict[str, Any]:
     return plain
 
 
-def _difference(key: str, old: Any, new: Any) -> tuple[str, str, str]:
-    """Name a setting that differs, as narrowly as possible, and write both values."""
-    if isinstance(old, dict) and isinstance(new, dict) and key != "bounds":
-        for part in dict.fromkeys((*old, *new)):
-            if old.get(part) != new.get(part):
-                what, before, now = _difference(part, old.get(part), new.get(part))
-                return f"{key.replace('_', ' ')}: {what}", before, now
-    shown = bounds_text if key == "bounds" else _shown
-    return key.replace("_", " "), shown(old), shown(new)
-
-
 def bounds_text(bounds: Mapping[str, Any]) -> str:
     """Write bounds as options take them."""
     parts = []
@@ -219,14 +205,6 @@ def bounds_text(bounds: Mapping[str, Any]) -> str:
         parts += [f"{name} >= {short(low)}"] if low is not None else []
         parts += [f"{name} <= {short(high)}"] if high is not None else []
     return ", ".join(parts) or "none"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        text = ", ".join(map(str, value))
-    else:
-        text = "none" if value is None else str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _version(distribution: str) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna.metrics import Target, cost_names
+from tftas_optuna.metrics import cost_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tftas_optuna.metrics import Bounds, Direction
+    from tftas_optuna.metrics import Bounds, Direction, Target
+    from tftas_optuna.scoring.conditions import Conditions
     from tftas_optuna.spaces import SearchSpace
 
 # Counted for every candidate, whatever is optimised.
@@ -22,14 +23,10 @@ class StudySettings:
     """Everything that the values of a study depend on.
 
     Attributes:
-        space: The search space.
+        conditions: What its scores depend on besides the candidate.
         objectives: Names of the objectives, in order.
         directions: What is better of each.
         fidelity: How the approximated indicators are computed.
-        supernet_seed: Seed of the first supernet.
-        n_seeds: Supernets that a score is averaged over.
-        img_size: Height and width of the input, in pixels.
-        num_classes: Outputs of the classifier.
         bounds: Lowest and highest allowed value by metric.
         options: Options of indicators that are not the usual ones, by indicator.
         approximated: Indicators that are computed at that fidelity; the others exactly.
@@ -38,19 +35,12 @@ class StudySettings:
         sampler: Name of the sampler; None outside :func:`tftas_optuna.search`.
         deployment: Device, hardware, batch size and threads of the costs that depend on them;
             None where none does.
-        n_images: Images of one batch that the indicators see; None where none of them sees any.
-        pictures: What tells the images from others: ``"noise"``, or their digest; None likewise.
-        data_dir: Where pictures were read; None for noise.
     """
 
-    space: SearchSpace
+    conditions: Conditions
     objectives: tuple[str, ...]
     directions: tuple[Direction, ...]
-    fidelity: str
-    supernet_seed: int
-    n_seeds: int
-    img_size: int
-    num_classes: int
+    fidelity: str = "exact"
     bounds: Bounds = dataclasses.field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     approximated: tuple[str, ...] = ()
@@ -58,9 +48,11 @@ class StudySettings:
     population_size: int | None = None
     sampler: str | None = None
     deployment: Mapping[str, Any] | None = None
-    n_images: int | None = None
-    pictures: str | None = None
-    data_dir: str | None = None
+
+    @property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        return self.conditions.space
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -83,12 +75,7 @@ class StudySettings:
     def target(self) -> Target:
         """What costs are taken for."""
         told = {k: v for k, v in (self.deployment or {}).items() if k != "hardware"}
-        return Target(
-            img_size=self.img_size,
-            num_classes=self.num_classes,
-            in_chans=self.space.in_chans,
-            **told,
-        )
+        return dataclasses.replace(self.conditions.target, **told)
 
     def label(self, name: str) -> str:
         """Return what a value of a metric is called: its name, or ``NAME_collapsed``."""
@@ -101,21 +88,14 @@ class StudySettings:
         """
         return {
             "space": self.space.name,
-            "space_definition": self.space.to_dict(),
             "objectives": list(self.objectives),
             "bounds": {name: list(bound) for name, bound in self.bounds.items()},
             "fidelity": self.fidelity,
             "approximated": list(self.approximated),
             "seed": self.seed,
-            "supernet_seed": self.supernet_seed,
-            "n_seeds": self.n_seeds,
-            "img_size": self.img_size,
-            "num_classes": self.num_classes,
+            **self.conditions.to_dict(),
             "options": {name: dict(values) for name, values in self.options.items()},
             "population_size": self.population_size,
             "sampler": self.sampler,
             "deployment": None if self.deployment is None else dict(self.deployment),
-            "n_images": self.n_images,
-            "pictures": self.pictures,
-            "data_dir": self.data_dir,
         }

@@ -6,7 +6,8 @@ import dataclasses
 
 import torch
 
-from tftas_optuna.indicators.base import Layer, LayerIndicator, LayerTerms, Norms
+from tftas_optuna.indicators.layers import LayerIndicator
+from tftas_optuna.passes.layers import Layer, LayerTerms, Norms
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from tftas_optuna.indicators.base import (
-    Layer,
-    LayerIndicator,
-    LayerTerms,
-    Norms,
-    saliencies,
-    weight_norm,
-)
-from tftas_optuna.indicators.gradient import nuclear_norms
+from tftas_optuna.indicators.layers import LayerIndicator
+from tftas_optuna.passes.gradient import nuclear_norms
+from tftas_optuna.passes.layers import Layer, LayerTerms, Norms, saliencies, weight_norm
 
 
 @dataclasses.dataclass(frozen=True)

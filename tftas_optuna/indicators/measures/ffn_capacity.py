@@ -6,12 +6,13 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, ClassVar
 
-from tftas_optuna.indicators.tally import LayerTally, Needs, Network, NetworkIndicator
+from tftas_optuna.indicators.network import NetworkIndicator
+from tftas_optuna.passes.tally import LayerTally, Needs, Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from tftas_optuna.indicators.tally import Weight
+    from tftas_optuna.passes.tally import Weight
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, ClassVar
 
-from tftas_optuna.indicators.codes import agreements
-from tftas_optuna.indicators.tally import Needs, Network, NetworkIndicator, Tally
+from tftas_optuna.indicators.measures.naswot import agreements
+from tftas_optuna.indicators.network import NetworkIndicator
+from tftas_optuna.passes.tally import Needs, Network, Tally
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from tftas_optuna.indicators.codes import agreements
-from tftas_optuna.indicators.tally import Needs, Network, NetworkIndicator, Tally
+from tftas_optuna.indicators.network import NetworkIndicator
+from tftas_optuna.passes.tally import Needs, Network, Tally
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +40,26 @@ class NASWOT(NetworkIndicator):
     def tally(self, network: Network) -> Tally:
         """Begin with a network; see :meth:`NetworkIndicator.tally`."""
         return _Tally()
+
+
+def agreements(before: Tensor) -> Tensor:
+    """Count the inputs of an activation that have the same sign in two images.
+
+    Args:
+        before: The inputs, shape (n, ...).
+
+    Returns:
+        Counts for all pairs, shape (n, n), in float64.
+    """
+    positive = before.flatten(1) > 0
+    units = positive.shape[1]
+    # As plus and minus one, products count agreements less differences. Sums of 2**24 ones are
+    # exact in float32.
+    total = before.new_zeros(len(positive), len(positive), dtype=torch.float64)
+    for part in positive.split(1 << 24, dim=1):
+        signs = part.to(torch.float32).mul_(2).sub_(1)
+        total += (signs @ signs.T).double()
+    return (total + units) / 2
 
 
 METRIC = NASWOT()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from tftas_optuna.indicators.tally import Needs, Network, NetworkIndicator, Tally
+from tftas_optuna.indicators.network import NetworkIndicator
 from tftas_optuna.metrics import Direction
+from tftas_optuna.passes.tally import Needs, Network, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

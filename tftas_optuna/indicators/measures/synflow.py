@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from tftas_optuna.indicators.base import Layer, LayerIndicator, LayerTerms, Norms, saliencies
+from tftas_optuna.indicators.layers import LayerIndicator
+from tftas_optuna.passes.layers import Layer, LayerTerms, Norms, saliencies
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from tftas_optuna.indicators.tally import LayerTally, Needs, Network, NetworkIndicator, Weight
+from tftas_optuna.indicators.network import NetworkIndicator
+from tftas_optuna.passes.tally import LayerTally, Needs, Network, Weight
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, cast
 
-import torch
-
-from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.base import LayerIndicator, NotFiniteError, checked
-from tftas_optuna.indicators.composite import CompositeIndicator, Reference
-from tftas_optuna.indicators.engine import LayerEngine
-from tftas_optuna.indicators.function import FunctionEngine
 from tftas_optuna.indicators.fusion import check_reference, reference_of, reference_sample
-from tftas_optuna.indicators.network import NetworkEngine
-from tftas_optuna.indicators.tally import NetworkIndicator
-from tftas_optuna.metrics import FunctionIndicator, get_indicator
+from tftas_optuna.metrics import NotFiniteError, checked, get_indicator
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.indicators.base import LayerScore
-    from tftas_optuna.indicators.basis import Basis
-    from tftas_optuna.indicators.precision import MatmulPrecision
+    from tftas_optuna.indicators.composite import CompositeIndicator, Reference
     from tftas_optuna.metrics import Indicator, Meter
-    from tftas_optuna.supernet import Supernet
+    from tftas_optuna.passes.layers import LayerScore
+    from tftas_optuna.passes.precision import MatmulPrecision
+    from tftas_optuna.scoring.basis import Basis
 
 # An indicator, and how it is computed.
 Wanted = tuple["Indicator", str]
@@ -49,21 +40,6 @@ class Scores(dict[str, tuple[float, ...]]):
 def reasons_of(scored: Iterable[Scores]) -> dict[str, str]:
     """Tell by indicator why some candidate has no score of it."""
     return {name: reason for scores in scored for name, reason in scores.gaps.items()}
-
-
-class Engine(Protocol):
-    """Scores candidates of one supernet by several indicators."""
-
-    batch_size: int
-
-    def prepare(self) -> None:
-        """Draw what the first score would wait for."""
-
-    def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
-        """Score candidates, in their order; each by every indicator."""
-
-    def explain(self, arch: Architecture) -> list[LayerScore]:
-        """Score one candidate layer by layer by the first indicator, in forward order."""
 
 
 class Panel:
@@ -93,18 +69,22 @@ class Panel:
         self._precision = precision
         self._alone: list[Panel] = []
         self._dividing = threading.Lock()
-        self._composites = [i for i, _ in wanted if isinstance(i, CompositeIndicator)]
+        self._composites = [cast("CompositeIndicator", i) for i, _ in wanted if i.composite]
         self._meters: dict[str, Meter] = {}
         for composite in self._composites:
             composite.check()
             composite.check_conditions(basis.conditions)
-            self._meters |= composite.meters(basis.space, basis.target)
-        plain = [each for each in wanted if not isinstance(each[0], CompositeIndicator)]
+            self._meters |= composite.meters(basis.conditions.space, basis.conditions.target)
+        plain = [each for each in wanted if not each[0].composite]
         parts = [(get_indicator(p), "exact") for c in self._composites for p in c.indicators]
         self._groups = _groups([*plain, *parts])
         self._engines = [
-            [_engine(basis, offset, group, precision) for group in self._groups]
-            for offset in range(basis.n_seeds)
+            [
+                first.engine(ground, [i for i, _ in group], fidelity=fidelity, precision=precision)
+                for group in self._groups
+                for first, fidelity in group[:1]
+            ]
+            for ground in basis.grounds
         ]
         self._reference = reference
 
@@ -123,7 +103,10 @@ class Panel:
         if self._reference is None:
             relative = [c for c in self._composites if c.relative]
             parts = dict.fromkeys(part for composite in relative for part in composite.parts)
-            sample = reference_sample(self._basis.space, self._basis.seed) if relative else []
+            conditions = self._basis.conditions
+            sample = (
+                reference_sample(conditions.space, conditions.supernet.seed) if relative else []
+            )
             indicators = [get_indicator(part) for part in parts if part not in self._meters]
             scored: dict[Architecture, Scores] = {}
             if indicators:
@@ -133,7 +116,7 @@ class Panel:
             reference = reference_of(
                 parts,
                 sample,
-                self._basis.n_seeds,
+                conditions.n_seeds,
                 lambda part, arch, offset: (
                     float(self._meters[part](arch))
                     if part in self._meters
@@ -152,22 +135,14 @@ class Panel:
         return self._reference
 
     @property
-    def networks(self) -> list[NetworkIndicator]:
-        """The indicators, parts among them, that see images."""
-        return [i for group in self._groups for i, _ in group if isinstance(i, NetworkIndicator)]
+    def batches(self) -> int:
+        """Batches of images that its indicators see; 0 where none of them sees any."""
+        return max((indicator.batches for indicator, _ in self._wanted), default=0)
 
     @property
-    def bears_company(self) -> bool:
-        """Whether several threads may compute it at a time."""
-        return all(
-            isinstance(indicator, LayerIndicator)
-            or (
-                isinstance(indicator, NetworkIndicator)
-                and "curvatures" not in indicator.needs.events
-            )
-            for group in self._groups
-            for indicator, _ in group
-        )
+    def side_by_side(self) -> bool:
+        """Whether several threads may compute it at the same time."""
+        return all(indicator.side_by_side for group in self._groups for indicator, _ in group)
 
     def prepare(self) -> None:
         """Draw the weights, for which the first score would wait."""
@@ -180,8 +155,9 @@ class Panel:
         known = self._plain(archs)
         columns: dict[str, Column] = {}
         for indicator, fidelity in self._wanted:
-            if isinstance(indicator, CompositeIndicator):
-                columns[indicator.name] = [self._combined(indicator, known, a) for a in archs]
+            if indicator.composite:
+                composite = cast("CompositeIndicator", indicator)
+                columns[indicator.name] = [self._combined(composite, known, a) for a in archs]
             else:
                 table = known[indicator.name, fidelity]
                 columns[indicator.name] = [table[arch] for arch in archs]
@@ -204,7 +180,7 @@ class Panel:
 
     def _gap(self, reason: str) -> Scores:
         ((indicator, _),) = self._wanted
-        gap = Scores({indicator.name: (math.nan,) * self._basis.n_seeds})
+        gap = Scores({indicator.name: (math.nan,) * len(self._basis.grounds)})
         gap.gaps[indicator.name] = reason
         return gap
 
@@ -232,8 +208,8 @@ class Panel:
             TftasError: It is no sum over layers.
         """
         first, _ = self._wanted[0]
-        if isinstance(first, CompositeIndicator):
-            raise TftasError(f"indicator {first.name!r} is one number, not a sum over layers")
+        if first.composite:
+            first.refuse_layers()
         return self._engines[0][0].explain(arch)
 
     def _plain(
@@ -259,7 +235,7 @@ class Panel:
     ) -> tuple[float, ...]:
         reference = self.reference if composite.relative else {}
         scores = []
-        for offset in range(self._basis.n_seeds):
+        for offset in range(len(self._basis.grounds)):
             values = {part: self._part(part, known, arch, offset) for part in composite.parts}
             among = {part: reference[part][offset] for part in composite.parts if reference}
             scores.append(
@@ -281,47 +257,8 @@ class Panel:
 
 def _groups(wanted: Sequence[Wanted]) -> list[list[Wanted]]:
     """Sort indicators into those that one engine computes, each once; in order of appearance."""
-    groups: dict[tuple[type, str], dict[str, Wanted]] = {}
+    groups: dict[tuple[object, str], dict[str, Wanted]] = {}
     for indicator, fidelity in wanted:
-        for kind in (LayerIndicator, NetworkIndicator, FunctionIndicator):
-            if isinstance(indicator, kind):
-                group = groups.setdefault((kind, fidelity), {})
-                group.setdefault(indicator.name, (indicator, fidelity))
-                break
-        else:
-            raise TftasError(
-                f"indicator {indicator.name!r} is of no kind that can be scored; make it a"
-                " LayerIndicator, a NetworkIndicator, a CompositeIndicator or a function"
-            )
+        group = groups.setdefault((type(indicator).engine, fidelity), {})
+        group.setdefault(indicator.name, (indicator, fidelity))
     return [list(group.values()) for group in groups.values()]
-
-
-def _engine(
-    basis: Basis, offset: int, group: Sequence[Wanted], precision: MatmulPrecision
-) -> Engine:
-    supernet = basis.supernets[offset]
-    indicators = [indicator for indicator, _ in group]
-    fidelity = group[0][1]
-    layers = [each for each in indicators if isinstance(each, LayerIndicator)]
-    if layers:
-        return LayerEngine(
-            supernet,
-            layers,
-            fidelity=fidelity,
-            batch_size=_fitting(supernet, fidelity),
-            precision=precision,
-        )
-    networks = [each for each in indicators if isinstance(each, NetworkIndicator)]
-    if networks:
-        return NetworkEngine(basis, offset, networks)
-    functions = [each for each in indicators if isinstance(each, FunctionIndicator)]
-    return FunctionEngine(supernet, functions)
-
-
-def _fitting(supernet: Supernet, fidelity: str) -> int:
-    """Count the candidates that fit into half of the free memory; on a CPU, into its caches."""
-    most = supernet.at_once[fidelity, supernet.device.type]
-    if supernet.device.type != "cuda":
-        return most
-    free, _ = torch.cuda.mem_get_info(supernet.device)
-    return max(1, min(most, free // 2 // supernet.pass_bytes(fidelity)))

@@ -1,14 +1,13 @@
-"""Indicators that fold the passes of a whole network: what they need, and what they keep of it."""
+"""What happens in the passes of a network, and what is kept of it."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from tftas_optuna.indicators.base import LayerScore
-from tftas_optuna.metrics import Indicator
+from tftas_optuna.passes.layers import LayerScore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +71,7 @@ class Network(NamedTuple):
 
     Attributes:
         weights: The matrices that count, in the order of the modules; see
-            :mod:`tftas_optuna.indicators.structure`.
+            :mod:`tftas_optuna.passes.structure`.
         n_images: Images of one batch.
     """
 
@@ -151,17 +150,16 @@ class LayerTally(Tally):
         return math.fsum(float(term) for _, term in self._rows)
 
 
-@dataclasses.dataclass(frozen=True)
-class NetworkIndicator(Indicator):
-    """An indicator that folds passes of images through the network as it is, signs kept.
+class Watcher(Protocol):
+    """Whoever looks at the passes of a network: it says what it needs, and keeps a tally."""
 
-    A subclass says what it :attr:`needs` and makes a :class:`Tally` for each network. Batches,
-    workers, seeds, resume, ``score``, ``correlate`` and any timm model then work without another
-    line, and indicators that need the same passes share them.
-    """
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
 
-    needs: ClassVar[Needs]
+    @property
+    def needs(self) -> Needs:
+        """What it needs of the passes."""
 
-    @abstractmethod
     def tally(self, network: Network) -> Tally:
         """Begin with a network."""

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.anatomy import Anatomy, read_anatomy
-from tftas_optuna.indicators.listening import Forward, Listeners
-from tftas_optuna.indicators.running import evaluating
-from tftas_optuna.indicators.tally import Needs, Network, NetworkIndicator, Tally
+from tftas_optuna.passes.anatomy import Anatomy, read_anatomy
+from tftas_optuna.passes.listening import Forward, Listeners
+from tftas_optuna.passes.running import evaluating
+from tftas_optuna.passes.tally import Needs, Network, Tally
 from tftas_optuna.supernet import generator_of
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from tftas_optuna.indicators.images import Images
-    from tftas_optuna.indicators.structure import Structure
-    from tftas_optuna.indicators.tally import Event
+    from tftas_optuna.passes.images import Images
+    from tftas_optuna.passes.structure import Structure
+    from tftas_optuna.passes.tally import Event, Watcher
 
 # Told while the network runs forward; all others need a way back.
 _FORWARD: frozenset[Event] = frozenset({"activations", "features", "outputs"})
@@ -32,7 +32,7 @@ _KEPT: tuple[Event, ...] = ("activation_gradients", "blocks")
 def record(
     model: nn.Module,
     structure: Structure,
-    indicators: Sequence[NetworkIndicator],
+    indicators: Sequence[Watcher],
     images: Images,
     seed: int,
 ) -> list[Tally]:
@@ -72,7 +72,7 @@ def record(
     return tallies
 
 
-def _check(name: str, anatomy: Anatomy, indicators: Sequence[NetworkIndicator]) -> None:
+def _check(name: str, anatomy: Anatomy, indicators: Sequence[Watcher]) -> None:
     for indicator in indicators:
         looks = {"activations", "activation_gradients"} & indicator.needs.events
         if looks and not any(block.activations for block in anatomy.blocks):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.export.sections import SearchSection, read_section
+from tftas_optuna.scoring.conditions import Conditions, SupernetSource
 from tftas_optuna.spaces import (
-    SearchSpace,
     get_space,
     published_architectures,
     space_names,
@@ -41,44 +41,33 @@ class Subject:
 
 
 @dataclasses.dataclass(frozen=True)
-class Ground:
-    """Supernets that candidates are scored on.
+class SharedSupernet:
+    """Supernets that several candidates are scored on.
 
     Attributes:
-        section: Space, seeds and options.
-        img_size: Height and width of the input, in pixels.
-        num_classes: Outputs of the classifier.
+        conditions: Space, seeds and sizes; which images are seen is asked for apart.
+        options: Options of indicators that are not the usual ones, by indicator.
         labels: The scores that are taken of every candidate.
     """
 
-    section: SearchSection
-    img_size: int
-    num_classes: int
+    conditions: Conditions
+    options: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     labels: list[str] = dataclasses.field(default_factory=list, compare=False)
 
-    @property
-    def space(self) -> SearchSpace:
-        """The search space."""
-        return self.section.space
-
     def __str__(self) -> str:
-        first, n_seeds = self.section.supernet_seed, self.section.n_seeds
+        first, n_seeds = self.conditions.supernet.seed, self.conditions.n_seeds
         seeds = f"seed {first}" if n_seeds == 1 else f"seeds {first} to {first + n_seeds - 1}"
-        options = self.section.options.get(EXACT, {})
+        options = self.options.get(EXACT, {})
         return ", ".join(
-            [f"{self.space.name} supernet", seeds]
+            [f"{self.conditions.space.name} supernet", seeds]
             + [f"{name} {value}" for name, value in options.items()]
         )
 
     def takes(self, subject: Subject) -> bool:
         """Tell whether a subject without a search of its own is a candidate here."""
-        own = {
-            "img_size": self.img_size,
-            "num_classes": self.num_classes,
-            "in_chans": self.space.in_chans,
-        }
+        own = self.conditions.target.input
         fits = all(own[name] == value for name, value in subject.sizes.items())
-        return fits and subject.architecture in self.space
+        return fits and subject.architecture in self.conditions.space
 
 
 def find_subject(name: str, sizes: Mapping[str, int]) -> Subject:
@@ -110,7 +99,7 @@ def is_file(name: str) -> bool:
     return Path(name).is_file() or Path(name).suffix in (".yaml", ".yml", ".json")
 
 
-def find_grounds(subjects: Sequence[Subject], seed: int | None) -> list[Ground | None]:
+def find_supernets(subjects: Sequence[Subject], seed: int | None) -> list[SharedSupernet | None]:
     """Choose the supernet of each subject; None for weights of its own.
 
     A file of a search has the supernet of that search. What else is in its space shares it, and
@@ -120,62 +109,65 @@ def find_grounds(subjects: Sequence[Subject], seed: int | None) -> list[Ground |
         subjects: What is scored.
         seed: Seed of all supernets; None for those of the searches, and 0.
     """
-    grounds: list[Ground] = []
-    chosen: list[Ground | None] = []
+    shared: list[SharedSupernet] = []
+    chosen: list[SharedSupernet | None] = []
     for subject in subjects:
-        chosen.append(None if subject.section is None else _own_ground(subject, seed, grounds))
-    for subject_grounds in (grounds, _preset_grounds(_loose(subjects, chosen, grounds), seed)):
+        chosen.append(None if subject.section is None else _own_supernet(subject, seed, shared))
+    for candidates in (shared, _preset_supernets(_loose(subjects, chosen, shared), seed)):
         for index, subject in enumerate(subjects):
             if chosen[index] is None and subject.architecture is not None:
-                chosen[index] = next((g for g in subject_grounds if g.takes(subject)), None)
+                chosen[index] = next((s for s in candidates if s.takes(subject)), None)
     return chosen
 
 
-def _own_ground(subject: Subject, seed: int | None, grounds: list[Ground]) -> Ground:
-    """Return the supernet of the search that a file comes from, known already or not."""
+def _own_supernet(
+    subject: Subject, seed: int | None, shared: list[SharedSupernet]
+) -> SharedSupernet:
+    """Return the supernet of the search that a file comes from, from among the shared ones."""
     assert subject.section is not None
-    section = subject.section
+    conditions = _sized(subject.section.conditions, subject.sizes)
     if seed is not None:
-        section = dataclasses.replace(section, supernet_seed=seed)
-    # How the file's score was computed is told by its labels.
-    ground = _ground(dataclasses.replace(section, fidelity="exact"), subject.sizes)
-    if ground not in grounds:
-        grounds.append(ground)
-    ground = grounds[grounds.index(ground)]
-    ground.labels.extend(label for label in subject.labels if label not in ground.labels)
-    return ground
+        conditions = dataclasses.replace(conditions, supernet=SupernetSource(seed))
+    own = SharedSupernet(conditions, subject.section.options)
+    if own not in shared:
+        shared.append(own)
+    own = shared[shared.index(own)]
+    own.labels.extend(label for label in subject.labels if label not in own.labels)
+    return own
 
 
 def _loose(
-    subjects: Sequence[Subject], chosen: Sequence[Ground | None], grounds: Sequence[Ground]
+    subjects: Sequence[Subject],
+    chosen: Sequence[SharedSupernet | None],
+    shared: Sequence[SharedSupernet],
 ) -> list[Subject]:
     """List the architectures that no search of the others takes."""
     return [
         subject
-        for subject, ground in zip(subjects, chosen, strict=True)
-        if ground is None
+        for subject, own in zip(subjects, chosen, strict=True)
+        if own is None
         and subject.architecture is not None
-        and not any(ground.takes(subject) for ground in grounds)
+        and not any(one.takes(subject) for one in shared)
     ]
 
 
-def _preset_grounds(subjects: Sequence[Subject], seed: int | None) -> list[Ground]:
+def _preset_supernets(subjects: Sequence[Subject], seed: int | None) -> list[SharedSupernet]:
     """Make the supernets of the presets that several architectures fit, at the same sizes."""
-    found: list[Ground] = []
+    shared: list[SharedSupernet] = []
     for name in space_names():
-        section = SearchSection(get_space(name), seed or 0)
+        preset = Conditions.of(get_space(name), supernet=SupernetSource(seed or 0))
         for subject in subjects:
-            ground = _ground(section, subject.sizes)
-            ground.labels.append(EXACT)
-            if ground not in found and sum(ground.takes(other) for other in subjects) > 1:
-                found.append(ground)
-    return found
+            one = SharedSupernet(_sized(preset, subject.sizes), labels=[EXACT])
+            if one not in shared and sum(one.takes(other) for other in subjects) > 1:
+                shared.append(one)
+    return shared
 
 
-def _ground(section: SearchSection, sizes: Mapping[str, Any]) -> Ground:
-    space = section.space
-    return Ground(
-        section,
-        sizes.get("img_size", space.img_size),
-        sizes.get("num_classes", space.num_classes),
+def _sized(conditions: Conditions, sizes: Mapping[str, int]) -> Conditions:
+    """Return conditions for other sizes of the input and the output, whatever images are seen."""
+    return dataclasses.replace(
+        conditions,
+        img_size=sizes.get("img_size", conditions.img_size),
+        num_classes=sizes.get("num_classes", conditions.num_classes),
+        images=None,
     )

@@ -6,7 +6,6 @@ All of them are executors of :mod:`concurrent.futures`.
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -30,16 +29,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tftas_optuna.devices import gpu_names, keep_threads, stay_on_one_thread, usual_threads
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.indicators.task import ScoringTask, divide, prepare, release, score, visit
+from tftas_optuna.scoring.task import Home, divide, prepare, release, score, visit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.queues import SimpleQueue
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.indicators.composite import CompositeIndicator, Reference
-    from tftas_optuna.indicators.panel import Scores
-    from tftas_optuna.indicators.task import Site
+    from tftas_optuna.scoring.panel import Scores
+    from tftas_optuna.scoring.task import ScoringTask, Site
 
 _LOSSES = 3
 _POLL = 0.2
@@ -113,7 +111,7 @@ def dask_cluster(address: str) -> Workforce:
             "a cluster needs Dask; pip install 'tftas-optuna[cluster]'"
         ) from error
     try:
-        client: Any = distributed.Client(address, timeout=10, set_as_default=False)  # type: ignore[no-untyped-call]
+        client: Any = distributed.Client(address, timeout=10, set_as_default=False)
         threads = sum(client.nthreads().values())
     except (OSError, ValueError, TimeoutError) as error:
         raise UnavailableError(f"no Dask scheduler answers at {address!r}: {error}") from error
@@ -138,35 +136,52 @@ def dask_cluster(address: str) -> Workforce:
 
 
 class ScoringPool:
-    """Scores the candidates of a study, and does a lost process's work again.
+    """Scores candidates under some conditions, and does a lost process's work again.
 
-    The supernets that it scores on are its own, wherever they are, and gone when it is closed.
+    The supernets and images that it scores on are its own, wherever they are, and gone when it is
+    closed: use it as a context manager.
 
     Args:
-        task: What is scored.
+        task: What is scored first; its supernets are drawn while the caller goes on.
         workforce: Where.
+        device: On which device each process computes.
+
+    Attributes:
+        home: Its supernets, for whoever computes on them in this process.
 
     Raises:
-        TftasError: The device of the task is not there.
+        TftasError: The device is not there.
         UnavailableError: The workforce has another version of this package, or none.
     """
 
-    def __init__(self, task: ScoringTask, workforce: Workforce) -> None:
-        self._task = task._replace(pool=uuid.uuid4().hex)
+    def __init__(self, task: ScoringTask, workforce: Workforce, device: str) -> None:
+        images = task.conditions.images
+        compared = images is not None and images.data_dir is not None and images.digest is not None
+        self.home = Home(
+            task.conditions,
+            device,
+            task.batches if compared else 0,
+            uuid.uuid4().hex,
+        )
         self._workforce = workforce
         self._executor = workforce.make()
         try:
             self._site = self._visited()
-            # While the caller opens its study.
-            self._executor.submit(prepare, self._task)
+            self._executor.submit(prepare, self.home, task)
         except BaseException:
             self.close()
             raise
 
+    def __enter__(self) -> ScoringPool:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
     def _visited(self) -> Site:
         name = self._workforce.name
         try:
-            site = self._executor.submit(visit, self._task).result()
+            site = self._executor.submit(visit, self.home).result()
         except ModuleNotFoundError as error:
             raise UnavailableError(
                 f"{name} cannot score: {error}; install tftas-optuna there"
@@ -178,40 +193,22 @@ class ScoringPool:
             )
         return site
 
-    @property
-    def task(self) -> ScoringTask:
-        """What is scored."""
-        return self._task
-
-    def look_at(self, reference: Reference) -> None:
-        """Let relative indicators look at the values of a reference sample."""
-        self._task = self._task._replace(reference=json.dumps(reference))
-
     def scores(
-        self,
-        archs: Sequence[Architecture],
-        wanted: set[Architecture],
-        *,
-        fidelity: str,
-        indicators: tuple[str | CompositeIndicator, ...] | None = None,
+        self, task: ScoringTask, archs: Sequence[Architecture], wanted: set[Architecture]
     ) -> Iterator[ScoresOf]:
         """Score candidates part by part, in the order in which the parts are done.
 
         An empty part comes a few times a second, so that the caller can look around.
 
         Args:
+            task: What to compute of them, under the conditions of this pool.
             archs: New candidates of a generation; how they are divided depends on all of them.
             wanted: Those that are needed; others come along with them.
-            fidelity: How to compute the indicators that know it.
-            indicators: Indicators in place of those of the task.
 
         Raises:
             TftasError: A candidate cannot be scored.
             UnavailableError: Processes are lost time and again.
         """
-        task = self._task._replace(fidelity=fidelity)
-        if indicators is not None:
-            task = task._replace(indicators=indicators)
         parts = deque(
             part for part in divide(task, self._site, archs) if not wanted.isdisjoint(part)
         )
@@ -221,7 +218,7 @@ class ScoringPool:
             while parts or running:
                 try:
                     while parts and len(running) < self._workforce.at_once:
-                        running[self._executor.submit(score, task, parts[0])] = parts[0]
+                        running[self._executor.submit(score, self.home, task, parts[0])] = parts[0]
                         parts.popleft()
                     done, _ = wait(running, _POLL, FIRST_COMPLETED)
                     results = {future: future.result() for future in done}
@@ -249,8 +246,8 @@ class ScoringPool:
 
     def close(self) -> None:
         """Let go of the processes, which finish the candidates they are scoring."""
-        self._workforce.close(self._executor, self._task.pool)
-        release(self._task.pool)
+        self._workforce.close(self._executor, self.home.pool)
+        release(self.home.pool)
 
 
 class _Threads(ThreadPoolExecutor):

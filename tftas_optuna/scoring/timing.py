@@ -11,8 +11,8 @@ import torch
 
 from tftas_optuna.devices import one_thread, resolve_device
 from tftas_optuna.families import get_family
-from tftas_optuna.indicators.scorer import Scorer
 from tftas_optuna.metrics import get_indicator
+from tftas_optuna.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 
@@ -16,15 +14,20 @@ from tftas_optuna.architecture import read_yaml
 from tftas_optuna.architecture.shape import depth_of, width_of
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.indicators.composite import CompositeIndicator
-from tftas_optuna.metrics import get_metric, metric_names, register_indicator
+from tftas_optuna.metrics import (
+    get_indicator,
+    indicator_names,
+    metric_names,
+    register_indicator,
+)
 from tftas_optuna.metrics.base import is_name
+from tftas_optuna.scoring.conditions import Conditions
 from tftas_optuna.spaces import space_from_dict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.indicators.composite import Conditions
     from tftas_optuna.spaces import SearchSpace
 
 ENDING = ".calibration.yaml"
@@ -36,21 +39,21 @@ class CalibratedIndicator(CompositeIndicator):
     """The accuracy that a linear model predicts, from the shape and from other metrics.
 
     Attributes:
-        space: The search space as JSON, whose features describe the shape.
         logs: Of each part whether its logarithm counts.
         means: Means where it was calibrated: of the features of the shape, its depth and its
             width, then of the parts.
         weights: Weight of each of them.
         constant: What is predicted where all are at their means.
-        conditions: What the parts were computed with, as JSON; empty where none needs a pass.
+        conditions: What it was calibrated under: the space, whose features describe the shape,
+            and what the parts were computed with.
     """
 
-    space: str = dataclasses.field(kw_only=True)
+    replaceable: ClassVar[bool] = True
     logs: tuple[bool, ...] = dataclasses.field(kw_only=True)
     means: tuple[float, ...] = dataclasses.field(kw_only=True)
     weights: tuple[float, ...] = dataclasses.field(kw_only=True)
     constant: float = dataclasses.field(kw_only=True)
-    conditions: str = dataclasses.field(default="", kw_only=True)
+    conditions: Conditions = dataclasses.field(kw_only=True)
 
     def combine(
         self,
@@ -63,9 +66,25 @@ class CalibratedIndicator(CompositeIndicator):
             math.log(max(values[part], math.ulp(0.0))) if log else values[part]
             for part, log in zip(self.parts, self.logs, strict=True)
         ]
-        inputs = [*shape_inputs(_space(self.space), arch), *columns]
+        inputs = [*shape_inputs(self.conditions.space, arch), *columns]
         terms = zip(self.weights, inputs, self.means, strict=True)
         return self.constant + math.fsum(w * (x - mean) for w, x, mean in terms)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """All that it is made of, as plain data."""
+        conditions = self.conditions.key(self)
+        return {
+            "name": self.name,
+            "space": conditions.pop("space_definition"),
+            "conditions": conditions,
+            "constant": self.constant,
+            "parts": [
+                {"name": part, "log": log} for part, log in zip(self.parts, self.logs, strict=True)
+            ],
+            "means": list(self.means),
+            "weights": list(self.weights),
+        }
 
     def check_conditions(self, conditions: Conditions) -> None:
         """Check that it would be computed as it was calibrated.
@@ -73,21 +92,15 @@ class CalibratedIndicator(CompositeIndicator):
         Raises:
             TftasError: Not: another space, seed, size, or other images. What is None is not known.
         """
-        if conditions.space.to_dict() != json.loads(self.space):
-            theirs = json.loads(self.space).get("name", "another")
+        ours = self.conditions
+        if conditions.space.to_dict() != ours.space.to_dict():
             raise TftasError(
-                f"{self.name!r} was calibrated in space {theirs!r}, not {conditions.space.name!r};"
-                " calibrate it there"
+                f"{self.name!r} was calibrated in space {ours.space.name!r}, not"
+                f" {conditions.space.name!r}; calibrate it there"
             )
-        if not self.conditions:
-            return
-        ours = conditions.plain()
-        for what, value in json.loads(self.conditions).items():
-            if ours[what] not in (None, value):
-                raise TftasError(
-                    f"{self.name!r} was calibrated with {what.replace('_', ' ')} {value}, not"
-                    f" {ours[what]}; use the same"
-                )
+        differs = ours.differs_from(conditions, self)
+        if differs is not None:
+            raise TftasError(f"{self.name!r} was calibrated with {differs}; use the same")
 
     def save(self, path: Path, learned_from: Mapping[str, Any]) -> None:
         """Write it into a file, from which :func:`load_calibration` registers it.
@@ -100,18 +113,12 @@ class CalibratedIndicator(CompositeIndicator):
             UnavailableError: A file is in the way that is no calibration.
         """
         check_calibration_file(path)
+        recipe = self.recipe
         document = {
             "calibration": _VERSION,
-            "name": self.name,
+            "name": recipe.pop("name"),
             "learned_from": dict(learned_from),
-            "space": json.loads(self.space),
-            "conditions": json.loads(self.conditions) if self.conditions else {},
-            "constant": self.constant,
-            "parts": [
-                {"name": part, "log": log} for part, log in zip(self.parts, self.logs, strict=True)
-            ],
-            "means": list(self.means),
-            "weights": list(self.weights),
+            **recipe,
         }
         with replacing(path) as scratch:
             scratch.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
@@ -138,17 +145,19 @@ def load_calibration(path: Path) -> CalibratedIndicator:
     try:
         if data["calibration"] != _VERSION:
             raise UnavailableError(f"{path} was made by a later release; upgrade tftas-optuna")
+        space = space_from_dict(data["space"])
+        # One that is made of costs alone has no conditions but its space.
+        told = {"supernet_seed": 0, "n_seeds": 1, **dict(data["conditions"])}
+        told = {"img_size": space.img_size, "num_classes": space.num_classes, **told}
         found = CalibratedIndicator(
             str(data["name"]),
             parts=tuple(str(part["name"]) for part in data["parts"]),
-            space=json.dumps(data["space"]),
             logs=tuple(bool(part["log"]) for part in data["parts"]),
             means=tuple(map(float, data["means"])),
             weights=tuple(map(float, data["weights"])),
             constant=float(data["constant"]),
-            conditions=json.dumps(data["conditions"]) if data["conditions"] else "",
+            conditions=Conditions.from_dict({"space_definition": data["space"], **told}),
         )
-        space = space_from_dict(data["space"])
         n_inputs = len(shape_inputs(space, space.smallest())) + len(found.parts)
         numbers = (*found.means, *found.weights, found.constant)
         if {len(found.means), len(found.weights)} != {n_inputs}:
@@ -165,11 +174,6 @@ def load_calibration(path: Path) -> CalibratedIndicator:
 def shape_inputs(space: SearchSpace, arch: Architecture) -> tuple[float, ...]:
     """Describe a shape by the features of its space, its depth and its width."""
     return *space.features(arch), depth_of(arch) or 0.0, width_of(arch) or 0.0
-
-
-@lru_cache(maxsize=8)
-def _space(definition: str) -> SearchSpace:
-    return space_from_dict(json.loads(definition))
 
 
 def find_calibrations(names: Iterable[str], directory: Path) -> None:
@@ -193,5 +197,9 @@ def register_calibration(indicator: CalibratedIndicator) -> None:
         TftasError: Another metric has its name.
     """
     name = indicator.name
-    earlier = name in metric_names() and isinstance(get_metric(name), CalibratedIndicator)
-    register_indicator(name, indicator, replace=earlier)
+    register_indicator(name, indicator, replace=is_replaceable(name))
+
+
+def is_replaceable(name: str) -> bool:
+    """Tell whether the metric of a name is an indicator that a later one may replace."""
+    return name in indicator_names() and get_indicator(name).replaceable

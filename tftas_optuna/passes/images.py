@@ -15,8 +15,6 @@ from tftas_optuna.supernet import generator_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEFAULT_N_IMAGES = 8
-
 
 class Images(NamedTuple):
     """Batches of images with labels.

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.running import run_with
+from tftas_optuna.passes.running import run_with
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch.utils.hooks import RemovableHandle
 
-    from tftas_optuna.indicators.anatomy import Anatomy, Block
-    from tftas_optuna.indicators.tally import Event, Tally
+    from tftas_optuna.passes.anatomy import Anatomy, Block
+    from tftas_optuna.passes.tally import Event, Tally
 
 Listeners = dict["Event", list["Tally"]]
 

@@ -1,26 +1,38 @@
-"""Scores candidates on one supernet by sums over layers, batch by batch."""
+"""Indicators that are sums over the linear layers of one pass, batch by batch."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
-from typing import TYPE_CHECKING
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from tftas_optuna.indicators.base import Layer, LayerScore, Norms, NotFiniteError
-from tftas_optuna.indicators.gradient import CollapsedGradients, Gradients, ProductGradients
-from tftas_optuna.indicators.precision import matmul_precision
+from tftas_optuna.errors import TftasError
+from tftas_optuna.metrics import Indicator, NotFiniteError
+from tftas_optuna.passes.gradient import (
+    CollapsedGradients,
+    DenseGradient,
+    Gradients,
+    ProductGradients,
+)
+from tftas_optuna.passes.layers import Layer, LayerScore, Norms
+from tftas_optuna.passes.networks import check_classifier, inspect_model, ones_gradients
+from tftas_optuna.passes.precision import matmul_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.indicators.base import LayerIndicator, LayerTerms
-    from tftas_optuna.indicators.precision import MatmulPrecision
+    from tftas_optuna.passes.ground import Ground
+    from tftas_optuna.passes.layers import LayerTerms
+    from tftas_optuna.passes.networks import View
+    from tftas_optuna.passes.precision import MatmulPrecision
     from tftas_optuna.supernet import Supernet
 
 _LOG = logging.getLogger("tftas_optuna")
@@ -40,6 +52,81 @@ _GRADIENTS: dict[str, Callable[[Tensor, Tensor, int], Gradients]] = {
     "exact": _exact,
     "collapsed": _collapsed,
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerIndicator(Indicator):
+    """An indicator that is a sum over the linear layers of a network.
+
+    What it needs: absolute weights, one image of ones, and the gradients of the summed logits.
+    Batches, workers, seeds, fidelities, resume, ``explain``, ``score`` and any timm model then
+    work without another line.
+    """
+
+    fidelities: ClassVar[tuple[str, ...]] = ("exact", "collapsed")
+    sums_layers: ClassVar[bool] = True
+
+    @abstractmethod
+    def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
+        """Score one layer of several candidates.
+
+        Args:
+            layer: The layer.
+            norms: Norms of weights, to look up and to add to; one dictionary serves one set of
+                weights.
+        """
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether several threads may compute it at the same time: always."""
+        return True
+
+    def engine(
+        self,
+        ground: Ground,
+        indicators: Sequence[Any],
+        *,
+        fidelity: str,
+        precision: MatmulPrecision,
+    ) -> LayerEngine:
+        """Make the engine of several such sums; see :meth:`Indicator.engine`."""
+        return LayerEngine(
+            ground.supernet,
+            indicators,
+            fidelity=fidelity,
+            batch_size=_fitting(ground.supernet, fidelity),
+            precision=precision,
+        )
+
+    def score_network(self, model: nn.Module, view: View) -> float:
+        """Score a stand-alone network; see :meth:`Indicator.score_network`."""
+        return math.fsum(row.value for row in self.explain_network(model, view))
+
+    def explain_network(self, model: nn.Module, view: View) -> list[LayerScore]:
+        """Score a stand-alone network layer by layer; see :meth:`Indicator.explain_network`."""
+        check_classifier(model)
+        counted = inspect_model(model, img_size=view.shape[1:]).counted
+        names = {piece.parameter for matrix in counted for piece in matrix.pieces}
+        weights, gradients = ones_gradients(model, names, view.shape)
+        rows = []
+        norms: Norms = {}
+        for matrix in counted:
+            whole, gradient = matrix.of(weights), matrix.of(gradients)
+            shape = (whole.shape[0], whole.shape[1])
+            layer = Layer(
+                matrix.name,
+                matrix.role,
+                [shape],
+                lambda *_, whole=whole: whole,
+                DenseGradient(gradient),
+            )
+            rows.append(LayerScore.of(layer, self.fold(layer, norms)))
+        if not any(row.value for row in rows if row.role == "attention"):
+            raise TftasError(
+                f"no gradient reaches the attention of {type(model).__name__}: fresh weights of"
+                " its classifier or of its normalisation are zeros"
+            )
+        return rows
 
 
 class LayerEngine:
@@ -188,3 +275,12 @@ class LayerEngine:
     def _mode(self) -> Iterator[None]:
         with matmul_precision(self._precision), torch.inference_mode():
             yield
+
+
+def _fitting(supernet: Supernet, fidelity: str) -> int:
+    """Count the candidates that fit into half of the free memory; on a CPU, into its caches."""
+    most = supernet.at_once[fidelity, supernet.device.type]
+    if supernet.device.type != "cuda":
+        return most
+    free, _ = torch.cuda.mem_get_info(supernet.device)
+    return max(1, min(most, free // 2 // supernet.pass_bytes(fidelity)))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from typing import TYPE_CHECKING
 
+from tftas_optuna.devices import resolve_device
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.composite import CompositeIndicator
-from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
-from tftas_optuna.indicators.task import ScoringTask, batches_seen
-from tftas_optuna.metrics import get_indicator
-from tftas_optuna.search.executors import (
+from tftas_optuna.scoring.pool import (
     ScoringPool,
     Workforce,
     dask_cluster,
@@ -20,7 +16,7 @@ from tftas_optuna.search.executors import (
 )
 
 if TYPE_CHECKING:
-    from tftas_optuna.study.settings import StudySettings
+    from tftas_optuna.scoring.task import ScoringTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,36 +56,20 @@ class Execution:
             return dask_cluster(self.cluster)
         return this_process() if self.workers == 1 else worker_processes(self.workers, self.device)
 
+    def check(self) -> None:
+        """Check that its device is there, if that is one of this machine.
 
-def open_pool(settings: StudySettings, execution: Execution) -> ScoringPool | None:
-    """Make ready to score what a study scores; None where it scores nothing.
+        Raises:
+            TftasError: It is not.
+        """
+        if self.cluster is None:
+            resolve_device(self.device)
 
-    Args:
-        settings: What is scored.
-        execution: Where.
+    def open_pool(self, task: ScoringTask) -> ScoringPool:
+        """Make ready to score, and begin to draw the supernets of a task.
 
-    Raises:
-        TftasError: The device is not there.
-        UnavailableError: The workers cannot score.
-    """
-    if not settings.indicators:
-        return None
-    indicators = [get_indicator(name) for name in settings.indicators]
-    # Machines may hold other pictures in a folder of this name.
-    pictures = None
-    if settings.data_dir is not None and settings.pictures is not None:
-        pictures = settings.pictures, batches_seen(settings.indicators)
-    task = ScoringTask(
-        space=json.dumps(settings.space.to_dict()),
-        indicators=tuple(i if isinstance(i, CompositeIndicator) else i.name for i in indicators),
-        fidelity=settings.fidelity,
-        seed=settings.supernet_seed,
-        n_seeds=settings.n_seeds,
-        img_size=settings.img_size,
-        num_classes=settings.num_classes,
-        device=execution.device,
-        n_images=settings.n_images or DEFAULT_N_IMAGES,
-        data_dir=settings.data_dir,
-        pictures=pictures,
-    )
-    return ScoringPool(task, execution.workforce())
+        Raises:
+            TftasError: The device is not there.
+            UnavailableError: The workers cannot score.
+        """
+        return ScoringPool(task, self.workforce(), self.device)

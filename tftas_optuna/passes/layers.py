@@ -1,23 +1,17 @@
-"""Indicators that fold the layers of a pass into one value for each candidate."""
+"""What a pass leaves of each linear layer, and what a layer adds to a score."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-
-from tftas_optuna.errors import TftasError
-from tftas_optuna.metrics import Indicator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
-    from tftas_optuna.indicators.gradient import Gradients, Sums
+    from tftas_optuna.passes.gradient import Gradients, Sums
     from tftas_optuna.supernet.trace import Role
 
 
@@ -107,46 +101,3 @@ def saliencies(layer: Layer, norms: Norms) -> Sums:
         layer.weight(out, into),
         lambda: weight_norm(layer, (out, into), norms, torch.linalg.vector_norm),
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerIndicator(Indicator):
-    """An indicator that is a sum over the linear layers of a network.
-
-    What it needs: absolute weights, one image of ones, and the gradients of the summed logits.
-    Batches, workers, seeds, fidelities, resume, ``explain``, ``score`` and any timm model then
-    work without another line.
-    """
-
-    fidelities: ClassVar[tuple[str, ...]] = ("exact", "collapsed")
-
-    @abstractmethod
-    def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
-        """Score one layer of several candidates.
-
-        Args:
-            layer: The layer.
-            norms: Norms of weights, to look up and to add to; one dictionary serves one set of
-                weights.
-        """
-
-
-class NotFiniteError(TftasError):
-    """A score is no finite number."""
-
-
-def checked(name: str, score: float, of: str = "") -> float:
-    """Return a score of an indicator that may be anything a float can be.
-
-    Args:
-        name: The indicator.
-        score: What it gives.
-        of: What was scored, for the error.
-
-    Raises:
-        NotFiniteError: It is no finite number.
-    """
-    if not math.isfinite(score):
-        told = f" ({of})" if of else ""
-        raise NotFiniteError(f"indicator {name!r} gives {score}, which is no finite number{told}")
-    return score

@@ -1,183 +1,62 @@
-"""Scores any Vision Transformer as a plain module, by gradients of its weights."""
+"""What a stand-alone network of any make is shown, and what of it counts."""
 
 from __future__ import annotations
 
-import contextlib
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tftas_optuna.devices import layer_macs, limit_threads, threads_for
 from tftas_optuna.errors import TftasError
-from tftas_optuna.indicators.base import Layer, LayerIndicator, LayerScore, Norms, checked
-from tftas_optuna.indicators.composite import CompositeIndicator
-from tftas_optuna.indicators.function import score_network
-from tftas_optuna.indicators.gradient import DenseGradient
-from tftas_optuna.indicators.images import DEFAULT_N_IMAGES, Images, noise
-from tftas_optuna.indicators.network import rows_of
-from tftas_optuna.indicators.recording import record
-from tftas_optuna.indicators.running import evaluating, run_with
-from tftas_optuna.indicators.structure import Structure, read_structure
-from tftas_optuna.indicators.tally import NetworkIndicator, Tally
-from tftas_optuna.metrics import FunctionIndicator, get_indicator
+from tftas_optuna.passes.images import noise
+from tftas_optuna.passes.running import evaluating, run_with
+from tftas_optuna.passes.structure import Structure, read_structure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tftas_optuna.metrics import Indicator
+    from tftas_optuna.passes.images import Images
 
 
-def score_model(
-    model: nn.Module,
-    *,
-    indicator: str | Indicator = "dss",
-    img_size: int | tuple[int, int] | None = None,
-    n_images: int = DEFAULT_N_IMAGES,
-    seed: int = 0,
-    images: Images | None = None,
-    **options: Any,
-) -> float:
-    """Score a stand-alone network with the weights it has.
+class View(NamedTuple):
+    """What a stand-alone network is shown.
 
-    The network is not changed: its weights, absolute ones where the indicator wants them, are
-    lent to it for the passes, in eval mode. What of it counts, and as what, is told by its
-    structure: see :mod:`tftas_optuna.indicators.structure`.
-
-    Args:
-        model: A timm Vision Transformer of any make, or a module built like one, with
-            ``get_classifier()`` or ``head`` for its classifier.
-        indicator: Name of the indicator, or the indicator itself.
-        img_size: Height and width of the input, in pixels; by default the model's own.
-        n_images: Images of one batch, for indicators that see noise.
+    Attributes:
+        shape: Channels, height and width of the images.
+        per_batch: Images of one batch of noise.
         seed: Seed of the noise.
-        images: What to see in place of noise.
-        **options: Options of the indicator, such as ``head_weight`` of DSS.
+        images: What to show in place of noise.
+    """
+
+    shape: tuple[int, int, int]
+    per_batch: int
+    seed: int = 0
+    images: Images | None = None
+
+    def images_for(self, model: nn.Module, batches: int) -> Images:
+        """Return batches of images on the device of a network, and in its type."""
+        like = next(model.parameters())
+        images = self.images
+        if images is None:
+            classes = getattr(model, "num_classes", 1000)
+            images = noise(self.seed, self.per_batch, self.shape, classes, batches)
+        return images.to(like.device, like.dtype)
+
+
+def check_classifier(model: nn.Module) -> None:
+    """Check that a network has logits.
 
     Raises:
-        TftasError: The indicator or an option does not exist, or the model cannot be scored: it
-            has no attention, no classifier, or its gradients vanish or overflow.
+        TftasError: It has no classifier.
     """
-    wanted = _wanted(indicator, options)
-    if isinstance(wanted, FunctionIndicator):
-        with _threads(model, img_size), evaluating(model):
-            return score_network(wanted, model, input_shape(model, img_size))
-    if isinstance(wanted, NetworkIndicator):
-        with _threads(model, img_size, n_images):
-            tally = _tally(model, wanted, img_size, n_images, seed, images)
-            return checked(wanted.name, tally.value())
-    return math.fsum(
-        row.value for row in explain_model(model, indicator=wanted, img_size=img_size)
-    )
-
-
-def explain_model(
-    model: nn.Module,
-    *,
-    indicator: str | Indicator = "dss",
-    img_size: int | tuple[int, int] | None = None,
-    n_images: int = DEFAULT_N_IMAGES,
-    seed: int = 0,
-    images: Images | None = None,
-    **options: Any,
-) -> list[LayerScore]:
-    """Score a network layer by layer; see :func:`score_model`.
-
-    Raises:
-        TftasError: As there, or the indicator is no sum over layers.
-    """
-    wanted = _wanted(indicator, options)
-    if isinstance(wanted, NetworkIndicator):
-        with _threads(model, img_size, n_images):
-            return rows_of(wanted, _tally(model, wanted, img_size, n_images, seed, images))
-    if not isinstance(wanted, LayerIndicator):
-        raise TftasError(f"indicator {wanted.name!r} is one number, not a sum over layers")
-    _check_classifier(model)
-    with _threads(model, img_size):
-        return _layers(model, wanted, img_size)
-
-
-def _layers(
-    model: nn.Module, wanted: LayerIndicator, img_size: int | tuple[int, int] | None
-) -> list[LayerScore]:
-    counted = inspect_model(model, img_size=img_size).counted
-    names = {piece.parameter for matrix in counted for piece in matrix.pieces}
-    with evaluating(model):
-        weights, gradients = _gradients(model, names, input_shape(model, img_size))
-    rows = []
-    norms: Norms = {}
-    for matrix in counted:
-        whole, gradient = matrix.of(weights), matrix.of(gradients)
-        shape = (whole.shape[0], whole.shape[1])
-        layer = Layer(
-            matrix.name,
-            matrix.role,
-            [shape],
-            lambda *_, whole=whole: whole,
-            DenseGradient(gradient),
-        )
-        rows.append(LayerScore.of(layer, wanted.fold(layer, norms)))
-    if not any(row.value for row in rows if row.role == "attention"):
-        raise TftasError(
-            f"no gradient reaches the attention of {type(model).__name__}: fresh weights of its"
-            " classifier or of its normalisation are zeros"
-        )
-    return rows
-
-
-def _threads(
-    model: nn.Module, img_size: int | tuple[int, int] | None, n_images: int = 1
-) -> contextlib.AbstractContextManager[None]:
-    """Use as many threads as passes of so many images are worth."""
-    device = next(model.parameters()).device
-    if device.type != "cpu":
-        return contextlib.nullcontext()
-    with limit_threads(1):
-        macs = layer_macs(model, input_shape(model, img_size)) * n_images
-    return limit_threads(threads_for(macs, device))
-
-
-def _wanted(indicator: str | Indicator, options: dict[str, Any]) -> Indicator:
-    found = get_indicator(indicator) if isinstance(indicator, str) else indicator
-    if isinstance(found, CompositeIndicator):
-        raise TftasError(
-            f"indicator {found.name!r} is a candidate's place in a search space, which a single"
-            f" network has not; score its parts: {', '.join(found.parts)}"
-        )
-    return found.with_options(**options)
-
-
-def _check_classifier(model: nn.Module) -> None:
     if getattr(model, "num_classes", None) == 0:
         raise TftasError(
             f"{type(model).__name__} has no classifier, so there are no logits to add up; build it"
             " with num_classes"
         )
-
-
-def _tally(
-    model: nn.Module,
-    wanted: NetworkIndicator,
-    img_size: int | tuple[int, int] | None,
-    n_images: int,
-    seed: int,
-    images: Images | None,
-) -> Tally:
-    """Run the passes that an indicator needs."""
-    _check_classifier(model)
-    structure = inspect_model(model, img_size=img_size)
-    like = next(model.parameters())
-    if images is None:
-        if n_images < 2:
-            raise TftasError(f"n_images is {n_images}, allowed is 2 or more")
-        classes = getattr(model, "num_classes", 1000)
-        shape = input_shape(model, img_size)
-        images = noise(seed, n_images, shape, classes, wanted.needs.batches)
-    images = images.to(like.device, like.dtype)
-    return record(model, structure, [wanted], images, seed)[0]
 
 
 def inspect_model(model: nn.Module, *, img_size: int | tuple[int, int] | None = None) -> Structure:
@@ -226,7 +105,7 @@ def inspect_model(model: nn.Module, *, img_size: int | tuple[int, int] | None = 
     return Structure(kept, {**structure.left_out, **blind}, structure.blocks)
 
 
-def _gradients(
+def ones_gradients(
     model: nn.Module, names: set[str], shape: tuple[int, int, int]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return absolute weights and their gradients, by name.

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from torch import nn
 from torch.nn.modules import activation as torch_activations
 
-from tftas_optuna.indicators.tally import Weight
+from tftas_optuna.passes.tally import Weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
-    from tftas_optuna.indicators.structure import Matrix, Structure
+    from tftas_optuna.passes.structure import Matrix, Structure
 
 # By name: timm takes longer to load than AutoFormer networks take to be scored without it.
 _TIMM_ACTIVATIONS = "timm.layers.activations"

@@ -12,11 +12,15 @@ import torch
 from tftas_optuna.devices import limit_threads, threads_for
 from tftas_optuna.errors import TftasError
 from tftas_optuna.families import get_family
-from tftas_optuna.indicators.base import LayerIndicator
-from tftas_optuna.indicators.basis import Basis
-from tftas_optuna.indicators.images import DEFAULT_N_IMAGES
-from tftas_optuna.indicators.panel import Panel
-from tftas_optuna.metrics import FunctionIndicator, get_indicator
+from tftas_optuna.metrics import get_indicator
+from tftas_optuna.scoring.basis import Basis
+from tftas_optuna.scoring.conditions import (
+    DEFAULT_N_IMAGES,
+    Conditions,
+    ImageSource,
+    SupernetSource,
+)
+from tftas_optuna.scoring.panel import Panel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +28,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.indicators.base import LayerScore
     from tftas_optuna.indicators.composite import Reference
-    from tftas_optuna.indicators.images import Images
-    from tftas_optuna.indicators.precision import MatmulPrecision
     from tftas_optuna.metrics import Indicator
+    from tftas_optuna.passes.layers import LayerScore
+    from tftas_optuna.passes.precision import MatmulPrecision
     from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.supernet import Supernet
 
@@ -48,7 +51,9 @@ class Scorer:
     A scorer can be pickled: what travels is how it was made, and the supernets are drawn again.
 
     Args:
-        space: The search space; its supernet bounds the candidates that can be scored.
+        space: The search space; its supernet bounds the candidates that can be scored. Or the
+            ``basis`` of another scorer, to share its supernets and images: then all that follows
+            from ``seed`` on, up to ``data_dir``, is that scorer's.
         indicator: Name of the indicator, or the indicator itself; see
             :func:`tftas_optuna.register_indicator`.
         fidelity: ``"exact"``, or ``"collapsed"`` where the indicator and the family have it: all
@@ -89,7 +94,7 @@ class Scorer:
 
     def __init__(
         self,
-        space: SearchSpace,
+        space: SearchSpace | Basis,
         *,
         indicator: str | Indicator = "dss",
         fidelity: str = "exact",
@@ -109,18 +114,21 @@ class Scorer:
         self.indicator = found.with_options(**options)
         self.fidelity = fidelity
         self.matmul_precision = matmul_precision
-        self._check(space)
-        self.basis = Basis(
-            space,
-            seed=seed,
-            n_seeds=n_seeds,
-            device=device,
-            img_size=img_size,
-            num_classes=num_classes,
-            dtype=dtype,
-            n_images=n_images,
-            data_dir=data_dir,
-        )
+        if isinstance(space, Basis):
+            self._check(space.conditions.space.family)
+            self.basis = space
+        else:
+            self._check(space.family)
+            conditions = Conditions.of(
+                space,
+                img_size=img_size,
+                num_classes=num_classes,
+                supernet=SupernetSource(seed),
+                n_seeds=n_seeds,
+                images=ImageSource.of(n_images, data_dir),
+                dtype=str(dtype).removeprefix("torch."),
+            )
+            self.basis = Basis(conditions, device)
         self._panel = Panel(
             self.basis,
             [(self.indicator, fidelity)],
@@ -138,27 +146,18 @@ class Scorer:
         Raises:
             TftasError: The indicator or its fidelity does not exist.
         """
-        other = object.__new__(Scorer)
-        other.indicator = get_indicator(indicator)
-        other.fidelity = fidelity
-        other.basis = self.basis
-        layers = isinstance(other.indicator, LayerIndicator)
-        other.matmul_precision = self.matmul_precision if layers else None
-        other._check(self.space)
-        other._panel = Panel(
-            self.basis,
-            [(other.indicator, fidelity)],
-            precision=other.matmul_precision or "highest",
+        precision = self.matmul_precision if get_indicator(indicator).sums_layers else None
+        return Scorer(
+            self.basis, indicator=indicator, fidelity=fidelity, matmul_precision=precision
         )
-        return other
 
-    def _check(self, space: SearchSpace) -> None:
+    def _check(self, family: str) -> None:
         """Check that everything that was asked for applies to the indicator."""
         self.indicator.check_fidelity(self.fidelity)
-        check_family_fidelity(space.family, self.fidelity)
+        check_family_fidelity(family, self.fidelity)
         if self.matmul_precision is None:
             return
-        if not isinstance(self.indicator, LayerIndicator):
+        if not self.indicator.sums_layers:
             raise TftasError(
                 f"matmul_precision does not apply to indicator {self.indicator.name!r}, which is"
                 " no sum over the layers of one pass; leave it out"
@@ -169,36 +168,36 @@ class Scorer:
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments: dict[str, Any] = {
-            "indicator": self.indicator,
-            "fidelity": self.fidelity,
-            "seed": self.seed,
-            "n_seeds": self.n_seeds,
-            "device": str(self.device),
-            "img_size": self.img_size,
-            "num_classes": self.num_classes,
-            "dtype": self.basis.dtype,
-            "matmul_precision": self.matmul_precision,
-            "n_images": self.basis.n_images,
-            "data_dir": self.basis.data_dir,
-            "reference": self.known_reference,
-        }
-        return partial(type(self), self.space, **arguments), ()
+        made = partial(
+            _made_again,
+            self.basis.conditions,
+            str(self.device),
+            indicator=self.indicator,
+            fidelity=self.fidelity,
+            matmul_precision=self.matmul_precision,
+            reference=self.known_reference,
+        )
+        return made, ()
+
+    @property
+    def conditions(self) -> Conditions:
+        """All that its scores depend on besides the candidate and the indicator."""
+        return self.basis.conditions
 
     @property
     def space(self) -> SearchSpace:
         """The search space."""
-        return self.basis.space
+        return self.conditions.space
 
     @property
     def seed(self) -> int:
         """Seed of the first supernet."""
-        return self.basis.seed
+        return self.conditions.supernet.seed
 
     @property
     def n_seeds(self) -> int:
         """Number of supernets."""
-        return self.basis.n_seeds
+        return self.conditions.n_seeds
 
     @property
     def device(self) -> torch.device:
@@ -208,12 +207,12 @@ class Scorer:
     @property
     def img_size(self) -> int:
         """Height and width of the input, in pixels."""
-        return self.basis.img_size
+        return self.conditions.img_size
 
     @property
     def num_classes(self) -> int:
         """Outputs of the classifier."""
-        return self.basis.num_classes
+        return self.conditions.num_classes
 
     @property
     def known_reference(self) -> Reference | None:
@@ -224,29 +223,27 @@ class Scorer:
     def images(self) -> Tensor:
         """Images that the first supernet sees, shape (images, channels, height, width).
 
-        One image of ones where the indicator is a sum over the layers of a pass of ones, or a
-        function; of several batches all, one after the other.
+        One image of ones where the indicator sees no others; of several batches all, one after
+        the other.
         """
-        if isinstance(self.indicator, LayerIndicator | FunctionIndicator):
+        if not self._panel.batches:
             shape = (1, self.space.in_chans, self.img_size, self.img_size)
             return torch.ones(shape, dtype=self.basis.dtype, device=self.device)
-        return torch.cat([images for images, _ in self._images().batches])
+        seen = self.basis.images(0, self._panel.batches)
+        return torch.cat([images for images, _ in seen.batches])
 
     @property
     def labels(self) -> Tensor | None:
         """Labels of the images, shape (images,); None of an image of ones."""
-        if isinstance(self.indicator, LayerIndicator | FunctionIndicator):
+        if not self._panel.batches:
             return None
-        return torch.cat([labels for _, labels in self._images().batches])
-
-    def _images(self) -> Images:
-        needs = [i.needs for i in self._panel.networks]
-        return self.basis.images(0, max((each.batches for each in needs), default=1))
+        seen = self.basis.images(0, self._panel.batches)
+        return torch.cat([labels for _, labels in seen.batches])
 
     @property
     def supernet(self) -> Supernet:
         """The weights of the first seed."""
-        return self.basis.supernets[0]
+        return self.basis.grounds[0].supernet
 
     @property
     def batch_size(self) -> int:
@@ -291,14 +288,13 @@ class Scorer:
     def _threads(self, count: int) -> contextlib.AbstractContextManager[None]:
         """Use as many threads as a pass of so many of the largest candidates is worth."""
         largest = self.space.supernet
-        costs = largest.costs(
-            img_size=self.img_size, num_classes=self.num_classes, in_chans=self.space.in_chans
-        )
+        costs = largest.costs(**self.conditions.target.input)
         if self.fidelity == "collapsed":
             # One token stands for all patches, beside that of the class.
             macs = 2.0 * costs.n_params * min(count, self.batch_size)
         else:
-            macs = costs.macs * (self.basis.n_images if self._panel.networks else 1)
+            per_pass = self.basis.grounds[0].per_batch if self._panel.batches else 1
+            macs = costs.macs * per_pass
         weights = self.supernet.outline(largest).values()
         sizes = [weight.numel() for weight in weights if weight.ndim > 1]
         # In the layer that most multiply-adds are in: tables of positions hardly count.
@@ -308,6 +304,10 @@ class Scorer:
     def subnet(self, arch: Architecture) -> nn.Module:
         """Build a stand-alone network with the candidate's slices, signs kept, in eval mode."""
         return self.supernet.subnet(arch)
+
+
+def _made_again(conditions: Conditions, device: str, **others: Any) -> Scorer:
+    return Scorer(Basis(conditions, device), **others)
 
 
 def check_family_fidelity(family: str, fidelity: str) -> None:

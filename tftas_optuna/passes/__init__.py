@@ -1,0 +1,1 @@
+"""From any network to what indicators look at: its layers, activations and gradients."""

@@ -1,0 +1,113 @@
+"""What the indicators of one set of conditions are computed on: supernets and images."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import torch
+
+from tftas_optuna.devices import resolve_device
+from tftas_optuna.families import get_family
+from tftas_optuna.passes.ground import Ground
+from tftas_optuna.scoring.conditions import ImageSource, batches_seen
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tftas_optuna.passes.images import Images
+    from tftas_optuna.scoring.conditions import Conditions
+
+
+class Basis:
+    """The supernets of some conditions, and the images that are seen with them.
+
+    Args:
+        conditions: The conditions.
+        device: Where they are: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+
+    Attributes:
+        conditions: The same.
+        device: The same, as torch names it.
+        grounds: Of each seed the supernet, and what is seen with it.
+
+    Raises:
+        TftasError: The device does not exist.
+    """
+
+    def __init__(self, conditions: Conditions, device: str | torch.device) -> None:
+        self.conditions = conditions
+        self.device = resolve_device(device)
+        self.dtype: torch.dtype = getattr(torch, conditions.dtype)
+        self._images: dict[tuple[int, int], Images] = {}
+        space, images = conditions.space, conditions.images or ImageSource()
+        make = get_family(space.family).supernet
+        self.grounds = tuple(
+            Ground(
+                make(
+                    space.supernet,
+                    seed=conditions.supernet.seed + offset,
+                    img_size=conditions.img_size,
+                    num_classes=conditions.num_classes,
+                    in_chans=space.in_chans,
+                    device=self.device,
+                    dtype=self.dtype,
+                ),
+                conditions.supernet.seed + offset,
+                lambda batches, offset=offset: self.images(offset, batches),  # type: ignore[misc]
+                images.n_images,
+                images.data_dir,
+            )
+            for offset in range(conditions.n_seeds)
+        )
+
+    def images(self, offset: int = 0, batches: int = 1) -> Images:
+        """Return the images of a supernet, drawn or read when they are first asked for.
+
+        Raises:
+            TftasError: The pictures do not fit.
+            UnavailableError: There are none.
+        """
+        key = offset, batches
+        if key not in self._images:
+            drawn = read_images(self.conditions, batches, offset)
+            self._images[key] = drawn.to(self.device, self.dtype)
+        return self._images[key]
+
+
+def read_images(conditions: Conditions, batches: int, offset: int = 0) -> Images:
+    """Draw or read the images that indicators see under some conditions.
+
+    Args:
+        conditions: The conditions.
+        batches: How many batches.
+        offset: Of which supernet.
+
+    Raises:
+        TftasError: The pictures do not fit.
+        UnavailableError: There are none.
+    """
+    images = conditions.images or ImageSource()
+    shape = (conditions.space.in_chans, conditions.img_size, conditions.img_size)
+    seed, classes = conditions.supernet.seed + offset, conditions.num_classes
+    return images.read(seed, shape, classes, batches)
+
+
+def as_seen(conditions: Conditions, indicators: Sequence[str]) -> Conditions:
+    """Return conditions with the images that some indicators see, told by their digest.
+
+    Args:
+        conditions: The conditions.
+        indicators: Names of the indicators; where none of them sees images, there are none.
+
+    Raises:
+        TftasError: The pictures do not fit.
+        UnavailableError: The pictures cannot be read.
+    """
+    images, batches = conditions.images or ImageSource(), batches_seen(indicators)
+    if not batches:
+        return dataclasses.replace(conditions, images=None)
+    if images.data_dir is not None:
+        digest = read_images(conditions, batches).digest
+        images = dataclasses.replace(images, digest=digest)
+    return dataclasses.replace(conditions, images=images)

@@ -1,0 +1,103 @@
+"""Scores any Vision Transformer as a plain module."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from tftas_optuna.devices import layer_macs, limit_threads, threads_for
+from tftas_optuna.errors import TftasError
+from tftas_optuna.metrics import get_indicator
+from tftas_optuna.passes.networks import View, input_shape
+from tftas_optuna.passes.running import evaluating
+from tftas_optuna.scoring.conditions import DEFAULT_N_IMAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import nn
+
+    from tftas_optuna.metrics import Indicator
+    from tftas_optuna.passes.images import Images
+    from tftas_optuna.passes.layers import LayerScore
+
+
+def score_model(
+    model: nn.Module,
+    *,
+    indicator: str | Indicator = "dss",
+    img_size: int | tuple[int, int] | None = None,
+    n_images: int = DEFAULT_N_IMAGES,
+    seed: int = 0,
+    images: Images | None = None,
+    **options: Any,
+) -> float:
+    """Score a stand-alone network with the weights it has.
+
+    The network is not changed: its weights, absolute ones where the indicator wants them, are
+    lent to it for the passes, in eval mode. What of it counts, and as what, is told by its
+    structure: see :mod:`tftas_optuna.passes.structure`.
+
+    Args:
+        model: A timm Vision Transformer of any make, or a module built like one, with
+            ``get_classifier()`` or ``head`` for its classifier.
+        indicator: Name of the indicator, or the indicator itself.
+        img_size: Height and width of the input, in pixels; by default the model's own.
+        n_images: Images of one batch, for indicators that see noise.
+        seed: Seed of the noise.
+        images: What to see in place of noise.
+        **options: Options of the indicator, such as ``head_weight`` of DSS.
+
+    Raises:
+        TftasError: The indicator or an option does not exist, or the model cannot be scored: it
+            has no attention, no classifier, or its gradients vanish or overflow.
+    """
+    wanted = _wanted(indicator, options)
+    view = View(input_shape(model, img_size), n_images, seed, images)
+    with _shown(model, wanted, view):
+        return wanted.score_network(model, view)
+
+
+def explain_model(
+    model: nn.Module,
+    *,
+    indicator: str | Indicator = "dss",
+    img_size: int | tuple[int, int] | None = None,
+    n_images: int = DEFAULT_N_IMAGES,
+    seed: int = 0,
+    images: Images | None = None,
+    **options: Any,
+) -> list[LayerScore]:
+    """Score a network layer by layer; see :func:`score_model`.
+
+    Raises:
+        TftasError: As there, or the indicator is no sum over layers.
+    """
+    wanted = _wanted(indicator, options)
+    view = View(input_shape(model, img_size), n_images, seed, images)
+    with _shown(model, wanted, view):
+        return wanted.explain_network(model, view)
+
+
+def _wanted(indicator: str | Indicator, options: dict[str, Any]) -> Indicator:
+    wanted = get_indicator(indicator) if isinstance(indicator, str) else indicator
+    return wanted.with_options(**options)
+
+
+@contextlib.contextmanager
+def _shown(model: nn.Module, indicator: Indicator, view: View) -> Iterator[None]:
+    """Hold a network in eval mode, on as many threads as its passes are worth.
+
+    Raises:
+        TftasError: There are too few images.
+    """
+    if indicator.batches and view.images is None and view.per_batch < 2:
+        raise TftasError(f"n_images is {view.per_batch}, allowed is 2 or more")
+    device = next(model.parameters()).device
+    with contextlib.ExitStack() as stack:
+        if device.type == "cpu":
+            with limit_threads(1):
+                macs = layer_macs(model, view.shape) * (view.per_batch if indicator.batches else 1)
+            stack.enter_context(limit_threads(threads_for(macs, device)))
+        stack.enter_context(evaluating(model))
+        yield
