@@ -23,6 +23,7 @@ from tftas_optuna.indicators.task import batches_seen
 from tftas_optuna.metrics import get_metric, metric_names
 from tftas_optuna.metrics.base import check_name
 from tftas_optuna.ranks import kendall_tau
+from tftas_optuna.ridge import Ridge
 from tftas_optuna.search.planning import conditions_of
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ USUAL = ("naswot", "snip", "expressivity")
 LEFT_OUT = " (left out)"
 # Shares of the regression that are tried beside the best column.
 SHARES = (0.0, 0.5, 1.0)
-_PENALTIES = np.logspace(-4, 4, 33)
+PENALTIES = np.logspace(-4, 4, 33)
 _FOLDS = 10
 _INNER_FOLDS = 5
 _TINY = 1e-9
@@ -264,7 +265,7 @@ def _weights(inputs: Inputs, targets: Rows) -> tuple[list[Rows], _Column]:
     groups = (n_features, inputs.columns.shape[1])
     sizes = np.sqrt(np.repeat(groups, groups))
     scales = np.where(spreads > _TINY, 1 / (np.maximum(spreads, _TINY) * sizes), 0.0)
-    ridge = _ridge(centred * scales, targets) * scales
+    ridge = Ridge(centred * scales, targets, PENALTIES).weights * scales
     spread = float((centred @ ridge).std())
     ridge = ridge / spread if spread > _TINY else np.zeros_like(ridge)
     alone = np.concatenate((np.zeros(n_features), column.weights))
@@ -273,23 +274,6 @@ def _weights(inputs: Inputs, targets: Rows) -> tuple[list[Rows], _Column]:
 
 def _rows(inputs: Inputs) -> Rows:
     return np.hstack((inputs.features, inputs.columns))
-
-
-def _ridge(rows: Rows, targets: Rows) -> Rows:
-    """Fit centred targets by centred rows, with the penalty of the least leave-one-out error."""
-    count = len(targets)
-    left, values, right = np.linalg.svd(rows, full_matrices=False)
-    centred = targets - targets.mean()
-    along = left.T @ centred
-    best, weights = np.inf, np.zeros(rows.shape[1])
-    for penalty in _PENALTIES:
-        shrinkage = values**2 / (values**2 + penalty)
-        leverage = (left**2) @ shrinkage + 1 / count
-        left_out = (centred - left @ (shrinkage * along)) / np.maximum(1 - leverage, _TINY)
-        error = float(np.mean(left_out**2))
-        if error < best:
-            best, weights = error, right.T @ (values / (values**2 + penalty) * along)
-    return weights
 
 
 def _normal(accuracies: Rows) -> Rows:

@@ -1,9 +1,8 @@
-"""What candidates would score, learned from those that were scored.
+"""Predicts what candidates would score from those that were scored.
 
 A ridge regression on the features of all candidates, and a Gaussian kernel on what that leaves
-of some. Both choose how much to trust the data by the leave-one-out error, which has a closed
-form; see Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, section 5.4.2.
-``benchmarks/surrogates.py`` compares it with others.
+unexplained of some. Both choose how far to trust the data by the leave-one-out error, which has a
+closed form; see :mod:`tftas_optuna.ridge`. ``benchmarks/surrogates.py`` compares it with others.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tftas_optuna.ranks import kendall_tau
+from tftas_optuna.ridge import Ridge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,9 +48,9 @@ class Surrogate:
         self._kept = scale > _TINY
         self._scale = scale[self._kept] * np.sqrt(max(self._kept.sum(), 1))
         inputs = self._inputs(features)
-        self._ridge = _Ridge(inputs, targets)
+        self._ridge = Ridge(inputs, targets, _PENALTIES * len(targets))
         # What matters by itself matters together with others, too.
-        self._weights = self._ridge.importances()
+        self._weights = _importances(self._ridge.weights)
         self._kernel = _Kernel(inputs[nearest] * self._weights, self._ridge.left_out[nearest])
         predicted = targets[nearest] - self._kernel.left_out
         self.agreement = kendall_tau(predicted, targets[nearest])
@@ -67,45 +67,17 @@ class Surrogate:
         return inputs
 
 
-class _Ridge:
-    """Ridge regression with an unpenalised constant.
-
-    Attributes:
-        left_out: What is missing of each target when it is predicted from all others.
-    """
-
-    def __init__(self, inputs: Rows, targets: Rows) -> None:
-        count = len(targets)
-        self._mean = float(targets.mean())
-        self._weights, self.left_out = np.zeros(inputs.shape[1]), targets - self._mean
-        left, values, right = np.linalg.svd(inputs, full_matrices=False)
-        along = left.T @ self.left_out
-        best = np.inf
-        for penalty in _PENALTIES * count:
-            shrinkage = values**2 / (values**2 + penalty)
-            leverage = (left**2) @ shrinkage + 1 / count
-            residuals = (targets - self._mean) - left @ (shrinkage * along)
-            left_out = residuals / np.maximum(1 - leverage, _TINY)
-            error = np.mean(left_out**2)
-            if error < best:
-                best, self.left_out = error, left_out
-                self._weights = right.T @ (values / (values**2 + penalty) * along)
-
-    def importances(self) -> Rows:
-        """Return the square roots of how much inputs count, with a mean square of one."""
-        roots: Rows = np.sqrt(np.abs(self._weights))
-        return roots / max(float(np.sqrt(np.mean(roots**2))), _TINY) if roots.size else roots
-
-    def predict(self, inputs: Rows) -> Rows:
-        targets: Rows = self._mean + inputs @ self._weights
-        return targets
+def _importances(weights: Rows) -> Rows:
+    """Return the square roots of how much inputs count, with a mean square of one."""
+    roots: Rows = np.sqrt(np.abs(weights))
+    return roots / max(float(np.sqrt(np.mean(roots**2))), _TINY) if roots.size else roots
 
 
 class _Kernel:
     """Kernel ridge regression with a Gaussian kernel.
 
     Attributes:
-        left_out: What is missing of each target when it is predicted from all others.
+        left_out: For each row, the error of its prediction when it is fitted without that row.
     """
 
     def __init__(self, inputs: Rows, targets: Rows) -> None:
@@ -125,7 +97,7 @@ class _Kernel:
 
 
 class _Fit(NamedTuple):
-    """Weights of the rows in a kernel, and what is missing of each without it."""
+    """A kernel's weights for its rows, and the errors of each when it is left out."""
 
     error: float
     weights: Rows
