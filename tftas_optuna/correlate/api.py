@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from tftas_optuna.correlate.calibration import Calibration
     from tftas_optuna.correlate.result import Correlations
-    from tftas_optuna.correlate.table import Table
+    from tftas_optuna.correlate.table import TrainedTable
     from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.study.settings import StudySettings
 _LOG = logging.getLogger("tftas_optuna")
@@ -191,7 +191,7 @@ def correlate(
     return found
 
 
-def _of_the_table(trained: Table, taken: Collection[str]) -> list[Ranked]:
+def _of_the_table(trained: TrainedTable, taken: Collection[str]) -> list[Ranked]:
     """Rank by the scores that a table has itself, beside those that are computed."""
     found = []
     for column, values in trained.scores.items():
@@ -202,7 +202,9 @@ def _of_the_table(trained: Table, taken: Collection[str]) -> list[Ranked]:
     return found
 
 
-def _gaps(trained: Table, metrics: Sequence[Ranked], undefined: Collection[str]) -> list[str]:
+def _gaps(
+    trained: TrainedTable, metrics: Sequence[Ranked], undefined: Collection[str]
+) -> list[str]:
     """Tell of which architectures a metric has no value."""
     notes = []
     for name, values, *_ in metrics:
@@ -216,7 +218,7 @@ def _gaps(trained: Table, metrics: Sequence[Ranked], undefined: Collection[str])
 
 
 def _whole(
-    trained: Table, columns: Mapping[str, Sequence[float | None]]
+    trained: TrainedTable, columns: Mapping[str, Sequence[float | None]]
 ) -> dict[str, tuple[float | None, ...]]:
     """Return the accuracies without those of architectures that lack another value."""
     whole = [None not in row for row in zip(*columns.values(), strict=True)]
@@ -228,7 +230,7 @@ def _whole(
 
 def _calibrated(
     name: str,
-    trained: Table,
+    trained: TrainedTable,
     columns: Mapping[str, Sequence[float | None]],
     settings: StudySettings,
 ) -> Calibration:

@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tftas_optuna.correlate.resampling import (
-    Floats,
-    draw_resamples,
-    interval,
-    kendall_taus,
-    spearman_rhos,
-)
 from tftas_optuna.correlate.result import Band, Correlation, Correlations, Estimate
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.ranks import resampled_spearman, resampled_tau_b
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tftas_optuna.correlate.files import Tell
-    from tftas_optuna.correlate.table import Table
+    from tftas_optuna.correlate.table import TrainedTable
+
+    Floats = NDArray[np.float64]
 
 LEAST = 5
 _RESAMPLES = 1000
@@ -63,7 +59,9 @@ def check_accuracies(name: str, accuracies: Sequence[float | None]) -> None:
         raise UnavailableError(f"{name} is {known[0]:g} in every row: nothing to compare with")
 
 
-def compare_all(trained: Table, metrics: Sequence[Ranked], bands: int, tell: Tell) -> Correlations:
+def compare_all(
+    trained: TrainedTable, metrics: Sequence[Ranked], bands: int, tell: Tell
+) -> Correlations:
     """Compare every metric with every accuracy of a table.
 
     Args:
@@ -130,6 +128,21 @@ def _undefined(rows: Sequence[Correlation], n_flat: int) -> list[str]:
     return notes
 
 
+def draw_resamples(size: int, n_resamples: int, seed: int) -> Floats:
+    """Draw bootstrap resamples, as counts, shape (n_resamples, size)."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(size, np.full(size, 1 / size), n_resamples).astype(np.float64)
+
+
+def interval(resampled: Floats) -> tuple[float, float] | None:
+    """Return the 95 % percentile interval of a statistic, where it is defined; None if nowhere."""
+    defined = resampled[np.isfinite(resampled)]
+    if not len(defined):
+        return None
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return float(low), float(high)
+
+
 class Comparison:
     """One accuracy, to be compared with metrics.
 
@@ -175,8 +188,8 @@ class Comparison:
     def compare(self, metric: Ranked) -> Correlation:
         """Compare a metric with the accuracy, where it has a value."""
         values = metric.sign * np.array(metric.values, dtype=np.float64)[self._members]
-        tau, band_tau, taus = self._estimate(kendall_taus, values)
-        spearman, band_spearman, spearmans = self._estimate(spearman_rhos, values)
+        tau, band_tau, taus = self._estimate(resampled_tau_b, values)
+        spearman, band_spearman, spearmans = self._estimate(resampled_spearman, values)
         regrets = tuple(_or_none(self._regret(values, band)) for band in self._bands)
         known = [regret for regret in regrets if regret is not None]
         return Correlation(

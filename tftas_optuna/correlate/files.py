@@ -1,19 +1,26 @@
-"""Rows of CSV and JSON files, as they stand there."""
+"""Tables as files: the rows of CSV and JSON, and the values that their cells hold.
+
+Numbers may stand there as text, lists as ``[3, 4]`` or ``3 4``, and blanks in several ways.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tftas_optuna.architecture.checks import shown
-from tftas_optuna.errors import UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError
 
 _MAX_BYTES = 200_000_000
 _SUFFIXES = (".csv", ".json")
+_BETWEEN = re.compile(r"[\s,;]+")
+_WORDS = {"true": True, "false": False}
 
 # Told what is done, how much of it, and of how much.
 Tell = Callable[[str, int, int], None]
@@ -64,6 +71,51 @@ def read_cells(path: Path) -> list[Cells]:
     return rows
 
 
+def is_blank(value: Any) -> bool:
+    """Tell whether a cell holds nothing; ``nan`` is what other programs write for that."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, str) and value.strip().lower() in ("", "nan"))
+
+
+def read_number(name: str, value: Any) -> float:
+    """Read a finite number.
+
+    Raises:
+        TftasError: It is none.
+    """
+    number = _parsed(value)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise TftasError(f"{name} is {shown(value)}, expected a number")
+    if not math.isfinite(number):
+        raise TftasError(f"{name} is {shown(value)}, expected a finite number")
+    return float(number)
+
+
+def read_field(name: str, value: Any, like: Any) -> Any:
+    """Read a field of an architecture; what has no meaning stays, for the architecture to refuse.
+
+    Args:
+        name: The field.
+        value: The cell.
+        like: The same field of another architecture, which tells whether it is a list or text.
+
+    Raises:
+        TftasError: It should be a list of numbers, and is not.
+    """
+    if isinstance(like, str):
+        return value.strip() if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return [_parsed(entry) for entry in value] if isinstance(value, list) else _parsed(value)
+    if not isinstance(like, list):
+        return _parsed(value)
+    inside = value.strip().strip("[]()").strip(" ,")
+    numbers = [_parsed(entry) for entry in _BETWEEN.split(inside)] if inside else []
+    if any(isinstance(number, str | bool) for number in numbers):
+        raise TftasError(f"{name} is {shown(value)}, expected numbers such as [3, 4] or 3 4")
+    return numbers
+
+
 def _read_csv(text: str, path: Path) -> list[Cells]:
     lines = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     try:
@@ -96,3 +148,19 @@ def _read_json(text: str, path: Path) -> list[Cells]:
         if not isinstance(row, dict):
             raise UnavailableError(f"{path}, row {number}: is {shown(row)}, expected an object")
     return rows
+
+
+def _parsed(value: Any) -> Any:
+    """Return what a text stands for, whole numbers as such: spreadsheets write 3 as 3.0."""
+    if isinstance(value, str):
+        text = value.strip()
+        if text.lower() in _WORDS:
+            return _WORDS[text.lower()]
+        try:
+            value = float(text)
+        except ValueError:
+            return text
+        # Underscores are Python's, not those of tables.
+        if "_" in text:
+            return text
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import platform
+import time
 from functools import partial
-from statistics import mean
+from itertools import cycle
+from statistics import mean, median
 from typing import TYPE_CHECKING, NamedTuple
+
+import torch
 
 from tftas_optuna.architecture.shape import shape_columns
 from tftas_optuna.correlate.cache import identity
 from tftas_optuna.correlate.grounds import score_key
-from tftas_optuna.correlate.timing import machine_name, seconds_per_score
+from tftas_optuna.devices import resolve_device
 from tftas_optuna.indicators.base import NotFiniteError
 from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.indicators.fusion import check_reference
 from tftas_optuna.indicators.panel import Scores
+from tftas_optuna.indicators.task import divide, score, visit
 from tftas_optuna.metrics import Meters
 from tftas_optuna.search.execution import open_pool
 from tftas_optuna.search.reference import look_at_reference
@@ -28,9 +34,13 @@ if TYPE_CHECKING:
     from tftas_optuna.correlate.files import Tell
     from tftas_optuna.correlate.trained import Given
     from tftas_optuna.indicators.composite import Reference
+    from tftas_optuna.indicators.task import ScoringTask
     from tftas_optuna.search.execution import Execution
     from tftas_optuna.search.executors import ScoresOf, ScoringPool
     from tftas_optuna.study.settings import StudySettings
+
+_TIMED_PASSES = 3
+_PASS_SECONDS = 0.3
 
 
 class Measures(NamedTuple):
@@ -74,7 +84,7 @@ def measure(
             and of how many. What it raises ends the work; what is done by then is kept.
     """
     names = settings.indicators
-    where = machine_name(execution.device)
+    where = _machine_name(execution.device)
     times = {name: cache.seconds(score_key(settings, name)) for name in names}
     scores = _Scores(settings, cache, given.scores)
     untimed = [name for name in names if where not in times[name]]
@@ -99,7 +109,7 @@ def measure(
                 of = times[_name(indicator)]
                 if where not in of and _name(indicator) not in undefined:
                     alone = pool.task._replace(indicators=(indicator,))
-                    of[where] = seconds_per_score(alone, archs)
+                    of[where] = _seconds_alone(alone, archs)
                     cache.changed()
         finally:
             cache.save()
@@ -225,3 +235,30 @@ class _Scores:
 
 def _name(indicator: str | CompositeIndicator) -> str:
     return indicator if isinstance(indicator, str) else indicator.name
+
+
+def _seconds_alone(task: ScoringTask, archs: Sequence[Architecture]) -> float:
+    """Measure how long a score by the one indicator of a task takes, in this process.
+
+    On a CPU that is one thread. A pass takes as many candidates as a search gives it, unless that
+    would take long; the median of three counts. What is computed once for a whole supernet is left
+    out.
+    """
+    parts = cycle(divide(task, visit(task), archs))
+    score(task, next(parts)[:1])
+    each = _seconds_each(task, next(parts)[:1])
+    size = max(1, int(_PASS_SECONDS / each))
+    return median(_seconds_each(task, next(parts)[:size]) for _ in range(_TIMED_PASSES))
+
+
+def _seconds_each(task: ScoringTask, archs: Sequence[Architecture]) -> float:
+    start = time.perf_counter()
+    score(task, archs)
+    return (time.perf_counter() - start) / len(archs)
+
+
+def _machine_name(device: str) -> str:
+    """Name the device and the machine that times were measured on."""
+    resolved = resolve_device(device)
+    kind = torch.cuda.get_device_name(resolved) if resolved.type == "cuda" else resolved.type
+    return f"{kind} of {platform.node()}"

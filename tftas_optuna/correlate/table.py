@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.architecture import read_architecture, read_yaml
-from tftas_optuna.correlate.cells import is_blank, read_number
 from tftas_optuna.correlate.entries import (
     IncompleteError,
     OutsideError,
@@ -19,14 +18,13 @@ from tftas_optuna.correlate.entries import (
     read_row,
     required_fields,
 )
-from tftas_optuna.correlate.files import find_table, read_cells
-from tftas_optuna.correlate.table_scores import table_scores
+from tftas_optuna.correlate.files import find_table, is_blank, read_cells, read_number
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.sections import read_section
 from tftas_optuna.metrics.units import name_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.correlate.files import Cells, Tell
@@ -35,10 +33,19 @@ if TYPE_CHECKING:
 
 # ``top1``, ``acc``, ``c100_kd_acc``, ``val accuracy``, ...
 _ACCURACY = re.compile(r"(.*[\W_])?(acc|acc@?1|accuracy|top[-_ ]?1)", re.IGNORECASE)
+# What is computed anyway, and what only tells rows apart.
+_OTHERS = {"n_params", "params", "macs", "flops", "depth", "width", "trial", "seed", "id", "index"}
+_OTHERS |= {"top1_sd"}
+# Spreadsheets and data frames number their rows in columns that nobody named.
+_NAMED = re.compile(r"(?!Unnamed: )\S")
+# ``top5``, ``acc@5``, ...: accuracies that nobody compares with.
+_TOP = re.compile(r"(.*[\W_])?(acc@?|top[-_ ]?)\d+", re.IGNORECASE)
+# What is no score, but no other kind of column either.
+_INFINITE = re.compile(r"\s*[+-]?inf(inity)?\s*", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class TrainedTable:
     """Different architectures of one space, with accuracies.
 
     Attributes:
@@ -71,7 +78,7 @@ def read_table(
     space: SearchSpace | None,
     accuracy: Sequence[str] | None,
     tell: Tell = lambda *_: None,
-) -> Table:
+) -> TrainedTable:
     """Read a CSV file, a JSON list of objects, or a directory with a CSV file of file names.
 
     Rows out of the space, rows of an architecture that came before, and rows without a field that
@@ -91,7 +98,7 @@ def read_table(
     path = find_table(Path(source))
     rows = read_cells(path)
     columns: dict[str, Any] = {name: None for row in rows for name in row}
-    reader = _Reader(path, space, columns)
+    reader = _RowReader(path, space, columns)
     names = _accuracy_columns(columns, accuracy, reader.described, path)
     found: dict[Architecture, int] = {}
     kept: list[dict[str, float | None]] = []
@@ -112,7 +119,7 @@ def read_table(
         if arch in found:
             left_out.add(number, "an architecture again", f"as in row {found[arch]}")
             continue
-        values = {name: _accuracy(name, row.get(name), path, number) for name in names}
+        values = {name: _read_accuracy(name, row.get(name), path, number) for name in names}
         if all(value is None for value in values.values()):
             left_out.add(number, f"no {' nor '.join(names)}")
             continue
@@ -123,13 +130,13 @@ def read_table(
         kept.append(values)
     if not kept:
         raise UnavailableError(f"{path}: no row is left: {'; '.join(left_out.sentences())}")
-    return Table(
+    return TrainedTable(
         name=path.name,
         space=reader.space,
         architectures=tuple(found),
         accuracies={name: tuple(values[name] for values in kept) for name in names},
-        scores=table_scores(
-            [rows[number - 1] for number in found.values()], {*reader.described, *names}, _ACCURACY
+        scores=_scores_of(
+            [rows[number - 1] for number in found.values()], {*reader.described, *names}
         ),
         sizes=reader.sizes,
         notes=left_out.sentences()
@@ -141,7 +148,7 @@ def read_table(
     )
 
 
-class _Reader:
+class _RowReader:
     """Reads the architectures of one table, from its cells or from the files they name.
 
     Args:
@@ -151,7 +158,7 @@ class _Reader:
 
     Attributes:
         space: Its space.
-        sizes: See :class:`Table`.
+        sizes: See :class:`TrainedTable`.
         described: Columns that say what the architectures are.
     """
 
@@ -235,11 +242,48 @@ def _accuracy_columns(
     return found
 
 
-def _accuracy(name: str, value: Any, path: Path, number: int) -> float | None:
+def _read_accuracy(name: str, value: Any, path: Path, number: int) -> float | None:
     try:
         return None if is_blank(value) else read_number(name, value)
     except TftasError as error:
         raise UnavailableError(f"{path}, row {number}: {error}") from error
+
+
+def _scores_of(
+    rows: Sequence[Cells], described: Collection[str]
+) -> Mapping[str, tuple[float | None, ...]]:
+    """Find the scores that a table has itself.
+
+    Args:
+        rows: The rows that count.
+        described: Columns that have another meaning.
+
+    Returns:
+        By column, the score of each row; None where there is none, or none that is finite. Columns
+        of one number alone are left out: they rank nothing.
+    """
+    found = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        if name in described or name.lower() in _OTHERS or not _NAMED.match(name):
+            continue
+        # Tables on terminals show names.
+        if not name.isprintable():
+            continue
+        if _ACCURACY.fullmatch(name) or _TOP.fullmatch(name):
+            continue
+        cells = [row.get(name) for row in rows]
+        try:
+            values = tuple(_score(name, cell) for cell in cells)
+        except TftasError:
+            continue
+        if len(set(values) - {None}) > 1:
+            found[name] = values
+    return found
+
+
+def _score(name: str, cell: Any) -> float | None:
+    missing = is_blank(cell) or _INFINITE.fullmatch(str(cell))
+    return None if missing else read_number(name, cell)
 
 
 class _LeftOut:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from tftas_optuna.correlate.grounds import ground_of
-from tftas_optuna.correlate.table import Table
+from tftas_optuna.correlate.table import TrainedTable
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.indicators.task import fidelity_of
 from tftas_optuna.study.accuracy import choose_trainings, count_trials, training_sets
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _COLUMN = "top1"
 
 
-def read_study(study: Study, trained: str | None = None) -> Table:
+def read_study(study: Study, trained: str | None = None) -> TrainedTable:
     """Read the architectures of a study that were retrained, with the accuracies they reached.
 
     Of an architecture that several trials have, the first one that was retrained counts; of
@@ -57,7 +57,7 @@ def read_study(study: Study, trained: str | None = None) -> Table:
         for one in training_sets(study)
         if one.key != chosen.key
     ]
-    return Table(
+    return TrainedTable(
         name=study.study_name,
         space=settings.space,
         architectures=tuple(found),
