@@ -24,9 +24,9 @@ _ROWS = 2048
 
 
 def kendall_tau(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> float:
-    """Compute Kendall's rank correlation (tau-a) of two sequences; 1.0 for a single value.
+    """Compute Kendall's rank correlation (tau-a) of two sequences.
 
-    NaN where one of the values is.
+    1.0 for fewer than two values, NaN if one of them is NaN.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     n_pairs = _pairs(np.array([len(a)]))
@@ -34,8 +34,8 @@ def kendall_tau(first: Sequence[float] | Floats, second: Sequence[float] | Float
         return 1.0
     if np.isnan(a).any() or np.isnan(b).any():
         return math.nan
-    # Knight (1966): with the first in order, and the second where the first is tied, pairs that
-    # disagree are those that sorting the second has to swap.
+    # Knight (1966): after sorting by the first, and by the second where the first is tied, the
+    # pairs that disagree are those that sorting by the second swaps.
     order = np.lexsort((b, a))
     tied = _tied(a[order, None]) + _tied(np.sort(b)[:, None])
     tied -= _tied(np.stack((a, b), axis=1)[order])
@@ -84,7 +84,7 @@ def _pairs(sizes: NDArray[np.int64]) -> int:
 
 
 def _swaps(ranks: NDArray[np.int64]) -> int:
-    """Count the pairs that are out of order, by a merge sort of all its blocks at once."""
+    """Count the pairs that are out of order, by a merge sort that merges all blocks at once."""
     size = len(ranks)
     places = np.arange(size)
     swaps, width = 0, 1
@@ -93,7 +93,7 @@ def _swaps(ranks: NDArray[np.int64]) -> int:
         blocks, is_left = places // (2 * width), places // width % 2 == 0
         order = np.argsort(blocks * size + ranks, kind="stable")
         ranks, is_left = ranks[order], is_left[order]
-        # Only the last block may be short: those before have as many on the left as are wide.
+        # Only the last block may be short: all before it have ``width`` entries on the left.
         ahead = np.cumsum(is_left) - blocks * width
         swaps += int((np.minimum(width, size - blocks * 2 * width) - ahead)[~is_left].sum())
         width *= 2

@@ -84,8 +84,8 @@ class Fit(NamedTuple):
 
     def predict(self, inputs: Inputs) -> Rows:
         """Predict the accuracies of networks, shape (networks,)."""
-        found: Rows = self.constant + (_rows(inputs) - self.means) @ self.weights
-        return found
+        accuracies: Rows = self.constant + (_rows(inputs) - self.means) @ self.weights
+        return accuracies
 
 
 class Calibration(NamedTuple):
@@ -188,7 +188,7 @@ def calibrate(
     left_out, alone = np.empty_like(known), np.empty_like(known)
     for others, fold in _folds(len(known), _FOLDS):
         left_out[fold] = fit(_some(inputs, others), known[others]).predict(_some(inputs, fold))
-        column = _Column(inputs.columns[others], _normal(known[others]))
+        column = _BestColumn(inputs.columns[others], _normal(known[others]))
         alone[fold] = column.predict(inputs.columns[fold])
     return Calibration(
         indicator,
@@ -230,7 +230,7 @@ def fit(inputs: Inputs, accuracies: Rows) -> Fit:
     return Fit(means, best * scale, constant, inputs.names[column.best], SHARES[chosen])
 
 
-class _Column:
+class _BestColumn:
     """The one column that ranks best, as a standard score with the sign that it has.
 
     Attributes:
@@ -250,13 +250,13 @@ class _Column:
 
     def predict(self, columns: Rows) -> Rows:
         """Predict standard scores of other networks, shape (networks,)."""
-        found: Rows = (columns - self._means) @ self.weights
-        return found
+        scores: Rows = (columns - self._means) @ self.weights
+        return scores
 
 
-def _weights(inputs: Inputs, targets: Rows) -> tuple[list[Rows], _Column]:
+def _weights(inputs: Inputs, targets: Rows) -> tuple[list[Rows], _BestColumn]:
     """Fit the column and the regression; return their weights mixed by each of the shares."""
-    column = _Column(inputs.columns, targets)
+    column = _BestColumn(inputs.columns, targets)
     n_features = inputs.features.shape[1]
     rows = _rows(inputs)
     centred = rows - rows.mean(axis=0)
@@ -278,11 +278,11 @@ def _rows(inputs: Inputs) -> Rows:
 
 def _normal(accuracies: Rows) -> Rows:
     """Replace accuracies by normal scores of their ranks; equal ones share theirs."""
-    known, place, counts = np.unique(accuracies, return_inverse=True, return_counts=True)
+    _, place, counts = np.unique(accuracies, return_inverse=True, return_counts=True)
     middles = (np.cumsum(counts) - counts / 2) / len(accuracies)
     scores = np.array([NormalDist().inv_cdf(share) for share in middles])
-    found: Rows = scores[place]
-    return found
+    by_accuracy: Rows = scores[place]
+    return by_accuracy
 
 
 def _folds(count: int, folds: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -1,4 +1,4 @@
-"""Compares metrics with an accuracy: over all architectures, and in bands of equal size."""
+"""Compares metrics with accuracies: over all architectures, and within bands of similar size."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _SEED = 0
 
 
 class Ranked(NamedTuple):
-    """A metric of all architectures.
+    """A metric, to be compared with accuracies.
 
     Attributes:
         name: Its name.
-        values: Its values; None where it has none.
+        values: Its value for each architecture; None where it has none.
         sign: 1, or -1 where less is better.
-        is_indicator: Whether it is one.
+        is_indicator: Whether it is an indicator.
         seconds: Time of one score.
     """
 
@@ -50,13 +50,13 @@ def check_accuracies(name: str, accuracies: Sequence[float | None]) -> None:
     Raises:
         UnavailableError: There are too few accuracies, or all are the same.
     """
-    known = [value for value in accuracies if value is not None]
-    if len(known) < LEAST:
+    given = [value for value in accuracies if value is not None]
+    if len(given) < LEAST:
         raise UnavailableError(
-            f"{name} is known of {len(known)} architectures; {LEAST} or more are needed"
+            f"{name} is known of {len(given)} architectures; {LEAST} or more are needed"
         )
-    if len(set(known)) == 1:
-        raise UnavailableError(f"{name} is {known[0]:g} in every row: nothing to compare with")
+    if len(set(given)) == 1:
+        raise UnavailableError(f"{name} is {given[0]:g} in every row: nothing to compare with")
 
 
 def compare_all(
@@ -87,7 +87,7 @@ def compare_all(
         for metric in metrics:
             tell("statistics", len(rows), total)
             rows.append(comparison.compare(metric))
-        notes += _undefined(rows[-len(metrics) :], comparison.n_flat)
+        notes += _notes_on_equal_values(rows[-len(metrics) :], comparison.n_flat)
     return Correlations(
         name=trained.name,
         space=trained.space.name,
@@ -101,8 +101,8 @@ def compare_all(
     )
 
 
-def _undefined(rows: Sequence[Correlation], n_flat: int) -> list[str]:
-    """Tell what does not differ where it should be ranked.
+def _notes_on_equal_values(rows: Sequence[Correlation], n_flat: int) -> list[str]:
+    """Say which values are all equal, and cannot be ranked.
 
     Args:
         rows: Comparisons with one accuracy.
@@ -117,7 +117,7 @@ def _undefined(rows: Sequence[Correlation], n_flat: int) -> list[str]:
     for row in rows:
         lacking = sum(tau is None for tau in row.taus)
         if row.n < 2:
-            continue  # It has no values, which is told with the reason.
+            continue  # It has no values; another note says why.
         if row.tau.value is None:
             notes.append(f"{row.metric} is the same for all architectures: no correlation")
         elif lacking > n_flat:
@@ -172,7 +172,7 @@ class Comparison:
         order = np.argsort(params, kind="stable")
         self._bands = np.array_split(order, max(1, min(bands, size // LEAST)))
         self.n_flat = sum(len(set(self._accuracy[band])) == 1 for band in self._bands)
-        # The sample itself stands before its resamples.
+        # The first row is the sample itself, the others are its resamples.
         drawn = draw_resamples(size, _RESAMPLES, _SEED)
         self._counts = np.concatenate([np.ones((1, size)), drawn])
         self.bands = tuple(
@@ -191,7 +191,7 @@ class Comparison:
         tau, band_tau, taus = self._estimate(resampled_tau_b, values)
         spearman, band_spearman, spearmans = self._estimate(resampled_spearman, values)
         regrets = tuple(_or_none(self._regret(values, band)) for band in self._bands)
-        known = [regret for regret in regrets if regret is not None]
+        defined = [regret for regret in regrets if regret is not None]
         return Correlation(
             accuracy=self._name,
             metric=metric.name,
@@ -201,7 +201,7 @@ class Comparison:
             spearman=spearman,
             band_tau=band_tau,
             band_spearman=band_spearman,
-            regret=float(np.mean(known)) if known else None,
+            regret=float(np.mean(defined)) if defined else None,
             taus=taus,
             spearmans=spearmans,
             regrets=regrets,
@@ -211,13 +211,13 @@ class Comparison:
     def _estimate(
         self, statistic: Callable[[Floats, Floats, Floats], Floats], values: Floats
     ) -> tuple[Estimate, Estimate, tuple[float | None, ...]]:
-        """Estimate a statistic over all and inside the bands: their mean, and each."""
+        """Estimate a statistic of all architectures, its mean over bands, and for each band."""
 
         def among(places: NDArray[np.intp]) -> Floats:
-            known = places[np.isfinite(values[places])]
-            if not len(known):
+            finite = places[np.isfinite(values[places])]
+            if not len(finite):
                 return np.full(len(self._counts), np.nan)
-            return statistic(values[known], self._accuracy[known], self._counts[:, known])
+            return statistic(values[finite], self._accuracy[finite], self._counts[:, finite])
 
         overall = among(np.arange(len(values)))
         inside = np.array([among(band) for band in self._bands])
@@ -238,9 +238,10 @@ class Comparison:
         return float(accuracy.max() - accuracy[values == np.nanmax(values)].mean())
 
 
-def _estimate(found: Floats) -> Estimate:
-    value = _or_none(found[0])
-    ends = interval(found[1:]) if value is not None else None
+def _estimate(statistics: Floats) -> Estimate:
+    """Make an estimate from a statistic of the sample, followed by those of its resamples."""
+    value = _or_none(statistics[0])
+    ends = interval(statistics[1:]) if value is not None else None
     return Estimate(value, *ends) if ends is not None else Estimate(value)
 
 

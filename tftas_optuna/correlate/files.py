@@ -22,7 +22,7 @@ _SUFFIXES = (".csv", ".json")
 _BETWEEN = re.compile(r"[\s,;]+")
 _WORDS = {"true": True, "false": False}
 
-# Told what is done, how much of it, and of how much.
+# Called with what is done, how much of it, and of how much.
 Tell = Callable[[str, int, int], None]
 # A row: values by column; those of JSON may be lists and mappings.
 Cells = dict[str, Any]
@@ -36,22 +36,22 @@ def find_table(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() == ".csv")
-    if len(found) != 1:
-        names = ", ".join(entry.name for entry in found) or "none"
+    tables = sorted(entry for entry in path.iterdir() if entry.suffix.lower() == ".csv")
+    if len(tables) != 1:
+        names = ", ".join(entry.name for entry in tables) or "none"
         raise UnavailableError(
             f"{path}: a directory needs one CSV file of names and accuracies, it has {names}; name"
             " the file"
         )
-    return found[0]
+    return tables[0]
 
 
 def read_cells(path: Path) -> list[Cells]:
     """Read the rows of a CSV file with a header, or of a JSON list of objects.
 
     Raises:
-        UnavailableError: The file is missing, no text, none of both, or empty; names the row or
-            the line where there is one.
+        UnavailableError: The file is missing, empty, no text, or neither CSV nor JSON; names the
+            row or the line, where it is one.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise UnavailableError(
@@ -72,7 +72,7 @@ def read_cells(path: Path) -> list[Cells]:
 
 
 def is_blank(value: Any) -> bool:
-    """Tell whether a cell holds nothing; ``nan`` is what other programs write for that."""
+    """Tell whether a cell holds nothing, for which other programs write ``nan``."""
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or (isinstance(value, str) and value.strip().lower() in ("", "nan"))
@@ -82,7 +82,7 @@ def read_number(name: str, value: Any) -> float:
     """Read a finite number.
 
     Raises:
-        TftasError: It is none.
+        TftasError: The cell does not hold one.
     """
     number = _parsed(value)
     if isinstance(number, bool) or not isinstance(number, int | float):
@@ -93,12 +93,12 @@ def read_number(name: str, value: Any) -> float:
 
 
 def read_field(name: str, value: Any, like: Any) -> Any:
-    """Read a field of an architecture; what has no meaning stays, for the architecture to refuse.
+    """Read a field of an architecture; the architecture checks its value later.
 
     Args:
         name: The field.
         value: The cell.
-        like: The same field of another architecture, which tells whether it is a list or text.
+        like: The same field of another architecture, which shows whether it is a list or text.
 
     Raises:
         TftasError: It should be a list of numbers, and is not.
@@ -151,7 +151,7 @@ def _read_json(text: str, path: Path) -> list[Cells]:
 
 
 def _parsed(value: Any) -> Any:
-    """Return what a text stands for, whole numbers as such: spreadsheets write 3 as 3.0."""
+    """Return the value of a text, whole numbers as ``int``: spreadsheets write 3 as 3.0."""
     if isinstance(value, str):
         text = value.strip()
         if text.lower() in _WORDS:
@@ -160,7 +160,7 @@ def _parsed(value: Any) -> Any:
             value = float(text)
         except ValueError:
             return text
-        # Underscores are Python's, not those of tables.
+        # Python reads 1_000 as a number; tables do not mean one.
         if "_" in text:
             return text
     return int(value) if isinstance(value, float) and value.is_integer() else value

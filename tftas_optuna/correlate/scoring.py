@@ -68,8 +68,8 @@ def measure(
 ) -> Measures:
     """Measure architectures.
 
-    Scores that are not known are computed, those of several indicators in one pass, and put into
-    the cache as they come. Then the time of each indicator alone is measured, in this process on
+    Missing scores are computed, those of several indicators in one pass, and put into the cache as
+    they come. Then the time of each indicator alone is measured, in this process on
     the device of the execution (a CPU with one thread): together they take less. All supernets
     that a score is averaged over count. A score that is not finite is missing; so are all of a
     fusion that has hardly any finite value of a part in its reference sample.
@@ -78,8 +78,8 @@ def measure(
         archs: The architectures, each once.
         settings: Indicators, as objectives, and all that they depend on.
         execution: Where to score.
-        cache: What is known.
-        given: What is known from elsewhere.
+        cache: Scores of earlier runs.
+        given: Scores that a study has already.
         tell: Called with ``"reference sample"``, ``"scoring"`` or ``"times"``, how many are done,
             and of how many. What it raises ends the work; what is done by then is kept.
     """
@@ -128,7 +128,7 @@ def measure(
 
 
 def _undefined(pool: ScoringPool, reference: Reference) -> dict[str, str]:
-    """Tell which fusions look at a sample that has hardly any of their parts, by name."""
+    """Return why fusions are not defined whose parts have hardly any score in the sample."""
     undefined = {}
     for each in pool.task.indicators:
         if isinstance(each, CompositeIndicator) and each.relative:
@@ -147,7 +147,7 @@ def _score_sample(
     sample: list[Architecture],
     parts: tuple[str, ...],
 ) -> ScoresOf:
-    """Score what fusions look at: always exactly."""
+    """Score the reference sample of fusions, always exactly."""
     scores = _Scores(dataclasses.replace(settings, fidelity="exact"), cache, {})
     scores.complete(pool, sample, parts, "reference sample", tell)
     return {arch: Scores({part: scores.by_seed(part, arch) for part in parts}) for arch in sample}
@@ -159,7 +159,7 @@ class _Scores:
     Args:
         settings: What they depend on.
         cache: Where they are kept.
-        given: Scores that are known from elsewhere, by indicator.
+        given: Scores that a study has already, by indicator.
     """
 
     def __init__(
@@ -178,27 +178,27 @@ class _Scores:
         given = self._given.get(name, {}).get(arch)
         if given is not None:
             return given
-        found = mean(self._known(name).get(identity(arch), [math.nan]))
-        return found if math.isfinite(found) else None
+        average = mean(self._cached(name).get(identity(arch), [math.nan]))
+        return average if math.isfinite(average) else None
 
     def by_seed(self, name: str, arch: Architecture) -> tuple[float, ...]:
         """Return the scores of every seed."""
-        return tuple(self._known(name)[identity(arch)])
+        return tuple(self._cached(name)[identity(arch)])
 
     def missing(
         self, archs: Sequence[Architecture], names: Sequence[str]
     ) -> dict[Architecture, tuple[str, ...]]:
-        """Return the indicators that architectures lack, those that lack any."""
-        known = {name: self._known(name).keys() for name in names}
-        found = {}
+        """Return, for each architecture without all scores, the indicators that it lacks."""
+        cached = {name: self._cached(name).keys() for name in names}
+        missing = {}
         for arch in archs:
             key = identity(arch)
             lacking = tuple(
-                n for n in names if key not in known[n] and arch not in self._given.get(n, {})
+                n for n in names if key not in cached[n] and arch not in self._given.get(n, {})
             )
             if lacking:
-                found[arch] = lacking
-        return found
+                missing[arch] = lacking
+        return missing
 
     def complete(
         self,
@@ -216,18 +216,18 @@ class _Scores:
         for lacking in dict.fromkeys(missing.values()):
             wanted = {arch for arch, lacks in missing.items() if lacks == lacking}
             by = tuple(indicators.get(name, name) for name in lacking)
-            # All, so that what runs together does not depend on what is known.
+            # All, so that what runs together does not depend on what is in the cache.
             for part in pool.scores(list(archs), wanted, fidelity=fidelity, indicators=by):
-                for arch, found in part.items():
-                    for name, by_seed in found.items():
+                for arch, scores in part.items():
+                    for name, by_seed in scores.items():
                         values = [float(value) for value in by_seed]
-                        self._known(name).setdefault(identity(arch), values)
+                        self._cached(name).setdefault(identity(arch), values)
                 if part:
                     self._cache.changed()
                 n_done += len(part.keys() & wanted)
                 tell(step, n_done, len(missing))
 
-    def _known(self, name: str) -> dict[str, list[float]]:
+    def _cached(self, name: str) -> dict[str, list[float]]:
         if name not in self._tables:
             self._tables[name] = self._cache.scores(score_key(self._settings, name))
         return self._tables[name]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _PENALTIES = np.logspace(-7, 3, 31)
 _WIDTHS = (0.35, 0.7, 1.4, 2.8)
-_TELLING = 150
+_ROWS_FOR_WIDTH = 150
 _NOISES = np.logspace(-7, 1, 17)
 _TINY = 1e-9
 
@@ -32,16 +32,16 @@ class Surrogate:
     Args:
         features: Shape (candidates, features).
         values: Finite, shape (candidates,).
-        nearest: Rows whose neighbourhood matters most; only they are in the kernel, whose time
-            grows with the cube of their number.
+        nearest: The rows whose neighbourhood matters most. Only they are in the kernel, as its
+            time grows with the cube of their number.
 
     Attributes:
-        agreement: Kendall's tau between the values of the nearest and what is predicted for each
-            from all others.
+        agreement: Kendall's tau between the values of the nearest rows and their predictions from
+            all other rows.
     """
 
     def __init__(self, features: Rows, values: Rows, nearest: NDArray[np.int64]) -> None:
-        # What multiplies, as scores and times do, is easier to predict by its logarithm.
+        # Products, such as scores and times, are easier to predict by their logarithms.
         self._log = bool(values.min() > 0)
         targets = np.log(values) if self._log else values
         self._center, scale = features.mean(axis=0), features.std(axis=0)
@@ -49,7 +49,7 @@ class Surrogate:
         self._scale = scale[self._kept] * np.sqrt(max(self._kept.sum(), 1))
         inputs = self._inputs(features)
         self._ridge = Ridge(inputs, targets, _PENALTIES * len(targets))
-        # What matters by itself matters together with others, too.
+        # Inputs that matter in the regression get more weight in the kernel.
         self._weights = _importances(self._ridge.weights)
         self._kernel = _Kernel(inputs[nearest] * self._weights, self._ridge.left_out[nearest])
         predicted = targets[nearest] - self._kernel.left_out
@@ -83,11 +83,11 @@ class _Kernel:
     def __init__(self, inputs: Rows, targets: Rows) -> None:
         self._inputs = inputs
         squares = _squares(inputs, inputs)
-        # Some rows tell the width as well as all of them do, in an eighth of the time.
-        step = max(-(-len(targets) // _TELLING), 1)
+        # Some of the rows choose the width as well as all of them would, in an eighth of the time.
+        step = max(-(-len(targets) // _ROWS_FOR_WIDTH), 1)
         some, theirs = squares[::step, ::step], targets[::step]
-        self._width = min(_WIDTHS, key=lambda width: _fit(some, theirs, width).error)
-        fit = _fit(squares, targets, self._width)
+        self._width = min(_WIDTHS, key=lambda width: _fit_kernel(some, theirs, width).error)
+        fit = _fit_kernel(squares, targets, self._width)
         self._weights, self.left_out = fit.weights, fit.left_out
 
     def predict(self, inputs: Rows) -> Rows:
@@ -96,7 +96,7 @@ class _Kernel:
         return targets
 
 
-class _Fit(NamedTuple):
+class _KernelFit(NamedTuple):
     """A kernel's weights for its rows, and the errors of each when it is left out."""
 
     error: float
@@ -104,23 +104,23 @@ class _Fit(NamedTuple):
     left_out: Rows
 
 
-def _fit(squares: Rows, targets: Rows, width: float) -> _Fit:
-    """Fit a kernel with the noise that leaves least; no weights where zero leaves less."""
+def _fit_kernel(squares: Rows, targets: Rows, width: float) -> _KernelFit:
+    """Fit a kernel with the noise of the least error; all weights are zero if that is better."""
     values, vectors = np.linalg.eigh(np.exp(-squares / (2 * width**2)))
     along = vectors.T @ targets
-    best = _Fit(float(np.mean(targets**2)), np.zeros(len(targets)), targets)
+    best = _KernelFit(float(np.mean(targets**2)), np.zeros(len(targets)), targets)
     for noise in _NOISES:
         inverse = 1 / (np.maximum(values, 0) + noise)
         weights = vectors @ (inverse * along)
         left_out = weights / ((vectors**2) @ inverse)
         error = float(np.mean(left_out**2))
         if error < best.error:
-            best = _Fit(error, weights, left_out)
+            best = _KernelFit(error, weights, left_out)
     return best
 
 
 def _squares(first: Rows, second: Rows) -> Rows:
-    """Squared distances between all rows of two sets."""
+    """Compute the squared distances between all rows of two sets."""
     sums = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)
     squares: Rows = np.maximum(sums - 2 * first @ second.T, 0.0)
     return squares
