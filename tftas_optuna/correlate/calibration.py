@@ -36,11 +36,11 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.float64]
 
-# Networks that have to be trained at least.
+# The fewest trained networks to calibrate on.
 FEWEST = 10
-# Indicators of a calibration that nobody named: they share one pass of eight images.
+# The usual indicators of a calibration: they share one pass of eight images.
 USUAL = ("naswot", "snip", "expressivity")
-# Ends the names of predictions that were made without the network itself.
+# The end of the names of predictions for networks that were left out of the fit.
 LEFT_OUT = " (left out)"
 # Shares of the regression that are tried beside the best column.
 SHARES = (0.0, 0.5, 1.0)
@@ -52,11 +52,12 @@ COSTS = ("n_params", "macs")
 
 
 class Inputs(NamedTuple):
-    """What accuracies are predicted from.
+    """Values to predict accuracies from.
 
     Attributes:
         features: Features of the shapes, (networks, features).
-        columns: What may predict alone, (networks, columns): depth, width, costs, indicators.
+        columns: Values that may predict by themselves: depth, width, costs and indicators,
+            (networks, columns).
         names: What the columns are called.
     """
 
@@ -89,13 +90,13 @@ class Fit(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """A calibrated indicator, and what it is worth.
+    """A calibrated indicator, and how well it predicts.
 
     Attributes:
         indicator: The indicator.
-        left_out: What was predicted of every network by the others, in its place.
+        left_out: The prediction for each network from the others.
         column: The column that ranks best alone.
-        column_left_out: Likewise, by the column that was best among the others.
+        column_left_out: Likewise, from the one column that was best among the others.
         share: Share of the regression beside it, one of :data:`SHARES`.
         n: Networks that it was calibrated on.
     """
@@ -111,7 +112,7 @@ class Calibration(NamedTuple):
 def check_calibration(
     name: str, indicators: Sequence[str], accuracies: Mapping[str, Sequence[float | None]]
 ) -> None:
-    """Check that an indicator of a name can be calibrated.
+    """Check that an indicator can be calibrated under a name.
 
     Args:
         name: Its name.
@@ -201,7 +202,7 @@ def calibrate(
 
 
 def fit(inputs: Inputs, accuracies: Rows) -> Fit:
-    """Fit a prediction; see this module's text.
+    """Fit a prediction as this module's docstring says.
 
     Args:
         inputs: Of trained networks.
@@ -221,7 +222,7 @@ def fit(inputs: Inputs, accuracies: Rows) -> Fit:
     best = by_shares[chosen]
     rows = _rows(inputs)
     means = rows.mean(axis=0)
-    # In the unit of the accuracies, by their quartiles: outliers do not count.
+    # Scaled to the unit of the accuracies by quartiles, which outliers do not move.
     predicted = (rows - means) @ best
     spread = np.subtract(*np.quantile(accuracies, (0.75, 0.25)))
     own = np.subtract(*np.quantile(predicted, (0.75, 0.25)))
@@ -231,7 +232,7 @@ def fit(inputs: Inputs, accuracies: Rows) -> Fit:
 
 
 class _BestColumn:
-    """The one column that ranks best, as a standard score with the sign that it has.
+    """The one column that ranks best, as a standard score with its sign.
 
     Attributes:
         best: Its place.
@@ -243,7 +244,7 @@ class _BestColumn:
         self.best = int(np.argmax(np.abs(taus)))
         spread = float(columns[:, self.best].std())
         self.weights = np.zeros(columns.shape[1])
-        # What does not vary here says nothing of networks where it does.
+        # A column without variation here cannot tell networks apart elsewhere.
         if spread > _TINY:
             self.weights[self.best] = (np.sign(taus[self.best]) or 1.0) / spread
         self._means = columns.mean(axis=0)
@@ -261,7 +262,7 @@ def _weights(inputs: Inputs, targets: Rows) -> tuple[list[Rows], _BestColumn]:
     rows = _rows(inputs)
     centred = rows - rows.mean(axis=0)
     spreads = rows.std(axis=0)
-    # What does not vary tells nothing, and each of both groups counts as one.
+    # What does not vary gets no weight, and all features together weigh as much as all columns.
     groups = (n_features, inputs.columns.shape[1])
     sizes = np.sqrt(np.repeat(groups, groups))
     scales = np.where(spreads > _TINY, 1 / (np.maximum(spreads, _TINY) * sizes), 0.0)
@@ -277,7 +278,7 @@ def _rows(inputs: Inputs) -> Rows:
 
 
 def _normal(accuracies: Rows) -> Rows:
-    """Replace accuracies by normal scores of their ranks; equal ones share theirs."""
+    """Replace accuracies by the normal scores of their ranks; equal ones get equal scores."""
     _, place, counts = np.unique(accuracies, return_inverse=True, return_counts=True)
     middles = (np.cumsum(counts) - counts / 2) / len(accuracies)
     scores = np.array([NormalDist().inv_cdf(share) for share in middles])
@@ -286,7 +287,7 @@ def _normal(accuracies: Rows) -> Rows:
 
 
 def _folds(count: int, folds: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Divide places at random, always alike, into those to learn from and those left out."""
+    """Split positions at random, but always alike, into those to learn from and those left out."""
     order = np.random.default_rng(0).permutation(count)
     parts = np.array_split(order, min(folds, count))
     return [(np.setdiff1d(order, part), part) for part in parts]

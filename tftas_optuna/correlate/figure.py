@@ -1,4 +1,4 @@
-"""Correlations as a figure: taus by band, and accuracies against what they are compared with."""
+"""Correlations as a figure: taus by band, and accuracies plotted over each metric."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HTML = (".html", ".htm")
 _IMAGES = (".png", ".svg", ".pdf")
-# Ends every file: a comment in HTML and SVG, and readers of PNG and PDF stop before it.
+# The end of every file: a comment in HTML and SVG; readers of PNG and PDF stop before it.
 _MARK = b"\n<!-- drawn by tftas-optuna correlate -->\n"
 _COLUMNS = 4
 _ROW_PIXELS = 260
@@ -28,7 +28,7 @@ _CELL_PIXELS = 28
 
 
 class Taus(NamedTuple):
-    """What the upper part of a figure shows of one accuracy.
+    """Contents of the upper part of a figure, for one accuracy.
 
     Attributes:
         metrics: From the bottom row to the top one.
@@ -42,7 +42,7 @@ class Taus(NamedTuple):
 
 
 class Points(NamedTuple):
-    """What one panel of the lower part shows.
+    """Contents of one panel of the lower part.
 
     Attributes:
         metric: Its horizontal axis.
@@ -85,7 +85,7 @@ def points_of(correlations: Correlations, accuracy: str) -> list[Points]:
         points = Points(row.metric, [], [], [], [])
         for i, number in members:
             x, y = correlations.values[row.metric][i], accuracies[i]
-            # A metric may have no value where there is an accuracy.
+            # A metric may lack a value of an architecture with an accuracy.
             if x is not None and y is not None:
                 points.x.append(x)
                 points.y.append(y)
@@ -139,7 +139,7 @@ def plot_correlations(correlations: Correlations) -> Figure:
 
 
 def check_plot(path: Path) -> None:
-    """Check that a figure can be drawn to a file, before there is one.
+    """Check that a figure can be drawn to a file, before the work for it begins.
 
     Raises:
         TftasError: The ending of its name is none of a figure.

@@ -1,4 +1,4 @@
-"""Scores, costs and shapes of the architectures of a table, and what a score takes."""
+"""Scores, costs and shapes of the architectures of a table, and the time of a score."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _PASS_SECONDS = 0.3
 
 
 class Measures(NamedTuple):
-    """All that accuracies are compared with.
+    """All values that accuracies are compared with.
 
     Attributes:
         columns: Values of the architectures by name: parameters, MACs, depth and width, then the
@@ -128,7 +128,7 @@ def measure(
 
 
 def _undefined(pool: ScoringPool, reference: Reference) -> dict[str, str]:
-    """Return why fusions are not defined whose parts have hardly any score in the sample."""
+    """Return, by name, why fusions are undefined whose parts have hardly a score in the sample."""
     undefined = {}
     for each in pool.task.indicators:
         if isinstance(each, CompositeIndicator) and each.relative:
@@ -208,7 +208,7 @@ class _Scores:
         step: str,
         tell: Tell,
     ) -> None:
-        """Score what is missing, by the indicators that each architecture lacks."""
+        """Compute the scores that are missing, by the indicators that each architecture lacks."""
         fidelity = self._settings.fidelity
         indicators = {_name(indicator): indicator for indicator in pool.task.indicators}
         missing = self.missing(archs, names)

@@ -8,10 +8,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tftas_optuna.indicators.panel import Scores
-from tftas_optuna.search.history import first_position
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.search.proposals import make_trial
-from tftas_optuna.study.place import Place
+from tftas_optuna.study.place import Place, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -76,11 +75,10 @@ class Coordinator:
         Args:
             partial: Trials of the first generation that are stored already.
         """
-        history = self._history
         try:
             self._report()
-            history.scorable.check()
-            while self._is_short() and not self._stop.is_over(history.volumes):
+            self._history.scorable.check()
+            while self._is_short() and not self._stop.is_over(self._history.volumes):
                 self._one_generation(partial)
                 partial = []
                 self._report()
@@ -90,7 +88,7 @@ class Coordinator:
             raise
         self._writer.close()
         progress = self._report()
-        history.scorable.check(at_end=True)
+        self._history.scorable.check(at_end=True)
         return progress
 
     def _n_done(self) -> int:
@@ -113,7 +111,8 @@ class Coordinator:
             # trials of the one before other searches were first to store.
             history.arrive(self._writer.wait())
         todo = todo[: self._stop.n_trials - self._n_done()]
-        first = Place(self._proposer.island, history.generation, first_position(partial))
+        taken = [place.position for place in map(place_of, partial) if place is not None]
+        first = Place(self._proposer.island, history.generation, max(taken, default=-1) + 1)
         scored: list[FrozenTrial] = []
         try:
             self._score(new, todo, first, scored)

@@ -210,9 +210,3 @@ class History:
         self.front.add(trials)
         self.tried.update(map(self.architecture, trials))
         self._recent.extend(trials)
-
-
-def first_position(partial: Sequence[FrozenTrial]) -> int:
-    """Return the first free position in a generation of which some trials are stored."""
-    places = map(place_of, partial)
-    return max((place.position for place in places if place is not None), default=-1) + 1
