@@ -22,9 +22,10 @@ from tftas_optuna import (
     correlate,
     search,
 )
-from tftas_optuna.correlate.calibration import Inputs, _ridge, calibrate, fit
+from tftas_optuna.correlate.calibration import PENALTIES, Inputs, calibrate, fit
 from tftas_optuna.metrics import indicator_names, registry
 from tftas_optuna.ranks import kendall_tau
+from tftas_optuna.ridge import Ridge
 from tftas_optuna.scoring.calibrated import (
     CalibratedIndicator,
     find_calibrations,
@@ -103,8 +104,6 @@ def test_predictions_are_in_the_unit_of_the_accuracies(made: CalibratedIndicator
 
 
 def test_the_ridge_takes_the_penalty_of_the_least_leave_one_out_error() -> None:
-    from tftas_optuna.correlate.calibration import _PENALTIES
-
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(15, 4))
     rows -= rows.mean(axis=0)
@@ -127,8 +126,8 @@ def test_the_ridge_takes_the_penalty_of_the_least_leave_one_out_error() -> None:
             total += (targets[i] - rows[i] @ solution[:4] - solution[4]) ** 2
         return total
 
-    best = min(_PENALTIES, key=error)
-    assert _ridge(rows, targets) == pytest.approx(solved(rows, targets, best))
+    best = min(PENALTIES, key=error)
+    assert Ridge(rows, targets, PENALTIES).weights == pytest.approx(solved(rows, targets, best))
 
 
 def test_it_means_the_same_in_a_file_in_a_scorer_and_in_workers(

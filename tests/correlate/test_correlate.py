@@ -44,7 +44,7 @@ def table(small_space: AutoFormerSpace, tmp_path: Path) -> Path:
 @pytest.fixture
 def run(small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch) -> Correlate:
     """Correlate DSS, collapsed, without taking its time."""
-    monkeypatch.setattr("tftas_optuna.correlate.scoring.seconds_per_score", lambda *_: 0.001)
+    monkeypatch.setattr("tftas_optuna.correlate.scoring._seconds_alone", lambda *_: 0.001)
 
     def run(table: Path | optuna.Study, **options: Any) -> Correlations:
         space = () if isinstance(table, optuna.Study) else (small_space,)

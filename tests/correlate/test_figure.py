@@ -20,14 +20,14 @@ from tftas_optuna.correlate.figure import (
     taus_of,
     write_plot,
 )
-from tftas_optuna.correlate.table import Table
+from tftas_optuna.correlate.table import TrainedTable
 
 
 @pytest.fixture(scope="module")
 def found(small_space: AutoFormerSpace) -> Correlations:
     archs = draw(small_space, 12)
     n_params = [float(small_space.costs(arch).n_params) for arch in archs]
-    table = Table(
+    table = TrainedTable(
         "t.csv",
         small_space,
         tuple(archs),
@@ -76,7 +76,7 @@ def test_names_of_files_and_columns_are_no_markup(small_space: AutoFormerSpace) 
     pytest.importorskip("plotly")
     archs = draw(small_space, 12)
     accuracies = {name: tuple(map(float, range(12))) for name in ("<b>x</b> acc", "b_acc")}
-    table = Table("<i>t</i>.csv", small_space, tuple(archs), accuracies)
+    table = TrainedTable("<i>t</i>.csv", small_space, tuple(archs), accuracies)
     metrics = [
         Ranked("n_params", [float(small_space.costs(arch).n_params) for arch in archs]),
         Ranked("<a href='x'>%{y}", [float(arch.depth) for arch in archs]),

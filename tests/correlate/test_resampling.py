@@ -10,13 +10,8 @@ from statistics import mean
 import numpy as np
 import pytest
 
-from tftas_optuna.correlate import resampling
-from tftas_optuna.correlate.resampling import (
-    draw_resamples,
-    interval,
-    kendall_taus,
-    spearman_rhos,
-)
+from tftas_optuna.correlate.comparing import draw_resamples, interval
+from tftas_optuna.ranks import resampled_spearman, resampled_tau_b
 
 
 def sign(x: float) -> int:
@@ -53,12 +48,12 @@ def columns(ties: bool, size: int = 17) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize(
-    ("fast", "textbook"), [(kendall_taus, tau_b), (spearman_rhos, rho)], ids=["tau", "rho"]
+    ("fast", "textbook"), [(resampled_tau_b, tau_b), (resampled_spearman, rho)], ids=["tau", "rho"]
 )
 def test_resamples_are_what_they_would_be_written_out(
     fast: object, textbook: object, ties: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resampling, "_ROWS", 5)
+    monkeypatch.setattr("tftas_optuna.ranks._ROWS", 5)
     first, second = columns(ties)
     counts = np.concatenate([np.ones((1, 17)), draw_resamples(17, 20, seed=1)])
     for found, times in zip(fast(first, second, counts), counts.astype(int), strict=True):
@@ -70,10 +65,10 @@ def test_as_scipy_computes_them() -> None:
     stats = pytest.importorskip("scipy.stats")
     first, second = columns(ties=True, size=300)
     one = np.ones((1, 300))
-    assert kendall_taus(first, second, one)[0] == pytest.approx(
+    assert resampled_tau_b(first, second, one)[0] == pytest.approx(
         stats.kendalltau(first, second).statistic
     )
-    assert spearman_rhos(first, second, one)[0] == pytest.approx(
+    assert resampled_spearman(first, second, one)[0] == pytest.approx(
         stats.spearmanr(first, second).statistic
     )
 
@@ -81,7 +76,7 @@ def test_as_scipy_computes_them() -> None:
 def test_what_is_the_same_everywhere_has_no_correlation() -> None:
     counts = np.array([[1.0, 1.0, 1.0], [3.0, 0.0, 0.0]])
     same, other = np.array([2.0, 2.0, 2.0]), np.array([1.0, 2.0, 3.0])
-    for statistic in (kendall_taus, spearman_rhos):
+    for statistic in (resampled_tau_b, resampled_spearman):
         assert np.isnan(statistic(same, other, counts)).all()
         assert np.isnan(statistic(other, other, counts)).tolist() == [False, True]
 
@@ -93,7 +88,7 @@ def test_an_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     for seed in range(60):
         first = rng.normal(size=50)
         second = r * first + math.sqrt(1 - r * r) * rng.normal(size=50)
-        found = interval(kendall_taus(first, second, draw_resamples(50, 200, seed)))
+        found = interval(resampled_tau_b(first, second, draw_resamples(50, 200, seed)))
         assert found is not None
         hits += found[0] <= truth <= found[1]
     assert 50 <= hits

@@ -24,7 +24,7 @@ from tftas_optuna import (
     search,
 )
 from tftas_optuna.architecture.shape import shape_columns
-from tftas_optuna.correlate.table import Table, read_table
+from tftas_optuna.correlate.table import TrainedTable, read_table
 from tftas_optuna.correlate.trained import read_study
 from tftas_optuna.study.accuracy import record_accuracy
 
@@ -36,7 +36,7 @@ def archs(small_space: AutoFormerSpace) -> list[Architecture]:
     return draw(small_space, 6)
 
 
-def check(table: Table, archs: Sequence[Architecture], column: str = "top1") -> None:
+def check(table: TrainedTable, archs: Sequence[Architecture], column: str = "top1") -> None:
     assert list(table.architectures) == list(archs)
     assert list(table.accuracies[column]) == accuracies(archs)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tftas_optuna.ranks import kendall_tau
-from tftas_optuna.samplers.surrogate import Surrogate, _Kernel, _Ridge
+from tftas_optuna.ridge import Ridge
+from tftas_optuna.samplers.surrogate import Surrogate, _Kernel
 
 Rows = np.ndarray
 
@@ -45,8 +46,8 @@ def test_a_ridge_leaves_out_one_by_one(count: int, width: int) -> None:
     inputs = rng().normal(size=(count, width))
     inputs -= inputs.mean(axis=0)
     targets = inputs[:, 0] - 2 * inputs[:, 1] + 0.5 * rng(1).normal(size=count) + 7
-    ridge = _Ridge(inputs, targets)
     penalties = np.logspace(-7, 3, 31) * count
+    ridge = Ridge(inputs, targets, penalties)
     by_hand = [left_out_one_by_one(inputs, targets, penalty) for penalty in penalties]
     best = min(range(31), key=lambda i: float(np.mean(by_hand[i] ** 2)))
     np.testing.assert_allclose(ridge.left_out, by_hand[best], rtol=1e-5, atol=1e-7)

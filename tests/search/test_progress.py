@@ -14,7 +14,7 @@ from processes import SIZES, at, seen
 
 from tftas_optuna import pareto_front, register_indicator, search
 from tftas_optuna.metrics import Meters, registry
-from tftas_optuna.search import api, coordinator
+from tftas_optuna.search import api, coordinator, progress
 from tftas_optuna.search.progress import SearchProgress
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.hypervolume import Hypervolume
@@ -28,7 +28,7 @@ def test_time_that_is_up_ends_a_generation_in_its_middle(
     run: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]
-    for module in (api, coordinator):
+    for module in (api, coordinator, progress):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def pass_a_day() -> None:

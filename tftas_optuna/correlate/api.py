@@ -1,4 +1,4 @@
-"""Correlations from Python: what ``tftas-optuna correlate`` does with one table."""
+"""Correlations of one table, from Python; ``tftas-optuna correlate`` calls this."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from tftas_optuna.correlate.calibration import Calibration
     from tftas_optuna.correlate.result import Correlations
-    from tftas_optuna.correlate.table import Table
+    from tftas_optuna.correlate.table import TrainedTable
     from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.study.settings import StudySettings
 _LOG = logging.getLogger("tftas_optuna")
@@ -69,8 +69,8 @@ def correlate(
     """Tell how well indicators rank architectures whose accuracies are known.
 
     Every indicator stands beside parameters, MACs, depth and width: over all architectures, and
-    inside bands of equal numbers of parameters, where it has to know more than they do. So do
-    other columns of numbers that a table has, under their own names: scores from elsewhere.
+    inside bands of similar numbers of parameters, where these alone say little. Other columns of
+    numbers in the table are scores from elsewhere, and compared under their own names.
 
     Args:
         table: The path of a CSV file or of a JSON list of objects, one row for each architecture:
@@ -86,7 +86,7 @@ def correlate(
             than five.
         calibrate: Name of an indicator to make from the shapes and the indicators (by default
             ``naswot``, ``snip`` and ``expressivity``), fitted to one accuracy of ten networks or
-            more. ``found.calibration.indicator.save(path, {})`` keeps it.
+            more. ``correlations.calibration.indicator.save(path, {})`` keeps it.
         fidelity: How indicators are computed that know it: ``"exact"``, ``"collapsed"``, or
             ``"auto"``; see :func:`tftas_optuna.search`.
         supernet_seed: Seed of the first supernet; that of the study, or 0.
@@ -121,8 +121,8 @@ def correlate(
 
             from tftas_optuna import correlate, get_space
 
-            found = correlate("trained.csv", get_space("autoformer-tiny"))
-            for row in found.rows:
+            correlations = correlate("trained.csv", get_space("autoformer-tiny"))
+            for row in correlations.rows:
                 print(row.accuracy, row.metric, row.tau.value, row.band_tau.value)
     """
     if bands < 1:
@@ -154,8 +154,8 @@ def correlate(
         if cache is None:
             path = find_table(Path(table))
             cache = path.with_name(f"{path.name}.scores.json")
-    told = networks.notes
-    _tell_notes(networks.name, told)
+    logged = networks.notes
+    _log_notes(networks.name, logged)
     sort = "" if networks.trainings is None else f" of trainings {networks.trainings.key}"
     for name, values in networks.accuracies.items():
         check_accuracies(f"{networks.name}: {name}{sort}", values)
@@ -187,25 +187,26 @@ def correlate(
         best = f"best column{LEFT_OUT}"
         metrics.append(Ranked(calibrate + LEFT_OUT, calibration.left_out, 1, True))
         metrics.append(Ranked(best, calibration.column_left_out, 1, True))
-    found = compare_all(networks, metrics, bands, tell)
-    found = dataclasses.replace(found, calibration=calibration)
-    _tell_notes(networks.name, [note for note in found.notes if note not in told])
-    return found
+    correlations = compare_all(networks, metrics, bands, tell)
+    _log_notes(networks.name, [note for note in correlations.notes if note not in logged])
+    return dataclasses.replace(correlations, calibration=calibration)
 
 
-def _of_the_table(trained: Table, taken: Collection[str]) -> list[Ranked]:
-    """Rank by the scores that a table has itself, beside those that are computed."""
-    found = []
+def _of_the_table(trained: TrainedTable, taken: Collection[str]) -> list[Ranked]:
+    """Rank by the scores from elsewhere that a table has."""
+    ranked = []
     for column, values in trained.scores.items():
         name = column.removesuffix("_collapsed")
         lower = name in metric_names() and get_metric(name).direction == "minimize"
         label = f"{column} (table)" if column in taken else column
-        found.append(Ranked(label, values, -1 if lower else 1, True))
-    return found
+        ranked.append(Ranked(label, values, -1 if lower else 1, True))
+    return ranked
 
 
-def _gaps(trained: Table, metrics: Sequence[Ranked], undefined: Collection[str]) -> list[str]:
-    """Tell of which architectures a metric has no value."""
+def _gaps(
+    trained: TrainedTable, metrics: Sequence[Ranked], undefined: Collection[str]
+) -> list[str]:
+    """Name the architectures of which a metric has no value."""
     notes = []
     for name, values, *_ in metrics:
         missing = [trained.numbers[i] for i, value in enumerate(values) if value is None]
@@ -218,9 +219,9 @@ def _gaps(trained: Table, metrics: Sequence[Ranked], undefined: Collection[str])
 
 
 def _whole(
-    trained: Table, columns: Mapping[str, Sequence[float | None]]
+    trained: TrainedTable, columns: Mapping[str, Sequence[float | None]]
 ) -> dict[str, tuple[float | None, ...]]:
-    """Return the accuracies without those of architectures that lack another value."""
+    """Return the accuracies of architectures that lack no other value; None for the rest."""
     whole = [None not in row for row in zip(*columns.values(), strict=True)]
     return {
         name: tuple(a if w else None for a, w in zip(values, whole, strict=True))
@@ -230,45 +231,46 @@ def _whole(
 
 def _calibrated(
     name: str,
-    trained: Table,
+    trained: TrainedTable,
     columns: Mapping[str, Sequence[float | None]],
     settings: StudySettings,
 ) -> Calibration:
-    """Calibrate on the networks of which all is known; of others nothing is predicted."""
+    """Calibrate on the networks with all values; nothing is predicted of the others."""
     (accuracies,) = _whole(trained, columns).values()
-    known = [i for i, accuracy in enumerate(accuracies) if accuracy is not None]
-    found = run_calibration(
+    places = [i for i, accuracy in enumerate(accuracies) if accuracy is not None]
+    calibration = run_calibration(
         name,
-        [trained.architectures[i] for i in known],
+        [trained.architectures[i] for i in places],
         [accuracy for accuracy in accuracies if accuracy is not None],
         {
-            name: [value for i in known if (value := values[i]) is not None]
+            name: [value for i in places if (value := values[i]) is not None]
             for name, values in columns.items()
         },
         settings,
     )
 
-    def spread(values: Sequence[float | None]) -> tuple[float | None, ...]:
-        by_place = dict(zip(known, values, strict=True))
+    def in_place(values: Sequence[float | None]) -> tuple[float | None, ...]:
+        by_place = dict(zip(places, values, strict=True))
         return tuple(by_place.get(i) for i in range(len(accuracies)))
 
-    return found._replace(
-        left_out=spread(found.left_out), column_left_out=spread(found.column_left_out)
+    return calibration._replace(
+        left_out=in_place(calibration.left_out),
+        column_left_out=in_place(calibration.column_left_out),
     )
 
 
-def _tell_notes(name: str, notes: Sequence[str]) -> None:
+def _log_notes(name: str, notes: Sequence[str]) -> None:
     for note in notes:
         _LOG.warning("%s: %s", name, note)
 
 
 def _checked(indicators: Sequence[str]) -> tuple[str, ...]:
     indicators = (indicators,) if isinstance(indicators, str) else tuple(indicators)
-    known = indicator_names()
-    if not indicators or set(indicators) - set(known) or len(set(indicators)) < len(indicators):
+    names = indicator_names()
+    if not indicators or set(indicators) - set(names) or len(set(indicators)) < len(indicators):
         raise TftasError(
             f"indicators are {', '.join(map(str, indicators)) or 'none'}; allowed: each of"
-            f" {', '.join(known)} once"
+            f" {', '.join(names)} once"
         )
     return indicators
 

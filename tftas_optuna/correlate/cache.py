@@ -1,4 +1,4 @@
-"""Scores that are kept in a file, so that a run goes on where one before it was cut off."""
+"""Scores that are kept in a file, so that a run goes on where an earlier one was cut off."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _EVERY = 2.0
 
 
 class ScoreCache:
-    """Scores and times of indicators by everything that they depend on.
+    """Scores and times of indicators, kept by everything that they depend on.
 
     A file that was cut off or changed by hand is not trusted: its scores are computed again, with
     a warning. Where the file cannot be written, scores are kept in memory alone, with a warning.
@@ -52,42 +52,42 @@ class ScoreCache:
             self._path = None
 
     def scores(self, ground: Mapping[str, Any]) -> dict[str, list[float]]:
-        """Return the scores of every seed on a ground, by :func:`identity`; they may be added to.
+        """Return scores by :func:`identity`, one for each seed; more may be added.
 
         NaN stands for a score that is not finite.
 
         Args:
-            ground: Indicator and settings, plain data.
+            ground: The indicator and all that its scores depend on, as plain data.
         """
-        found: dict[str, list[float]] = self._entry(ground)["scores"]
-        return found
+        scores: dict[str, list[float]] = self._entry(ground)["scores"]
+        return scores
 
     def seconds(self, ground: Mapping[str, Any]) -> dict[str, float]:
-        """Return the times of one score on a ground, by machine; they may be added to."""
-        found: dict[str, float] = self._entry(ground)["seconds"]
-        return found
+        """Return the times of one score, by machine; more may be added."""
+        seconds: dict[str, float] = self._entry(ground)["seconds"]
+        return seconds
 
     def changed(self) -> None:
-        """Take note that there is more to keep; write it from time to time."""
+        """Note that scores or times were added; write them from time to time."""
         self._changed = True
         if time.monotonic() - self._saved > _EVERY:
             self.save()
 
     def save(self) -> None:
-        """Write what is new, beside what others wrote; the file is whole at any moment."""
+        """Add what is new to the file, which is whole at any moment."""
         if self._path is None or not self._changed:
             return
         for key, theirs in _read(self._path, tell=False).items():
             ours = self._entries.setdefault(key, theirs)
             for part in ("scores", "seconds"):
-                for name, found in theirs[part].items():
-                    ours[part].setdefault(name, found)
-        known = list(self._entries.values())
+                for name, value in theirs[part].items():
+                    ours[part].setdefault(name, value)
+        entries = list(self._entries.values())
         document = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "checksum": _checksum(known),
-            "scores": known,
+            "checksum": _checksum(entries),
+            "scores": entries,
         }
         try:
             with replacing(self._path) as scratch:
@@ -99,20 +99,20 @@ class ScoreCache:
         self._changed, self._saved = False, time.monotonic()
 
     def _entry(self, ground: Mapping[str, Any]) -> dict[str, Any]:
-        key = _text(ground)
+        key = _canonical(ground)
         if key not in self._entries:
             self._entries[key] = {"ground": dict(ground), "scores": {}, "seconds": {}}
         return self._entries[key]
 
 
 def cache_name(study_name: str) -> str:
-    """Return the file name of the scores of a study; what no file name may hold is replaced."""
+    """Return a file name for the scores of a study, with plain characters only."""
     return re.sub(r"[^A-Za-z0-9._-]+", "_", study_name)[:100].lstrip(".") + ".scores.json"
 
 
 def identity(arch: Architecture) -> str:
-    """Return a short text that tells an architecture from others."""
-    return hashlib.sha256(_text(arch.to_dict()).encode()).hexdigest()[:20]
+    """Return a short text that is different for every architecture."""
+    return hashlib.sha256(_canonical(arch.to_dict()).encode()).hexdigest()[:20]
 
 
 def _read(path: Path, *, tell: bool = True) -> dict[str, dict[str, Any]]:
@@ -133,10 +133,10 @@ def _read(path: Path, *, tell: bool = True) -> dict[str, dict[str, Any]]:
     version = document.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise UnavailableError(f"{path} was written by a later release; upgrade tftas-optuna")
-    known = _with_nan(document.get("scores"))
-    if document.get("checksum") != _checksum(known) or not _is_sound(known):
+    entries = _with_nan(document.get("scores"))
+    if document.get("checksum") != _checksum(entries) or not _is_sound(entries):
         return _distrust(path, tell)
-    return {_text(entry["ground"]): entry for entry in known}
+    return {_canonical(entry["ground"]): entry for entry in entries}
 
 
 def _in_the_way(path: Path) -> UnavailableError:
@@ -151,23 +151,23 @@ def _distrust(path: Path, tell: bool) -> dict[str, dict[str, Any]]:
     return {}
 
 
-def _with_nan(known: Any) -> Any:
+def _with_nan(entries: Any) -> Any:
     """Read null as NaN; files of earlier releases hold NaN itself."""
-    for entry in known if isinstance(known, list) else ():
+    for entry in entries if isinstance(entries, list) else ():
         scores = entry.get("scores") if isinstance(entry, dict) else None
         if not isinstance(scores, dict):
             continue
         for name, by_seed in scores.items():
             if isinstance(by_seed, list):
                 scores[name] = [math.nan if score is None else score for score in by_seed]
-    return known
+    return entries
 
 
-def _is_sound(known: Any) -> bool:
-    """Tell whether a list of entries has their form; only scores may be NaN."""
-    if not isinstance(known, list):
+def _is_sound(entries: Any) -> bool:
+    """Tell whether entries have the form that they are written in; only scores may be NaN."""
+    if not isinstance(entries, list):
         return False
-    for entry in known:
+    for entry in entries:
         if not isinstance(entry, dict) or not isinstance(entry.get("ground"), dict):
             return False
         scores, seconds = entry.get("scores"), entry.get("seconds")
@@ -183,9 +183,9 @@ def _is_sound(known: Any) -> bool:
     return True
 
 
-def _checksum(known: Any) -> str:
-    return hashlib.sha256(_text(known).encode()).hexdigest()
+def _checksum(entries: Any) -> str:
+    return hashlib.sha256(_canonical(entries).encode()).hexdigest()
 
 
-def _text(data: Any) -> str:
+def _canonical(data: Any) -> str:
     return json.dumps(data, sort_keys=True)

@@ -19,6 +19,7 @@ from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.metrics import get_indicator, metric_names
 from tftas_optuna.metrics.base import check_name
 from tftas_optuna.ranks import kendall_tau
+from tftas_optuna.ridge import Ridge
 from tftas_optuna.scoring.calibrated import CalibratedIndicator, is_replaceable, shape_inputs
 
 if TYPE_CHECKING:
@@ -31,15 +32,15 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.float64]
 
-# Networks that have to be trained at least.
+# The fewest trained networks to calibrate on.
 FEWEST = 10
-# Indicators of a calibration that nobody named: they share one pass of eight images.
+# The usual indicators of a calibration: they share one pass of eight images.
 USUAL = ("naswot", "snip", "expressivity")
-# Ends the names of predictions that were made without the network itself.
+# The end of the names of predictions for networks that were left out of the fit.
 LEFT_OUT = " (left out)"
 # Shares of the regression that are tried beside the best column.
 SHARES = (0.0, 0.5, 1.0)
-_PENALTIES = np.logspace(-4, 4, 33)
+PENALTIES = np.logspace(-4, 4, 33)
 _FOLDS = 10
 _INNER_FOLDS = 5
 _TINY = 1e-9
@@ -47,11 +48,12 @@ COSTS = ("n_params", "macs")
 
 
 class Inputs(NamedTuple):
-    """What accuracies are predicted from.
+    """Values to predict accuracies from.
 
     Attributes:
         features: Features of the shapes, (networks, features).
-        columns: What may predict alone, (networks, columns): depth, width, costs, indicators.
+        columns: Values that may predict by themselves: depth, width, costs and indicators,
+            (networks, columns).
         names: What the columns are called.
     """
 
@@ -79,18 +81,18 @@ class Fit(NamedTuple):
 
     def predict(self, inputs: Inputs) -> Rows:
         """Predict the accuracies of networks, shape (networks,)."""
-        found: Rows = self.constant + (_rows(inputs) - self.means) @ self.weights
-        return found
+        accuracies: Rows = self.constant + (_rows(inputs) - self.means) @ self.weights
+        return accuracies
 
 
 class Calibration(NamedTuple):
-    """A calibrated indicator, and what it is worth.
+    """A calibrated indicator, and how well it predicts.
 
     Attributes:
         indicator: The indicator.
-        left_out: What was predicted of every network by the others, in its place.
+        left_out: The prediction for each network from the others.
         column: The column that ranks best alone.
-        column_left_out: Likewise, by the column that was best among the others.
+        column_left_out: Likewise, from the one column that was best among the others.
         share: Share of the regression beside it, one of :data:`SHARES`.
         n: Networks that it was calibrated on.
     """
@@ -106,7 +108,7 @@ class Calibration(NamedTuple):
 def check_calibration(
     name: str, indicators: Sequence[str], accuracies: Mapping[str, Sequence[float | None]]
 ) -> None:
-    """Check that an indicator of a name can be calibrated.
+    """Check that an indicator can be calibrated under a name.
 
     Args:
         name: Its name.
@@ -178,7 +180,7 @@ def calibrate(
     left_out, alone = np.empty_like(known), np.empty_like(known)
     for others, fold in _folds(len(known), _FOLDS):
         left_out[fold] = fit(_some(inputs, others), known[others]).predict(_some(inputs, fold))
-        column = _Column(inputs.columns[others], _normal(known[others]))
+        column = _BestColumn(inputs.columns[others], _normal(known[others]))
         alone[fold] = column.predict(inputs.columns[fold])
     return Calibration(
         indicator,
@@ -191,7 +193,7 @@ def calibrate(
 
 
 def fit(inputs: Inputs, accuracies: Rows) -> Fit:
-    """Fit a prediction; see this module's text.
+    """Fit a prediction as this module's docstring says.
 
     Args:
         inputs: Of trained networks.
@@ -211,7 +213,7 @@ def fit(inputs: Inputs, accuracies: Rows) -> Fit:
     best = by_shares[chosen]
     rows = _rows(inputs)
     means = rows.mean(axis=0)
-    # In the unit of the accuracies, by their quartiles: outliers do not count.
+    # Scaled to the unit of the accuracies by quartiles, which outliers do not move.
     predicted = (rows - means) @ best
     spread = np.subtract(*np.quantile(accuracies, (0.75, 0.25)))
     own = np.subtract(*np.quantile(predicted, (0.75, 0.25)))
@@ -220,8 +222,8 @@ def fit(inputs: Inputs, accuracies: Rows) -> Fit:
     return Fit(means, best * scale, constant, inputs.names[column.best], SHARES[chosen])
 
 
-class _Column:
-    """The one column that ranks best, as a standard score with the sign that it has.
+class _BestColumn:
+    """The one column that ranks best, as a standard score with its sign.
 
     Attributes:
         best: Its place.
@@ -233,29 +235,29 @@ class _Column:
         self.best = int(np.argmax(np.abs(taus)))
         spread = float(columns[:, self.best].std())
         self.weights = np.zeros(columns.shape[1])
-        # What does not vary here says nothing of networks where it does.
+        # A column without variation here cannot tell networks apart elsewhere.
         if spread > _TINY:
             self.weights[self.best] = (np.sign(taus[self.best]) or 1.0) / spread
         self._means = columns.mean(axis=0)
 
     def predict(self, columns: Rows) -> Rows:
         """Predict standard scores of other networks, shape (networks,)."""
-        found: Rows = (columns - self._means) @ self.weights
-        return found
+        scores: Rows = (columns - self._means) @ self.weights
+        return scores
 
 
-def _weights(inputs: Inputs, targets: Rows) -> tuple[list[Rows], _Column]:
+def _weights(inputs: Inputs, targets: Rows) -> tuple[list[Rows], _BestColumn]:
     """Fit the column and the regression; return their weights mixed by each of the shares."""
-    column = _Column(inputs.columns, targets)
+    column = _BestColumn(inputs.columns, targets)
     n_features = inputs.features.shape[1]
     rows = _rows(inputs)
     centred = rows - rows.mean(axis=0)
     spreads = rows.std(axis=0)
-    # What does not vary tells nothing, and each of both groups counts as one.
+    # What does not vary gets no weight, and all features together weigh as much as all columns.
     groups = (n_features, inputs.columns.shape[1])
     sizes = np.sqrt(np.repeat(groups, groups))
     scales = np.where(spreads > _TINY, 1 / (np.maximum(spreads, _TINY) * sizes), 0.0)
-    ridge = _ridge(centred * scales, targets) * scales
+    ridge = Ridge(centred * scales, targets, PENALTIES).weights * scales
     spread = float((centred @ ridge).std())
     ridge = ridge / spread if spread > _TINY else np.zeros_like(ridge)
     alone = np.concatenate((np.zeros(n_features), column.weights))
@@ -266,34 +268,17 @@ def _rows(inputs: Inputs) -> Rows:
     return np.hstack((inputs.features, inputs.columns))
 
 
-def _ridge(rows: Rows, targets: Rows) -> Rows:
-    """Fit centred targets by centred rows, with the penalty of the least leave-one-out error."""
-    count = len(targets)
-    left, values, right = np.linalg.svd(rows, full_matrices=False)
-    centred = targets - targets.mean()
-    along = left.T @ centred
-    best, weights = np.inf, np.zeros(rows.shape[1])
-    for penalty in _PENALTIES:
-        shrinkage = values**2 / (values**2 + penalty)
-        leverage = (left**2) @ shrinkage + 1 / count
-        left_out = (centred - left @ (shrinkage * along)) / np.maximum(1 - leverage, _TINY)
-        error = float(np.mean(left_out**2))
-        if error < best:
-            best, weights = error, right.T @ (values / (values**2 + penalty) * along)
-    return weights
-
-
 def _normal(accuracies: Rows) -> Rows:
-    """Replace accuracies by normal scores of their ranks; equal ones share theirs."""
-    known, place, counts = np.unique(accuracies, return_inverse=True, return_counts=True)
+    """Replace accuracies by the normal scores of their ranks; equal ones get equal scores."""
+    _, place, counts = np.unique(accuracies, return_inverse=True, return_counts=True)
     middles = (np.cumsum(counts) - counts / 2) / len(accuracies)
     scores = np.array([NormalDist().inv_cdf(share) for share in middles])
-    found: Rows = scores[place]
-    return found
+    by_accuracy: Rows = scores[place]
+    return by_accuracy
 
 
 def _folds(count: int, folds: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Divide places at random, always alike, into those to learn from and those left out."""
+    """Split positions at random, but always alike, into those to learn from and those left out."""
     order = np.random.default_rng(0).permutation(count)
     parts = np.array_split(order, min(folds, count))
     return [(np.setdiff1d(order, part), part) for part in parts]

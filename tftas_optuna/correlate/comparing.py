@@ -1,4 +1,4 @@
-"""Compares metrics with an accuracy: over all architectures, and in bands of equal size."""
+"""Compares metrics with accuracies: over all architectures, and within bands of similar size."""
 
 from __future__ import annotations
 
@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tftas_optuna.correlate.resampling import (
-    Floats,
-    draw_resamples,
-    interval,
-    kendall_taus,
-    spearman_rhos,
-)
 from tftas_optuna.correlate.result import Band, Correlation, Correlations, Estimate
 from tftas_optuna.errors import UnavailableError
+from tftas_optuna.ranks import resampled_spearman, resampled_tau_b
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tftas_optuna.correlate.files import Tell
-    from tftas_optuna.correlate.table import Table
+    from tftas_optuna.correlate.table import TrainedTable
+
+    Floats = NDArray[np.float64]
 
 LEAST = 5
 _RESAMPLES = 1000
@@ -31,13 +27,13 @@ _SEED = 0
 
 
 class Ranked(NamedTuple):
-    """A metric of all architectures.
+    """A metric, to be compared with accuracies.
 
     Attributes:
         name: Its name.
-        values: Its values; None where it has none.
+        values: Its value for each architecture; None where it has none.
         sign: 1, or -1 where less is better.
-        is_indicator: Whether it is one.
+        is_indicator: Whether it is an indicator.
         seconds: Time of one score.
     """
 
@@ -54,16 +50,18 @@ def check_accuracies(name: str, accuracies: Sequence[float | None]) -> None:
     Raises:
         UnavailableError: There are too few accuracies, or all are the same.
     """
-    known = [value for value in accuracies if value is not None]
-    if len(known) < LEAST:
+    given = [value for value in accuracies if value is not None]
+    if len(given) < LEAST:
         raise UnavailableError(
-            f"{name} is known of {len(known)} architectures; {LEAST} or more are needed"
+            f"{name} is known of {len(given)} architectures; {LEAST} or more are needed"
         )
-    if len(set(known)) == 1:
-        raise UnavailableError(f"{name} is {known[0]:g} in every row: nothing to compare with")
+    if len(set(given)) == 1:
+        raise UnavailableError(f"{name} is {given[0]:g} in every row: nothing to compare with")
 
 
-def compare_all(trained: Table, metrics: Sequence[Ranked], bands: int, tell: Tell) -> Correlations:
+def compare_all(
+    trained: TrainedTable, metrics: Sequence[Ranked], bands: int, tell: Tell
+) -> Correlations:
     """Compare every metric with every accuracy of a table.
 
     Args:
@@ -89,7 +87,7 @@ def compare_all(trained: Table, metrics: Sequence[Ranked], bands: int, tell: Tel
         for metric in metrics:
             tell("statistics", len(rows), total)
             rows.append(comparison.compare(metric))
-        notes += _undefined(rows[-len(metrics) :], comparison.n_flat)
+        notes += _notes_on_equal_values(rows[-len(metrics) :], comparison.n_flat)
     return Correlations(
         name=trained.name,
         space=trained.space.name,
@@ -103,8 +101,8 @@ def compare_all(trained: Table, metrics: Sequence[Ranked], bands: int, tell: Tel
     )
 
 
-def _undefined(rows: Sequence[Correlation], n_flat: int) -> list[str]:
-    """Tell what does not differ where it should be ranked.
+def _notes_on_equal_values(rows: Sequence[Correlation], n_flat: int) -> list[str]:
+    """Say which values are all equal, and cannot be ranked.
 
     Args:
         rows: Comparisons with one accuracy.
@@ -119,7 +117,7 @@ def _undefined(rows: Sequence[Correlation], n_flat: int) -> list[str]:
     for row in rows:
         lacking = sum(tau is None for tau in row.taus)
         if row.n < 2:
-            continue  # It has no values, which is told with the reason.
+            continue  # It has no values; another note says why.
         if row.tau.value is None:
             notes.append(f"{row.metric} is the same for all architectures: no correlation")
         elif lacking > n_flat:
@@ -128,6 +126,21 @@ def _undefined(rows: Sequence[Correlation], n_flat: int) -> list[str]:
                 " is the mean of the others"
             )
     return notes
+
+
+def draw_resamples(size: int, n_resamples: int, seed: int) -> Floats:
+    """Draw bootstrap resamples, as counts, shape (n_resamples, size)."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(size, np.full(size, 1 / size), n_resamples).astype(np.float64)
+
+
+def interval(resampled: Floats) -> tuple[float, float] | None:
+    """Return the 95 % percentile interval of a statistic, where it is defined; None if nowhere."""
+    defined = resampled[np.isfinite(resampled)]
+    if not len(defined):
+        return None
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return float(low), float(high)
 
 
 class Comparison:
@@ -159,7 +172,7 @@ class Comparison:
         order = np.argsort(params, kind="stable")
         self._bands = np.array_split(order, max(1, min(bands, size // LEAST)))
         self.n_flat = sum(len(set(self._accuracy[band])) == 1 for band in self._bands)
-        # The sample itself stands before its resamples.
+        # The first row is the sample itself, the others are its resamples.
         drawn = draw_resamples(size, _RESAMPLES, _SEED)
         self._counts = np.concatenate([np.ones((1, size)), drawn])
         self.bands = tuple(
@@ -175,10 +188,10 @@ class Comparison:
     def compare(self, metric: Ranked) -> Correlation:
         """Compare a metric with the accuracy, where it has a value."""
         values = metric.sign * np.array(metric.values, dtype=np.float64)[self._members]
-        tau, band_tau, taus = self._estimate(kendall_taus, values)
-        spearman, band_spearman, spearmans = self._estimate(spearman_rhos, values)
+        tau, band_tau, taus = self._estimate(resampled_tau_b, values)
+        spearman, band_spearman, spearmans = self._estimate(resampled_spearman, values)
         regrets = tuple(_or_none(self._regret(values, band)) for band in self._bands)
-        known = [regret for regret in regrets if regret is not None]
+        defined = [regret for regret in regrets if regret is not None]
         return Correlation(
             accuracy=self._name,
             metric=metric.name,
@@ -188,7 +201,7 @@ class Comparison:
             spearman=spearman,
             band_tau=band_tau,
             band_spearman=band_spearman,
-            regret=float(np.mean(known)) if known else None,
+            regret=float(np.mean(defined)) if defined else None,
             taus=taus,
             spearmans=spearmans,
             regrets=regrets,
@@ -198,13 +211,13 @@ class Comparison:
     def _estimate(
         self, statistic: Callable[[Floats, Floats, Floats], Floats], values: Floats
     ) -> tuple[Estimate, Estimate, tuple[float | None, ...]]:
-        """Estimate a statistic over all and inside the bands: their mean, and each."""
+        """Estimate a statistic of all architectures, its mean over bands, and for each band."""
 
         def among(places: NDArray[np.intp]) -> Floats:
-            known = places[np.isfinite(values[places])]
-            if not len(known):
+            finite = places[np.isfinite(values[places])]
+            if not len(finite):
                 return np.full(len(self._counts), np.nan)
-            return statistic(values[known], self._accuracy[known], self._counts[:, known])
+            return statistic(values[finite], self._accuracy[finite], self._counts[:, finite])
 
         overall = among(np.arange(len(values)))
         inside = np.array([among(band) for band in self._bands])
@@ -225,9 +238,10 @@ class Comparison:
         return float(accuracy.max() - accuracy[values == np.nanmax(values)].mean())
 
 
-def _estimate(found: Floats) -> Estimate:
-    value = _or_none(found[0])
-    ends = interval(found[1:]) if value is not None else None
+def _estimate(statistics: Floats) -> Estimate:
+    """Make an estimate from a statistic of the sample, followed by those of its resamples."""
+    value = _or_none(statistics[0])
+    ends = interval(statistics[1:]) if value is not None else None
     return Estimate(value, *ends) if ends is not None else Estimate(value)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.architecture import Architecture
 from tftas_optuna.architecture.checks import shown
-from tftas_optuna.correlate.cells import is_blank, read_field
+from tftas_optuna.correlate.files import is_blank, read_field
 from tftas_optuna.errors import TftasError
 from tftas_optuna.families import get_family
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from tftas_optuna.correlate.files import Cells
     from tftas_optuna.spaces import SearchSpace
 
-# Where a JSON row may keep its architecture in one piece.
+# Columns in which a JSON row may hold its architecture as one object.
 _NESTED = ("architecture", "arch")
-# Where a row may name an exported file.
+# Columns in which a row may name an exported file.
 _FILES = ("file", "name")
-# AutoFormer's code and the benchmarks on it call the width of the tokens so.
+# Names in AutoFormer's code, and in benchmarks that use it.
 _ALIASES = {"hidden_dim": "embed_dim"}
 _ENDINGS = ("", ".yaml", ".yml", ".json")
 
@@ -36,7 +36,7 @@ class OutsideError(TftasError):
 
 
 def file_column(columns: dict[str, Any], space: SearchSpace | None) -> str | None:
-    """Return the column that names exported files, unless rows say the architecture themselves."""
+    """Return the column that names exported files; None if the rows describe architectures."""
     if set(_NESTED) & columns.keys():
         return None
     if space is not None and required_fields(space) & _renamed(columns, space).keys():
@@ -58,7 +58,7 @@ def find_file(name: str, folder: Path) -> Path:
 
 
 def required_fields(space: SearchSpace) -> set[str]:
-    """Return the fields that have no usual value in a space: none at all, or one of several."""
+    """Return the fields that a row has to give: without a default, or with several choices."""
     choices = space.choices()
     return {
         field.name
@@ -68,11 +68,11 @@ def required_fields(space: SearchSpace) -> set[str]:
 
 
 def missing_fields(columns: Iterable[str], space: SearchSpace) -> list[str]:
-    """List the required fields that no column can have, plain or in one object."""
-    found = dict.fromkeys(columns)
-    if set(_NESTED) & found.keys():
+    """List the required fields that no column holds, by itself or within an object."""
+    names = dict.fromkeys(columns)
+    if set(_NESTED) & names.keys():
         return []
-    return sorted(required_fields(space) - _renamed(found, space).keys())
+    return sorted(required_fields(space) - _renamed(names, space).keys())
 
 
 def arch_columns(space: SearchSpace) -> set[str]:
@@ -81,34 +81,34 @@ def arch_columns(space: SearchSpace) -> set[str]:
 
 
 def read_row(cells: Cells, space: SearchSpace) -> Architecture:
-    """Read the architecture of a row; what it does not say is as in the supernet of the space.
+    """Read the architecture of a row; fields that it does not give are those of the supernet.
 
     Args:
         cells: The row: fields of the architecture as columns or in one object.
         space: The space that it is from.
 
     Raises:
-        IncompleteError: A field that has no usual value is missing; it is named by ``key``.
-        OutsideError: It is of another family.
-        TftasError: A field is unknown or has no meaning.
+        IncompleteError: A required field is missing; ``key`` names it.
+        OutsideError: The architecture is of another family.
+        TftasError: A field is unknown, or its value is not allowed.
     """
     usual = space.supernet.to_dict()
     nested = next((cells[name] for name in _NESTED if isinstance(cells.get(name), dict)), None)
-    told = _renamed(nested or cells, space)
+    given = _renamed(nested or cells, space)
     if nested is None:
-        told = {name: value for name, value in told.items() if name in usual}
-    told = {name: value for name, value in told.items() if not is_blank(value)}
-    family = told.pop("family", space.family)
+        given = {name: value for name, value in given.items() if name in usual}
+    given = {name: value for name, value in given.items() if not is_blank(value)}
+    family = given.pop("family", space.family)
     if family != space.family:
         raise OutsideError(f"its family is {shown(family)}, that of the space {space.family}")
     required = required_fields(space)
-    missing = sorted(required - told.keys())
+    missing = sorted(required - given.keys())
     if missing:
         raise IncompleteError(f"no {missing[0]}", key=(missing[0],))
-    fields = {name: read_field(name, value, usual.get(name)) for name, value in told.items()}
-    # The depth that some write for the reader is not that of the supernet.
-    known = {field.name for field in _fields(space)}
-    rest = {n: v for n, v in usual.items() if n in known and n not in fields}
+    fields = {name: read_field(name, value, usual.get(name)) for name, value in given.items()}
+    # Only fields: a depth that is written for the reader is not to come from the supernet.
+    names = {field.name for field in _fields(space)}
+    rest = {n: v for n, v in usual.items() if n in names and n not in fields}
     return get_family(space.family).architecture.from_fields({**rest, **fields})
 
 
@@ -117,7 +117,7 @@ def _fields(space: SearchSpace) -> tuple[dataclasses.Field[Any], ...]:
 
 
 def _renamed(cells: Cells, space: SearchSpace) -> Cells:
-    """Call what others name otherwise as architectures of a space do."""
+    """Give columns with another program's names the names that the space uses."""
     fields = space.supernet.to_dict()
     names = {
         other: name for other, name in _ALIASES.items() if name in fields and other not in fields

@@ -1,4 +1,4 @@
-"""Correlations as a figure: taus by band, and accuracies against what they are compared with."""
+"""Correlations as a figure: taus by band, and accuracies plotted over each metric."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HTML = (".html", ".htm")
 _IMAGES = (".png", ".svg", ".pdf")
-# Ends every file: a comment in HTML and SVG, and readers of PNG and PDF stop before it.
+# The end of every file: a comment in HTML and SVG; readers of PNG and PDF stop before it.
 _MARK = b"\n<!-- drawn by tftas-optuna correlate -->\n"
 _COLUMNS = 4
 _ROW_PIXELS = 260
@@ -28,7 +28,7 @@ _CELL_PIXELS = 28
 
 
 class Taus(NamedTuple):
-    """What the upper part of a figure shows of one accuracy.
+    """Contents of the upper part of a figure, for one accuracy.
 
     Attributes:
         metrics: From the bottom row to the top one.
@@ -42,7 +42,7 @@ class Taus(NamedTuple):
 
 
 class Points(NamedTuple):
-    """What one panel of the lower part shows.
+    """Contents of one panel of the lower part.
 
     Attributes:
         metric: Its horizontal axis.
@@ -59,9 +59,9 @@ class Points(NamedTuple):
     labels: list[str]
 
 
-def taus_of(found: Correlations, accuracy: str) -> Taus:
+def taus_of(correlations: Correlations, accuracy: str) -> Taus:
     """Prepare the upper part of a figure."""
-    rows, bands = found.of(accuracy), found.bands[accuracy]
+    rows, bands = correlations.of(accuracy), correlations.bands[accuracy]
     names = [f"{short(band.least)} - {short(band.most)}" for band in bands]
     if len(set(names)) < len(names):
         names = [f"{i}: {name}" for i, name in enumerate(names, start=1)]
@@ -72,30 +72,30 @@ def taus_of(found: Correlations, accuracy: str) -> Taus:
     )
 
 
-def points_of(found: Correlations, accuracy: str) -> list[Points]:
+def points_of(correlations: Correlations, accuracy: str) -> list[Points]:
     """Prepare the lower part of a figure, a panel for each metric."""
     members = [
         (i, number)
-        for number, band in enumerate(found.bands[accuracy], start=1)
+        for number, band in enumerate(correlations.bands[accuracy], start=1)
         for i in band.members
     ]
-    known = found.accuracies[accuracy]
+    accuracies = correlations.accuracies[accuracy]
     panels = []
-    for row in found.of(accuracy):
+    for row in correlations.of(accuracy):
         points = Points(row.metric, [], [], [], [])
         for i, number in members:
-            x, y = found.values[row.metric][i], known[i]
-            # A metric may have no value where there is an accuracy.
+            x, y = correlations.values[row.metric][i], accuracies[i]
+            # A metric may lack a value of an architecture with an accuracy.
             if x is not None and y is not None:
                 points.x.append(x)
                 points.y.append(y)
                 points.bands.append(number)
-                points.labels.append(found.architectures[i].summary())
+                points.labels.append(correlations.architectures[i].summary())
         panels.append(points)
     return panels
 
 
-def plot_correlations(found: Correlations) -> Figure:
+def plot_correlations(correlations: Correlations) -> Figure:
     """Draw correlations; of several accuracies, a menu chooses one.
 
     Returns:
@@ -108,8 +108,8 @@ def plot_correlations(found: Correlations) -> Figure:
     graph = graph_objects()
     from plotly.subplots import make_subplots
 
-    names = list(found.accuracies)
-    metrics = [row.metric for row in found.of(names[0])]
+    names = list(correlations.accuracies)
+    metrics = [row.metric for row in correlations.of(names[0])]
     panels = math.ceil(len(metrics) / _COLUMNS)
     upper = max(160, _CELL_PIXELS * len(metrics))
     figure = make_subplots(
@@ -121,25 +121,25 @@ def plot_correlations(found: Correlations) -> Figure:
         vertical_spacing=0.3 / (panels + 1),
     )
     for name in names:
-        for trace in _traces(graph, found, name):
+        for trace in _traces(graph, correlations, name):
             place = len(figure.data) % (1 + len(metrics)) - 1
             row, column = (0, 0) if place < 0 else (1 + place // _COLUMNS, place % _COLUMNS)
             trace.visible = name == names[0]
             figure.add_trace(trace, row=row + 1, col=column + 1)
     figure.update_xaxes(exponentformat="SI")
     figure.update_layout(
-        title=_title(found, names[0]),
+        title=_title(correlations, names[0]),
         template="plotly_white",
         height=upper + _ROW_PIXELS * panels + 160,
         width=1100,
         showlegend=False,
-        updatemenus=_menu(found, names, len(metrics)) if len(names) > 1 else [],
+        updatemenus=_menu(correlations, names, len(metrics)) if len(names) > 1 else [],
     )
     return figure
 
 
 def check_plot(path: Path) -> None:
-    """Check that a figure can be drawn to a file, before there is one.
+    """Check that a figure can be drawn to a file, before the work for it begins.
 
     Raises:
         TftasError: The ending of its name is none of a figure.
@@ -164,7 +164,7 @@ def check_plot(path: Path) -> None:
             ) from error
 
 
-def write_plot(found: Correlations, path: Path) -> None:
+def write_plot(correlations: Correlations, path: Path) -> None:
     """Draw correlations to a file: HTML that needs no network, or an image.
 
     Raises:
@@ -172,7 +172,7 @@ def write_plot(found: Correlations, path: Path) -> None:
         UnavailableError: Something that draws is not installed, or the file cannot be written.
     """
     check_plot(path)
-    figure = plot_correlations(found)
+    figure = plot_correlations(correlations)
     try:
         with replacing(path) as scratch:
             if path.suffix.lower() in _HTML:
@@ -185,8 +185,8 @@ def write_plot(found: Correlations, path: Path) -> None:
         raise UnavailableError(f"{path} cannot be drawn ({error})") from error
 
 
-def _traces(graph: Any, found: Correlations, accuracy: str) -> list[Any]:
-    taus = taus_of(found, accuracy)
+def _traces(graph: Any, correlations: Correlations, accuracy: str) -> list[Any]:
+    taus = taus_of(correlations, accuracy)
     heat = graph.Heatmap(
         x=taus.bands,
         y=[plain(metric) for metric in taus.metrics],
@@ -210,29 +210,31 @@ def _traces(graph: Any, found: Correlations, accuracy: str) -> list[Any]:
             "<br>%{text}<br>"
             "band %{customdata}<extra></extra>",
         )
-        for points in points_of(found, accuracy)
+        for points in points_of(correlations, accuracy)
     ]
 
 
-def _title(found: Correlations, accuracy: str) -> str:
-    count = found.of(accuracy)[0].n
-    trainings = found.trainings
+def _title(correlations: Correlations, accuracy: str) -> str:
+    count = correlations.of(accuracy)[0].n
+    trainings = correlations.trainings
     which = "" if trainings is None else f", trainings {trainings.key}: {plain(str(trainings))}"
     return (
-        f"{plain(found.name)}: {plain(accuracy)} of {count} architectures in"
-        f" {plain(found.space)}{which}<br><sup>Kendall's tau"
+        f"{plain(correlations.name)}: {plain(accuracy)} of {count} architectures in"
+        f" {plain(correlations.space)}{which}<br><sup>Kendall's tau"
         " over all and in bands of parameters; accuracies, coloured by band</sup>"
     )
 
 
-def _menu(found: Correlations, names: Sequence[str], n_metrics: int) -> list[dict[str, Any]]:
+def _menu(
+    correlations: Correlations, names: Sequence[str], n_metrics: int
+) -> list[dict[str, Any]]:
     buttons = [
         {
             "label": plain(name),
             "method": "update",
             "args": [
                 {"visible": [other == name for other in names for _ in range(1 + n_metrics)]},
-                {"title.text": _title(found, name)},
+                {"title.text": _title(correlations, name)},
             ],
         }
         for name in names

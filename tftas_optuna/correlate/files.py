@@ -1,21 +1,28 @@
-"""Rows of CSV and JSON files, as they stand there."""
+"""Tables as files: the rows of CSV and JSON, and the values that their cells hold.
+
+Numbers may stand there as text, lists as ``[3, 4]`` or ``3 4``, and blanks in several ways.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tftas_optuna.architecture.checks import shown
-from tftas_optuna.errors import UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError
 
 _MAX_BYTES = 200_000_000
 _SUFFIXES = (".csv", ".json")
+_BETWEEN = re.compile(r"[\s,;]+")
+_WORDS = {"true": True, "false": False}
 
-# Told what is done, how much of it, and of how much.
+# Called with what is done, how much of it, and of how much.
 Tell = Callable[[str, int, int], None]
 # A row: values by column; those of JSON may be lists and mappings.
 Cells = dict[str, Any]
@@ -29,22 +36,22 @@ def find_table(path: Path) -> Path:
     """
     if not path.is_dir():
         return path
-    found = sorted(entry for entry in path.iterdir() if entry.suffix.lower() == ".csv")
-    if len(found) != 1:
-        names = ", ".join(entry.name for entry in found) or "none"
+    tables = sorted(entry for entry in path.iterdir() if entry.suffix.lower() == ".csv")
+    if len(tables) != 1:
+        names = ", ".join(entry.name for entry in tables) or "none"
         raise UnavailableError(
             f"{path}: a directory needs one CSV file of names and accuracies, it has {names}; name"
             " the file"
         )
-    return found[0]
+    return tables[0]
 
 
 def read_cells(path: Path) -> list[Cells]:
     """Read the rows of a CSV file with a header, or of a JSON list of objects.
 
     Raises:
-        UnavailableError: The file is missing, no text, none of both, or empty; names the row or
-            the line where there is one.
+        UnavailableError: The file is missing, empty, no text, or neither CSV nor JSON; names the
+            row or the line, where it is one.
     """
     if path.suffix.lower() not in _SUFFIXES:
         raise UnavailableError(
@@ -62,6 +69,51 @@ def read_cells(path: Path) -> list[Cells]:
     if not rows:
         raise UnavailableError(f"{path}: no rows; write one for each architecture")
     return rows
+
+
+def is_blank(value: Any) -> bool:
+    """Tell whether a cell holds nothing, for which other programs write ``nan``."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, str) and value.strip().lower() in ("", "nan"))
+
+
+def read_number(name: str, value: Any) -> float:
+    """Read a finite number.
+
+    Raises:
+        TftasError: The cell does not hold one.
+    """
+    number = _parsed(value)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise TftasError(f"{name} is {shown(value)}, expected a number")
+    if not math.isfinite(number):
+        raise TftasError(f"{name} is {shown(value)}, expected a finite number")
+    return float(number)
+
+
+def read_field(name: str, value: Any, like: Any) -> Any:
+    """Read a field of an architecture; the architecture checks its value later.
+
+    Args:
+        name: The field.
+        value: The cell.
+        like: The same field of another architecture, which shows whether it is a list or text.
+
+    Raises:
+        TftasError: It should be a list of numbers, and is not.
+    """
+    if isinstance(like, str):
+        return value.strip() if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return [_parsed(entry) for entry in value] if isinstance(value, list) else _parsed(value)
+    if not isinstance(like, list):
+        return _parsed(value)
+    inside = value.strip().strip("[]()").strip(" ,")
+    numbers = [_parsed(entry) for entry in _BETWEEN.split(inside)] if inside else []
+    if any(isinstance(number, str | bool) for number in numbers):
+        raise TftasError(f"{name} is {shown(value)}, expected numbers such as [3, 4] or 3 4")
+    return numbers
 
 
 def _read_csv(text: str, path: Path) -> list[Cells]:
@@ -96,3 +148,19 @@ def _read_json(text: str, path: Path) -> list[Cells]:
         if not isinstance(row, dict):
             raise UnavailableError(f"{path}, row {number}: is {shown(row)}, expected an object")
     return rows
+
+
+def _parsed(value: Any) -> Any:
+    """Return the value of a text, whole numbers as ``int``: spreadsheets write 3 as 3.0."""
+    if isinstance(value, str):
+        text = value.strip()
+        if text.lower() in _WORDS:
+            return _WORDS[text.lower()]
+        try:
+            value = float(text)
+        except ValueError:
+            return text
+        # Python reads 1_000 as a number; tables do not mean one.
+        if "_" in text:
+            return text
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,4 +1,4 @@
-"""What a comparison of indicators with accuracies comes to."""
+"""Results of a comparison of indicators with accuracies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Estimate(NamedTuple):
     """A statistic with its 95 % bootstrap interval.
 
     Attributes:
-        value: The statistic; None where it is not defined: all values are the same, or missing.
+        value: The statistic; None where all values are equal or missing.
         low: Lower end of the interval.
         high: Upper end of the interval.
     """
@@ -47,24 +47,24 @@ class Band(NamedTuple):
 class Correlation:
     """How one metric ranks architectures, compared with one accuracy.
 
-    Positive is: the better by the indicator, the more accurate; for what is no indicator, the
-    more, the more accurate.
+    A positive correlation says that architectures are more accurate the better their indicator;
+    for a metric that is no indicator, the larger its value.
 
     Attributes:
         accuracy: Column of the accuracies.
         metric: Name of the metric; a collapsed indicator is ``NAME_collapsed``.
-        is_indicator: Whether it is one.
+        is_indicator: Whether it is an indicator.
         n: Number of architectures that have both.
         tau: Kendall's tau-b over all.
         spearman: Spearman's rho over all.
-        band_tau: Mean of the taus inside the bands, those where it is defined.
+        band_tau: Mean of the taus inside the bands where it is defined.
         band_spearman: Mean of the rhos inside the bands.
-        regret: Accuracy of the best of a band less that of the metric's pick, the mean over the
-            bands; of several picks that tie, their mean counts. None where it has no value at all.
+        regret: How much less accurate the metric's pick in a band is than the best of the band,
+            the mean over the bands; of picks that tie, the mean counts. None without any value.
         taus: Tau inside each band, from few parameters to many; None where it is not defined.
         spearmans: Rho inside each band.
         regrets: Regret in each band.
-        seconds: Time of one score by this indicator alone; None for what takes no time.
+        seconds: Time of one score by this indicator alone; None for all else.
     """
 
     accuracy: str
@@ -87,17 +87,17 @@ class Correlations:
     """How metrics rank architectures, compared with their accuracies.
 
     Attributes:
-        name: What the architectures and accuracies come from.
+        name: Name of the table or study that they come from.
         space: Name of their space.
         rows: A comparison for each accuracy and each metric: parameters, MACs, depth and width,
             then the indicators.
         bands: The bands of each accuracy, from few parameters to many.
         architectures: The architectures.
-        values: Of each metric, the values of the architectures; None where one is not finite.
-        accuracies: Of each column, the accuracies of the architectures; None where there is none.
+        values: By metric, the values of the architectures; None where one is not finite.
+        accuracies: By column, the accuracies of the architectures; None where there is none.
         notes: What was left out or is not defined, in sentences.
         calibration: The indicator that was calibrated, if one was asked for.
-        trainings: Of a study, the trainings that the accuracies are of; all under equal
+        trainings: Of a study, the trainings that reached the accuracies, all under equal
             conditions.
     """
 

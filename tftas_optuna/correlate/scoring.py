@@ -1,22 +1,27 @@
-"""Scores, costs and shapes of the architectures of a table, and what a score takes."""
+"""Scores, costs and shapes of the architectures of a table, and the time of a score."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import platform
+import time
 from functools import partial
-from statistics import mean
+from itertools import cycle
+from statistics import mean, median
 from typing import TYPE_CHECKING, NamedTuple
+
+import torch
 
 from tftas_optuna.architecture.shape import shape_columns
 from tftas_optuna.correlate.cache import identity
 from tftas_optuna.correlate.grounds import score_key
-from tftas_optuna.correlate.timing import machine_name, seconds_per_score
+from tftas_optuna.devices import resolve_device
 from tftas_optuna.indicators.fusion import check_reference
 from tftas_optuna.metrics import Meters, NotFiniteError
 from tftas_optuna.scoring.panel import Scores
 from tftas_optuna.scoring.reference import relative_indicators, score_reference
-from tftas_optuna.scoring.task import ScoringTask
+from tftas_optuna.scoring.task import ScoringTask, divide, score, visit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,11 +33,15 @@ if TYPE_CHECKING:
     from tftas_optuna.indicators.composite import Reference
     from tftas_optuna.scoring.execution import Execution
     from tftas_optuna.scoring.pool import ScoresOf, ScoringPool
+    from tftas_optuna.scoring.task import Home
     from tftas_optuna.study.settings import StudySettings
+
+_TIMED_PASSES = 3
+_PASS_SECONDS = 0.3
 
 
 class Measures(NamedTuple):
-    """All that accuracies are compared with.
+    """All values that accuracies are compared with.
 
     Attributes:
         columns: Values of the architectures by name: parameters, MACs, depth and width, then the
@@ -56,8 +65,8 @@ def measure(
 ) -> Measures:
     """Measure architectures.
 
-    Scores that are not known are computed, those of several indicators in one pass, and put into
-    the cache as they come. Then the time of each indicator alone is measured, in this process on
+    Missing scores are computed, those of several indicators in one pass, and put into the cache as
+    they come. Then the time of each indicator alone is measured, in this process on
     the device of the execution (a CPU with one thread): together they take less. All supernets
     that a score is averaged over count. A score that is not finite is missing; so are all of a
     fusion that has hardly any finite value of a part in its reference sample.
@@ -66,13 +75,13 @@ def measure(
         archs: The architectures, each once.
         settings: Indicators, as objectives, and all that they depend on.
         execution: Where to score.
-        cache: What is known.
-        given: What is known from elsewhere.
+        cache: Scores of earlier runs.
+        given: Scores that a study has already.
         tell: Called with ``"reference sample"``, ``"scoring"`` or ``"times"``, how many are done,
             and of how many. What it raises ends the work; what is done by then is kept.
     """
     names = settings.indicators
-    where = machine_name(execution.device)
+    where = _machine_name(execution.device)
     times = {name: cache.seconds(score_key(settings, name)) for name in names}
     scores = _Scores(settings, cache, given.scores)
     untimed = [name for name in names if where not in times[name]]
@@ -97,7 +106,7 @@ def measure(
                     tell("times", done, len(names))
                     if name in untimed and name not in undefined:
                         alone = task.only([name])
-                        times[name][where] = seconds_per_score(pool.home, alone, archs)
+                        times[name][where] = _seconds_alone(pool.home, alone, archs)
                         cache.changed()
             finally:
                 cache.save()
@@ -115,7 +124,7 @@ def measure(
 
 
 def _undefined(task: ScoringTask, reference: Reference) -> dict[str, str]:
-    """Tell which fusions look at a sample that has hardly any of their parts, by name."""
+    """Return, by name, why fusions are undefined whose parts have hardly a score in the sample."""
     undefined = {}
     for each in relative_indicators(task):
         try:
@@ -133,7 +142,7 @@ def _score_sample(
     sample: list[Architecture],
     parts: tuple[str, ...],
 ) -> ScoresOf:
-    """Score what fusions look at: always exactly."""
+    """Score the reference sample of fusions, always exactly."""
     scores = _Scores(dataclasses.replace(settings, fidelity="exact"), cache, {})
     task = ScoringTask.of(settings.conditions, parts, "exact")
     scores.complete(pool, task, sample, parts, "reference sample", tell)
@@ -146,7 +155,7 @@ class _Scores:
     Args:
         settings: What they depend on.
         cache: Where they are kept.
-        given: Scores that are known from elsewhere, by indicator.
+        given: Scores that a study has already, by indicator.
     """
 
     def __init__(
@@ -165,27 +174,27 @@ class _Scores:
         given = self._given.get(name, {}).get(arch)
         if given is not None:
             return given
-        found = mean(self._known(name).get(identity(arch), [math.nan]))
-        return found if math.isfinite(found) else None
+        average = mean(self._cached(name).get(identity(arch), [math.nan]))
+        return average if math.isfinite(average) else None
 
     def by_seed(self, name: str, arch: Architecture) -> tuple[float, ...]:
         """Return the scores of every seed."""
-        return tuple(self._known(name)[identity(arch)])
+        return tuple(self._cached(name)[identity(arch)])
 
     def missing(
         self, archs: Sequence[Architecture], names: Sequence[str]
     ) -> dict[Architecture, tuple[str, ...]]:
-        """Return the indicators that architectures lack, those that lack any."""
-        known = {name: self._known(name).keys() for name in names}
-        found = {}
+        """Return, for each architecture without all scores, the indicators that it lacks."""
+        cached = {name: self._cached(name).keys() for name in names}
+        missing = {}
         for arch in archs:
             key = identity(arch)
             lacking = tuple(
-                n for n in names if key not in known[n] and arch not in self._given.get(n, {})
+                n for n in names if key not in cached[n] and arch not in self._given.get(n, {})
             )
             if lacking:
-                found[arch] = lacking
-        return found
+                missing[arch] = lacking
+        return missing
 
     def complete(
         self,
@@ -196,23 +205,50 @@ class _Scores:
         step: str,
         tell: Tell,
     ) -> None:
-        """Score what is missing, by the indicators that each architecture lacks."""
+        """Compute the scores that are missing, by the indicators that each architecture lacks."""
         missing = self.missing(archs, names)
         n_done = 0
         for lacking in dict.fromkeys(missing.values()):
             wanted = {arch for arch, lacks in missing.items() if lacks == lacking}
-            # All, so that what runs together does not depend on what is known.
+            # All, so that what runs together does not depend on what is in the cache.
             for part in pool.scores(task.only(lacking), list(archs), wanted):
-                for arch, found in part.items():
-                    for name, by_seed in found.items():
+                for arch, scores in part.items():
+                    for name, by_seed in scores.items():
                         values = [float(value) for value in by_seed]
-                        self._known(name).setdefault(identity(arch), values)
+                        self._cached(name).setdefault(identity(arch), values)
                 if part:
                     self._cache.changed()
                 n_done += len(part.keys() & wanted)
                 tell(step, n_done, len(missing))
 
-    def _known(self, name: str) -> dict[str, list[float]]:
+    def _cached(self, name: str) -> dict[str, list[float]]:
         if name not in self._tables:
             self._tables[name] = self._cache.scores(score_key(self._settings, name))
         return self._tables[name]
+
+
+def _seconds_alone(home: Home, task: ScoringTask, archs: Sequence[Architecture]) -> float:
+    """Measure how long a score by the one indicator of a task takes, in this process.
+
+    On a CPU that is one thread. A pass takes as many candidates as a search gives it, unless that
+    would take long; the median of three counts. What is computed once for a whole supernet is left
+    out.
+    """
+    parts = cycle(divide(task, visit(home), archs))
+    score(home, task, next(parts)[:1])
+    each = _seconds_each(home, task, next(parts)[:1])
+    size = max(1, int(_PASS_SECONDS / each))
+    return median(_seconds_each(home, task, next(parts)[:size]) for _ in range(_TIMED_PASSES))
+
+
+def _seconds_each(home: Home, task: ScoringTask, archs: Sequence[Architecture]) -> float:
+    start = time.perf_counter()
+    score(home, task, archs)
+    return (time.perf_counter() - start) / len(archs)
+
+
+def _machine_name(device: str) -> str:
+    """Name the device and the machine that times were measured on."""
+    resolved = resolve_device(device)
+    kind = torch.cuda.get_device_name(resolved) if resolved.type == "cuda" else resolved.type
+    return f"{kind} of {platform.node()}"

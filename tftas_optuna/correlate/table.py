@@ -1,4 +1,4 @@
-"""Trained architectures with their accuracies: what a table, a directory or a study holds."""
+"""Trained architectures with their accuracies, as a table, a directory or a study holds them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.architecture import read_architecture, read_yaml
-from tftas_optuna.correlate.cells import is_blank, read_number
 from tftas_optuna.correlate.entries import (
     IncompleteError,
     OutsideError,
@@ -19,14 +18,13 @@ from tftas_optuna.correlate.entries import (
     read_row,
     required_fields,
 )
-from tftas_optuna.correlate.files import find_table, read_cells
-from tftas_optuna.correlate.table_scores import table_scores
+from tftas_optuna.correlate.files import find_table, is_blank, read_cells, read_number
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.sections import read_section
 from tftas_optuna.metrics.units import name_numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.correlate.files import Cells, Tell
@@ -35,23 +33,32 @@ if TYPE_CHECKING:
 
 # ``top1``, ``acc``, ``c100_kd_acc``, ``val accuracy``, ...
 _ACCURACY = re.compile(r"(.*[\W_])?(acc|acc@?1|accuracy|top[-_ ]?1)", re.IGNORECASE)
+# Columns that are computed anyway, and those that only number rows.
+_OTHERS = {"n_params", "params", "macs", "flops", "depth", "width", "trial", "seed", "id", "index"}
+_OTHERS |= {"top1_sd"}
+# Spreadsheets and data frames write the numbers of rows into columns without a name.
+_NAMED = re.compile(r"(?!Unnamed: )\S")
+# ``top5``, ``acc@5``, ...: accuracies that nobody compares with.
+_TOP = re.compile(r"(.*[\W_])?(acc@?|top[-_ ]?)\d+", re.IGNORECASE)
+# A column may hold these and still be one of scores.
+_INFINITE = re.compile(r"\s*[+-]?inf(inity)?\s*", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
-class Table:
+class TrainedTable:
     """Different architectures of one space, with accuracies.
 
     Attributes:
         name: What to call it.
         space: The space.
         architectures: The architectures.
-        accuracies: By column, the accuracy of each architecture; None where it was not trained.
-        scores: By column, scores that the table has itself; None where there is none.
+        accuracies: By column, the accuracy of each architecture; None if it was not trained.
+        scores: By column, scores from elsewhere that the table has; None where one is missing.
         sizes: ``img_size`` and ``num_classes`` where the table knows them.
-        notes: What was left out, and why: sentences with the numbers of the rows.
+        notes: Sentences that say which rows were left out, and why.
         numbers: Number of the row, or of the trial, of each architecture.
         counted: What the numbers count: ``"row"`` or ``"trial"``.
-        trainings: Of a study, the trainings that the accuracies are of.
+        trainings: Of a study, the trainings that reached the accuracies.
     """
 
     name: str
@@ -71,29 +78,29 @@ def read_table(
     space: SearchSpace | None,
     accuracy: Sequence[str] | None,
     tell: Tell = lambda *_: None,
-) -> Table:
+) -> TrainedTable:
     """Read a CSV file, a JSON list of objects, or a directory with a CSV file of file names.
 
-    Rows out of the space, rows of an architecture that came before, and rows without a field that
-    its architecture needs are left out; the notes name their numbers, counted from 1. A field that
-    has a usual value and is not in the table is as in the supernet of the space.
+    Left out are rows outside the space, repeated architectures, and rows without a field that an
+    architecture needs; the notes give their numbers, counted from 1. Fields that are not in the
+    table and need not be are those of the supernet of the space.
 
     Args:
         source: The path.
-        space: The space; None for that of the exported files which the table names.
-        accuracy: Columns of accuracies; None for all that are called like one.
+        space: The space; None for that of the exported files in the table.
+        accuracy: Columns of accuracies; None for all whose names say so.
         tell: Called with ``"reading"``, the number of a row, and the number of all.
 
     Raises:
         TftasError: There is no space, or no such column.
-        UnavailableError: The table cannot be read, or a cell has no meaning; names the row.
+        UnavailableError: The table cannot be read, or a cell makes no sense; names the row.
     """
     path = find_table(Path(source))
     rows = read_cells(path)
     columns: dict[str, Any] = {name: None for row in rows for name in row}
-    reader = _Reader(path, space, columns)
+    reader = _RowReader(path, space, columns)
     names = _accuracy_columns(columns, accuracy, reader.described, path)
-    found: dict[Architecture, int] = {}
+    row_of: dict[Architecture, int] = {}
     kept: list[dict[str, float | None]] = []
     left_out = _LeftOut()
     untrained: dict[str, list[int]] = {}
@@ -109,27 +116,27 @@ def read_table(
             continue
         except TftasError as error:
             raise UnavailableError(f"{path}, row {number}: {error}") from error
-        if arch in found:
-            left_out.add(number, "an architecture again", f"as in row {found[arch]}")
+        if arch in row_of:
+            left_out.add(number, "an architecture again", f"as in row {row_of[arch]}")
             continue
-        values = {name: _accuracy(name, row.get(name), path, number) for name in names}
+        values = {name: _read_accuracy(name, row.get(name), path, number) for name in names}
         if all(value is None for value in values.values()):
             left_out.add(number, f"no {' nor '.join(names)}")
             continue
         for name in names:
             if values[name] is None:
                 untrained.setdefault(name, []).append(number)
-        found[arch] = number
+        row_of[arch] = number
         kept.append(values)
     if not kept:
         raise UnavailableError(f"{path}: no row is left: {'; '.join(left_out.sentences())}")
-    return Table(
+    return TrainedTable(
         name=path.name,
         space=reader.space,
-        architectures=tuple(found),
+        architectures=tuple(row_of),
         accuracies={name: tuple(values[name] for values in kept) for name in names},
-        scores=table_scores(
-            [rows[number - 1] for number in found.values()], {*reader.described, *names}, _ACCURACY
+        scores=_scores_of(
+            [rows[number - 1] for number in row_of.values()], {*reader.described, *names}
         ),
         sizes=reader.sizes,
         notes=left_out.sentences()
@@ -137,28 +144,28 @@ def read_table(
             f"{name_numbers(numbers, 'row')} left out of {name}: no value"
             for name, numbers in untrained.items()
         ),
-        numbers=tuple(found.values()),
+        numbers=tuple(row_of.values()),
     )
 
 
-class _Reader:
+class _RowReader:
     """Reads the architectures of one table, from its cells or from the files they name.
 
     Args:
         path: The table.
-        space: Its space, where it is known.
+        space: Its space; None for that of the files it names.
         columns: Its columns.
 
     Attributes:
         space: Its space.
-        sizes: See :class:`Table`.
-        described: Columns that say what the architectures are.
+        sizes: See :class:`TrainedTable`.
+        described: Columns that describe the architectures.
     """
 
     def __init__(self, path: Path, space: SearchSpace | None, columns: dict[str, Any]) -> None:
         self._folder = path.parent
         self._file_column = file_column(columns, space)
-        self._known = space
+        self._space = space
         self.sizes: dict[str, int] = {}
         if self._file_column is not None:
             self.described = {self._file_column}
@@ -175,9 +182,9 @@ class _Reader:
 
     @property
     def space(self) -> SearchSpace:
-        """The space of the table, known once a row was read."""
-        assert self._known is not None
-        return self._known
+        """The space of the table; if it was not given, that of the first row that was read."""
+        assert self._space is not None
+        return self._space
 
     def read(self, row: Cells) -> Architecture:
         """Read the architecture of a row; see :func:`read_row`."""
@@ -187,8 +194,8 @@ class _Reader:
         if is_blank(name):
             raise IncompleteError(f"no {self._file_column}")
         path = find_file(str(name), self._folder)
-        if self._known is None:
-            self._known = _space_of(path)
+        if self._space is None:
+            self._space = _space_of(path)
         arch, model = read_architecture(path)
         sizes: dict[str, int] = {
             name: model[name] for name in ("img_size", "num_classes") if name in model
@@ -226,31 +233,68 @@ def _accuracy_columns(
                 f" {', '.join(others) or 'no other columns'}"
             )
         return tuple(dict.fromkeys(asked))
-    found = tuple(name for name in others if _ACCURACY.fullmatch(name))
-    if not found:
+    alike = tuple(name for name in others if _ACCURACY.fullmatch(name))
+    if not alike:
         raise TftasError(
             f"{path}: no column is called acc, accuracy, top1 or ends so; name one with"
             f" --accuracy, out of {', '.join(others) or 'no other columns'}"
         )
-    return found
+    return alike
 
 
-def _accuracy(name: str, value: Any, path: Path, number: int) -> float | None:
+def _read_accuracy(name: str, value: Any, path: Path, number: int) -> float | None:
     try:
         return None if is_blank(value) else read_number(name, value)
     except TftasError as error:
         raise UnavailableError(f"{path}, row {number}: {error}") from error
 
 
+def _scores_of(
+    rows: Sequence[Cells], described: Collection[str]
+) -> Mapping[str, tuple[float | None, ...]]:
+    """Find columns of scores from elsewhere: numbers that are neither accuracies nor shapes.
+
+    Args:
+        rows: The rows that count.
+        described: Columns that have another meaning.
+
+    Returns:
+        By column, the score of each row; None where it is missing or not finite. Columns of equal
+        numbers are left out: they rank nothing.
+    """
+    scores = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        if name in described or name.lower() in _OTHERS or not _NAMED.match(name):
+            continue
+        # Names are shown in tables on the terminal.
+        if not name.isprintable():
+            continue
+        if _ACCURACY.fullmatch(name) or _TOP.fullmatch(name):
+            continue
+        cells = [row.get(name) for row in rows]
+        try:
+            values = tuple(_score(name, cell) for cell in cells)
+        except TftasError:
+            continue
+        if len(set(values) - {None}) > 1:
+            scores[name] = values
+    return scores
+
+
+def _score(name: str, cell: Any) -> float | None:
+    missing = is_blank(cell) or _INFINITE.fullmatch(str(cell))
+    return None if missing else read_number(name, cell)
+
+
 class _LeftOut:
-    """Rows that are left out, by the reason."""
+    """Rows that are left out, by reason."""
 
     def __init__(self) -> None:
         self._rows: dict[str, list[int]] = {}
         self._first: dict[str, str] = {}
 
     def add(self, number: int, reason: str, detail: str = "") -> None:
-        """Leave a row out; of each reason the first detail is told."""
+        """Leave a row out; the first detail of each reason is kept."""
         self._rows.setdefault(reason, []).append(number)
         if detail:
             self._first.setdefault(reason, f" (row {number}: {detail})")

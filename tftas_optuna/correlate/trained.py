@@ -1,11 +1,11 @@
-"""A study as a table: the trials that were retrained, and the scores it has of them."""
+"""A study as a table: its retrained trials, and their scores."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
 from tftas_optuna.correlate.grounds import ground_of
-from tftas_optuna.correlate.table import Table
+from tftas_optuna.correlate.table import TrainedTable
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.study.accuracy import choose_trainings, count_trials, training_sets
@@ -25,16 +25,15 @@ if TYPE_CHECKING:
 _COLUMN = "top1"
 
 
-def read_study(study: Study, trained: str | None = None) -> Table:
+def read_study(study: Study, trained: str | None = None) -> TrainedTable:
     """Read the architectures of a study that were retrained, with the accuracies they reached.
 
-    Of an architecture that several trials have, the first one that was retrained counts; of
+    If several trials have the same architecture, the first one that was retrained counts; of
     several seeds, the mean.
 
     Args:
         study: The study.
-        trained: The key of the conditions that they were trained under; None for those of the
-            most trials.
+        trained: The key of the training conditions; None for those of the most trials.
 
     Raises:
         TftasError: Nothing was trained under such conditions.
@@ -49,22 +48,22 @@ def read_study(study: Study, trained: str | None = None) -> Table:
             " `tftas-optuna retrain --study`"
         )
     trials = {trial.number: trial for trial in own_trials(study, settings)}
-    found: dict[Architecture, tuple[int, float | None]] = {}
+    first: dict[Architecture, tuple[int, float | None]] = {}
     for number in sorted(chosen.records.keys() & trials.keys()):
         arch = settings.space.decode(trials[number].params)
-        found.setdefault(arch, (number, chosen.top1(number)))
+        first.setdefault(arch, (number, chosen.top1(number)))
     others = [
         f"{one.key} ({count_trials([one])})"
         for one in training_sets(study)
         if one.key != chosen.key
     ]
-    return Table(
+    return TrainedTable(
         name=study.study_name,
         space=settings.space,
-        architectures=tuple(found),
-        accuracies={_COLUMN: tuple(top1 for _, top1 in found.values())},
+        architectures=tuple(first),
+        accuracies={_COLUMN: tuple(top1 for _, top1 in first.values())},
         sizes={name: sizes[name] for name in ("img_size", "num_classes")},
-        numbers=tuple(number for number, _ in found.values()),
+        numbers=tuple(number for number, _ in first.values()),
         notes=(f"left out: trainings under other conditions, {', '.join(others)}",)
         if others
         else (),
@@ -74,11 +73,11 @@ def read_study(study: Study, trained: str | None = None) -> Table:
 
 
 class Given(NamedTuple):
-    """What is known from elsewhere, and need not be scored.
+    """Scores that a study has already.
 
     Attributes:
-        scores: By indicator, scores of architectures: means over the seeds.
-        reference: What fusions look at.
+        scores: By indicator and architecture, means over the seeds.
+        reference: Values of the reference sample, for fusions.
     """
 
     scores: Mapping[str, Mapping[Architecture, float]] = {}
@@ -86,12 +85,12 @@ class Given(NamedTuple):
 
 
 def stored_scores(study: Study, settings: StudySettings, archs: Collection[Architecture]) -> Given:
-    """Look up the scores of a study that mean what other settings ask for.
+    """Look up the scores of a study that other settings would compute alike.
 
     Args:
         study: The study.
-        settings: What is asked for.
-        archs: Of which architectures.
+        settings: The other settings.
+        archs: The architectures whose scores are needed.
     """
     theirs = read_settings(study)
     exact = exact_values(study)
@@ -100,16 +99,16 @@ def stored_scores(study: Study, settings: StudySettings, archs: Collection[Archi
         for trial in own_trials(study, theirs)
         if (arch := theirs.space.decode(trial.params)) in archs
     ]
-    found: dict[str, dict[Architecture, float]] = {}
+    stored: dict[str, dict[Architecture, float]] = {}
     alike = [n for n in settings.indicators if ground_of(theirs, n) == ground_of(settings, n)]
     for name in alike:
         wanted = get_indicator(name).fidelity_for(settings.fidelity)
         searched = theirs.fidelity if name in theirs.approximated else "exact"
-        scores = found.setdefault(name, {})
+        scores = stored.setdefault(name, {})
         for trial, arch in trials:
             value = exact.get(name, {}).get(str(trial.number)) if wanted == "exact" else None
             if wanted == searched:
                 value = known_values(trial, theirs).get(name)
             if value is not None:
                 scores.setdefault(arch, float(value))
-    return Given(found, reference(study) if len(alike) == len(settings.indicators) else None)
+    return Given(stored, reference(study) if len(alike) == len(settings.indicators) else None)

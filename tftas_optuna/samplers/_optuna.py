@@ -1,4 +1,4 @@
-"""The private names of Optuna that this room uses, each with an error should it be gone."""
+"""The private names of Optuna that this room uses, each with an error if it is gone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def domination_ranks(
     Args:
         losses: Less is better, shape (candidates, objectives).
         penalties: Shape (candidates,).
-        count: How many of the best have to be ranked; the others share the last rank.
+        count: How many of the best to rank; all others share the last rank.
     """
     module, name = "optuna.study._multi_objective", "_fast_non_domination_rank"
     try:

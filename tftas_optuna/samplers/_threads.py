@@ -1,7 +1,7 @@
 """Linear algebra on one thread.
 
-The matrices of a surrogate are small: several threads wait for each other longer than they
-compute, and what they sum depends on how many there are.
+The matrices of a surrogate are small: several threads would wait for each other longer than they
+compute, and sums would depend on the number of threads.
 """
 
 from __future__ import annotations

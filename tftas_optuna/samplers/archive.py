@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.float64]
 
-# System attribute of a trial: what was predicted of its objectives before it was tried, in their
-# order; None for those that take no trial.
+# System attribute of a trial: its objectives as they were predicted, in their order; None for
+# those that are computed.
 PREDICTED = "ScreenedNSGAIISampler:predicted"
 
 
@@ -33,9 +33,9 @@ class Tried:
         features: Shape (trials, features).
         losses: Their objectives with signs by which less is better, shape (trials, objectives).
         penalties: Sums of their constraint violations, shape (trials,).
-        violations: Values of the constraints that take a trial, NaN for trials that do not have
-            them, shape (trials, constraints).
-        keys: Their features as bytes; trials with the same ones count as the same.
+        violations: Values of the constraints that have to be tried, NaN where a trial lacks one,
+            shape (trials, constraints).
+        keys: Their features as bytes; trials with equal features count as the same candidate.
     """
 
     rows: Rows
@@ -53,7 +53,7 @@ class Archive:
     """Collects the finished trials of a study.
 
     Args:
-        problem: What the study searches.
+        problem: The search problem of the study.
 
     Attributes:
         problem: The same.
@@ -74,8 +74,8 @@ class Archive:
     def add(self, trials: Iterable[FrozenTrial]) -> None:
         """Take in finished trials.
 
-        Those that failed count as tried. Trials of others that lack a parameter, or have a value
-        for it that it cannot take, are left out.
+        Failed ones count as tried. Trials from elsewhere are left out if they lack a parameter or
+        have a value for it that it cannot take.
         """
         problem = self.problem
         trials = [trial for trial in trials if problem.genes.hold(trial.params)]
@@ -97,16 +97,16 @@ class Archive:
         self._keys.update(described.keys())
 
     def table(self) -> Tried:
-        """Return what was collected."""
+        """Return all that was collected."""
         violations = [
             [each.get(name, np.nan) for each in self._violations] for name in self._names
         ]
         return Tried(
             self._described.rows,
             self._described.features,
-            _finite(self._losses.copy()),
+            _with_finite_ends(self._losses.copy()),
             self._penalties,
-            _finite(np.array(violations).reshape(len(self._names), len(self)).T),
+            _with_finite_ends(np.array(violations).reshape(len(self._names), len(self)).T),
             frozenset(self._keys),
         )
 
@@ -115,12 +115,11 @@ def agreement(trials: Iterable[FrozenTrial]) -> float | None:
     """Tell how well a screen's predictions ranked trials.
 
     Args:
-        trials: Finished trials; those that nothing was predicted of, or that failed, do not
-            count.
+        trials: Finished trials; those without a prediction and failed ones do not count.
 
     Returns:
-        Kendall's tau between what was predicted and what came out, of the objective that was
-        predicted worst; None for fewer than two predictions.
+        Kendall's tau between predicted and actual values, for the objective where it is lowest;
+        None for fewer than two predictions.
     """
     pairs = [
         (trial.system_attrs[PREDICTED], trial.values)
@@ -132,14 +131,14 @@ def agreement(trials: Iterable[FrozenTrial]) -> float | None:
     predicted, actual = (np.array(rows, dtype=float) for rows in zip(*pairs, strict=True))
     taus = [
         kendall_tau(guesses, values)
-        for guesses, values in zip(predicted.T, _finite(actual).T, strict=True)
+        for guesses, values in zip(predicted.T, _with_finite_ends(actual).T, strict=True)
         if np.isfinite(guesses).all()
     ]
     return min(taus, default=None)
 
 
-def _finite(values: Rows) -> Rows:
-    """Replace infinite values by the last finite ones of their column."""
+def _with_finite_ends(values: Rows) -> Rows:
+    """Replace infinite values by the smallest or largest finite one of their column."""
     for column in values.T:
         finite = column[np.isfinite(column)]
         ends = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)

@@ -1,4 +1,4 @@
-"""Which of many candidates to keep: by rank and crowding, or by what they add to a front."""
+"""Choosing among many candidates: by rank and crowding, or by what they add to a front."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     Rows = NDArray[np.float64]
     Indices = NDArray[np.int64]
 
-# Points that stand for the volume where it is not computed in closed form.
+# Random points that estimate a volume which is not computed in closed form.
 _POINTS = 4096
 _MARGIN = 0.1
-# Candidates whose gains are computed again at once.
+# Candidates whose gains are computed again together.
 _HANDFUL = 64
 
 
@@ -35,7 +35,7 @@ def elite(losses: Rows, penalties: Rows, count: int) -> Indices:
         return np.empty(0, dtype=np.int64)
     ranks = domination_ranks(losses, penalties, count)
     crowding = np.zeros(len(losses))
-    # Only of the last rank that fits some are taken and some are not.
+    # Only the last rank that is needed may be taken in part.
     last = np.sort(ranks)[min(count, len(ranks)) - 1]
     for rank in range(last + 1):
         members = np.flatnonzero(ranks == rank)
@@ -59,16 +59,15 @@ def _crowding(losses: Rows) -> Rows:
 def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generator) -> Indices:
     """Choose the candidates that together add most hypervolume to a front, greedily.
 
-    What a candidate adds only shrinks as others are chosen, so candidates are looked at again
-    only while they seem to be the best (lazy greedy, Minoux 1978), a handful at once. Where none
-    adds anything more, the rest follows by rank and crowding.
+    The gain of a candidate only shrinks as others are chosen, so it is computed again only while
+    the candidate seems to be the best (lazy greedy, Minoux 1978), a handful at once. When none
+    adds anything more, the rest is chosen by rank and crowding.
 
     Args:
-        front: Losses that are reached already, shape (members, objectives); dominated ones do no
-            harm.
+        front: Losses of the front, shape (members, objectives); dominated ones do no harm.
         candidates: Losses to choose from, shape (candidates, objectives).
         count: How many to choose, at most.
-        rng: Randomness of the estimate that is used for three objectives and more.
+        rng: Randomness of the estimate for three objectives or more.
 
     Returns:
         Indices, in the order of the choice.
@@ -94,7 +93,7 @@ def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generat
             fresh[:] = False
             continue
         handful = np.argpartition(-gains, min(_HANDFUL, len(gains)) - 1)[:_HANDFUL]
-        # Of many that are equal, the handful need not hold the best.
+        # Among many equal gains the handful may miss the best.
         handful = np.append(handful, best)
         gains[handful] = volume.gains(handful)
         fresh[handful] = True
@@ -106,7 +105,7 @@ def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generat
 
 
 class _Staircase:
-    """What points add to a front of two objectives, in closed form; all are in the unit square."""
+    """Area that points add to a front of two objectives, exactly; all in the unit square."""
 
     def __init__(self, front: Rows, candidates: Rows, rng: np.random.Generator) -> None:
         self._candidates = candidates
@@ -114,7 +113,7 @@ class _Staircase:
         self._build(front)
 
     def _build(self, points: Rows) -> None:
-        """Keep the left ends of the steps, and the height to which each is dominated."""
+        """Compute where each step begins and ends, and the height above which it is dominated."""
         points = points[np.lexsort((points[:, 1], points[:, 0]))]
         heights = np.minimum.accumulate(points[:, 1]) if len(points) else points[:, 1]
         self._points = points
@@ -137,7 +136,7 @@ class _Staircase:
 
 
 class _Points:
-    """What points add to a front of any objectives, as the share of random points they reach."""
+    """Volume that points add to a front, estimated by the random points that they dominate."""
 
     def __init__(self, front: Rows, candidates: Rows, rng: np.random.Generator) -> None:
         points = rng.random((_POINTS, candidates.shape[1])) * (1 + _MARGIN)

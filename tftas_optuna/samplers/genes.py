@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.float64]
 
-# Of simulated binary crossover: how near children stay to their parents.
+# In simulated binary crossover: the larger, the nearer children stay to their parents.
 _ETA = 10.0
 # Standard deviation of a small step, as a fraction of a parameter's range.
 _STEP = 0.1
@@ -37,14 +37,14 @@ class Genes:
     """
 
     def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
-        self._columns = [_column(name, each) for name, each in distributions.items()]
+        self._columns = [_gene(name, each) for name, each in distributions.items()]
         self.is_number = np.array([isinstance(c, _Number) for c in self._columns], dtype=bool)
 
     def __len__(self) -> int:
         return len(self._columns)
 
     def hold(self, params: Mapping[str, Any]) -> bool:
-        """Tell whether parameters have a value for each column that it can take."""
+        """Tell whether parameters have an allowed value for each column."""
         try:
             self.encode([params])
         except (KeyError, TypeError, ValueError):
@@ -67,11 +67,11 @@ class Genes:
         return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
     def choices(self, rows: Rows) -> dict[str, NDArray[np.int64]]:
-        """Tell which of its choices every parameter has, where all are categorical."""
+        """Return the index of the choice of every parameter, when all are categorical."""
         return {column.name: rows[:, i].astype(np.int64) for i, column in enumerate(self._columns)}
 
     def features(self, rows: Rows) -> Rows:
-        """Describe rows for a regression: choices by one column each, numbers with squares."""
+        """Describe rows for a regression: a column for each choice, numbers with their squares."""
         features = [column.features(rows[:, i]) for i, column in enumerate(self._columns)]
         return np.concatenate(features, axis=1)
 
@@ -88,7 +88,7 @@ class Genes:
         return np.where(swap, second, first)
 
     def mutate(self, rows: Rows, prob: float, rng: np.random.Generator) -> Rows:
-        """Draw some genes anew."""
+        """Draw new values for some genes."""
         change = rng.random(rows.shape) < prob
         return np.where(change, self.draw(len(rows), rng), rows)
 
@@ -104,7 +104,7 @@ class Genes:
         return self._snap(np.where(self.is_number, blended, first))
 
     def step(self, rows: Rows, prob: float, rng: np.random.Generator) -> Rows:
-        """Move some numbers by a little."""
+        """Move some numbers a little."""
         change = (rng.random(rows.shape) < prob) & self.is_number
         return self._snap(rows + np.where(change, rng.normal(0, _STEP, rows.shape), 0.0))
 
@@ -113,7 +113,7 @@ class Genes:
         return np.stack(snapped, axis=1)
 
 
-class _Column(Protocol):
+class _Gene(Protocol):
     name: str
 
     def encode(self, value: Any) -> float: ...
@@ -140,7 +140,7 @@ class _Choice:
         return [choices[int(index)] for index in column]
 
     def features(self, column: Rows) -> Rows:
-        # One column less than choices: the others tell the first.
+        # One column less than choices: where all are zero it is the first choice.
         others = np.arange(1, len(self._distribution.choices))
         marks: Rows = (column[:, None] == others).astype(float)
         return marks
@@ -163,7 +163,7 @@ class _Number:
         self._start, self._range = ends[0], (ends[1] - ends[0]) or 1.0
         # A number of a single value is always at its start.
         self._end = float(ends[1] > ends[0])
-        # To draw the ends of a grid as often as the rest, half a step more.
+        # Half a step more on both sides, to draw the ends of a grid as often as the rest.
         half = (self._step or 0) / 2
         low, high = self._bounds
         self._drawn = self._to_unit(np.array([low - half, high + half])) * self._end
@@ -199,7 +199,7 @@ class _Number:
         return np.clip(values, low, high)
 
 
-def _column(name: str, distribution: BaseDistribution) -> _Column:
+def _gene(name: str, distribution: BaseDistribution) -> _Gene:
     if isinstance(distribution, CategoricalDistribution):
         return _Choice(name, distribution)
     assert isinstance(distribution, FloatDistribution | IntDistribution)

@@ -1,4 +1,4 @@
-"""What can be told of parameters without trying them."""
+"""What a user knows of parameters before they are tried."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ class Known(NamedTuple):
     """What is known of one set of parameters before it is tried.
 
     Attributes:
-        features: Numbers that a regression explains values by; as many for all sets of
-            parameters. Sets with the same features count as the same candidate.
-        objectives: Objectives that need no trial, by their position.
-        constraints: Constraints that need no trial, by name; zero or less is feasible.
+        features: Numbers from which a regression predicts values; equally many for all sets of
+            parameters. Sets with equal features count as the same candidate.
+        objectives: Objectives that can be computed without a trial, by their position.
+        constraints: Constraints that can be computed without one, by name; zero or less is
+            feasible.
     """
 
     features: Sequence[float]
@@ -26,10 +27,10 @@ class Known(NamedTuple):
 
 
 class Knowledge(Protocol):
-    """Tells what is known of parameters: any function of them that does."""
+    """Any function from a set of parameters to what is known of it."""
 
     def __call__(self, params: Mapping[str, Any], /) -> Known:
-        """Tell what is known of one set of parameters."""
+        """Return what is known of one set of parameters."""
 
 
 class KnownTable(NamedTuple):
@@ -48,12 +49,12 @@ class KnownTable(NamedTuple):
 
 @runtime_checkable
 class ManyKnown(Knowledge, Protocol):
-    """Knowledge that can also be asked of many candidates at once, which is far faster."""
+    """Knowledge that can also be asked about many candidates at once, which is far faster."""
 
     def many(self, choices: Mapping[str, NDArray[np.int64]]) -> KnownTable:
-        """Tell what is known of candidates whose parameters are all categorical.
+        """Return what is known of candidates whose parameters are all categorical.
 
         Args:
-            choices: For each parameter, which of its choices every candidate has, counted from 0;
-                shape (candidates,). Parameters of a single choice may be left out.
+            choices: For each parameter, the index of every candidate's choice, shape
+                (candidates,). Parameters with a single choice may be left out.
         """

@@ -1,4 +1,4 @@
-"""Samplers by name, the sizes of their generations, and the seeds of these."""
+"""Samplers by name, and the sizes and seeds of their generations."""
 
 from __future__ import annotations
 
@@ -39,16 +39,15 @@ _LARGEST = 256
 
 
 def usual_population_size(name: str) -> int:
-    """Return how many trials a generation of a sampler has unless the user says."""
+    """Return the trials of a sampler's generation when the user does not say how many."""
     return _POPULATIONS.get(name, _POPULATION)
 
 
 def generation_sizes(sampler: str, population_size: int) -> Iterator[int]:
-    """Count the trials of one generation after the other.
+    """Yield the number of trials of each generation.
 
-    A screened generation grows with what it can learn from, a twentieth of all before: a
-    surrogate that knows thousands of trials learns little from twenty more, and many are scored
-    faster together.
+    A screened generation grows to a twentieth of all trials before it: a surrogate that knows
+    thousands of trials learns little from twenty more, and many are scored faster together.
 
     Args:
         sampler: Name of the sampler.
@@ -89,11 +88,11 @@ def sampler_name(sampler: str | BaseSampler) -> str:
 
 
 def users_population_size(sampler: str | BaseSampler | None) -> int | None:
-    """Return the population size that a sampler object brings along."""
+    """Return the population size of a sampler object; None if it has none."""
     return sampler.population_size if isinstance(sampler, BaseGASampler) else None
 
 
 def generation_seeds(seed: int, island: int, generation: int) -> tuple[int, int]:
-    """Derive two seeds for one generation from nothing but its place."""
+    """Derive two seeds for a generation from the seed, its search and its number alone."""
     first, second = np.random.SeedSequence((seed, island, generation)).generate_state(2)
     return int(first), int(second)

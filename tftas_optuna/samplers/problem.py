@@ -1,4 +1,4 @@
-"""What is searched: parameters, directions, and what can be told without a trial."""
+"""What is searched: parameters, directions, and what is known without a trial."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.float64]
 
-# Features that agree to so many digits are the same.
+# Features that agree to this many digits are equal.
 _DIGITS = 9
 
 
 class Described(NamedTuple):
-    """Candidates with what can be told of them without a trial.
+    """Candidates, with all that is known of them without a trial.
 
     Attributes:
         rows: Their genes, shape (candidates, parameters).
         features: Shape (candidates, features).
-        losses: Objectives with signs by which less is better, NaN for those that take a trial;
-            shape (candidates, objectives).
-        penalties: Sums of the violations of constraints that take none, shape (candidates,).
+        losses: Objectives with signs by which less is better, NaN for those that have to be
+            tried; shape (candidates, objectives).
+        penalties: Sums of the violations of computed constraints, shape (candidates,).
     """
 
     rows: Rows
@@ -40,7 +40,7 @@ class Described(NamedTuple):
     penalties: Rows
 
     def keys(self) -> list[bytes]:
-        """Return what tells candidates apart: their features."""
+        """Return the features of each candidate as bytes, to compare candidates by."""
         # Minus zero is zero.
         return [row.tobytes() for row in np.round(self.features, _DIGITS) + 0.0]
 
@@ -50,7 +50,7 @@ class Described(NamedTuple):
         return Described(*(part[chosen] for part in self))
 
     def joined(self, others: Described) -> Described:
-        """Return these candidates, and others behind them."""
+        """Return these candidates followed by others."""
         return Described(*map(np.concatenate, zip(self, others, strict=True)))
 
 
@@ -59,15 +59,15 @@ class Problem:
 
     Args:
         distributions: The parameters.
-        directions: What is better of each objective, ``"minimize"`` or ``"maximize"``.
-        knowledge: What can be told of parameters without a trial, if anything.
-        fixed: Further parameters that the knowledge is asked with, the same for all candidates.
+        directions: ``"minimize"`` or ``"maximize"`` for each objective.
+        knowledge: What is known of parameters without a trial, if anything.
+        fixed: Further parameters that the knowledge asks for, the same for all candidates.
 
     Attributes:
         genes: The parameters as columns.
         signs: Factors that turn objectives into losses.
-        learned: Positions of the objectives that take a trial.
-        computed_constraints: Names of the constraints that take none.
+        learned: Positions of the objectives that have to be tried.
+        computed_constraints: Names of the constraints that are computed.
         n_features: Features of a candidate.
     """
 
@@ -94,7 +94,7 @@ class Problem:
             self.computed_constraints = frozenset(answer.constraints)
 
     def describe(self, rows: Rows) -> Described:
-        """Tell of candidates, given by their genes, all that takes no trial."""
+        """Return candidates, given by their genes, with all that is known of them."""
         losses = np.full((len(rows), len(self.signs)), np.nan)
         penalties = np.zeros(len(rows))
         if self._knowledge is None or not len(rows):

@@ -1,4 +1,4 @@
-"""The screen: breeds many children, judges them by surrogates, and keeps those to be tried."""
+"""The screen: breeds many children, judges them by surrogates, and chooses which to try."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.float64]
 
-# Below this rank correlation a screen is no better than none.
+# Below this rank correlation of its predictions a screen is not worth having.
 TRUSTED = 0.2
-# Trials that tell it.
+# The last trials, over which it is computed.
 WINDOW = 50
 
 # Rounds of breeding before children are chosen; each starts from the best of those before.
 _ROUNDS = 6
-# Children that are bred for one generation, however large it is.
+# The most children that are bred for one generation, however large it is.
 _MOST = 10_000
-# The best trials, around which a surrogate has to be most exact.
+# Of the best trials, how many a surrogate has to be most exact around.
 _NEAREST = 300
-# The best trials, which are learned from.
+# Of the best trials, how many a surrogate learns from.
 _LEARNED = 2000
-# Trials from which something can be learned.
+# The fewest trials that a surrogate can learn from.
 _FEWEST = 10
-# Rounds of breeding until enough of the children that are not judged keep the constraints that
-# take no trial.
-_TRIES = 8
-# Children of a screened generation that are drawn instead of bred, and steps to lead them within
+# Rounds of breeding until enough of the children that are not judged keep the computed
 # constraints.
+_TRIES = 8
+# Children of a screened generation that are drawn instead of bred, and steps that lead them into
+# the constraints.
 _DRAWN = 300
 _STEPS = 40
 
@@ -53,8 +53,9 @@ class Breeding:
     Attributes:
         population_size: Trials of one generation, and parents of the next.
         n_offspring: Children that are judged for each one that is tried.
-        unscreened: Share of a generation that is tried whatever is predicted of it.
-        mutation_prob: Chance of each parameter to be drawn anew; None for one parameter each.
+        unscreened: Share of a generation that is tried without being judged.
+        mutation_prob: Chance of each parameter to get a new value; None for one parameter of
+            each child, on average.
         crossover_prob: Chance that a child has two parents.
         swapping_prob: Chance of each parameter to come from the second one.
     """
@@ -68,12 +69,12 @@ class Breeding:
 
 
 class Child(NamedTuple):
-    """A child that is to be tried.
+    """A child that a sampler has bred or drawn, to be tried.
 
     Attributes:
         params: Its parameters.
-        predicted: What is predicted of its objectives, None for those that take no trial; None
-            altogether where nothing is predicted.
+        predicted: Predictions of its objectives, None for those that are computed; None altogether
+            where nothing is predicted.
     """
 
     params: dict[str, Any]
@@ -89,11 +90,14 @@ class Screen:
     """Breeds children and chooses which to try.
 
     Args:
-        archive: What was tried.
+        archive: The finished trials.
         breeding: How children are bred.
-        agreement: How well the last predictions ranked trials, if there were any.
+        agreement: How well the last predictions ranked trials; None if there were none.
         rng: Randomness.
         running: Parameters that are being tried.
+
+    Attributes:
+        is_on: Whether its predictions are trusted.
     """
 
     @on_one_thread
@@ -121,7 +125,7 @@ class Screen:
 
     @on_one_thread
     def choose(self, count: int) -> list[Child]:
-        """Choose children, none that was tried before; fewer where there are no more."""
+        """Choose children that were not tried before; fewer than ``count`` if none is left."""
         judge = self._judge
         if judge is None:
             chosen = self._plain(count)
@@ -135,12 +139,12 @@ class Screen:
         return [children[i] for i in self._rng.permutation(len(children))]
 
     def draw(self) -> Child:
-        """Draw a child uniformly, whether it was tried or not."""
+        """Draw a child uniformly, even one that was tried."""
         (params,) = self._problem.genes.decode(self._problem.genes.draw(1, self._rng))
         return Child(params)
 
     def _plain(self, count: int) -> Described:
-        """Breed children as NSGA-II does; those that break a constraint come last."""
+        """Breed children as NSGA-II does; those that break a computed constraint come last."""
         children = self._drawn(count // 2)
         for _ in range(_TRIES):
             missing = count - int((children.penalties <= 0).sum())
@@ -150,10 +154,10 @@ class Screen:
         return children.taken(np.argsort(children.penalties > 0, kind="stable")[:count])
 
     def _drawn(self, count: int) -> Described:
-        """Draw children and lead them within the constraints that take no trial, if there are any.
+        """Draw children and lead them into the computed constraints, if there are any.
 
-        In narrow bounds candidates lie far apart, such as wide ones and deep ones of the same
-        size: children of some are never like the others.
+        Within narrow bounds candidates lie far apart, such as wide ones and deep ones of the same
+        size: crossing the wide ones never gives a deep one.
         """
         problem, rng = self._problem, self._rng
         if not problem.computed_constraints:
@@ -177,7 +181,7 @@ class Screen:
         if not len(self._tried):
             return genes.draw(count, rng)
         parents = self._tried.rows[self._parents]
-        # The best stand in front: of two that are drawn the first one wins.
+        # Parents stand in the order of their worth: of two that are drawn the first one wins.
         first, second = rng.integers(len(parents), size=(2, 2, count)).min(axis=1)
         return genes.mutate(
             self._crossed(parents[first], parents[second]), self._mutation_prob, rng
@@ -190,7 +194,7 @@ class Screen:
         return np.where(alone[:, None], first, crossed)
 
     def _screened(self, judge: _Judge, count: int) -> Described:
-        """Breed from the best, real and predicted; return those that add most to the front."""
+        """Breed from the best, tried and predicted; return those that add most to the front."""
         tried, size = self._tried, self._breeding.population_size
         pool = self._nothing()
         losses, penalties = tried.losses[self._parents], tried.penalties[self._parents]
@@ -199,11 +203,11 @@ class Screen:
         for i in range(_ROUNDS):
             rows = np.concatenate((tried.rows[self._parents], pool.rows))
             best = elite(losses, penalties, 2 * size)
-            bred = self._new(self._varied(rows[best], -(-n_children // _ROUNDS)))
+            children = self._new(self._varied(rows[best], -(-n_children // _ROUNDS)))
             if i == 0:
-                bred = bred.joined(self._drawn(_DRAWN))
-            pool = pool.joined(bred)
-            more = judge.judge(bred)
+                children = children.joined(self._drawn(_DRAWN))
+            pool = pool.joined(children)
+            more = judge.judge(children)
             losses = np.concatenate((losses, more[0]))
             penalties = np.concatenate((penalties, more[1]))
         losses, penalties = losses[n_parents:], penalties[n_parents:]
@@ -214,7 +218,7 @@ class Screen:
         return pool.taken(feasible[most_added(front, losses[feasible], count, self._rng)])
 
     def _varied(self, parents: Rows, count: int) -> Rows:
-        """Breed from parents; numbers are moved by little, too, to come close to an optimum."""
+        """Breed from parents; numbers also move a little, to come close to an optimum."""
         genes, rng = self._problem.genes, self._rng
         first, second = parents[rng.integers(len(parents), size=(2, count))]
         rows = self._crossed(first, second)
@@ -239,16 +243,16 @@ class Screen:
 
 
 class _Judge:
-    """What surrogates say of candidates that were not tried.
+    """Predicts candidates by a surrogate for each objective and constraint that has to be tried.
 
     Args:
         problem: What is searched.
-        tried: What was tried.
-        best: Which of it they learn from, the best first.
+        tried: The finished trials.
+        best: Those to learn from, the best first.
 
     Attributes:
-        agreement: How well each trial's rank is predicted from all others, from -1 to 1, for the
-            objective that is predicted worst; None where none is.
+        agreement: How well trials are ranked when each is predicted from all others, from -1 to 1,
+            for the objective where that is worst; None where no objective is predicted.
     """
 
     def __init__(self, problem: Problem, tried: Tried, best: NDArray[np.int64]) -> None:
@@ -262,7 +266,7 @@ class _Judge:
         self.agreement = min((each.agreement for each in self._objectives), default=None)
 
     def predictions(self, described: Described) -> list[list[float | None]]:
-        """Predict the objectives of candidates, None for those that take no trial."""
+        """Predict the objectives of candidates, None for those that are computed."""
         rows: list[list[float | None]] = [
             [None] * len(self._problem.signs) for _ in described.rows
         ]
@@ -272,7 +276,7 @@ class _Judge:
         return rows
 
     def judge(self, described: Described) -> tuple[Rows, Rows]:
-        """Return the losses of candidates, and by how much they break constraints."""
+        """Return the losses of candidates, and by how much they break the constraints."""
         losses, penalties = described.losses.copy(), described.penalties.copy()
         for i, surrogate in zip(self._problem.learned, self._objectives, strict=True):
             losses[:, i] = surrogate.predict(described.features) * self._problem.signs[i]

@@ -32,30 +32,30 @@ class ScreenedNSGAIISampler(NSGAIISampler):
     """NSGA-II (Deb et al. 2002) that tries only the most promising of many children.
 
     For every trial of a generation crossover and mutation breed ``n_offspring`` children, round
-    after round from the best so far. A surrogate that is fitted to the finished trials of the
-    study predicts their objectives and constraints, and those that together add most to the
-    hypervolume of the front are tried. A share of every generation is bred by NSGA-II alone. What
-    was predicted is kept with each trial, and where it does not rank trials any better than
-    chance, all of the generation is bred by NSGA-II until it does.
+    after round from the best so far. Surrogates that are fitted to the finished trials of the
+    study predict their objectives and constraints, and those that together add most to the
+    hypervolume of the front are tried. A share of every generation is bred by NSGA-II alone. The
+    predictions are kept with each trial; while they rank trials hardly better than chance, whole
+    generations are bred by NSGA-II.
 
     It works with any objective, storage and study; with one objective it tries those that are
     predicted best. Until ``population_size`` trials have finished, trials are drawn uniformly.
     Parameters that only some trials have are drawn uniformly, too, as NSGA-II does.
 
     Args:
-        population_size: Trials of one generation. Small ones learn more often: NSGA-II's usual 50
-            need more trials for the same front.
-        n_offspring: Children that are bred and judged for each trial, 10,000 of a generation at
-            most.
+        population_size: Trials of one generation. Small generations learn more often: NSGA-II's
+            usual 50 need more trials for the same front.
+        n_offspring: Children that are bred and judged for each trial; at most 10,000 for one
+            generation.
         unscreened: Share of a generation that is tried without being judged, above 0 and at most
             1.
-        knowledge: What can be told of parameters without a trial: features that explain their
-            values, objectives and constraints that are computed; see
-            :class:`tftas_optuna.samplers.Known`. Of an :class:`tftas_optuna.ArchitectureObjective`
-            it is ``objective.knowledge``. By default it is nothing, and parameters are their
-            own features.
+        knowledge: What is known of parameters without a trial: features to predict from, and
+            objectives and constraints that are computed; see
+            :class:`tftas_optuna.samplers.Known`. For an
+            :class:`tftas_optuna.ArchitectureObjective` it is ``objective.knowledge``. By default
+            nothing is known, and parameters are their own features.
         start: Parameters of the first trials.
-        mutation_prob: Chance of each parameter to be drawn anew; ``1 / parameters`` by default.
+        mutation_prob: Chance of each parameter to get a new value; ``1 / parameters`` by default.
         crossover_prob: Chance that a child has two parents.
         swapping_prob: Chance of each parameter to come from the second one.
         seed: Seed of the randomness.
@@ -122,14 +122,14 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         vars(self).update(state, _lock=threading.Lock(), _view=None)
 
     def reseed_rng(self) -> None:
-        """Draw on from other randomness, as each of several processes has to."""
+        """Go on with other randomness, as each of several processes has to."""
         super().reseed_rng()
         self._generator = np.random.default_rng()
 
     def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
         """Return the generation of a trial, and label it; see Optuna's ``BaseGASampler``.
 
-        Optuna looks through all trials of a study; the last ones tell as well.
+        Optuna looks through all trials of a study; the last ones are enough.
         """
         key = generation_key(self)
         if key in trial.system_attrs:
@@ -181,12 +181,12 @@ class ScreenedNSGAIISampler(NSGAIISampler):
 
 
 class _View:
-    """One study, as the sampler sees it.
+    """A strategy for one study, asked trial by trial.
 
     Args:
         study: The study, with at least one finished trial.
-        search_space: The parameters that its trials share, but for those of a single choice.
-        knowledge: What can be told of parameters without a trial.
+        search_space: The parameters that all trials have, except those with a single choice.
+        knowledge: What is known of parameters without a trial.
         breeding: How children are bred.
 
     Attributes:
@@ -202,7 +202,7 @@ class _View:
     ) -> None:
         self._study = study
         self._search_space = search_space
-        # Trials of others may lack some; the last one that has a parameter tells.
+        # Trials from elsewhere may lack some; the last trial with a parameter decides.
         fixed = {
             name: trial.params[name]
             for trial in self._trials(TrialState.COMPLETE)
@@ -221,22 +221,22 @@ class _View:
     def is_of(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> bool:
-        """Tell whether this is what the sampler is asked for."""
+        """Tell whether this serves a trial of a study, with the parameters that are asked for."""
         if self.goes_on(study, trial):
-            # Parameters may fall out of what trials share; those that stay are the same.
+            # Parameters may cease to be shared by all trials; the others stay the same.
             return self._search_space.keys() == search_space.keys()
         return self._study == study and self._search_space == search_space
 
     def goes_on(self, study: Study, trial: FrozenTrial) -> bool:
-        """Tell whether a trial is of the generation of the last one, without reading the study.
+        """Tell, without reading the study, whether a trial is of the same generation as the last.
 
-        While there are children left it has not ended, unless others try some beside, and then
-        the numbers of trials have gaps.
+        While children are left the generation has not ended, unless other processes try some too;
+        then the numbers of trials have gaps.
         """
         return bool(self._children) and study == self._study and trial.number == self._last + 1
 
     def next(self, trial: FrozenTrial, generation: int, rng: np.random.Generator) -> Child | None:
-        """Return the child to try next; None where too little or everything was tried."""
+        """Return the child to try next; None if too little was tried, or everything."""
         self._last = trial.number
         same = generation == self.generation
         if not (same and self._children):
@@ -245,7 +245,7 @@ class _View:
             if len(finished) < count:
                 return None
             self.generation = generation
-            # What failed would fail again, and is not predicted to.
+            # What failed would fail again, which no surrogate predicts.
             done = [*finished, *self._trials(TrialState.FAIL)]
             self._strategy.learn(t for t in done if t.number not in self._learned)
             self._learned.update(t.number for t in done)
@@ -254,8 +254,8 @@ class _View:
                 for t in self._trials(TrialState.RUNNING)
                 if t.params.keys() >= self._search_space.keys()
             ]
-            # A generation grows where trials run side by side when it ends. Children that were
-            # not asked for were chosen with less knowledge than there is now.
+            # Where trials run side by side, a generation may get more trials than planned. The
+            # children that are left were chosen with less knowledge than there is now.
             more = -(-count // 4) if same else count
             self._children = deque(self._strategy.screen(rng, running).choose(more))
         return self._children.popleft() if self._children else None

@@ -1,4 +1,4 @@
-"""Samplers asked for whole generations: the screened one, and any of Optuna's."""
+"""Samplers that are asked for whole generations: the screened one, and any of Optuna's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Strategy(Protocol):
 
     @property
     def label(self) -> str | None:
-        """System attribute that says a trial's generation; None if the sampler has none."""
+        """System attribute with the generation of a trial; None if the sampler writes none."""
 
     def learn(self, trials: Iterable[FrozenTrial]) -> None:
         """Take in finished trials."""
@@ -44,11 +44,11 @@ class Strategy(Protocol):
 
         Args:
             seed: Seed of their randomness.
-            size: Trials of the generation. It may be asked for more children, as some may turn
-                out to be of no use.
+            size: Trials of the generation. More children may be asked for, as some may turn out
+                to be of no use.
 
         Returns:
-            The children, without end; to be closed when there are enough.
+            Children without end; to be closed when there are enough.
         """
 
 
@@ -66,7 +66,7 @@ def make_strategy(
         population_size: Parents of a generation.
         directions: ``"minimize"`` or ``"maximize"`` for each objective.
         distributions: The parameters.
-        knowledge: What can be told of parameters without a trial; the screened sampler uses it.
+        knowledge: What is known of parameters without a trial; only the screened sampler uses it.
     """
     if sampler == SCREENED:
         problem = Problem(distributions, directions, knowledge)
@@ -87,8 +87,8 @@ def make_strategy(
 class ScreenedStrategy:
     """NSGA-II with a screen.
 
-    Nothing is computed before a child is asked for, so that a search that goes on need not breed
-    its past generations again.
+    Nothing is computed before a child is asked for: a search that goes on with a study does not
+    breed its past generations again.
 
     Args:
         problem: What is searched.
@@ -116,7 +116,7 @@ class ScreenedStrategy:
 
         Args:
             rng: Randomness of the screen.
-            running: Parameters that are being tried, which are not to be tried again.
+            running: Parameters that are being tried, and not to be tried twice.
         """
         self._archive.add(self._unread)
         self._unread = []
@@ -132,9 +132,9 @@ class ScreenedStrategy:
 class _GeneticStrategy:
     """A genetic sampler of Optuna's in a study that holds only what may become a parent.
 
-    Optuna looks through all trials for every one it asks. Its selection, though, depends on the
-    parents so far and on the trials since: with those as the first generation of a small study,
-    its next generation is the one that is wanted, at a cost that never grows.
+    Optuna looks through all trials of a study whenever it is asked for one. Its choice of parents,
+    though, depends only on the parents so far and the trials since. With those as the first
+    generation of a small study, its next generation is the same, and the time does not grow.
     """
 
     def __init__(
@@ -173,8 +173,8 @@ class _GeneticStrategy:
         )
 
     def _children(self, study: Study, sampler: BaseGASampler) -> Generator[Child, None, None]:
-        # One trial stands for all that are asked: the sampler needs its generation, and a trial
-        # for each would be written down parameter by parameter.
+        # One trial stands for all children: the sampler needs a trial for its generation, and to
+        # store one for each child would take time for every parameter.
         study.ask()
         sampler.get_trial_generation(study, study.get_trials(deepcopy=False)[-1])
         trial = study.get_trials(deepcopy=False)[-1]
@@ -217,13 +217,13 @@ class _HistoryStrategy:
                 asked.append(self._study.ask(fixed_distributions=self._distributions))
                 yield Child(asked[-1].params)
         finally:
-            # Those that are tried are learned as trials of their own.
+            # The children that are tried come back as trials of the search.
             for trial in asked:
                 self._study.tell(trial, state=TrialState.FAIL)
 
 
 def _study(directions: Directions, sampler: BaseSampler | None = None) -> Study:
-    """Create a study in memory, which Optuna does not announce as nobody else will see it."""
+    """Create a study in memory, without Optuna's announcement, as only this file uses it."""
     with _quiet():
         return optuna.create_study(directions=list(directions), sampler=sampler)
 

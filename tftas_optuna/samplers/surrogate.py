@@ -1,9 +1,8 @@
-"""What candidates would score, learned from those that were scored.
+"""Predicts what candidates would score from those that were scored.
 
 A ridge regression on the features of all candidates, and a Gaussian kernel on what that leaves
-of some. Both choose how much to trust the data by the leave-one-out error, which has a closed
-form; see Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006, section 5.4.2.
-``benchmarks/surrogates.py`` compares it with others.
+unexplained of some. Both choose how far to trust the data by the leave-one-out error, which has a
+closed form; see :mod:`tftas_optuna.ridge`. ``benchmarks/surrogates.py`` compares it with others.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tftas_optuna.ranks import kendall_tau
+from tftas_optuna.ridge import Ridge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _PENALTIES = np.logspace(-7, 3, 31)
 _WIDTHS = (0.35, 0.7, 1.4, 2.8)
-_TELLING = 150
+_ROWS_FOR_WIDTH = 150
 _NOISES = np.logspace(-7, 1, 17)
 _TINY = 1e-9
 
@@ -32,25 +32,25 @@ class Surrogate:
     Args:
         features: Shape (candidates, features).
         values: Finite, shape (candidates,).
-        nearest: Rows whose neighbourhood matters most; only they are in the kernel, whose time
-            grows with the cube of their number.
+        nearest: The rows whose neighbourhood matters most. Only they are in the kernel, as its
+            time grows with the cube of their number.
 
     Attributes:
-        agreement: Kendall's tau between the values of the nearest and what is predicted for each
-            from all others.
+        agreement: Kendall's tau between the values of the nearest rows and their predictions from
+            all other rows.
     """
 
     def __init__(self, features: Rows, values: Rows, nearest: NDArray[np.int64]) -> None:
-        # What multiplies, as scores and times do, is easier to predict by its logarithm.
+        # Products, such as scores and times, are easier to predict by their logarithms.
         self._log = bool(values.min() > 0)
         targets = np.log(values) if self._log else values
         self._center, scale = features.mean(axis=0), features.std(axis=0)
         self._kept = scale > _TINY
         self._scale = scale[self._kept] * np.sqrt(max(self._kept.sum(), 1))
         inputs = self._inputs(features)
-        self._ridge = _Ridge(inputs, targets)
-        # What matters by itself matters together with others, too.
-        self._weights = self._ridge.importances()
+        self._ridge = Ridge(inputs, targets, _PENALTIES * len(targets))
+        # Inputs that matter in the regression get more weight in the kernel.
+        self._weights = _importances(self._ridge.weights)
         self._kernel = _Kernel(inputs[nearest] * self._weights, self._ridge.left_out[nearest])
         predicted = targets[nearest] - self._kernel.left_out
         self.agreement = kendall_tau(predicted, targets[nearest])
@@ -67,55 +67,27 @@ class Surrogate:
         return inputs
 
 
-class _Ridge:
-    """Ridge regression with an unpenalised constant.
-
-    Attributes:
-        left_out: What is missing of each target when it is predicted from all others.
-    """
-
-    def __init__(self, inputs: Rows, targets: Rows) -> None:
-        count = len(targets)
-        self._mean = float(targets.mean())
-        self._weights, self.left_out = np.zeros(inputs.shape[1]), targets - self._mean
-        left, values, right = np.linalg.svd(inputs, full_matrices=False)
-        along = left.T @ self.left_out
-        best = np.inf
-        for penalty in _PENALTIES * count:
-            shrinkage = values**2 / (values**2 + penalty)
-            leverage = (left**2) @ shrinkage + 1 / count
-            residuals = (targets - self._mean) - left @ (shrinkage * along)
-            left_out = residuals / np.maximum(1 - leverage, _TINY)
-            error = np.mean(left_out**2)
-            if error < best:
-                best, self.left_out = error, left_out
-                self._weights = right.T @ (values / (values**2 + penalty) * along)
-
-    def importances(self) -> Rows:
-        """Return the square roots of how much inputs count, with a mean square of one."""
-        roots: Rows = np.sqrt(np.abs(self._weights))
-        return roots / max(float(np.sqrt(np.mean(roots**2))), _TINY) if roots.size else roots
-
-    def predict(self, inputs: Rows) -> Rows:
-        targets: Rows = self._mean + inputs @ self._weights
-        return targets
+def _importances(weights: Rows) -> Rows:
+    """Return the square roots of how much inputs count, with a mean square of one."""
+    roots: Rows = np.sqrt(np.abs(weights))
+    return roots / max(float(np.sqrt(np.mean(roots**2))), _TINY) if roots.size else roots
 
 
 class _Kernel:
     """Kernel ridge regression with a Gaussian kernel.
 
     Attributes:
-        left_out: What is missing of each target when it is predicted from all others.
+        left_out: For each row, the error of its prediction when it is fitted without that row.
     """
 
     def __init__(self, inputs: Rows, targets: Rows) -> None:
         self._inputs = inputs
         squares = _squares(inputs, inputs)
-        # Some rows tell the width as well as all of them do, in an eighth of the time.
-        step = max(-(-len(targets) // _TELLING), 1)
+        # Some of the rows choose the width as well as all of them would, in an eighth of the time.
+        step = max(-(-len(targets) // _ROWS_FOR_WIDTH), 1)
         some, theirs = squares[::step, ::step], targets[::step]
-        self._width = min(_WIDTHS, key=lambda width: _fit(some, theirs, width).error)
-        fit = _fit(squares, targets, self._width)
+        self._width = min(_WIDTHS, key=lambda width: _fit_kernel(some, theirs, width).error)
+        fit = _fit_kernel(squares, targets, self._width)
         self._weights, self.left_out = fit.weights, fit.left_out
 
     def predict(self, inputs: Rows) -> Rows:
@@ -124,31 +96,31 @@ class _Kernel:
         return targets
 
 
-class _Fit(NamedTuple):
-    """Weights of the rows in a kernel, and what is missing of each without it."""
+class _KernelFit(NamedTuple):
+    """A kernel's weights for its rows, and the errors of each when it is left out."""
 
     error: float
     weights: Rows
     left_out: Rows
 
 
-def _fit(squares: Rows, targets: Rows, width: float) -> _Fit:
-    """Fit a kernel with the noise that leaves least; no weights where zero leaves less."""
+def _fit_kernel(squares: Rows, targets: Rows, width: float) -> _KernelFit:
+    """Fit a kernel with the noise of the least error; all weights are zero if that is better."""
     values, vectors = np.linalg.eigh(np.exp(-squares / (2 * width**2)))
     along = vectors.T @ targets
-    best = _Fit(float(np.mean(targets**2)), np.zeros(len(targets)), targets)
+    best = _KernelFit(float(np.mean(targets**2)), np.zeros(len(targets)), targets)
     for noise in _NOISES:
         inverse = 1 / (np.maximum(values, 0) + noise)
         weights = vectors @ (inverse * along)
         left_out = weights / ((vectors**2) @ inverse)
         error = float(np.mean(left_out**2))
         if error < best.error:
-            best = _Fit(error, weights, left_out)
+            best = _KernelFit(error, weights, left_out)
     return best
 
 
 def _squares(first: Rows, second: Rows) -> Rows:
-    """Squared distances between all rows of two sets."""
+    """Compute the squared distances between all rows of two sets."""
     sums = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)
     squares: Rows = np.maximum(sums - 2 * first @ second.T, 0.0)
     return squares

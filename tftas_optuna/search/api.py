@@ -26,11 +26,13 @@ from tftas_optuna.scoring.panel import Scores
 from tftas_optuna.scoring.reference import score_reference
 from tftas_optuna.scoring.task import ScoringTask
 from tftas_optuna.search.coordinator import Coordinator
+from tftas_optuna.search.history import History, read_past
 from tftas_optuna.search.planning import make_settings
+from tftas_optuna.search.progress import StopRules
 from tftas_optuna.search.proposals import Proposer
 from tftas_optuna.search.rescore import rescore
-from tftas_optuna.search.resume import read_past
 from tftas_optuna.storage import (
+    TrialWriter,
     claim_island,
     keep,
     make_append,
@@ -256,24 +258,36 @@ def search(
         assert settings.sampler is not None and settings.population_size is not None
         sizes = generation_sizes(settings.sampler, settings.population_size)
         users = sampler if isinstance(sampler, optuna.samplers.BaseSampler) else None
-        coordinator = Coordinator(
-            study,
+        past = read_past(study, settings, claim.island, sizes)
+        proposer = Proposer(settings, meters, users, claim.island, start)
+        reached = Coordinator(
             settings,
-            meters,
-            read_past(study, settings, claim.island, sizes),
-            append=append,
-            storage_name=where,
-            claim=claim,
-            proposer=Proposer(settings, meters, users, claim.island, start),
-            scores=scores,
-            n_trials=n_trials,
+            History(study.study_name, settings, meters, past, proposer),
+            proposer,
+            scores,
+            open_writer=partial(
+                TrialWriter,
+                study,
+                append,
+                settings,
+                claim,
+                storage_name=where,
+                last_number=past.last_number,
+            ),
+            stop=StopRules(
+                n_trials, None if timeout is None else time.monotonic() + timeout, patience
+            ),
             callback=callback,
-        )
-        coordinator.run(time.monotonic() + timeout if timeout is not None else None, patience)
+        ).run(past.partial)
+
+        def report_exact(n_exact: int, n_wanted: int) -> None:
+            if callback is not None:
+                callback(reached._replace(n_exact=n_exact, n_exact_wanted=n_wanted))
+
         if settings.approximated and pool is not None:
             front = pareto_front(study)
             members = front if n_exact is None else spread(front, n_exact)
-            rescore(study, settings, members, pool, coordinator.report_exact)
+            rescore(study, settings, members, pool, report_exact)
     return study
 
 

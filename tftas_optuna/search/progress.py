@@ -1,7 +1,8 @@
-"""Where a search stands, and the front that it has reached."""
+"""Where a search stands, the front that it has reached, and when it stops."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -9,12 +10,15 @@ import numpy as np
 from tftas_optuna.study.hypervolume import Hypervolume, front_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from optuna.trial import FrozenTrial
 
     from tftas_optuna.metrics import Meters
     from tftas_optuna.study.settings import StudySettings
+
+# A front whose hypervolume grows by a smaller share than this has stalled.
+_STALLED = 1e-3
 
 
 class SearchProgress(NamedTuple):
@@ -29,8 +33,8 @@ class SearchProgress(NamedTuple):
         scoring_seconds: Time of it spent on scores.
         front_size: Trials on the front of the study.
         hypervolume: Size of that front; see :class:`tftas_optuna.study.hypervolume.Hypervolume`.
-        n_replaced: Children of this run that were tried already or out of bounds, and were
-            replaced by others.
+        n_replaced: Trials of this run in place of children that were tried already or out of
+            bounds.
         n_repeated: Trials of this run that repeat an architecture, because there was no other.
         screen: How well the last predictions of a screened sampler ranked what was then scored,
             as Kendall's tau; None before there are any. Below
@@ -52,6 +56,31 @@ class SearchProgress(NamedTuple):
     screen: float | None = None
     n_exact: int = 0
     n_exact_wanted: int = 0
+
+
+class StopRules(NamedTuple):
+    """When a search stops.
+
+    Attributes:
+        n_trials: Trials to add.
+        deadline: When to begin no further score, on the monotonic clock; None for never.
+        patience: Generations after which to stop if the front has hardly grown; None for never.
+    """
+
+    n_trials: int
+    deadline: float | None
+    patience: int | None
+
+    def is_late(self) -> bool:
+        """Tell whether time is up."""
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def is_over(self, volumes: Sequence[float]) -> bool:
+        """Tell whether to stop, given the hypervolume of the front after each generation."""
+        if self.patience is not None and len(volumes) > self.patience:
+            if volumes[-1] - volumes[-1 - self.patience] < _STALLED * volumes[-1]:
+                return True
+        return self.is_late()
 
 
 class RunningFront:

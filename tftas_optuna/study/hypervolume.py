@@ -18,12 +18,11 @@ if TYPE_CHECKING:
 
 
 class Hypervolume:
-    """Measures what a set of objective values dominates.
+    """Measures the volume that a set of objective values dominates.
 
-    Indicators count from zero (those to be minimised, or without a value above zero, from the
-    worst value in the set). Costs
-    count as fractions of the range between the space's smallest and largest architecture, so a
-    front that reached a score of ``s`` at every cost would have a hypervolume of ``s``.
+    Indicators count from zero; from the worst value of the set if they are minimised or no value
+    is above zero. Costs count as fractions of the range between the space's smallest and largest
+    architecture, so that a front with the score ``s`` at every cost has a hypervolume of ``s``.
 
     Args:
         settings: The study.
@@ -39,7 +38,7 @@ class Hypervolume:
             self._ranges.append((min(ends), max(ends)) if ends else None)
 
     def __call__(self, values: Iterable[Sequence[float]]) -> float:
-        """Measure feasible objective values, each in the order of the objectives."""
+        """Return the hypervolume of feasible points, each in the order of the objectives."""
         points = np.array([list(point) for point in values], dtype=float)
         if not points.size:
             return 0.0

@@ -1,0 +1,212 @@
+"""What a search learns from the trials of its study: those of before, and its own."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.samplers import WINDOW, agreement
+from tftas_optuna.search.progress import RunningFront
+from tftas_optuna.search.scorable import Scorable
+from tftas_optuna.study.evaluations import Evaluations
+from tftas_optuna.study.front import known_values
+from tftas_optuna.study.own import failure_of, own_trials, said_numbers
+from tftas_optuna.study.place import place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.metrics import Meters
+    from tftas_optuna.search.proposals import Proposal, Proposer
+    from tftas_optuna.study.settings import StudySettings
+
+
+class Past(NamedTuple):
+    """What a study holds when a search begins.
+
+    Attributes:
+        trials: All finished trials of architectures, those without a score too.
+        before: Those from elsewhere that came before this search's first generation.
+        generations: The whole generations of this search, each with the trials from elsewhere that
+            were stored meanwhile; a search learns those one generation later.
+        partial: Trials of a last generation that is not whole yet.
+        last_number: Number of the last trial of the whole generations.
+        next_number: The least number that the next trial of the study can get.
+    """
+
+    trials: list[FrozenTrial]
+    before: list[FrozenTrial]
+    generations: list[tuple[list[FrozenTrial], list[FrozenTrial]]]
+    partial: list[FrozenTrial]
+    last_number: int
+    next_number: int
+
+
+def read_past(study: Study, settings: StudySettings, island: int, sizes: Iterator[int]) -> Past:
+    """Sort the trials of a study for a search that goes on.
+
+    Args:
+        study: The study.
+        settings: Its settings.
+        island: Number of this search within it.
+        sizes: Trials of each whole generation.
+
+    Raises:
+        UnavailableError: A generation of this search is missing.
+    """
+    stored = study.get_trials(deepcopy=False)
+    trials = own_trials(study, settings, stored, with_failed=True)
+    next_number = len(stored)
+    generations, others = _sort(trials, island)
+    begins = [mine[0].number for mine in generations if mine]
+    began = begins[0] if begins else next_number
+    n_generations = len(generations)
+    partial: list[FrozenTrial] = []
+    size = next(islice(sizes, max(len(generations) - 1, 0), None))
+    if generations and len(generations[-1]) < size:
+        partial = generations.pop()
+    ends = [began - 1]
+    for number, mine in enumerate(generations):
+        if not mine:
+            # Only others can have been first to store all of it, since it was proposed.
+            since = ends[number - 1] if number else -1
+            until = next(begin for begin in begins if begin > ends[-1])
+            if not any(since < trial.number < until for trial in others):
+                raise UnavailableError(
+                    f"study {study.study_name!r} lacks generation {number} of {n_generations};"
+                    " give another --study-name"
+                )
+        ends.append(mine[-1].number if mine else ends[-1])
+    return Past(
+        trials=trials,
+        before=[trial for trial in others if trial.number < began],
+        generations=[
+            (mine, [trial for trial in others if start < trial.number < end])
+            for mine, start, end in zip(generations, ends, ends[1:], strict=False)
+        ],
+        partial=partial,
+        last_number=ends[-1],
+        next_number=next_number,
+    )
+
+
+def _sort(
+    trials: Sequence[FrozenTrial], island: int
+) -> tuple[list[list[FrozenTrial]], list[FrozenTrial]]:
+    """Separate the generations of this search from trials that came from elsewhere."""
+    generations: list[list[FrozenTrial]] = []
+    others = []
+    for trial in trials:
+        place = place_of(trial)
+        if place is None or place.island != island:
+            others.append(trial)
+            continue
+        while len(generations) <= place.generation:
+            generations.append([])
+        generations[place.generation].append(trial)
+    return generations, others
+
+
+class History:
+    """Learns the stored trials as if they had just been run, then those of each generation.
+
+    Args:
+        study_name: Name of the study.
+        settings: Its settings.
+        meters: Its costs.
+        past: The trials that it holds already.
+        proposer: Learns them too.
+
+    Attributes:
+        evaluations: Scores and costs of the architectures of the study.
+        scorable: Whether they have scores at all.
+        tried: Architectures that are learned, and not to be proposed again.
+        arrived: Trials from elsewhere, to be learned when the generation in hand ends.
+        n_elsewhere: Stored trials that are not of this run.
+        generation: The generation in hand, from 0.
+        front: The front so far.
+        volumes: Its hypervolume after each generation.
+        screen: See :class:`tftas_optuna.search.progress.SearchProgress`.
+    """
+
+    def __init__(
+        self,
+        study_name: str,
+        settings: StudySettings,
+        meters: Meters,
+        past: Past,
+        proposer: Proposer,
+    ) -> None:
+        self._settings = settings
+        self._proposer = proposer
+        self._n_at_start = past.next_number
+        self._recent: deque[FrozenTrial] = deque(maxlen=WINDOW)
+        decode = settings.space.decode
+        self._decoded = {trial.number: decode(trial.params) for trial in past.trials}
+        self.evaluations = Evaluations(settings, meters)
+        self.scorable = Scorable(study_name)
+        self.tried: set[Architecture] = set()
+        self.arrived: list[FrozenTrial] = []
+        self.n_elsewhere = len(past.trials)
+        self.generation = 0
+        self.front = RunningFront(settings, meters)
+        self.volumes: list[float] = []
+        self.screen: float | None = None
+        for trial in past.trials:
+            self._remember(trial)
+        self._learn(past.before)
+        for trials, arrived in past.generations:
+            proposer.next_generation()
+            self.end_generation(trials)
+            self.arrived = arrived
+        self.front.add(past.partial)
+
+    def arrive(self, trials: Sequence[FrozenTrial]) -> None:
+        """Keep what others have stored until the generation in hand ends."""
+        for trial in trials:
+            self._remember(trial)
+        self.arrived.extend(trials)
+        self.n_elsewhere += sum(trial.number >= self._n_at_start for trial in trials)
+
+    def end_generation(self, trials: Sequence[FrozenTrial]) -> None:
+        """Learn a whole generation, and what arrived meanwhile."""
+        self._learn([*trials, *self.arrived])
+        self.arrived = []
+        self.generation += 1
+        self.volumes.append(self.front.hypervolume)
+        self.screen = agreement(self._recent)
+
+    def architecture(self, trial: FrozenTrial) -> Architecture:
+        """Return the architecture of a trial."""
+        decoded = self._decoded.get(trial.number)
+        return self._settings.space.decode(trial.params) if decoded is None else decoded
+
+    def not_stored(
+        self, proposals: list[Proposal], partial: Sequence[FrozenTrial]
+    ) -> list[Proposal]:
+        """Return what is left of the proposals of a generation that is stored in part."""
+        n = len(partial)
+        if [trial.params for trial in partial] == [proposal.params for proposal in proposals[:n]]:
+            return proposals[n:]
+        # Another version drew the first ones, or others were given to start from.
+        stored = set(map(self.architecture, partial))
+        new = [proposal for proposal in proposals if proposal.architecture not in stored]
+        return new[: len(proposals) - n]
+
+    def _remember(self, trial: FrozenTrial) -> None:
+        failure = failure_of(trial)
+        values = said_numbers(trial) if failure else known_values(trial, self._settings)
+        self.evaluations.remember(self.architecture(trial), values, failure)
+        self.scorable.count(trial)
+
+    def _learn(self, trials: Sequence[FrozenTrial]) -> None:
+        self._proposer.learn(trials)
+        self.front.add(trials)
+        self.tried.update(map(self.architecture, trials))
+        self._recent.extend(trials)
