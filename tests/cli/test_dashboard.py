@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,3 +55,9 @@ def test_a_taken_port_is_refused(tftas: Run, searched: Path, address: str) -> No
     done = tftas(searched, "dashboard", "--port", address.rsplit(":", 1)[1])
     assert done.returncode == 1
     assert done.stderr.startswith("Error: cannot listen on 127.0.0.1:")
+
+
+def test_connections_that_ask_nothing_are_not_waited_for(address: str) -> None:
+    port = urllib.parse.urlsplit(address).port
+    with socket.create_connection(("127.0.0.1", port)):
+        assert get(f"{address}/api/studies")["study_summaries"]

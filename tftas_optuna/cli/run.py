@@ -150,12 +150,6 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Export the front to this directory at the end.",
 )
-@click.option(
-    "--dashboard",
-    "with_dashboard",
-    is_flag=True,
-    help="Serve the study in a browser while it is searched, on a free port of this machine.",
-)
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @verbosity_options
 def run(
@@ -189,7 +183,6 @@ def run(
     img_size: int | None,
     num_classes: int | None,
     out: Path | None,
-    with_dashboard: bool,
     quiet: bool,
 ) -> None:
     """Search a space for the best trade-offs between its objectives.
@@ -200,7 +193,6 @@ def run(
 
     A study that exists is continued. Ctrl-C stops and keeps what is scored.
     """
-    from tftas_optuna.cli._beside import DashboardBeside
     from tftas_optuna.cli._interrupts import Interrupts
     from tftas_optuna.cli._progress import ProgressDisplay
     from tftas_optuna.export.files import check_directory, check_prefix
@@ -234,16 +226,9 @@ def run(
 
     name = study_name or space.name
     title = f"{space.name}, seed {seed}" + (f", {fidelity}" if fidelity != "auto" else "")
-    with (
-        DashboardBeside(storage) as beside,
-        ProgressDisplay(title, n_trials, quiet=quiet) as display,
-        Interrupts() as interrupts,
-    ):
+    with ProgressDisplay(title, n_trials, quiet=quiet) as display, Interrupts() as interrupts:
 
         def update(progress: SearchProgress) -> None:
-            if with_dashboard:
-                # The first time the study is there, and the display is not yet.
-                beside.start(name)
             display.update(progress)
             interrupts.check()
 
