@@ -12,11 +12,14 @@ import optuna_dashboard
 import pytest
 from click.testing import CliRunner, Result
 from conftest_cli import SEARCH
+from optuna.exceptions import StorageInternalError
 
 from tftas_optuna.cli import main
 from tftas_optuna.indicators import timing
 from tftas_optuna.metrics.units import short
 from tftas_optuna.spaces import AutoFormerSpace, get_space
+from tftas_optuna.storage import load_study
+from tftas_optuna.study.accuracy import record_accuracy
 
 
 def call(*args: str) -> Result:
@@ -122,3 +125,31 @@ def test_a_study_that_is_not_there_is_not_served(
     done = call("dashboard", "--storage", "sqlite:///none.db")
     assert done.exit_code == 1 and "does not exist" in done.stderr
     assert served == [] and not (place / "none.db").exists()
+
+
+def test_a_study_that_takes_no_notes_is_served(
+    place: Path, served: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object) -> None:
+        raise StorageInternalError("database is locked")
+
+    options = ("--n-trials", "2", "--objectives", "n_params", "-q")
+    assert call(*SEARCH, *options).exit_code == 0
+    monkeypatch.setattr("tftas_optuna.study.notes.write_study_note", locked)
+    done = call("dashboard", "--port", str(free_port()))
+    assert done.exit_code == 0 and len(served) == 1
+    assert done.stderr.startswith(
+        "Study small has no new notes: the storage cannot be used: database is locked; another"
+    )
+
+
+def test_what_was_trained_has_a_note_too(place: Path, served: list[dict[str, Any]]) -> None:
+    options = ("--n-trials", "8", "--objectives", "n_params", "-q")
+    assert call(*SEARCH, *options).exit_code == 0
+    study = load_study("sqlite:///tftas.db")
+    other = next(t.number for t in study.trials if t not in study.best_trials)
+    record_accuracy(study, other, {"top1": 81.25})
+    assert call("dashboard", "--port", str(free_port())).exit_code == 0
+    noted = study._storage.get_study_system_attrs(study._study_id)
+    (trial,) = [one for one in study.trials if one.number == other]
+    assert any(f"dashboard:{trial._trial_id}:note" in key for key in noted)

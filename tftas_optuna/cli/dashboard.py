@@ -1,15 +1,19 @@
-"""``tftas-optuna dashboard``: optuna-dashboard on a study's storage."""
+"""``tftas-optuna dashboard``: optuna-dashboard on a study's storage, with notes."""
 
 from __future__ import annotations
 
 import contextlib
 from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import click
 
 from tftas_optuna.cli._options import study_options, verbosity_options
 from tftas_optuna.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from optuna import Study
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -30,13 +34,26 @@ class _Server(ThreadingMixIn, WSGIServer):
 )
 @verbosity_options
 def dashboard(storage: str, study_name: str | None, host: str, port: int) -> None:
-    """Serve optuna-dashboard until interrupted, and print the address of the study."""
-    from tftas_optuna.storage import list_studies, open_storage
+    """Serve optuna-dashboard until interrupted, and print the address of the study.
+
+    First it writes notes: what each study searched, and what the members of its front stand for.
+    """
+    import optuna
+
+    from tftas_optuna.storage import list_studies, open_storage, told
 
     opened = open_storage(storage, create=False)
     names = list_studies(opened, storage, study_name)
-    # Before what takes long to load, so that nobody else takes the port.
+    # Before what takes long, so that nobody else takes the port.
     with _listen(host, port) as server:
+        for name in names:
+            try:
+                _write_notes(optuna.load_study(study_name=name, storage=opened), storage)
+            except Exception as error:
+                # Such as where nothing can be written; the study can be looked at all the same.
+                if not isinstance(error, UnavailableError) and told(error) is None:
+                    raise
+                click.echo(f"Study {name} has no new notes: {told(error) or error}", err=True)
         address, what = f"http://{host}:{port}/", f"{len(names)} studies"
         if len(names) == 1:
             address += f"dashboard/studies/{opened.get_study_id_from_name(names[0])}"
@@ -56,3 +73,24 @@ def _listen(host: str, port: int) -> WSGIServer:
         raise UnavailableError(
             f"cannot listen on {host}:{port} ({error.strerror}); give another --port"
         ) from error
+
+
+def _write_notes(study: Study, storage: str) -> None:
+    """Write the notes of a study, of its front, and of what was trained."""
+    from tftas_optuna.report.commands import next_commands
+    from tftas_optuna.storage.naming import shown
+    from tftas_optuna.study import front
+    from tftas_optuna.study.accuracy import training_sets
+    from tftas_optuna.study.notes import write_study_note, write_trial_notes
+    from tftas_optuna.study.record import has_settings
+    from tftas_optuna.study.selection import SHOWN, spread
+
+    members = front.pareto_front(study) if has_settings(study) else []
+    if members:
+        commands = next_commands(shown(storage), study.study_name, members)
+        write_study_note(study, len(members), commands)
+        noted = {candidate.trial: candidate for candidate in spread(members, SHOWN)}
+        trained = {number for one in training_sets(study) for number in one.records}
+        for number in sorted(trained - noted.keys()):
+            noted[number] = front.get_candidate(study, number)
+        write_trial_notes(study, noted.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -266,25 +267,28 @@ def run(
 
 
 def _say_what_is_kept(storage: str, study_name: str) -> None:
-    from tftas_optuna.storage import load_study
+    from tftas_optuna.report.commands import record_command
+    from tftas_optuna.storage import load_study, told_in_one_line
 
-    try:
-        kept = len(load_study(storage, study_name).get_trials(deepcopy=False))
-    except UnavailableError:
-        kept = 0
+    kept = 0
+    with contextlib.suppress(UnavailableError), told_in_one_line():
+        study = load_study(storage, study_name)
+        kept = len(study.get_trials(deepcopy=False))
+        record_command(study, click.get_current_context().meta["words"], storage)
     click.echo(f"Interrupted; {kept} trials are kept. Go on with the same command.", err=True)
 
 
 def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> None:
     from tftas_optuna.cli import _tables
-    from tftas_optuna.cli._notes import next_commands, write_notes
     from tftas_optuna.export import export_front
+    from tftas_optuna.report.commands import next_commands, record_command
     from tftas_optuna.storage import load_study
     from tftas_optuna.study.accuracy import choose_key
     from tftas_optuna.study.front import pareto_front
     from tftas_optuna.study.selection import SHOWN, spread
 
     study = load_study(storage, study_name)
+    record_command(study, click.get_current_context().meta["words"], storage)
     front = pareto_front(study)
     n_trials = len(study.get_trials(deepcopy=False))
     shown = spread(front, SHOWN)
@@ -303,7 +307,6 @@ def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> Non
     if out is not None:
         paths = export_front(study, out)
         click.echo(f"Exported {len(front)} architectures to {out} ({len(paths)} files).", err=True)
-    write_notes(study, storage, front)
     if quiet:
         return
     click.echo("Next:", err=True)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from tftas_optuna.architecture.drawing import draw
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics.bounds import violations
-from tftas_optuna.study._dashboard import load_notes
 from tftas_optuna.study._optuna import storage_of
 from tftas_optuna.study.accuracy import training_sets
 from tftas_optuna.study.layers import shares_by_block
@@ -183,14 +182,16 @@ def _fenced(text: str) -> str:
 
 def _write(study: Study, text: str, trial_id: int | None = None) -> None:
     """Put our part of a note in place of what it was; of the study, or of one of its trials."""
-    notes = load_notes()
+    # Only now: it takes more than a second, as it loads scikit-learn.
+    from optuna_dashboard import get_note, save_note
+
     storage, study_id = storage_of(study)
     # optuna-dashboard asks for a running trial, and looks at these three attributes of it.
     running: Any = SimpleNamespace(
         storage=storage, study=SimpleNamespace(_study_id=study_id), _trial_id=trial_id
     )
     of = study if trial_id is None else running
-    before = notes.get(of)
+    before = get_note(of)
     ours = f"{_BEGIN}\n\n{text}\n\n{_END}"
     if _OURS.search(before):
         after = _OURS.sub(lambda _: ours, before)
@@ -198,4 +199,4 @@ def _write(study: Study, text: str, trial_id: int | None = None) -> None:
         others = [line for line in before.splitlines() if not line.startswith(_OLD)]
         after = "\n\n".join((*filter(None, ["\n".join(others)]), ours))
     if after != before:
-        notes.save(of, after)
+        save_note(of, after)
