@@ -110,7 +110,7 @@ def main(*schemes: str) -> None:
                 with browser(scheme, folder / scheme) as chromium:
                     take(chromium, address, "Best Trials", 1280, f"dashboard{mark}.png")
                     page = f"{address}/trials?numbers={TRIAL}"
-                    take(chromium, page, "by block", 1278, f"dashboard-trial{mark}.png")
+                    take(chromium, page, "block", 1240, f"dashboard-trial{mark}.png")
                     report = (folder / "report.html").as_uri()
                     take(chromium, report, "Commands", 1000, f"report{mark}.png")
 

@@ -15,7 +15,6 @@ from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics.bounds import violations
 from tftas_optuna.study._optuna import storage_of
 from tftas_optuna.study.accuracy import training_sets
-from tftas_optuna.study.layers import shares_by_block
 from tftas_optuna.study.record import bounds_text, read_settings
 
 if TYPE_CHECKING:
@@ -67,22 +66,18 @@ def write_trial_notes(study: Study, candidates: Iterable[Candidate]) -> None:
     settings = read_settings(study)
     trained = training_sets(study)
     storage, study_id = storage_of(study)
-    members = list(candidates)
-    shares = shares_by_block(settings, members)
-    for candidate in members:
+    for candidate in candidates:
         trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, candidate.trial)
         records = [
             (one.key, record) for one in trained for record in one.records.get(candidate.trial, ())
         ]
-        told = _told(candidate, settings, records, shares.get(candidate.trial))
-        _write(study, told, trial_id)
+        _write(study, _told(candidate, settings, records), trial_id)
 
 
 def _told(
     candidate: Candidate,
     settings: StudySettings,
     records: Sequence[tuple[str, Mapping[str, Any]]],
-    shares: str | None,
 ) -> str:
     arch = candidate.architecture
     values = {
@@ -97,8 +92,6 @@ def _told(
     if idle:
         text.append(f"Not used, as they lie beyond its depth: {', '.join(idle)}.")
     text.append(_fenced(draw(arch)))
-    if shares is not None:
-        text.append(escaped(shares))
     for key, record in records:
         how = ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
