@@ -22,6 +22,8 @@ from tftas_optuna.cli._options import (
 from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tftas_optuna.search.progress import SearchProgress
 
 
@@ -225,6 +227,7 @@ def run(
         register_fusion(fused, parts)
     find_calibrations(objectives, Path())
 
+    words = click.get_current_context().meta["words"]
     name = study_name or space.name
     title = f"{space.name}, seed {seed}" + (f", {fidelity}" if fidelity != "auto" else "")
     with ProgressDisplay(title, n_trials, quiet=quiet) as display, Interrupts() as interrupts:
@@ -261,12 +264,12 @@ def run(
             )
         except KeyboardInterrupt:
             display.close()
-            _say_what_is_kept(storage, name)
+            _say_what_is_kept(storage, name, words)
             raise SystemExit(interrupts.exit_code) from None
-    _finish(storage, name, out, quiet)
+    _finish(storage, name, words, out, quiet)
 
 
-def _say_what_is_kept(storage: str, study_name: str) -> None:
+def _say_what_is_kept(storage: str, study_name: str, words: Sequence[str]) -> None:
     from tftas_optuna.report.commands import record_command
     from tftas_optuna.storage import load_study, told_in_one_line
 
@@ -274,21 +277,25 @@ def _say_what_is_kept(storage: str, study_name: str) -> None:
     with contextlib.suppress(UnavailableError), told_in_one_line():
         study = load_study(storage, study_name)
         kept = len(study.get_trials(deepcopy=False))
-        record_command(study, click.get_current_context().meta["words"], storage)
+        record_command(study, words, storage)
     click.echo(f"Interrupted; {kept} trials are kept. Go on with the same command.", err=True)
 
 
-def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> None:
+def _finish(
+    storage: str, study_name: str, words: Sequence[str], out: Path | None, quiet: bool
+) -> None:
     from tftas_optuna.cli import _tables
     from tftas_optuna.export import export_front
     from tftas_optuna.report.commands import next_commands, record_command
-    from tftas_optuna.storage import load_study
+    from tftas_optuna.storage import load_study, told_in_one_line
     from tftas_optuna.study.accuracy import choose_key
     from tftas_optuna.study.front import pareto_front
     from tftas_optuna.study.selection import SHOWN, spread
 
     study = load_study(storage, study_name)
-    record_command(study, click.get_current_context().meta["words"], storage)
+    # What was found is shown in any case.
+    with contextlib.suppress(UnavailableError), told_in_one_line():
+        record_command(study, words, storage)
     front = pareto_front(study)
     n_trials = len(study.get_trials(deepcopy=False))
     shown = spread(front, SHOWN)

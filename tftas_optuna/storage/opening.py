@@ -14,7 +14,7 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBSt
 from sqlalchemy.exc import NoSuchModuleError, ProgrammingError, SQLAlchemyError
 
 from tftas_optuna.errors import UnavailableError, first_line
-from tftas_optuna.storage._optuna import engine_of, journal_lock, unwrapped
+from tftas_optuna.storage._optuna import engine_of, is_tried_release, journal_lock, unwrapped
 from tftas_optuna.storage.bulk_reading import BulkReadingStorage
 from tftas_optuna.storage.journal import open_journal, prepare_journal
 from tftas_optuna.storage.kinds import Kind, check_kind
@@ -187,15 +187,26 @@ def _opened(storage: BaseStorage, *, create: bool) -> BaseStorage:
 def _open_database(url: URL, arguments: dict[str, Any], *, create: bool) -> RDBStorage:
     # Optuna takes what stands in braces for something to fill in.
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
+    how = {"engine_kwargs": arguments, "skip_table_creation": not create}
     for _ in range(_RACES if create else 0):
         try:
-            return BulkReadingStorage(text, engine_kwargs=arguments)
+            return _new_storage(text, **how)
         except (SQLAlchemyError, StorageInternalError) as error:
             if not any(sign in str(error).lower() for sign in ("exist", "unique", "duplicate")):
                 raise
             # Somebody else creates the tables at this moment.
             time.sleep(random.uniform(0.1, 0.5))
-    return BulkReadingStorage(text, engine_kwargs=arguments, skip_table_creation=not create)
+    return _new_storage(text, **how)
+
+
+def _new_storage(text: str, **how: Any) -> RDBStorage:
+    """Open a database; whether its schema fits is told here in a tenth of the time of Optuna's."""
+    if is_tried_release():
+        opened = BulkReadingStorage(text, skip_compatibility_check=True, **how)
+        if opened.is_known:
+            return opened
+        engine_of(opened).dispose()
+    return BulkReadingStorage(text, **how)
 
 
 def _lacks_tables(error: BaseException) -> bool:
