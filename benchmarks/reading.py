@@ -88,7 +88,7 @@ COMMANDS: dict[str, Callable[[str, str], None]] = {
     "front": command("front"),
     "export": command("export", "--out", "{folder}"),
     "dashboard": command("dashboard", "--port", "8099"),
-    "end of run": lambda storage, name: _finish(storage, name, None, False),
+    "end of run": lambda storage, name: _finish(storage, name, ("run",), None, False),
     "going on": go_on,
 }
 

@@ -49,12 +49,11 @@ def tftas(folder: Path, *args: str) -> subprocess.Popen[bytes]:
 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """Serve the study of a working directory, with artifacts; the value is its address."""
-    (folder / "artifacts").mkdir()
+    """Serve the study of a working directory; the value is its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = tftas(folder, "dashboard", "--artifacts", "artifacts", "--port", str(port))
+    server = tftas(folder, "dashboard", "--port", str(port))
     address = f"http://127.0.0.1:{port}/dashboard/studies/1"
     try:
         while server.poll() is None:
@@ -111,7 +110,7 @@ def main(*schemes: str) -> None:
                 with browser(scheme, folder / scheme) as chromium:
                     take(chromium, address, "Best Trials", 1280, f"dashboard{mark}.png")
                     page = f"{address}/trials?numbers={TRIAL}"
-                    take(chromium, page, ".svg", 1550, f"dashboard-trial{mark}.png")
+                    take(chromium, page, "block", 1240, f"dashboard-trial{mark}.png")
                     report = (folder / "report.html").as_uri()
                     take(chromium, report, "Commands", 1000, f"report{mark}.png")
 

@@ -25,3 +25,8 @@ class UnavailableError(TftasError):
 
     The command line exits with 1.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, or its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

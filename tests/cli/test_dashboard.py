@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest_cli import Run
+from conftest_cli import SEARCH, Run
 from dashboards import serving
 from programs import Begin
 
@@ -53,3 +57,23 @@ def test_a_taken_port_is_refused(tftas: Run, searched: Path, address: str) -> No
     done = tftas(searched, "dashboard", "--port", address.rsplit(":", 1)[1])
     assert done.returncode == 1
     assert done.stderr.startswith("Error: cannot listen on 127.0.0.1:")
+
+
+def test_connections_that_ask_nothing_are_not_waited_for(address: str) -> None:
+    port = urllib.parse.urlsplit(address).port
+    with socket.create_connection(("127.0.0.1", port)):
+        assert get(f"{address}/api/studies")["study_summaries"]
+
+
+def test_a_search_loads_no_dashboard(folder: Path) -> None:
+    code = (
+        "import sys\n"
+        "from click.testing import CliRunner\n"
+        "from tftas_optuna.cli import main\n"
+        f"done = CliRunner().invoke(main, {[*SEARCH, '--n-trials', '2', '-q']!r})\n"
+        "assert done.exit_code == 0, done.stderr\n"
+        "assert not {'optuna_dashboard', 'bottle', 'sklearn'} & sys.modules.keys()\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

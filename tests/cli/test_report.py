@@ -12,6 +12,7 @@ from random_studies import random_study
 
 from tftas_optuna import pareto_front
 from tftas_optuna.cli import main
+from tftas_optuna.report.commands import record_command
 from tftas_optuna.spaces import AutoFormerSpace
 
 pytest.importorskip("plotly")
@@ -68,13 +69,15 @@ def test_picks(folder: Path, small_space: AutoFormerSpace) -> None:
 
 
 def test_the_commands_of_a_report_are_some(folder: Path, small_space: AutoFormerSpace) -> None:
-    random_study(
+    study = random_study(
         small_space,
         12,
         name="-x y'z",
         storage="sqlite:///other.db",
         bounds={"macs": (1e5, 2.5e6)},
     )
+    words = ("run", "--storage", "sqlite:///other.db", "--study-name", study.study_name)
+    record_command(study, words, "sqlite:///other.db")
     assert report("--storage", "sqlite:///other.db", "--out", "r.html").exit_code == 0
     lines = re.findall(r"<pre>(tftas-optuna .*)</pre>", (folder / "r.html").read_text())
     assert [shlex.split(html.unescape(line))[1] for line in lines] == [

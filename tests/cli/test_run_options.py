@@ -200,3 +200,11 @@ def test_the_storage_may_come_from_the_environment(
     assert optuna.get_all_study_names("sqlite:///named.db") == ["small"]
     assert not (place / "tftas.db").exists()
     assert "front --storage sqlite:///named.db --study-name small" in done.stderr
+
+
+def test_a_study_records_the_command_that_began_it() -> None:
+    options = ("--n-trials", "2", "--objectives", "n_params")
+    run(*options)
+    run(*options, "--workers", "1")
+    (command,) = {load_study(STORAGE).user_attrs["command"]}
+    assert shlex.split(command) == ["tftas-optuna", *SEARCH, *options]

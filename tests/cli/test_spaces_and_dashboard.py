@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIServer
 
-import optuna
 import optuna_dashboard
 import pytest
 from click.testing import CliRunner, Result
 from conftest_cli import SEARCH
+from optuna.exceptions import StorageInternalError
 
 from tftas_optuna.cli import main
 from tftas_optuna.metrics.units import short
 from tftas_optuna.scoring import timing
 from tftas_optuna.spaces import AutoFormerSpace, get_space
+from tftas_optuna.storage import load_study
+from tftas_optuna.study.accuracy import record_accuracy
 
 
 def call(*args: str) -> Result:
@@ -84,7 +86,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls[-1]["address"] = server.server_address
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(optuna_dashboard, "wsgi", lambda storage, **how: calls.append(how))
+    monkeypatch.setattr(optuna_dashboard, "wsgi", lambda storage: calls.append({}))
     monkeypatch.setattr(WSGIServer, "serve_forever", end)
     return calls
 
@@ -107,7 +109,7 @@ def test_the_dashboard_says_what_it_serves_and_where(
         assert done.exit_code == 0 and done.stdout == ""
         address = f"http://127.0.0.1:{port}/" + ("dashboard/studies/1" if name == "one" else "")
         assert done.stderr == f"Serving {what} at {address} until Ctrl-C.\n"
-    assert served == [{"address": ("127.0.0.1", port), "artifact_store": None}] * 2
+    assert served == [{"address": ("127.0.0.1", port)}] * 2
     done = call("dashboard", "--study-name", "two", "--host", "localhost", "--port", str(port))
     assert f"Serving study two at http://localhost:{port}/dashboard/studies/2 " in done.stderr
     assert served[-1]["address"] == ("127.0.0.1", port)
@@ -125,40 +127,29 @@ def test_a_study_that_is_not_there_is_not_served(
     assert served == [] and not (place / "none.db").exists()
 
 
-def test_artifacts_of_all_studies_are_put_where_they_are_served(
-    place: Path, served: list[dict[str, Any]]
-) -> None:
-    options = ("--n-trials", "2", "--objectives", "n_params", "-q")
-    for name in ("one", "two"):
-        assert call(*SEARCH, *options, "--study-name", name).exit_code == 0
-    optuna.create_study(study_name="another's", storage="sqlite:///tftas.db")
-    done = call("dashboard", "--artifacts", "store", "--port", str(free_port()))
-    assert done.exit_code == 1 and served == []
-    assert done.stderr == (
-        "Error: store does not exist; give a directory for artifacts that exists\n"
-    )
-    (place / "store").mkdir()
-    assert call("dashboard", "--artifacts", "store", "--port", str(free_port())).exit_code == 0
-    files = list((place / "store").iterdir())
-    assert len(files) == 4
-    store = served[-1]["artifact_store"]
-    assert all(store.open_reader(path.name).read() == path.read_bytes() for path in files)
-
-
-def test_a_port_is_held_while_artifacts_are_written(
+def test_a_study_that_takes_no_notes_is_served(
     place: Path, served: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def locked(*_: object) -> None:
+        raise StorageInternalError("database is locked")
+
     options = ("--n-trials", "2", "--objectives", "n_params", "-q")
     assert call(*SEARCH, *options).exit_code == 0
-    (place / "store").mkdir()
-    again = ("dashboard", "--artifacts", "store", "--port", str(free_port()))
-    seconds: list[Result] = []
+    monkeypatch.setattr("tftas_optuna.study.notes.write_study_note", locked)
+    done = call("dashboard", "--port", str(free_port()))
+    assert done.exit_code == 0 and len(served) == 1
+    assert done.stderr.startswith(
+        "Study small has no new notes: the storage cannot be used: database is locked; another"
+    )
 
-    def keep(study: optuna.Study, front: object, directory: Path) -> None:
-        if not seconds:
-            seconds.append(call(*again))
 
-    monkeypatch.setattr("tftas_optuna.export.artifacts.keep_artifacts", keep)
-    assert call(*again).exit_code == 0
-    assert seconds[0].exit_code == 1 and seconds[0].stderr.startswith("Error: cannot listen on ")
-    assert len(served) == 1
+def test_what_was_trained_has_a_note_too(place: Path, served: list[dict[str, Any]]) -> None:
+    options = ("--n-trials", "8", "--objectives", "n_params", "-q")
+    assert call(*SEARCH, *options).exit_code == 0
+    study = load_study("sqlite:///tftas.db")
+    other = next(t.number for t in study.trials if t not in study.best_trials)
+    record_accuracy(study, other, {"top1": 81.25})
+    assert call("dashboard", "--port", str(free_port())).exit_code == 0
+    noted = study._storage.get_study_system_attrs(study._study_id)
+    (trial,) = [one for one in study.trials if one.number == other]
+    assert any(f"dashboard:{trial._trial_id}:note" in key for key in noted)

@@ -18,8 +18,9 @@ from random_studies import random_study
 
 from tftas_optuna import AutoFormerArchitecture, UnavailableError, pareto_front
 from tftas_optuna.report import write_report
+from tftas_optuna.report.commands import record_command
 from tftas_optuna.report.contents import contents
-from tftas_optuna.spaces import AutoFormerSpace, get_space
+from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.accuracy import record_accuracy
 
 pytest.importorskip("plotly")
@@ -83,7 +84,6 @@ def test_three_objectives_with_bounds(small_space: AutoFormerSpace, tmp_path: Pa
     assert set(figures) <= holders
     assert len(figures["figure-0-0"]["layout"]["shapes"]) == 3
     assert "Nothing of this study was trained yet." in found.text
-    assert "--bound 'n_params<=120000' --bound 'macs<=2000000'" in found.text
 
 
 def test_retrained_members(small_space: AutoFormerSpace, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_accuracies_of_other_trainings_are_named_and_not_shown(
 def test_an_empty_study(small_space: AutoFormerSpace, tmp_path: Path) -> None:
     found = page(random_study(small_space, 0), tmp_path)
     assert "No trial has finished yet." in found.text and found.figures() == {}
-    assert "tftas-optuna run" in found.text
+    assert "tftas-optuna report" in found.text
 
 
 def test_a_study_with_nothing_within_its_bounds(
@@ -183,27 +183,34 @@ def test_the_same_study_gives_the_same_file(small_space: AutoFormerSpace, tmp_pa
 
 def test_a_password_stays_out(small_space: AutoFormerSpace) -> None:
     study = random_study(small_space, 3)
-    found = contents(study, storage="postgresql://me:secret@host/db")
+    storage = "postgresql://me:secret@host/db"
+    record_command(study, ["run", f"--storage={storage}", "--seed", "3"], storage)
+    found = contents(study, storage=storage)
+    assert found.commands[0].line.endswith("@host/db' --seed 3")
     lines = " ".join(command.line for command in found.commands)
     assert "secret" not in lines and "postgresql://me:***@host/db" in lines
 
 
-def test_a_preset_is_named_and_any_other_space_is_printed(small_space: AutoFormerSpace) -> None:
-    own = contents(random_study(small_space, 2))
-    assert own.space_file == "space.yaml" and "embed_dim: [32, 48, 64]" in own.space
-    preset = contents(random_study(get_space("autoformer-tiny"), 0))
-    assert preset.space_file is None
-    assert "--space autoformer-tiny" in preset.commands[0].line
+def test_the_space_is_printed(small_space: AutoFormerSpace) -> None:
+    assert "embed_dim: [32, 48, 64]" in contents(random_study(small_space, 2)).space
 
 
-def test_a_search_that_the_command_line_cannot_tell(
+def test_the_command_that_began_a_search_is_the_one_that_is_shown(
+    small_space: AutoFormerSpace,
+) -> None:
+    study = random_study(small_space, 2)
+    for seed in "12":
+        record_command(study, ["run", "--start", "a b", "--seed", seed], "sqlite:///tftas.db")
+    assert contents(study).commands[0].line == "tftas-optuna run --start 'a b' --seed 1"
+
+
+def test_a_search_that_was_not_begun_on_the_command_line(
     small_space: AutoFormerSpace, tmp_path: Path
 ) -> None:
     study = random_study(small_space, 2)
     study.set_user_attr("options", {"dss": {"head_weight": 0.5}})
     found = page(study, tmp_path)
-    assert "The command line has no words for this search" in found.text
-    assert "tftas-optuna run" not in found.text and "tftas-optuna report" in found.text
+    assert "the search" not in [command.purpose for command in contents(study).commands]
     assert "Layers: the study has options of dss that are not the usual ones" in found.text
 
 

@@ -19,6 +19,8 @@ from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.network import Network
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.accuracy import accuracies
+from tftas_optuna.study.front import get_candidate
+from tftas_optuna.study.notes import write_trial_notes
 
 Train = Callable[..., dict[str, Any]]
 
@@ -68,6 +70,7 @@ def test_an_accuracy_is_found_by_name_by_sorting_and_in_the_note(url: str, train
     study = read(url)
     assert accuracies(study) == {1: 81.25} == sortable(url)
     trial = study.trials[1]
+    write_trial_notes(study, [get_candidate(study, 1)])
     running: Any = SimpleNamespace(storage=study._storage, study=study, _trial_id=trial._trial_id)
     assert "**Retrained:** top-1 81.25 % (loss 1, recipe quick, " in get_note(running)
 

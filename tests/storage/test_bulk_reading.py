@@ -149,7 +149,7 @@ def test_another_schema_is_read_by_optuna(database: str, monkeypatch: pytest.Mon
     with storage.engine.begin() as connection:
         connection.execute(sqlalchemy.text("UPDATE version_info SET schema_version = 99"))
     monkeypatch.setattr(bulk_reading, "_Reading", no_reading)
-    assert trials_of(storage, "ours") == expected
+    assert trials_of(open_storage(database, create=False), "ours") == expected
 
 
 def test_more_unfinished_trials_than_a_statement_takes_are_read_by_optuna(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,12 +12,11 @@ from conftest_studies import Search
 from optuna_dashboard import get_note, save_note
 from random_studies import random_study
 
-from tftas_optuna import Scorer, pareto_front, search
+from tftas_optuna import pareto_front, search
 from tftas_optuna.spaces import AutoFormerSpace, get_space
 from tftas_optuna.study.accuracy import record_accuracy
 from tftas_optuna.study.front import get_candidate
 from tftas_optuna.study.notes import escaped, write_study_note, write_trial_notes
-from tftas_optuna.study.record import read_settings
 
 
 def as_running(study: optuna.Study, number: int) -> Any:
@@ -89,43 +87,6 @@ def test_a_trial_says_which_bounds_it_keeps(small_space: AutoFormerSpace) -> Non
             == 1
         )
     assert {True, False} == set(kept)
-
-
-def percents(study: optuna.Study, number: int) -> list[int]:
-    lines = shown(get_note(as_running(study, number)))
-    (told,) = [line for line in lines if line.startswith("dss\\_collapsed by block: ")]
-    return [int(found) for found in re.findall(r"(?<=[ ,])\d+", told)]
-
-
-def test_a_trial_says_which_blocks_its_score_comes_from(study: optuna.Study) -> None:
-    candidate = pareto_front(study)[-1]
-    write_trial_notes(study, [candidate])
-    scorer = Scorer(read_settings(study).space, fidelity="collapsed", img_size=32, num_classes=10)
-    layers = scorer.explain(candidate.architecture)
-    total = sum(layer.value for layer in layers)
-    *blocks, rest = percents(study, candidate.trial)
-    assert len(blocks) == candidate.architecture.depth  # type: ignore[attr-defined]
-    for number, share in enumerate(blocks):
-        values = [x.value for x in layers if x.name.startswith(f"blocks.{number}.")]
-        assert len(values) == 4 and share == pytest.approx(100 * sum(values) / total, abs=0.51)
-    assert sum(blocks) + rest == pytest.approx(100, abs=0.5 * len(blocks) + 0.5)
-
-
-def test_what_joins_stages_is_no_block() -> None:
-    space = dataclasses.replace(get_space("pit-xs"), base_dim=(16,), depth=((1, 2),) * 3)
-    study = random_study(space, 1)
-    write_trial_notes(study, [get_candidate(study, 0)])
-    arch = get_candidate(study, 0).architecture
-    assert len(percents(study, 0)) == sum(arch.depth) + 1  # type: ignore[attr-defined]
-
-
-def test_of_large_networks_blocks_are_not_scored_for_a_note(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("tftas_optuna.study.layers.explain", lambda *_: pytest.fail("scored"))
-    study = random_study(get_space("autoformer-tiny"), 1)
-    write_trial_notes(study, [get_candidate(study, 0)])
-    assert "by block" not in get_note(as_running(study, 0))
 
 
 @pytest.mark.parametrize("preset", ["autoformer-base", "pit-small"])

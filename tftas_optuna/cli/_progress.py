@@ -46,11 +46,6 @@ class ProgressDisplay:
         if self._console.is_terminal and not quiet:
             self._live = Live(self._layout(), console=self._console, refresh_per_second=8)
 
-    @property
-    def n_study(self) -> int:
-        """Trials that are safe in the study, as far as known."""
-        return self._last.n_study if self._last else 0
-
     def __enter__(self) -> Self:
         return self
 

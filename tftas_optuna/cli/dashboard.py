@@ -1,71 +1,96 @@
-"""``tftas-optuna dashboard``: optuna-dashboard on a study's storage."""
+"""``tftas-optuna dashboard``: optuna-dashboard on a study's storage, with notes."""
 
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
+from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import click
 
 from tftas_optuna.cli._options import study_options, verbosity_options
-from tftas_optuna.cli._serving import DEFAULT_HOST, DEFAULT_PORT, address_of, listen, serve
+from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from optuna import Study
 
-    from optuna.artifacts import FileSystemArtifactStore
-    from optuna.storages import BaseStorage
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers several requests at once: browsers open connections that they do not use yet."""
+
+    daemon_threads = True
 
 
 @click.command()
 @study_options
-@click.option("--host", default=DEFAULT_HOST, show_default=True, help="Address to listen on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
-    default=DEFAULT_PORT,
+    default=8080,
     show_default=True,
     help="Port to listen on.",
 )
-@click.option(
-    "--artifacts",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Directory for artifacts: the files of up to twenty members of the front are put there, "
-    "and shown with their trials.",
-)
 @verbosity_options
-def dashboard(
-    storage: str, study_name: str | None, host: str, port: int, artifacts: Path | None
-) -> None:
-    """Serve optuna-dashboard until interrupted, and print the address of the study."""
-    from tftas_optuna.storage import list_studies, open_storage
+def dashboard(storage: str, study_name: str | None, host: str, port: int) -> None:
+    """Serve optuna-dashboard until interrupted, and print the address of the study.
+
+    First it writes notes: what each study searched, and what the members of its front stand for.
+    """
+    import optuna
+
+    from tftas_optuna.storage import list_studies, open_storage, told
 
     opened = open_storage(storage, create=False)
     names = list_studies(opened, storage, study_name)
-    with listen(host, port) as server:
-        store = None if artifacts is None else _store(opened, names, artifacts)
-        what = f"study {names[0]}" if len(names) == 1 else f"{len(names)} studies"
-        address = address_of(host, port, opened, names[0] if len(names) == 1 else None)
+    # Before what takes long, so that nobody else takes the port.
+    with _listen(host, port) as server:
+        for name in names:
+            try:
+                _write_notes(optuna.load_study(study_name=name, storage=opened), storage)
+            except Exception as error:
+                # Such as where nothing can be written; the study can be looked at all the same.
+                if not isinstance(error, UnavailableError) and told(error) is None:
+                    raise
+                click.echo(f"Study {name} has no new notes: {told(error) or error}", err=True)
+        address, what = f"http://{host}:{port}/", f"{len(names)} studies"
+        if len(names) == 1:
+            address += f"dashboard/studies/{opened.get_study_id_from_name(names[0])}"
+            what = f"study {names[0]}"
         click.echo(f"Serving {what} at {address} until Ctrl-C.", err=True)
         with contextlib.suppress(KeyboardInterrupt):
-            serve(server, opened, store)
+            import optuna_dashboard
+
+            server.set_app(optuna_dashboard.wsgi(opened))
+            server.serve_forever()
 
 
-def _store(opened: BaseStorage, names: Sequence[str], directory: Path) -> FileSystemArtifactStore:
-    """Put files of the fronts of studies into an artifact store, and open it."""
-    import optuna
-    from optuna.artifacts import FileSystemArtifactStore
+def _listen(host: str, port: int) -> WSGIServer:
+    try:
+        return _Server((host, port), WSGIRequestHandler)
+    except OSError as error:
+        raise UnavailableError(
+            f"cannot listen on {host}:{port} ({error.strerror}); give another --port"
+        ) from error
 
-    from tftas_optuna.export.artifacts import check_store, keep_artifacts
-    from tftas_optuna.study.front import pareto_front
+
+def _write_notes(study: Study, storage: str) -> None:
+    """Write the notes of a study, of its front, and of what was trained."""
+    from tftas_optuna.report.commands import next_commands
+    from tftas_optuna.storage.naming import shown
+    from tftas_optuna.study import front
+    from tftas_optuna.study.accuracy import training_sets
+    from tftas_optuna.study.notes import write_study_note, write_trial_notes
     from tftas_optuna.study.record import has_settings
     from tftas_optuna.study.selection import SHOWN, spread
 
-    check_store(directory)
-    for name in names:
-        study = optuna.load_study(study_name=name, storage=opened)
-        if has_settings(study):
-            keep_artifacts(study, spread(pareto_front(study), SHOWN), directory)
-    return FileSystemArtifactStore(directory)
+    members = front.pareto_front(study) if has_settings(study) else []
+    if members:
+        commands = next_commands(shown(storage), study.study_name, members)
+        write_study_note(study, len(members), commands)
+        noted = {candidate.trial: candidate for candidate in spread(members, SHOWN)}
+        trained = {number for one in training_sets(study) for number in one.records}
+        for number in sorted(trained - noted.keys()):
+            noted[number] = front.get_candidate(study, number)
+        write_trial_notes(study, noted.values())

@@ -115,8 +115,7 @@ def export(
     if (weights or trained) is not None and not networks:
         option = "--weights" if trained is None else "--trained"
         raise click.UsageError(f"{option} needs a format that holds them: {', '.join(_NETWORKS)}")
-    from tftas_optuna.cli._exact import with_exact_scores
-    from tftas_optuna.cli._picking import check_picks, pick
+    from tftas_optuna.cli._members import check_picks, pick, with_exact_scores
     from tftas_optuna.export import export_candidates
     from tftas_optuna.export.files import check_directory, check_prefix
     from tftas_optuna.storage import load_study

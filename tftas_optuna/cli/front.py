@@ -81,7 +81,7 @@ def front(
 
 def _members(study: Study, exact: bool, trained: str | None) -> list[Candidate]:
     from tftas_optuna.cli import _tables
-    from tftas_optuna.cli._exact import with_exact_scores
+    from tftas_optuna.cli._members import with_exact_scores
     from tftas_optuna.study.accuracy import training_sets
     from tftas_optuna.study.front import pareto_front, without_accuracies
 

@@ -48,7 +48,7 @@ def report(
     It shows the front, how it grew, which choices pay, and some members: by default six of the
     front, evenly spaced, within the budgets.
     """
-    from tftas_optuna.cli._picking import check_picks, pick
+    from tftas_optuna.cli._members import check_picks, pick
     from tftas_optuna.cli._progress import StepDisplay
     from tftas_optuna.report.page import check_report, write_report
     from tftas_optuna.storage import load_study

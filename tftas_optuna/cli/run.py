@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ from tftas_optuna.cli._options import (
 from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tftas_optuna.search.progress import SearchProgress
 
 
@@ -150,12 +153,6 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Export the front to this directory at the end.",
 )
-@click.option(
-    "--dashboard",
-    "with_dashboard",
-    is_flag=True,
-    help="Serve the study in a browser while it is searched, on a free port of this machine.",
-)
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @verbosity_options
 def run(
@@ -189,7 +186,6 @@ def run(
     img_size: int | None,
     num_classes: int | None,
     out: Path | None,
-    with_dashboard: bool,
     quiet: bool,
 ) -> None:
     """Search a space for the best trade-offs between its objectives.
@@ -200,7 +196,6 @@ def run(
 
     A study that exists is continued. Ctrl-C stops and keeps what is scored.
     """
-    from tftas_optuna.cli._beside import DashboardBeside
     from tftas_optuna.cli._interrupts import Interrupts
     from tftas_optuna.cli._progress import ProgressDisplay
     from tftas_optuna.export.files import check_directory, check_prefix
@@ -233,18 +228,12 @@ def run(
         register_fusion(fused, parts)
     find_calibrations(objectives, Path())
 
+    words = click.get_current_context().meta["words"]
     name = study_name or space.name
     title = f"{space.name}, seed {seed}" + (f", {fidelity}" if fidelity != "auto" else "")
-    with (
-        DashboardBeside(storage) as beside,
-        ProgressDisplay(title, n_trials, quiet=quiet) as display,
-        Interrupts() as interrupts,
-    ):
+    with ProgressDisplay(title, n_trials, quiet=quiet) as display, Interrupts() as interrupts:
 
         def update(progress: SearchProgress) -> None:
-            if with_dashboard:
-                # The first time the study is there, and the display is not yet.
-                beside.start(name)
             display.update(progress)
             interrupts.check()
 
@@ -276,31 +265,38 @@ def run(
             )
         except KeyboardInterrupt:
             display.close()
-            _say_what_is_kept(storage, name)
+            _say_what_is_kept(storage, name, words)
             raise SystemExit(interrupts.exit_code) from None
-    _finish(storage, name, out, quiet)
+    _finish(storage, name, words, out, quiet)
 
 
-def _say_what_is_kept(storage: str, study_name: str) -> None:
-    from tftas_optuna.storage import load_study
+def _say_what_is_kept(storage: str, study_name: str, words: Sequence[str]) -> None:
+    from tftas_optuna.report.commands import record_command
+    from tftas_optuna.storage import load_study, told_in_one_line
 
-    try:
-        kept = len(load_study(storage, study_name).get_trials(deepcopy=False))
-    except UnavailableError:
-        kept = 0
+    kept = 0
+    with contextlib.suppress(UnavailableError), told_in_one_line():
+        study = load_study(storage, study_name)
+        kept = len(study.get_trials(deepcopy=False))
+        record_command(study, words, storage)
     click.echo(f"Interrupted; {kept} trials are kept. Go on with the same command.", err=True)
 
 
-def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> None:
+def _finish(
+    storage: str, study_name: str, words: Sequence[str], out: Path | None, quiet: bool
+) -> None:
     from tftas_optuna.cli import _tables
-    from tftas_optuna.cli._notes import next_commands, write_notes
     from tftas_optuna.export import export_front
-    from tftas_optuna.storage import load_study
+    from tftas_optuna.report.commands import next_commands, record_command
+    from tftas_optuna.storage import load_study, told_in_one_line
     from tftas_optuna.study.accuracy import choose_key
     from tftas_optuna.study.front import pareto_front
     from tftas_optuna.study.selection import SHOWN, spread
 
     study = load_study(storage, study_name)
+    # What was found is shown in any case.
+    with contextlib.suppress(UnavailableError), told_in_one_line():
+        record_command(study, words, storage)
     front = pareto_front(study)
     n_trials = len(study.get_trials(deepcopy=False))
     shown = spread(front, SHOWN)
@@ -319,7 +315,6 @@ def _finish(storage: str, study_name: str, out: Path | None, quiet: bool) -> Non
     if out is not None:
         paths = export_front(study, out)
         click.echo(f"Exported {len(front)} architectures to {out} ({len(paths)} files).", err=True)
-    write_notes(study, storage, front)
     if quiet:
         return
     click.echo("Next:", err=True)

@@ -11,7 +11,7 @@ from tftas_optuna.cli._options import format_option, storage_option, verbosity_o
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tftas_optuna.study.overview import StudyOverview
+    from optuna import Study
 
 
 @click.group(invoke_without_command=True)
@@ -74,21 +74,22 @@ def delete(name: str, storage: str, yes: bool) -> None:
 
 
 def _list(storage: str, output: str) -> None:
+    import datetime
+
     import optuna
     from rich.table import Table
 
     from tftas_optuna.cli import _tables
     from tftas_optuna.storage import list_studies, open_storage
     from tftas_optuna.storage.naming import shown
-    from tftas_optuna.study.overview import overview
 
     opened = open_storage(storage, create=False)
-    found = [
-        overview(optuna.load_study(study_name=name, storage=opened))
+    rows = [
+        _row(optuna.load_study(study_name=name, storage=opened))
         for name in list_studies(opened, storage)
     ]
     if output != "table":
-        _tables.print_rows([_row(one) for one in found], output)
+        _tables.print_rows(rows, output)
         return
     table = Table(title=f"Studies in {shown(storage)}", title_justify="left")
     for heading in ("study", "space", "objectives"):
@@ -97,44 +98,60 @@ def _list(storage: str, output: str) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("begun", no_wrap=True)
     table.add_column("how made", overflow="fold")
-    for one in found:
+    for row in rows:
+        begun = row["begun"]
         table.add_row(
-            one.name,
-            one.settings.space.name if one.settings else "-",
-            ", ".join(one.objectives or one.directions),
-            str(one.n_trials),
-            "-" if one.n_front is None else str(one.n_front),
-            f"{one.begun:%Y-%m-%d %H:%M}" if one.begun else "-",
-            _how(one),
+            row["study"],
+            row["space"] or "-",
+            ", ".join(row["objectives"] or row["directions"]),
+            str(row["trials"]),
+            "-" if row["front"] is None else str(row["front"]),
+            f"{datetime.datetime.fromisoformat(begun):%Y-%m-%d %H:%M}" if begun else "-",
+            row["problem"] or _how(row),
         )
     _tables.stdout().print(table)
 
 
-def _how(one: StudyOverview) -> str:
+def _how(row: dict[str, Any]) -> str:
     """Say in a few words how a study was made."""
-    settings = one.settings
-    if settings is None:
-        return one.problem or ""
-    sampler = settings.sampler or "a sampler of its user"
-    seed = "" if settings.seed is None else f", seed {settings.seed}"
-    return f"{sampler}{seed}, {settings.fidelity}"
+    seed = "" if row["seed"] is None else f", seed {row['seed']}"
+    return f"{row['sampler'] or 'a sampler of its user'}{seed}, {row['fidelity']}"
 
 
-def _row(one: StudyOverview) -> dict[str, Any]:
-    """Return plain data, the same names for every study."""
-    settings = one.settings
+def _row(study: Study) -> dict[str, Any]:
+    """Describe a study by plain data, with the same names for every study.
+
+    One that another program made, or that is damaged, has its ``problem`` there.
+    """
+    from tftas_optuna.errors import TftasError
+    from tftas_optuna.study.front import pareto_front
+    from tftas_optuna.study.record import has_settings, read_settings
+
+    settings, n_front, problem = None, None, None
+    if has_settings(study):
+        try:
+            settings, n_front = read_settings(study), len(pareto_front(study))
+        except TftasError as error:
+            settings, problem = None, str(error)
+    else:
+        problem = "not made by tftas-optuna"
+    trials = study.get_trials(deepcopy=False)
+    starts = [trial.datetime_start for trial in trials if trial.datetime_start is not None]
+    versions = study.user_attrs.get("versions")
     return {
-        "study": one.name,
+        "study": study.study_name,
         "space": settings.space.name if settings else None,
-        "objectives": list(one.objectives),
-        "directions": list(one.directions),
-        "trials": one.n_trials,
-        "front": one.n_front,
-        "begun": one.begun.isoformat(timespec="seconds") if one.begun else None,
+        "objectives": list(settings.objectives if settings else study.metric_names or ()),
+        "directions": [direction.name.lower() for direction in study.directions],
+        "trials": len(trials),
+        "front": n_front,
+        "begun": min(starts).isoformat(timespec="seconds") if starts else None,
         "sampler": settings.sampler if settings else None,
         "seed": settings.seed if settings else None,
         "supernet_seed": settings.conditions.supernet.seed if settings else None,
         "fidelity": settings.fidelity if settings else None,
-        "version": one.version,
-        "problem": one.problem,
+        "version": versions.get("tftas-optuna")
+        if settings and isinstance(versions, dict)
+        else None,
+        "problem": problem,
     }

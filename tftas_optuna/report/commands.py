@@ -1,13 +1,14 @@
-"""The commands that make a study again, and that go on from it."""
+"""What to type next about a study: after a search, in notes and in reports."""
 
 from __future__ import annotations
 
+import math
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
-from tftas_optuna.metrics import metric_names
-from tftas_optuna.spaces import get_space, space_names
 from tftas_optuna.storage.naming import DEFAULT_STORAGE, shown
+from tftas_optuna.study.attributes import attributes, write_attribute
+from tftas_optuna.study.selection import SHOWN, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,10 +16,9 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from tftas_optuna.study.front import Candidate
-    from tftas_optuna.study.settings import StudySettings
 
-
-SEARCH = "the search"
+# User attribute of a study: the command that began its search.
+_COMMAND = "command"
 
 
 class Command(NamedTuple):
@@ -33,102 +33,81 @@ class Command(NamedTuple):
     purpose: str
 
 
-def commands(
-    study: Study,
-    settings: StudySettings,
-    picked: Sequence[Candidate],
-    storage: str | None,
-    trained: str | None,
-) -> list[Command]:
-    """List the commands that make a study and this report again, and go on with its members.
-
-    The search is not among them where the command line has no words for it, such as for a study
-    that was made from Python with options of an indicator.
+def record_command(study: Study, words: Sequence[str], storage: str) -> None:
+    """Record in a study the command that searches it, unless an earlier one is recorded.
 
     Args:
         study: The study.
-        settings: Its settings.
+        words: What follows ``tftas-optuna`` on the command line.
+        storage: The storage as it was given; its password is left out.
+    """
+    if _COMMAND not in study.user_attrs:
+        line = _line(*(word.replace(storage, shown(storage)) for word in words))
+        write_attribute(study, _COMMAND, line)
+
+
+def next_commands(storage: str, study_name: str, front: Sequence[Candidate]) -> list[Command]:
+    """Return commands for a searched study.
+
+    Args:
+        storage: Where the study lies.
+        study_name: Its name.
+        front: Its front, not empty.
+    """
+    where = _where(storage, study_name)
+    exact = ["--exact"] if any(len(c.exact) < len(c.approximated) for c in front) else []
+    members = spread(front, SHOWN)
+    budget = _rounded_up(members[len(members) // 2].n_params)
+    return [
+        Command(_line("front", *where, *exact, "-f", "csv"), "the whole front"),
+        Command(_line("export", *where, "--best", "--params-max", budget), "one of a budget"),
+        Command(
+            _line("retrain", *where, "--top", "3", "--data-dir", "DIR"),
+            "the three best, trained",
+        ),
+        Command(_line("dashboard", *where), "the study in a browser"),
+    ]
+
+
+def report_commands(
+    study: Study, picked: Sequence[Candidate], storage: str | None, trained: str | None
+) -> list[Command]:
+    """List the commands that make a study and its report again, and go on with its members.
+
+    The search is not among them where it was not begun on the command line.
+
+    Args:
+        study: The study.
         picked: The members that the report shows.
         storage: Where the study lies; its password is left out.
         trained: Which accuracies the report shows, if that was asked for.
     """
-    where = []
-    if storage not in (None, DEFAULT_STORAGE):
-        where += ["--storage", shown(str(storage))]
-    where += [f"--study-name={study.study_name}"]
-    found = []
-    making = _run(settings, len(study.get_trials(deepcopy=False)), where)
-    if making is not None:
-        found.append(Command(making, SEARCH))
+    where = _where(DEFAULT_STORAGE if storage is None else shown(storage), study.study_name)
     trials = [f"--trial={candidate.trial}" for candidate in picked]
     which = [] if trained is None else ["--trained", trained]
-    found.append(Command(_line("report", *where, *trials, *which), "this report"))
+    found = [Command(_line("report", *where, *trials, *which), "this report")]
+    if (begun := attributes(study).get(_COMMAND)) is not None:
+        found.insert(0, Command(str(begun), "the search"))
     if trials:
-        found.append(Command(_line("export", *where, *trials), "the picked members as files"))
         training = _line("retrain", *where, *trials, "--data-dir", "DIR")
-        found.append(Command(training, "the picked members, trained"))
+        found += [
+            Command(_line("export", *where, *trials), "the picked members as files"),
+            Command(training, "the picked members, trained"),
+        ]
     return found
 
 
-def space_argument(settings: StudySettings) -> str:
-    """Return what ``--space`` takes: the name of a preset, or that of a file to be written."""
-    name = settings.space.name
-    if name in space_names() and get_space(name) == settings.space:
-        return name
-    return "space.yaml"
+def _where(storage: str, study_name: str) -> list[str]:
+    option = [] if storage == DEFAULT_STORAGE else ["--storage", storage]
+    return [*option, "--study-name", study_name]
 
 
-def _run(settings: StudySettings, n_trials: int, where: list[str]) -> str | None:
-    """Write the search; None where the command line has no words for it."""
-    known = set(metric_names())
-    if settings.sampler is None or settings.options or not known.issuperset(settings.objectives):
-        return None
-    if len(settings.objectives) > 3:
-        return None
-    words = ["--space", space_argument(settings)]
-    words += ["--n-trials", str(n_trials)] if n_trials else []
-    words += ["--objectives", ",".join(settings.objectives)]
-    for name, (low, high) in settings.bounds.items():
-        for sign, limit in ((">=", low), ("<=", high)):
-            if limit is not None and limit <= 0:
-                return None
-            words += [] if limit is None else ["--bound", f"{name}{sign}{_decimal(limit)}"]
-    words += ["--sampler", settings.sampler]
-    if settings.population_size is not None:
-        words += ["--population-size", str(settings.population_size)]
-    conditions, images = settings.conditions, settings.conditions.images
-    words += ["--seed", str(settings.seed or 0), "--supernet-seed", str(conditions.supernet.seed)]
-    if settings.approximated:
-        words += ["--fidelity", settings.fidelity]
-    if conditions.n_seeds > 1:
-        words += ["--n-seeds", str(conditions.n_seeds)]
-    if images is not None:
-        words += ["--n-images", str(images.n_images)]
-        words += [] if images.data_dir is None else ["--data-dir", images.data_dir]
-    for option, value, usual in (
-        ("--img-size", conditions.img_size, settings.space.img_size),
-        ("--num-classes", conditions.num_classes, settings.space.num_classes),
-    ):
-        words += [] if value == usual else [option, str(value)]
-    return _line("run", *where, *words, *_deployed(settings))
+def _line(*words: str) -> str:
+    return shlex.join(["tftas-optuna", *words])
 
 
-def _deployed(settings: StudySettings) -> list[str]:
-    told = settings.deployment or {}
-    words = []
-    for option, key in (
-        ("--device", "device"),
-        ("--latency-batch-size", "batch_size"),
-        ("--latency-threads", "threads"),
-    ):
-        if told.get(key) is not None:
-            words += [option, str(told[key])]
-    return words
-
-
-def _decimal(value: float) -> str:
-    return f"{value:.9f}".rstrip("0").rstrip(".")
-
-
-def _line(command: str, *words: str) -> str:
-    return shlex.join(["tftas-optuna", command, *words])
+def _rounded_up(count: int) -> str:
+    """Write a count as options take it, with three digits: ``7.19M``, ``36.4k``."""
+    unit, name = (1e6, "M") if count >= 1e6 else (1e3, "k")
+    step = 10 ** (math.floor(math.log10(count)) - 2)
+    return f"{math.ceil(count / step) * step / unit:g}{name}"

@@ -14,7 +14,7 @@ from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics.units import short
 from tftas_optuna.plots.accuracy import trained_candidates
 from tftas_optuna.ranks import kendall_tau
-from tftas_optuna.report.commands import SEARCH, Command, commands, space_argument
+from tftas_optuna.report.commands import Command, report_commands
 from tftas_optuna.study.accuracy import choose_trainings, count_trials, training_sets
 from tftas_optuna.study.front import pareto_front
 from tftas_optuna.study.own import own_trials
@@ -81,8 +81,6 @@ class Contents:
         facts: What the study is, by name.
         sections: Its parts.
         commands: That make it again, and go on from it.
-        told: Whether the search is among them.
-        space_file: What the commands call the file of the space; None where it is a preset.
         space: The space, as YAML.
     """
 
@@ -90,8 +88,6 @@ class Contents:
     facts: dict[str, str]
     sections: list[Section]
     commands: list[Command]
-    told: bool
-    space_file: str | None
     space: str
 
 
@@ -133,15 +129,11 @@ def contents(
         if callback is not None:
             callback(i, len(parts))
         sections.append(part())
-    argument = space_argument(settings)
-    found = commands(study, settings, chosen, storage, trained)
     return Contents(
         name=study.study_name,
         facts=_facts(study, settings, len(front)),
         sections=sections,
-        commands=found,
-        told=any(command.purpose == SEARCH for command in found),
-        space_file=None if argument == settings.space.name else argument,
+        commands=report_commands(study, chosen, storage, trained),
         space=yaml.safe_dump(settings.space.to_dict(), sort_keys=False, default_flow_style=None),
     )
 

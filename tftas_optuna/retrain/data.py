@@ -12,9 +12,8 @@ import torch
 from timm.data import ImageDataset, create_dataset, create_loader, resolve_data_config
 from torch.utils.data import IterableDataset, RandomSampler
 
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError, first_line
 from tftas_optuna.retrain.images import NamedImages, read_file
-from tftas_optuna.retrain.reading import first_line
 from tftas_optuna.retrain.splits import (
     check_apart,
     contents,

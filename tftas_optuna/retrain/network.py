@@ -16,11 +16,11 @@ from timm.utils import random_seed
 import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.devices import limit_threads
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError, first_line
 from tftas_optuna.export.files import check_prefix
 from tftas_optuna.export.sections import read_section, write_section
 from tftas_optuna.models.positions import fit_positions
-from tftas_optuna.retrain.reading import first_line, reading
+from tftas_optuna.retrain.reading import reading
 from tftas_optuna.scoring.basis import Basis
 from tftas_optuna.spaces import published_architectures
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,11 +43,6 @@ def reading(path: Path | None, told: Callable[[str], str]) -> Iterator[None]:
             raise UnavailableError(told(first_line(error))) from error
         # PyTorch and timm advise here to read the file unsafely: not even a traceback says so.
         raise UnavailableError(told(_why_refused(path))) from None
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error, or its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _refused(error: BaseException) -> bool:

@@ -10,8 +10,6 @@ from tftas_optuna.retrain.run import fit_recipe, train_network
 from tftas_optuna.storage import annotate_finished, check_writable
 from tftas_optuna.study._optuna import storage_of
 from tftas_optuna.study.accuracy import choose_trainings, record_accuracy, training_sets
-from tftas_optuna.study.front import get_candidate
-from tftas_optuna.study.notes import write_trial_notes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,7 +80,6 @@ def train_and_record(
         }
         told["trained"] = record_accuracy(study, trial, {**result, **how})
         _show_accuracies(study)
-        write_trial_notes(study, [get_candidate(study, trial)])
     return told
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tftas_optuna.architecture import Architecture
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError, first_line
 from tftas_optuna.retrain.folder import RESULT
 from tftas_optuna.retrain.network import (
     build_network,
@@ -16,7 +16,6 @@ from tftas_optuna.retrain.network import (
     read_model,
     read_state,
 )
-from tftas_optuna.retrain.reading import first_line
 from tftas_optuna.retrain.recorded import model_digest
 from tftas_optuna.study.accuracy import choose_trainings, training_sets
 

@@ -1,7 +1,7 @@
 """Storages: opened, appended to, locked between searches, and waited for."""
 
 from tftas_optuna.storage.appending import Append, check_writable, make_append, write_lock
-from tftas_optuna.storage.attributes import annotate_finished
+from tftas_optuna.storage.bulk import annotate_finished
 from tftas_optuna.storage.faults import told, told_in_one_line
 from tftas_optuna.storage.islands import Claim, claim_island
 from tftas_optuna.storage.naming import storage_name

@@ -107,6 +107,11 @@ class _SharingCreation:
         }
 
 
+def is_tried_release() -> bool:
+    """Tell whether this is the Optuna whose schema was compared; a later one may have another."""
+    return optuna.__version__.startswith(f"{_TRIED}.")
+
+
 def unwrapped(storage: BaseStorage) -> BaseStorage:
     """Return the storage behind the cache that Optuna puts before a database."""
     cached = _get(optuna.storages, "_CachedStorage", "optuna.storages")

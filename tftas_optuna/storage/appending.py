@@ -13,6 +13,7 @@ from tftas_optuna.storage.bulk import KNOWN_SCHEMAS, BulkAppend, schema_version
 from tftas_optuna.storage.file_locks import FileLock, lock_path
 from tftas_optuna.storage.naming import storage_file
 from tftas_optuna.storage.server_locks import ServerLock, has_server_locks
+from tftas_optuna.storage.waiting import WAITING, say_if_slow
 from tftas_optuna.study.place import place_of
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def check_writable(study: Study, storage: BaseStorage) -> None:
     if isinstance(storage, RDBStorage):
         table = trial_tables()["studies"]
         this = table.update().where(table.c.study_name == study.study_name)
-        with engine_of(storage).begin() as connection:
+        with say_if_slow(WAITING), engine_of(storage).begin() as connection:
             connection.execute(this.values(study_name=table.c.study_name))
 
 

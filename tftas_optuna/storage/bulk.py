@@ -1,8 +1,9 @@
-"""Writes a whole generation into Optuna's own tables, in one transaction.
+"""Writes into Optuna's own tables: a whole generation at once, and attributes of finished trials.
 
 Optuna adds a trial to a database by some sixty statements, and one commit each. A generation goes
-there in seven statements and one commit instead. The rows are the ones that Optuna would have
-written; that was compared for the versions of the schema named here, and for no others.
+there in seven statements and one commit instead. Attributes of finished trials, by which
+optuna-dashboard sorts, Optuna does not write. The rows are the ones that it would have written;
+that was compared for the versions of the schema named here, and for no others.
 """
 
 from __future__ import annotations
@@ -13,15 +14,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy
 from optuna.distributions import distribution_to_json
+from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
-from tftas_optuna.storage._optuna import engine_of, stored_value, trial_tables, version_table
+from tftas_optuna.storage._optuna import (
+    engine_of,
+    stored_value,
+    trial_tables,
+    unwrapped,
+    version_table,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from optuna import Study
-    from optuna.storages import RDBStorage
+    from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
     from sqlalchemy import Connection
 
@@ -116,6 +124,38 @@ class BulkAppend:
             .order_by(table.c.number)
         )
         return connection.execute(new).scalars().all()
+
+
+def annotate_finished(
+    storage: BaseStorage, study_name: str, trial: int, name: str, value: float | str | None
+) -> bool:
+    """Set a user attribute of a finished trial, which Optuna itself refuses.
+
+    Whoever has read the trial already, such as a dashboard that is running, keeps it as it was.
+
+    Args:
+        storage: The storage.
+        study_name: The study.
+        trial: Number of the trial.
+        name: Name of the attribute.
+        value: Its value; None to take the attribute away.
+
+    Returns:
+        Whether it is set: only a database whose tables are known takes it.
+    """
+    storage = unwrapped(storage)
+    if not isinstance(storage, RDBStorage) or schema_version(storage) not in KNOWN_SCHEMAS:
+        return False
+    study_id = storage.get_study_id_from_name(study_name)
+    trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, trial)
+    table = trial_tables()["trial_user_attributes"]
+    this = sqlalchemy.and_(table.c.trial_id == trial_id, table.c.key == name)
+    with engine_of(storage).begin() as connection:
+        connection.execute(table.delete().where(this))
+        if value is not None:
+            row = {"trial_id": trial_id, "key": name, "value_json": json.dumps(value)}
+            connection.execute(table.insert(), [row])
+    return True
 
 
 def _read(storage: RDBStorage, statement: sqlalchemy.Executable) -> Any:

@@ -49,7 +49,7 @@ class BulkReadingStorage(ReadingStorage):
         Raises:
             StorageInternalError: The database cannot be read.
         """
-        if len(some) > _MOST or not self._is_known:
+        if len(some) > _MOST or not self.is_known:
             return []
         column = trial_tables()["trials"].c
         ids = column.trial_id > after
@@ -62,7 +62,8 @@ class BulkReadingStorage(ReadingStorage):
             raise StorageInternalError(f"the trials cannot be read: {error}") from error
 
     @cached_property
-    def _is_known(self) -> bool:
+    def is_known(self) -> bool:
+        """Whether its tables are those of a schema that was compared."""
         return schema_version(self) in KNOWN_SCHEMAS
 
 

@@ -2,6 +2,9 @@
 
 A lock is free the moment its process is gone, however it went. Its file is removed by whoever held
 it; who waits for it meanwhile sees that, and takes the next one.
+
+The package filelock does not do: it leaves its files behind, takes any file in their place for a
+lock, keeps what root makes for root, and has no room for the name of the holder.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-from tftas_optuna.errors import UnavailableError
+from tftas_optuna.errors import UnavailableError, first_line
 from tftas_optuna.storage._optuna import SharingJournal
 from tftas_optuna.storage.kinds import Kind, check_kind, is_begun, is_record
 
@@ -41,7 +41,7 @@ def open_journal(path: Path, *, create: bool) -> JournalStorage:
         return SharingJournal(JournalFileBackend(str(path), lock_obj=lock))
     except (OSError, ValueError, KeyError) as error:
         raise UnavailableError(
-            f"storage {path} cannot be opened as a journal: {_first_line(error)}"
+            f"storage {path} cannot be opened as a journal: {first_line(error)}"
         ) from error
 
 
@@ -105,7 +105,3 @@ def _check_lock(path: Path) -> None:
         raise UnavailableError(
             f"storage {path}: {lock} is in the way, where Optuna locks it; move that elsewhere"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

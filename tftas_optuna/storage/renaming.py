@@ -15,6 +15,7 @@ from tftas_optuna.storage._optuna import engine_of, trial_tables, unwrapped
 from tftas_optuna.storage.bulk import KNOWN_SCHEMAS, schema_version
 from tftas_optuna.storage.islands import check_unsearched, claim_island
 from tftas_optuna.storage.opening import reason
+from tftas_optuna.storage.waiting import WAITING, say_if_slow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,7 +89,8 @@ def _nobody_else(storage: BaseStorage, study_name: str) -> Iterator[None]:
     claim = claim_island(storage, study_name)
     try:
         check_unsearched(storage, study_name, claim)
-        yield
+        with say_if_slow(WAITING):
+            yield
     except (SQLAlchemyError, StorageInternalError) as error:
         raise UnavailableError(
             f"study {study_name!r} cannot be changed: {reason(error)}"

@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any
 from tftas_optuna.architecture.drawing import draw
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics.bounds import violations
-from tftas_optuna.study._dashboard import load_notes
 from tftas_optuna.study._optuna import storage_of
 from tftas_optuna.study.accuracy import training_sets
-from tftas_optuna.study.layers import shares_by_block
 from tftas_optuna.study.record import bounds_text, read_settings
 
 if TYPE_CHECKING:
@@ -68,22 +66,18 @@ def write_trial_notes(study: Study, candidates: Iterable[Candidate]) -> None:
     settings = read_settings(study)
     trained = training_sets(study)
     storage, study_id = storage_of(study)
-    members = list(candidates)
-    shares = shares_by_block(settings, members)
-    for candidate in members:
+    for candidate in candidates:
         trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, candidate.trial)
         records = [
             (one.key, record) for one in trained for record in one.records.get(candidate.trial, ())
         ]
-        told = _told(candidate, settings, records, shares.get(candidate.trial))
-        _write(study, told, trial_id)
+        _write(study, _told(candidate, settings, records), trial_id)
 
 
 def _told(
     candidate: Candidate,
     settings: StudySettings,
     records: Sequence[tuple[str, Mapping[str, Any]]],
-    shares: str | None,
 ) -> str:
     arch = candidate.architecture
     values = {
@@ -98,8 +92,6 @@ def _told(
     if idle:
         text.append(f"Not used, as they lie beyond its depth: {', '.join(idle)}.")
     text.append(_fenced(draw(arch)))
-    if shares is not None:
-        text.append(escaped(shares))
     for key, record in records:
         how = ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
@@ -183,14 +175,16 @@ def _fenced(text: str) -> str:
 
 def _write(study: Study, text: str, trial_id: int | None = None) -> None:
     """Put our part of a note in place of what it was; of the study, or of one of its trials."""
-    notes = load_notes()
+    # Only now: it takes more than a second, as it loads scikit-learn.
+    from optuna_dashboard import get_note, save_note
+
     storage, study_id = storage_of(study)
     # optuna-dashboard asks for a running trial, and looks at these three attributes of it.
     running: Any = SimpleNamespace(
         storage=storage, study=SimpleNamespace(_study_id=study_id), _trial_id=trial_id
     )
     of = study if trial_id is None else running
-    before = notes.get(of)
+    before = get_note(of)
     ours = f"{_BEGIN}\n\n{text}\n\n{_END}"
     if _OURS.search(before):
         after = _OURS.sub(lambda _: ours, before)
@@ -198,4 +192,4 @@ def _write(study: Study, text: str, trial_id: int | None = None) -> None:
         others = [line for line in before.splitlines() if not line.startswith(_OLD)]
         after = "\n\n".join((*filter(None, ["\n".join(others)]), ours))
     if after != before:
-        notes.save(of, after)
+        save_note(of, after)

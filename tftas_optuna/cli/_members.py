@@ -1,7 +1,8 @@
-"""Which members of a front a command is about."""
+"""The members of a front that a command is about: picked, and scored exactly."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import click
@@ -48,3 +49,28 @@ def check_picks(
         raise click.UsageError("--trial, --best and --knee exclude each other; give one of them")
     if trials and limits:
         raise click.UsageError("--trial names its trials; budgets do not apply")
+
+
+def with_exact_scores(study: Study, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Score candidates exactly where that is missing; return them as the study has them then."""
+    if all(len(candidate.exact) == len(candidate.approximated) for candidate in candidates):
+        return list(candidates)
+    # Only now: PyTorch takes longer to load than most of what needs no score.
+    from tftas_optuna.cli._progress import StepDisplay
+    from tftas_optuna.search import score_exactly
+    from tftas_optuna.study.front import exact_values
+
+    with StepDisplay("exact scores", "architectures") as display:
+        score_exactly(study, candidates, callback=display)
+    known = exact_values(study)
+    return [
+        dataclasses.replace(
+            candidate,
+            exact={
+                name: known[name][str(candidate.trial)]
+                for name in candidate.approximated
+                if str(candidate.trial) in known.get(name, {})
+            },
+        )
+        for candidate in candidates
+    ]
