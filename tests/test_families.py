@@ -10,8 +10,9 @@ import torch
 import tower
 
 import tftas_optuna.models  # noqa: F401  (registers the networks)
-from tftas_optuna import Scorer, TftasError, families, get_space
+from tftas_optuna import Scorer, TftasError, get_space
 from tftas_optuna.architecture import PiTArchitecture
+from tftas_optuna.architecture.parts import FAMILIES
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.families import Family, family_names, get_family, register_family
 from tftas_optuna.models import PiT
@@ -25,7 +26,7 @@ SPACE = {"name": "towers", "family": "tower", "width": [8, 16], "depth": [1, 2, 
 @pytest.fixture(autouse=True)
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what a test registers."""
-    monkeypatch.setattr(families, "_REGISTERED", {})
+    monkeypatch.setattr(FAMILIES, "registered", {})
 
 
 def parts(name: str, **changed: Any) -> Family:
@@ -61,7 +62,7 @@ def test_a_family_is_registered_by_a_call_or_as_a_decorator() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (parts("pit"), "family 'pit' exists already; give another name or replace=True"),
+        (parts("pit"), "family 'pit' exists already; give another name, or replace=True"),
         (parts("Not a name"), "family name 'Not a name' is not allowed"),
         (lambda: "tower", "'tower' is no family; give a tftas_optuna.families.Family, or"),
     ],
@@ -96,10 +97,10 @@ def test_what_does_not_fit_a_supernet_is_told(name: str) -> None:
     space = get_space(name)
     supernet = get_family(space.family).supernet(space.smallest(), img_size=32, num_classes=3)
     with pytest.raises(TftasError, match="is .*, the supernet holds at most") as caught:
-        supernet.traces([space.largest()])
+        supernet.run([space.largest()])
     assert "\n" not in str(caught.value)
     with pytest.raises(TftasError, match="has no fidelity 'rough'; known: exact, collapsed"):
-        supernet.traces([space.smallest()], fidelity="rough")
+        supernet.run([space.smallest()], fidelity="rough")
     other = get_space("pit-tiny" if name != "pit-tiny" else "autoformer-tiny")
     with pytest.raises(TftasError, match="family is .*, the supernet has"):
         supernet.check(other.smallest())
