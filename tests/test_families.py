@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import metadata
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,13 +13,13 @@ import torch
 import tower
 
 import tftas_optuna.models  # noqa: F401  (registers the networks)
-from tftas_optuna import Scorer, TftasError, get_space
+from tftas_optuna import Architecture, Scorer, TftasError, families, get_space
 from tftas_optuna.architecture import PiTArchitecture
 from tftas_optuna.architecture.parts import FAMILIES
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.families import Family, family_names, get_family, register_family
 from tftas_optuna.models import PiT
-from tftas_optuna.spaces import PiTSpace
+from tftas_optuna.spaces import PiTSpace, space_from_dict
 from tftas_optuna.supernet.autoformer import AutoFormerSupernet
 from tftas_optuna.supernet.pit import PiTSupernet
 
@@ -80,6 +83,40 @@ def test_a_part_that_is_missing_is_named() -> None:
         get_family("holes").space  # noqa: B018
     with pytest.raises(TftasError, match="unknown family 'none'; known: autoformer, pit, holes"):
         get_family("none")
+
+
+def test_blocks_of_a_family_are_its_architectures() -> None:
+    for given in ("tftas_optuna.costs:AutoFormerBlocks", object):
+        with pytest.raises(TftasError, match="'old' has a blocks_class, which is gone; give its"):
+            parts("old", blocks_class=given)
+
+
+def test_an_installed_family_is_loaded_when_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    brought = SimpleNamespace(
+        family=tower.family, other=lambda: parts("other"), broken=lambda: 1 / 0, nothing=5
+    )
+    names = {"tower": "family", "called": "other", "broken": "broken", "none": "nothing"}
+    group = families.FAMILIES_GROUP
+    entries = [metadata.EntryPoint(n, f"brought:{of}", group) for n, of in names.items()]
+    monkeypatch.setitem(sys.modules, "brought", brought)  # type: ignore[arg-type]
+    monkeypatch.setattr(metadata, "entry_points", lambda *, group: entries)
+    for cache in ("_entry_points", "_loaded"):
+        monkeypatch.setattr(FAMILIES, cache, {})
+    assert family_names() == ["autoformer", "pit", *names]
+    arch = tower.Tower(8, 2)
+    assert Architecture.from_dict(arch.to_dict()) == arch
+    assert space_from_dict(SPACE).encode(arch) == {"width": 8, "depth": 2, "form": "plain"}
+    assert get_family("tower").network is tower.TowerNetwork
+    installed = "of an installed package:"
+    for name, message in {
+        "called": f"brought:other {installed} family 'called' calls itself 'other'",
+        "broken": f"family 'broken' cannot be loaded from brought:broken {installed} ZeroDivision",
+        "none": f"brought:nothing {installed} 5 is no family",
+    }.items():
+        with pytest.raises(UnavailableError, match=message):
+            get_family(name)
 
 
 def test_a_fidelity_that_a_family_lacks_is_told_in_one_line() -> None:
