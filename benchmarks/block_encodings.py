@@ -39,7 +39,7 @@ def run(job: tuple[str, str, int, int]) -> dict[str, Any]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     class SeparateSpace(AutoFormerSpace):
-        def _distributions(self) -> dict[str, CategoricalDistribution]:
+        def parameters(self) -> dict[str, CategoricalDistribution]:
             apart = {
                 "embed_dim": CategoricalDistribution(self.embed_dim),
                 "depth": CategoricalDistribution(self.depth),
@@ -49,12 +49,12 @@ def run(job: tuple[str, str, int, int]) -> dict[str, Any]:
                 apart[f"ratio_{i:02d}"] = CategoricalDistribution(self.mlp_ratio)
             return apart
 
-        def _decode(self, params: Mapping[str, Any]) -> Any:
+        def from_params(self, params: Mapping[str, Any]) -> Any:
             joined = {name: params[name] for name in ("embed_dim", "depth")}
             for i in range(1, self.depth[-1] + 1):
                 heads, ratio = params[f"heads_{i:02d}"], params[f"ratio_{i:02d}"]
                 joined[f"block_{i:02d}"] = f"h{heads} r{ratio:g}"
-            return super()._decode(joined)
+            return super().from_params(joined)
 
     space = get_space(space_name)
     if method == "nsgaii separate":

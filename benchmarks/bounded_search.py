@@ -39,8 +39,8 @@ def share_tables() -> None:
     tables: dict[str, Any] = {}
     measure = TableMeter.__init__
 
-    def once(self: Any, space: Any, target: Any, blocks: Any, record: Any) -> None:
-        measure(self, space, target, blocks, record or tables.get(space.name))
+    def once(self: Any, space: Any, target: Any, record: Any) -> None:
+        measure(self, space, target, record or tables.get(space.name))
         tables.setdefault(space.name, self.record)
 
     TableMeter.__init__ = once  # type: ignore[method-assign]

@@ -50,11 +50,11 @@ class Alone(PiTSupernet):
     def groups(archs: Sequence[PiTArchitecture]) -> list[list[int]]:
         return [[i] for i in range(len(archs))]
 
-    def _traces(self, archs: list[PiTArchitecture], fidelity: str) -> Any:
+    def traces(self, archs: list[PiTArchitecture], fidelity: str) -> Any:
         seed = zlib.crc32(f"{self._own_seed}/{archs[0]!r}".encode())
         with torch.inference_mode(False):
             own = PiTSupernet(archs[0], seed=seed, **self._kwargs)
-        return own.traces(archs, fidelity=fidelity)
+        return own.run(archs, fidelity=fidelity)
 
 
 KINDS: dict[str, Any] = {"scaled": PiTSupernet, "slices": Unscaled, "alone": Alone}

@@ -170,12 +170,12 @@ def test_supernets_are_drawn_on_one_thread(
     seen: set[int] = set()
     scorer = Scorer(small_space, img_size=32)
     kind = type(scorer.supernet)
-    draw = kind._draw
+    draw = kind.draw
 
     def look(self: object, *args: object) -> torch.Tensor:
         seen.add(torch.get_num_threads())
         return draw(self, *args)
 
-    monkeypatch.setattr(kind, "_draw", look)
+    monkeypatch.setattr(kind, "draw", look)
     assert scorer.supernet.state_dict
     assert seen == {1}

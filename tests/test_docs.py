@@ -107,7 +107,7 @@ def test_the_python_of_a_page_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     # What a page registers is not there for other tests.
-    monkeypatch.setattr("tftas_optuna.metrics.registry._REGISTERED", {})
+    monkeypatch.setattr("tftas_optuna.metrics.registry.METRICS.registered", {})
     for block in RUNNING:
         if block.where == where:
             exec(compile(N_TRIALS.sub("4", block.text), where, "exec"), {})

@@ -1,4 +1,8 @@
-"""The rooms of the package import as CONTRIBUTING.md says, without circles."""
+"""The rooms of the package import as CONTRIBUTING.md says, without circles.
+
+A module that is named by a string counts as imported: ``"package.module:Name"`` anywhere, and what
+a file that loads modules by name may load.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tftas_optuna"
 # Imported by everybody, as CONTRIBUTING.md says.
-LEAVES = {"errors", "families", "devices", "ranks", "_writing"}
+LEAVES = {"errors", "devices", "ranks", "_writing", "_registry"}
 # The lazy table of public names, and the way to the command line.
 FRONT_DOORS = {"tftas_optuna", "tftas_optuna.__main__"}
+# What loads or finds modules by name.
+LOADERS = re.compile(r"\b(import_module|__import__|find_spec|resources\.files|sys\.modules)\b")
 
 
 def module_name(path: Path) -> str:
@@ -39,9 +45,10 @@ def running(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def imports(module: str) -> set[str]:
-    """List the modules of the package that a module imports at run time."""
-    found: set[str] = set()
-    for node in running(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+    """List the modules of the package that a module imports at run time, or loads by name."""
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    found = named(tree)
+    for node in running(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -53,6 +60,29 @@ def imports(module: str) -> set[str]:
             if len(submodules) < len(parts):
                 found.add(source)
     return {name for name in found if name in FILES and name != module}
+
+
+def named(tree: ast.Module) -> set[str]:
+    """List the modules that the strings of a file name.
+
+    In a file that loads modules by name, strings may be parts of names that it makes: the path or
+    the bare name of a room or folder stands for all that lies in it.
+    """
+    texts = {
+        node.value
+        for node in running(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    found = {text.partition(":")[0] for text in texts if ":" in text}
+    ours = {text for text in texts if text.split(".")[0] == "tftas_optuna"}
+    if ours and LOADERS.search(ast.unparse(tree)):
+        # The package alone is the name of its logger; with a dot it is the beginning of a path.
+        folders = {text.removesuffix(".") for text in ours - {"tftas_optuna"}}
+        folders |= {f"tftas_optuna.{text}" for text in texts if text}
+        found |= {
+            name for name in FILES for folder in folders if f"{name}.".startswith(f"{folder}.")
+        }
+    return found & FILES.keys() - {"tftas_optuna"}
 
 
 def table() -> dict[str, set[str]]:
@@ -91,3 +121,23 @@ def test_a_room_imports_what_the_table_says(name: str) -> None:
 def test_modules_import_each_other_without_a_circle() -> None:
     modules = FILES.keys() - FRONT_DOORS
     TopologicalSorter({module: imports(module) - FRONT_DOORS for module in modules}).prepare()
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("PART = 'tftas_optuna.spaces:PiTSpace'", "tftas_optuna.spaces"),
+        ("import_module('tftas_optuna.costs.macs')", "tftas_optuna.costs.macs"),
+        ("import_module(f'tftas_optuna.costs.{name}')", "tftas_optuna.costs.macs"),
+        (
+            "ROOT = 'tftas_optuna'\nimport_module('.'.join((ROOT, 'costs', name)))",
+            "tftas_optuna.costs.macs",
+        ),
+        ("import_module(f'tftas_optuna.{name}')", "tftas_optuna.costs.macs"),
+        ("resources.files('tftas_optuna.spaces') / 'data'", "tftas_optuna.spaces"),
+        ("sys.modules.get('tftas_optuna.models')", "tftas_optuna.models"),
+    ],
+)
+def test_modules_named_by_strings_are_seen(source: str, target: str) -> None:
+    assert target in named(ast.parse(source))
+    assert not named(ast.parse("GROUP = 'tftas_optuna.costs'"))

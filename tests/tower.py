@@ -90,19 +90,19 @@ class TowerSpace(SearchSpace):
     def largest(self) -> Tower:
         return Tower(max(self.width), max(self.depth), "wide")
 
-    def _distributions(self):
+    def parameters(self):
         choices = {"width": self.width, "depth": self.depth, "form": ("plain", "wide")}
         return {name: CategoricalDistribution(values) for name, values in choices.items()}
 
-    def _decode(self, params):
-        for name, found in self._distributions().items():
+    def from_params(self, params):
+        for name, found in self.parameters().items():
             if params.get(name) not in found.choices:
                 raise TftasError(f"parameter {name} is {params.get(name)!r}")
         return Tower(params["width"], params["depth"], params["form"])
 
-    def _encode(self, arch):
+    def to_params(self, arch):
         params = {name: getattr(arch, name, None) for name in ("width", "depth", "form")}
-        if self._decode(params) != arch:
+        if self.from_params(params) != arch:
             raise TftasError(f"{arch!r} is not in space {self.name}")
         return params
 
@@ -156,14 +156,14 @@ class TowerNetwork(nn.Module):
 class TowerSupernet(Supernet[Tower]):
     traits = ("patch_size",)
 
-    def _limits(self, arch):
-        sizes, most = self._shapes_of(arch), self._shapes()
+    def limits(self, arch):
+        sizes, most = self._shapes_of(arch), self.shapes()
         weights = [name for name in sizes if name not in most]
         if weights:
             raise TftasError(f"depth is {arch.depth}, the supernet has {self.largest.depth}")
         return {name: (sizes[name], most[name]) for name in sizes}
 
-    def _shapes(self):
+    def shapes(self):
         return self._shapes_of(self.largest)
 
     def _shapes_of(self, arch):
@@ -176,23 +176,23 @@ class TowerSupernet(Supernet[Tower]):
             )
         return {name: tuple(weight.shape) for name, weight in model.named_parameters()}
 
-    def _draw(self, name, weight, generator):
+    def draw(self, name, weight, generator):
         if "norm" in name:
             return weight.fill_(float(name.endswith("weight")))
         return weight.normal_(std=1 / math.sqrt(max(weight[0].numel(), 1)), generator=generator)
 
-    def _slices(self, arch, source):
+    def slices(self, arch, source):
         return {
             name: source[name][tuple(slice(size) for size in shape)].to(self.dtype)
             for name, shape in self._shapes_of(arch).items()
         }
 
-    def _traces(self, archs, fidelity):
+    def traces(self, archs, fidelity):
         (arch,) = archs
         layers = []
         with torch.inference_mode(False), torch.enable_grad():
             model = self.subnet(arch).requires_grad_(False)
-            model.load_state_dict(self._slices(arch, self._absolute))
+            model.load_state_dict(self.slices(arch, self.absolute))
             linear = {n: m for n, m in model.named_modules() if isinstance(m, nn.Linear)}
             for name, module in linear.items():
                 module.register_forward_hook(

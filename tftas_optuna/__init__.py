@@ -8,6 +8,10 @@ from importlib import metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+# They fill the tables of families and metrics, which rooms below them ask.
+from tftas_optuna import families as families
+from tftas_optuna import menu as menu
+
 if TYPE_CHECKING:
     from tftas_optuna.architecture import (
         Architecture,

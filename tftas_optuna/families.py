@@ -1,7 +1,9 @@
 """The one table of families: what a kind of network brings, loaded when it is first used.
 
-A family is a name with a space, an architecture, a network and a supernet. The built-in ones stand
-at the end of this file; others are added by :func:`tftas_optuna.register_family`, or by an
+A family is a name with a space, an architecture, a network and a supernet. The rooms of these four
+do not import this file: what they ask of a family they look up in
+:mod:`tftas_optuna.architecture.parts`, which is filled here. The built-in ones stand at the end;
+others are added by :func:`tftas_optuna.register_family`, or by an
 installed package through an entry point in the group ``tftas_optuna.families`` whose object is a
 :class:`tftas_optuna.Family` or a function that returns one.
 """
@@ -10,10 +12,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from functools import cached_property, lru_cache, partial
-from importlib import metadata
+import sys
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast, overload
 
+from tftas_optuna.architecture.parts import FAMILIES, FAMILIES_GROUP, family_names
 from tftas_optuna.errors import TftasError, UnavailableError
 
 if TYPE_CHECKING:
@@ -22,11 +25,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.costs import Blocks
     from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.supernet import Supernet
 
-FAMILIES_GROUP = "tftas_optuna.families"
+__all__ = ["FAMILIES_GROUP", "Family", "family_names", "get_family", "register_family"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +49,6 @@ class Family:
             ``feature_cfg``, for timm's ``features_only``, or a function that returns it for an
             architecture.
         supernet_class: Subclass of :class:`tftas_optuna.supernet.Supernet`.
-        blocks_class: How networks fall into blocks whose costs add up, see
-            :class:`tftas_optuna.costs.Blocks`; None where they do not, and costs are
-            then taken network by network.
         ranked_alike: Indicators by whose collapsed values candidates are ranked as by the exact
             ones, as far as was measured; a search computes these collapsed unless it is told
             otherwise.
@@ -60,8 +59,15 @@ class Family:
     space_class: type[SearchSpace] | str
     network_class: type[nn.Module] | str
     supernet_class: type[Supernet[Any]] | str
-    blocks_class: type[Blocks] | str | None = None
-    ranked_alike: tuple[str, ...] = ()
+    ranked_alike: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    blocks_class: dataclasses.InitVar[object] = None
+
+    def __post_init__(self, blocks_class: object) -> None:
+        if blocks_class is not None:
+            raise TftasError(
+                f"family {self.name!r} has a blocks_class, which is gone; give its Architecture"
+                " block_kinds and with_blocks, and its SearchSpace block_kinds"
+            )
 
     @cached_property
     def architecture(self) -> type[Architecture]:
@@ -78,26 +84,10 @@ class Family:
         """The class of its stand-alone networks."""
         return cast("type[nn.Module]", self._load("network_class"))
 
-    def build(self, arch: Architecture, **kwargs: Any) -> nn.Module:
-        """Build the stand-alone network of an architecture; see :func:`tftas_optuna.build_model`.
-
-        It loads PyTorch and timm, for those who may not.
-        """
-        # By its name, as everything that a family brings.
-        models = importlib.import_module("tftas_optuna.models")
-        return cast("nn.Module", models.build_model(arch, **kwargs))
-
     @cached_property
     def supernet(self) -> type[Supernet]:
         """The class of its shared weights."""
         return cast("type[Supernet]", self._load("supernet_class"))
-
-    @cached_property
-    def blocks(self) -> Blocks | None:
-        """How its networks fall into blocks; None where they do not."""
-        if self.blocks_class is None:
-            return None
-        return cast("type[Blocks]", self._load("blocks_class"))()
 
     def _load(self, part: str) -> object:
         found: object = getattr(self, part)
@@ -164,34 +154,20 @@ def register_family(
     """
     if family is None:
         return partial(register_family, replace=replace)
-    found = family() if callable(family) else family
-    if not isinstance(found, Family):
-        raise TftasError(
-            f"{found!r} is no family; give a tftas_optuna.families.Family, or a function that"
-            " returns one"
-        )
+    found = _parts_of(family)
     if not (found.name.isidentifier() and found.name == found.name.lower()):
         raise TftasError(
             f"family name {found.name!r} is not allowed; give lower-case letters, digits and"
             " underscores"
         )
-    taken = found.name in family_names()
-    if taken and not replace:
-        raise TftasError(
-            f"family {found.name!r} exists already; give another name or replace=True"
-        )
-    _REGISTERED[found.name] = found
-    if not taken:
-        for tell in _WATCHERS:
-            tell(found.name)
+    if not replace:
+        FAMILIES.check_free(found.name)
+    FAMILIES.add(FAMILIES_GROUP, found.name, found)
+    # Where networks are not loaded yet, which takes seconds, timm learns of it when they are.
+    models = sys.modules.get("tftas_optuna.models")
+    if models is not None:
+        models.register_with_timm(found.name)
     return family
-
-
-def watch_families(tell: Callable[[str], None]) -> None:
-    """Call a function with the name of every family: of the known ones now, of others later."""
-    for name in family_names():
-        tell(name)
-    _WATCHERS.append(tell)
 
 
 def get_family(name: str) -> Family:
@@ -201,45 +177,27 @@ def get_family(name: str) -> Family:
         TftasError: There is none of that name.
         UnavailableError: It belongs to an installed package that cannot be loaded.
     """
-    if name in _REGISTERED:
-        return _REGISTERED[name]
-    if name in _BUILT_IN:
-        return _BUILT_IN[name]
-    if name in _installed():
-        return _load_entry_point(_installed()[name])
-    raise TftasError(f"unknown family {name!r}; known: {', '.join(family_names())}")
+    if name not in FAMILIES:
+        raise TftasError(f"unknown family {name!r}; known: {', '.join(family_names())}")
+    return cast("Family", FAMILIES[name])
 
 
-def family_names() -> list[str]:
-    """List all families: built-in ones first, then registered and installed ones."""
-    return list(dict.fromkeys([*_BUILT_IN, *_REGISTERED, *_installed()]))
-
-
-@lru_cache(maxsize=1)
-def _installed() -> dict[str, metadata.EntryPoint]:
-    return {entry.name: entry for entry in metadata.entry_points(group=FAMILIES_GROUP)}
-
-
-@lru_cache(maxsize=64)
-def _load_entry_point(entry: metadata.EntryPoint) -> Family:
-    try:
-        found: object = entry.load()
-        family = found() if callable(found) else found
-    except Exception as error:
-        raise UnavailableError(
-            f"family {entry.name!r} cannot be loaded from {entry.value} of an installed package:"
-            f" {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(family, Family) or family.name != entry.name:
-        raise UnavailableError(
-            f"family {entry.name!r}: {entry.value} of an installed package is no Family of that"
-            " name"
+def _parts_of(brought: object) -> Family:
+    family: object = brought() if callable(brought) else brought
+    if not isinstance(family, Family):
+        raise TftasError(
+            f"{family!r} is no family; give a tftas_optuna.families.Family, or a function that"
+            " returns one"
         )
     return family
 
 
-_REGISTERED: dict[str, Family] = {}
-_WATCHERS: list[Callable[[str], None]] = []
+def _read(name: str, brought: object) -> Family:
+    family = _parts_of(brought)
+    if family.name != name:
+        raise TftasError(f"family {name!r} calls itself {family.name!r}")
+    return family
+
 
 # Kendall's tau of collapsed and exact DSS is .9994 and more on all spaces of both families:
 # benchmarks/dss_fidelity.py.
@@ -252,7 +210,6 @@ _BUILT_IN = {
             "tftas_optuna.spaces:AutoFormerSpace",
             "tftas_optuna.models:AutoFormer",
             "tftas_optuna.supernet.autoformer:AutoFormerSupernet",
-            "tftas_optuna.costs:AutoFormerBlocks",
             ranked_alike=("dss", "synflow", "auto_prox_a"),
         ),
         Family(
@@ -265,3 +222,4 @@ _BUILT_IN = {
         ),
     )
 }
+FAMILIES.fill(FAMILIES_GROUP, _BUILT_IN, _read)

@@ -55,7 +55,7 @@ def test_every_budget_picks(front: list[Candidate]) -> None:
 
 def test_the_knee_is_that_of_the_front(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     # It grows ever more slowly, so that the knee is no end of the front.
     register_cost(
         "worth", lambda arch, **sizes: arch.costs(**sizes).n_params ** 0.1, direction="maximize"

@@ -37,7 +37,7 @@ def run(*args: str) -> Result:
 @pytest.fixture(autouse=True)
 def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     return folder
 
 

@@ -38,7 +38,7 @@ from tftas_optuna.search.planning import make_settings
 
 @pytest.fixture(autouse=True)
 def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
+    monkeypatch.setattr(registry.METRICS, "registered", dict(registry.METRICS.registered))
     yield
 
 

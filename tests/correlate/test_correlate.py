@@ -126,7 +126,7 @@ def test_a_new_indicator_is_scored_alone(
     run: Correlate, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And one of which less is better counts with the opposite sign."""
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     register_indicator("wide", lambda model, _: float(model.num_features))
     register_indicator("narrow", lambda model, _: model.num_features, direction="minimize")
     run(table)
@@ -144,7 +144,7 @@ def test_a_new_indicator_is_scored_alone(
 def test_an_indicator_whose_file_has_changed_is_scored_again(
     run: Correlate, table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     file = tmp_path / "mine.py"
     found = []
     for sign in ("+", "-", "+"):
@@ -160,7 +160,7 @@ def test_an_indicator_whose_file_has_changed_is_scored_again(
 @pytest.fixture
 def fusion(monkeypatch: pytest.MonkeyPatch) -> str:
     """A fusion that looks at a small sample."""
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     monkeypatch.setattr("tftas_optuna.indicators.fusion.N_REFERENCE", 12)
     register_fusion("mine", ("naswot", "n_params"))
     return "mine"

@@ -33,7 +33,7 @@ Correlate = Callable[..., Correlations]
 @pytest.fixture(autouse=True)
 def names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two indicators of the user's: one fails for networks 32 wide, the other for all."""
-    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
+    monkeypatch.setattr(registry.METRICS, "registered", dict(registry.METRICS.registered))
     monkeypatch.setattr("tftas_optuna.correlate.scoring._seconds_alone", lambda *_: 0.001)
     monkeypatch.setattr("tftas_optuna.indicators.fusion.N_REFERENCE", 12)
 

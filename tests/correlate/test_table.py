@@ -17,12 +17,12 @@ from tftas_optuna import (
     Execution,
     PiTSpace,
     export_front,
-    families,
     get_space,
     pareto_front,
     register_family,
     search,
 )
+from tftas_optuna.architecture.parts import FAMILIES
 from tftas_optuna.architecture.shape import shape_columns
 from tftas_optuna.correlate.table import TrainedTable, read_table
 from tftas_optuna.correlate.trained import read_study
@@ -98,7 +98,7 @@ def test_stages(tmp_path: Path) -> None:
 
 def test_a_family_of_somebody_elses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose choices are columns too, also those that have a default."""
-    monkeypatch.setattr(families, "_REGISTERED", {})
+    monkeypatch.setattr(FAMILIES, "registered", {})
     register_family(tower.family)
     space = tower.TowerSpace("t", (8, 16), (1, 2))
     archs = draw(space, 6)

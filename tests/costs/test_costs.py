@@ -89,7 +89,7 @@ def test_macs_have_two_names(small_space: AutoFormerSpace) -> None:
 
 
 def test_a_cost_of_ones_own(small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     register_cost("n_heads", lambda arch, *, img_size, **_: sum(arch.num_heads) + img_size)
     arch = small_space.smallest()
     assert meter("n_heads", small_space)(arch) == sum(arch.num_heads) + 32

@@ -111,7 +111,7 @@ def test_a_scored_network_can_be_packed() -> None:
 
 
 def test_a_function_sees_a_network_that_does_not_train(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     seen: list[object] = []
 
     @register_indicator("size")
@@ -130,7 +130,7 @@ def test_a_function_sees_a_network_that_does_not_train(monkeypatch: pytest.Monke
 def test_a_function_without_a_finite_value_is_told(
     value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     register_indicator("broken", lambda model, images: value)
     with pytest.raises(TftasError, match=f"indicator 'broken' gives {value}"):
         score_model(Tiny(), indicator="broken", img_size=16)

@@ -22,7 +22,7 @@ SPACE = SPACES["shared"]
 @pytest.fixture(autouse=True)
 def registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what a test registers."""
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
 
 
 @pytest.mark.parametrize("ties", [False, True])

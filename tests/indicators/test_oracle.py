@@ -18,7 +18,7 @@ CASES = pytest.mark.parametrize("case", oracle_cases.CASES.values(), ids=oracle_
 def supernet_rows(case: dict[str, Any], dtype: torch.dtype) -> list[LayerScore]:
     _, arch = oracle_cases.architectures(case)
     rows = []
-    for trace in oracle_cases.supernet(case, dtype).traces([arch]):
+    for trace in oracle_cases.supernet(case, dtype).run([arch]):
         gradients = ProductGradients(trace.delta, trace.x, rank=24)
         layer = Layer(trace.name, trace.role, trace.shapes, trace.weight, gradients)
         rows.append(LayerScore.of(layer, DSS().fold(layer, {})))

@@ -63,7 +63,7 @@ def test_collapsed_is_exact_where_only_padding_tells_patches_apart(img_size: int
     weights = PiTSupernet(arch, **sizes).state_dict
     weights["pos_embed"] = torch.full_like(weights["pos_embed"], 0.01)
     supernet = PiTSupernet(arch, state_dict=weights, dtype=torch.float64, **sizes)
-    both = [supernet.traces([arch], fidelity=name) for name in ("exact", "collapsed")]
+    both = [supernet.run([arch], fidelity=name) for name in ("exact", "collapsed")]
     for exact, collapsed in zip(*both, strict=True):
         assert collapsed.x.shape[1] <= 10 and exact.name == collapsed.name
         gradients = [trace.delta[0].T @ trace.x[0] for trace in (exact, collapsed)]
@@ -128,13 +128,13 @@ def test_explanations_add_up() -> None:
 
 def test_weights_are_kept_once_whatever_the_fidelities(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
-    draw = PiTSupernet._draw
+    draw = PiTSupernet.draw
 
     def counted(self: Any, name: str, weight: Any, generator: Any) -> Any:
         drawn.append(name)
         return draw(self, name, weight, generator)
 
-    monkeypatch.setattr(PiTSupernet, "_draw", counted)
+    monkeypatch.setattr(PiTSupernet, "draw", counted)
     exact = Scorer(SPACE, device="cpu")
     arch = SPACE.largest()
     exact(arch), exact.sharing("dss", "collapsed")(arch)

@@ -20,7 +20,7 @@ CASES = pytest.mark.parametrize(
 def supernet_rows(case: dict[str, Any], dtype: torch.dtype) -> list[LayerScore]:
     arch = pit_oracle_cases.architecture(case)
     rows = []
-    for trace in pit_oracle_cases.supernet(case, dtype).traces([arch]):
+    for trace in pit_oracle_cases.supernet(case, dtype).run([arch]):
         gradients = ProductGradients(trace.delta, trace.x, rank=24)
         layer = Layer(trace.name, trace.role, trace.shapes, trace.weight, gradients)
         rows.append(LayerScore.of(layer, DSS().fold(layer, {})))

@@ -6,7 +6,8 @@ import pytest
 import tower
 from menu_cases import SIZES, SPACES, candidates, textbook
 
-from tftas_optuna import Scorer, SearchSpace, families, get_space, register_family, score_model
+from tftas_optuna import Scorer, SearchSpace, get_space, register_family, score_model
+from tftas_optuna.architecture.parts import FAMILIES
 from tftas_optuna.supernet import Supernet
 
 PRESETS = ("autoformer-tiny", "pit-tiny")
@@ -48,7 +49,7 @@ def test_names_that_the_largest_network_has_not_are_looked_up_in_the_candidate(
 
 
 def test_a_family_of_somebody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(families, "_REGISTERED", {})
+    monkeypatch.setattr(FAMILIES, "registered", {})
     register_family(tower.family)
     space = tower.TowerSpace("t", (8, 16), (1, 2))
     scorer = Scorer(space, indicator="ffn_capacity", **SIZES)

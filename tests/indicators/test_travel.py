@@ -27,7 +27,7 @@ def mean_weight(model: Any, images: torch.Tensor) -> float:
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     register_indicator("mean_weight", mean_weight)
 
 

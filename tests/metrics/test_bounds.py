@@ -28,7 +28,7 @@ SIZES = {"img_size": 32, "num_classes": 10}
 @pytest.fixture(autouse=True)
 def registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what a test registers."""
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
 
 
 def test_one_objective_may_be_given_by_its_name_alone() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from types import SimpleNamespace
 
@@ -28,9 +28,9 @@ BROUGHT = SimpleNamespace(three=lambda arch, **sizes: 3.0, nothing=5)
 
 
 @pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     """Bring a package whose entry points name what is in it."""
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     monkeypatch.setitem(sys.modules, "brought", BROUGHT)  # type: ignore[arg-type]
 
     def install(group: str, **names: str) -> None:
@@ -38,15 +38,10 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
         monkeypatch.setattr(
             metadata, "entry_points", lambda *, group: [e for e in entries if e.group == group]
         )
-        forget()
+        for cache in ("_entry_points", "_loaded"):
+            monkeypatch.setattr(registry.METRICS, cache, {})
 
-    def forget() -> None:
-        registry._installed.cache_clear()
-        registry._load_installed.cache_clear()
-
-    yield install
-    monkeypatch.undo()
-    forget()
+    return install
 
 
 def test_a_built_in_cost_is_not_replaced_by_a_package(

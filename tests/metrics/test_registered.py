@@ -27,7 +27,7 @@ SIZES = {"img_size": 32, "num_classes": 10}
 @pytest.fixture(autouse=True)
 def registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what a test registers."""
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
 
 
 def n_weights(model, images) -> float:

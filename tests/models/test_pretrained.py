@@ -11,8 +11,8 @@ import torch
 import tower
 from timm.models import adapt_input_conv
 
-from tftas_optuna import families
 from tftas_optuna.architecture import Architecture, AutoFormerArchitecture, PiTArchitecture
+from tftas_optuna.architecture.parts import FAMILIES
 from tftas_optuna.export.networks import export_network
 from tftas_optuna.families import register_family
 
@@ -24,7 +24,7 @@ TOWER = tower.Tower(8, 2)
 @pytest.fixture(autouse=True)
 def table(monkeypatch: pytest.MonkeyPatch) -> None:
     """Know the family of the tower for one test."""
-    monkeypatch.setattr(families, "_REGISTERED", {})
+    monkeypatch.setattr(FAMILIES, "registered", {})
     register_family(tower.family)
 
 

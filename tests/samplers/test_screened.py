@@ -171,7 +171,7 @@ def test_pickled_between_generations_it_goes_on_to_the_same_study() -> None:
 def test_pickled_with_what_it_knows_it_goes_on(
     small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     register_indicator("width", lambda model, _: float(model.num_features))
     scorer = Scorer(small_space, indicator="width", img_size=32, num_classes=10)
     objective = ArchitectureObjective(

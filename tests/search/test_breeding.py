@@ -25,7 +25,7 @@ COSTS = ("n_params", "macs")
 @pytest.fixture(autouse=True)
 def registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what a test registers."""
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
 
 
 def test_parents_out_of_bounds_come_last(run: Search, small_space: AutoFormerSpace) -> None:

@@ -48,7 +48,7 @@ OBJECTIVES = ("half", "n_params")
 @pytest.fixture(autouse=True)
 def names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two indicators of the user's: one has no value of networks 64 wide, the other of any."""
-    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
+    monkeypatch.setattr(registry.METRICS, "registered", dict(registry.METRICS.registered))
     monkeypatch.setattr(fusion, "N_REFERENCE", 24)
 
     def half(model: nn.Module, images: torch.Tensor) -> float:

@@ -40,7 +40,7 @@ SIZES: dict[str, Any] = dict(img_size=32, num_classes=10, n_images=4)
 def fused(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fuse two cheap parts and a cost, as a user would; ranks are those in a small sample."""
     monkeypatch.setattr(fusion, "N_REFERENCE", 24)
-    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
+    monkeypatch.setattr(registry.METRICS, "registered", dict(registry.METRICS.registered))
     register_fusion("mine", ["naswot", "ntk_cond", "macs"])
     yield
 

@@ -59,12 +59,12 @@ def test_an_interrupt_stores_what_is_scored(run: Search) -> None:
 def test_patience_does_not_depend_on_the_unit_of_an_indicator(
     run: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
 
     def n_trials(unit: float) -> int:
         register_indicator("width", lambda model, _: model.num_features * len(model.blocks) * unit)
         study = run(n_trials=40, objectives=("width", "n_params"), patience=1)
-        registry._REGISTERED.clear()
+        registry.METRICS.registered.clear()
         return len(study.trials)
 
     assert n_trials(1e-9) == n_trials(1.0) > 16

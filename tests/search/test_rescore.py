@@ -190,7 +190,7 @@ def test_exact_scores_are_averaged_over_the_same_supernets(small_space: AutoForm
 def test_an_indicator_that_has_no_approximation_is_exact_from_the_start(
     small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     register_indicator("width", lambda model, _: model.num_features)
     study = run(small_space, n_trials=8, objectives=("dss", "width", "n_params"))
     assert study.metric_names == ["dss_collapsed", "width", "n_params"]

@@ -15,7 +15,8 @@ import tower
 from processes import SIZES, at, grouped, seen
 from releases import ROUNDS_OTHERWISE
 
-from tftas_optuna import TftasError, UnavailableError, families, register_indicator, search
+from tftas_optuna import TftasError, UnavailableError, register_indicator, search
+from tftas_optuna.architecture.parts import FAMILIES
 from tftas_optuna.cli._progress import ProgressDisplay
 from tftas_optuna.families import register_family
 from tftas_optuna.metrics import Meters, registry
@@ -32,8 +33,8 @@ COSTS = ("n_params", "macs")
 @pytest.fixture(autouse=True)
 def tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Know one more family and one more indicator, and forget them again."""
-    monkeypatch.setattr(families, "_REGISTERED", {})
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(FAMILIES, "registered", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     register_family(tower.family)
     register_indicator("width", lambda model, _: float(model.num_features))
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import tower
 
-from tftas_optuna import ArchitectureObjective, TftasError, families, get_space, search
+from tftas_optuna import ArchitectureObjective, TftasError, get_space, search
+from tftas_optuna.architecture.parts import FAMILIES
 from tftas_optuna.families import register_family
 from tftas_optuna.metrics import Cost, register_cost, registry
 from tftas_optuna.scoring import scorer
@@ -21,8 +22,8 @@ REFERENCE = "family '{}' has no reference_macs; use macs, the true count"
 @pytest.fixture(autouse=True)
 def tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Know one more family, and draw no supernet."""
-    monkeypatch.setattr(families, "_REGISTERED", {})
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(FAMILIES, "registered", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     register_family(tower.family)
     monkeypatch.setattr(scorer.Scorer, "__init__", lambda *args, **kwargs: pytest.fail("scored"))
 

@@ -49,7 +49,7 @@ def test_every_server_keeps_the_most_that_a_study_holds(database: str) -> None:
 def test_a_fusion_over_many_supernets_is_searched_on_every_server(
     run: Search, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
+    monkeypatch.setattr(registry.METRICS, "registered", dict(registry.METRICS.registered))
     register_fusion("mine", ["n_params", "macs"])
     study = run(n_trials=4, objectives=("mine", "n_params"), n_seeds=20, storage=database)
     kept = reference(study)

@@ -124,7 +124,7 @@ def test_costs_alone_need_no_scorer(small_space: AutoFormerSpace) -> None:
 def test_other_indicators_are_computed_on_the_same_supernets(
     small_space: AutoFormerSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     register_indicator("bias", lambda model, _: model.head.weight.sum().item())
     sizes = dict(img_size=32, num_classes=10, seed=3)
     scorer = Scorer(small_space, **sizes)

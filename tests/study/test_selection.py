@@ -22,7 +22,7 @@ Search = Callable[..., optuna.Study]
 @pytest.fixture(autouse=True)
 def registries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what a test registers."""
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+    monkeypatch.setattr(registry.METRICS, "registered", {})
     register_indicator("roughness", lambda model, _: 1.0, direction="minimize")
 
 

@@ -7,12 +7,14 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from tftas_optuna.architecture.checks import shown
+from tftas_optuna.architecture.parts import FAMILIES, family_names
 from tftas_optuna.architecture.published import read_retrain
 from tftas_optuna.errors import TftasError
-from tftas_optuna.families import family_names, get_family
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from tftas_optuna.architecture.blocks import BlockKind
 
 FORMAT = "tftas-optuna/architecture"
 FORMAT_VERSION = 1
@@ -59,6 +61,22 @@ class Architecture(ABC):
             TftasError: The image is smaller than one patch.
         """
 
+    def block_kinds(self) -> list[BlockKind]:
+        """List the kinds of the blocks, first one first.
+
+        Costs are then measured by kind. It is empty where costs do not add up over blocks, or
+        where a family does not say so: they are then taken of each network as a whole.
+        """
+        return []
+
+    def with_blocks(self, kind: BlockKind, depth: int) -> Architecture:
+        """Return an architecture like this one, with so many blocks of one kind.
+
+        Raises:
+            TftasError: The family does not say its kinds of blocks.
+        """
+        raise TftasError(f"networks of family {self.family} do not fall into blocks")
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain lists, numbers and strings, complete and ready for YAML or JSON."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
@@ -101,11 +119,11 @@ class Architecture(ABC):
             return read_retrain(data["RETRAIN"])
         fields = dict(data)
         family = fields.pop("family", None)
-        if not isinstance(family, str) or family not in family_names():
+        if not isinstance(family, str) or family not in FAMILIES:
             raise TftasError(
                 f"unknown architecture family {shown(family)}; known: {', '.join(family_names())}"
             )
-        return get_family(family).architecture.from_fields(fields)
+        return FAMILIES[family].architecture.from_fields(fields)
 
 
 def _check_format(document: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from tftas_optuna.architecture._base import Architecture, Costs, read_fields
+from tftas_optuna.architecture.blocks import BlockKind
 from tftas_optuna.architecture.checks import as_tuple, check_int, check_ratio, shown
 from tftas_optuna.errors import TftasError
 
@@ -172,6 +173,22 @@ class AutoFormerArchitecture(Architecture):
                 total += 2 * self.max_relative_position * tokens**2
                 total += tokens**2 / 2 + tokens * inner / 2
         return total
+
+    def block_kinds(self) -> list[BlockKind]:
+        """List the kinds of the blocks, first one first; all have the width of the tokens."""
+        return [
+            BlockKind(self.embed_dim, heads, ratio)
+            for heads, ratio in zip(self.num_heads, self.mlp_ratio, strict=True)
+        ]
+
+    def with_blocks(self, kind: BlockKind, depth: int) -> AutoFormerArchitecture:
+        """Return an architecture like this one, with so many blocks of one kind."""
+        return dataclasses.replace(
+            self,
+            embed_dim=kind.width,
+            num_heads=(kind.num_heads,) * depth,
+            mlp_ratio=(kind.mlp_ratio,) * depth,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field, and the depth for the reader."""

@@ -1,8 +1,13 @@
-"""The blocks of architectures of any family, as drawings show them."""
+"""The blocks of architectures: what drawings show of them, and costs that add up over them."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tftas_optuna.architecture._base import Architecture
 
 
 class Block(NamedTuple):
@@ -17,6 +22,35 @@ class Block(NamedTuple):
     heads: int
     attention: int
     hidden: int
+
+
+class BlockKind(NamedTuple):
+    """What blocks of one kind have in common, so that each adds the same to a cost.
+
+    Attributes:
+        width: Width of the tokens; networks of one width share everything around the blocks.
+        num_heads: Heads of the attention.
+        mlp_ratio: Hidden width of the MLP over the width.
+    """
+
+    width: int
+    num_heads: int
+    mlp_ratio: float
+
+
+def sum_over_blocks(arch: Architecture, cost: Callable[[Architecture], int]) -> int:
+    """Take a cost from networks of one or two blocks where it adds up over blocks.
+
+    Those are few in a whole space. Where architectures do not say their kinds of blocks, the cost
+    is that of the whole network.
+    """
+    kinds = arch.block_kinds()
+    if not kinds:
+        return cost(arch)
+    total = cost(arch.with_blocks(kinds[0], 1))
+    for kind in kinds[1:]:
+        total += cost(arch.with_blocks(kind, 2)) - cost(arch.with_blocks(kind, 1))
+    return total
 
 
 def blocks_of(arch: Any) -> list[Block]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
+from tftas_optuna.architecture.parts import FAMILIES, family_names
 from tftas_optuna.errors import TftasError
-from tftas_optuna.families import family_names, get_family
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -105,7 +105,7 @@ def check_reference_macs(family: str) -> None:
     Raises:
         TftasError: There is no such code.
     """
-    if not issubclass(get_family(family).architecture, CountsReferenceMacs):
+    if not issubclass(FAMILIES[family].architecture, CountsReferenceMacs):
         raise _without_reference(family)
 
 
@@ -116,6 +116,6 @@ def _without_reference(family: str) -> TftasError:
 def _readers() -> Iterator[ReadsRetrain]:
     # One by one: what belongs to a built-in family does not wait for installed packages.
     for name in family_names():
-        reader: object = get_family(name).architecture
+        reader: object = FAMILIES[name].architecture
         if isinstance(reader, ReadsRetrain):
             yield reader

@@ -1,6 +1,5 @@
 """What a candidate costs, one public file for each cost: parameters, operations, memory, time."""
 
-from tftas_optuna.costs._blocks import AutoFormerBlocks, Blocks, Kind
 from tftas_optuna.costs._hardware import Deployment, device_name
 
-__all__ = ["AutoFormerBlocks", "Blocks", "Deployment", "Kind", "device_name"]
+__all__ = ["Deployment", "device_name"]

@@ -22,17 +22,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tftas_optuna.costs._blocks import Kind
+from tftas_optuna.architecture.blocks import BlockKind
 from tftas_optuna.costs._network import empty_model
 from tftas_optuna.errors import TftasError, UnavailableError
-from tftas_optuna.families import get_family
 from tftas_optuna.metrics import Cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from tftas_optuna.architecture import Architecture
-    from tftas_optuna.costs._blocks import Blocks
     from tftas_optuna.metrics import Meter, Target
     from tftas_optuna.spaces import SearchSpace
 
@@ -117,11 +115,10 @@ class RelativeClock:
 
 def reference_network(space: SearchSpace) -> Architecture:
     """Choose the network that others of a space are measured by."""
-    blocks = get_family(space.family).blocks
-    if blocks is None:
+    kinds = space.block_kinds()
+    if not kinds:
         raise TftasError(f"networks of family {space.family} do not fall into blocks")
-    kinds = blocks.every_kind(space)
-    return blocks.uniform(space.supernet, kinds[len(kinds) // 2], _DEPTHS[0])
+    return space.supernet.with_blocks(kinds[len(kinds) // 2], _DEPTHS[0])
 
 
 class TableMeter:
@@ -130,7 +127,6 @@ class TableMeter:
     Args:
         space: The space whose blocks to measure.
         target: Input, device, batch size and threads.
-        blocks: How the space's family falls into blocks.
         record: The table of an earlier meter; None to measure.
 
     Raises:
@@ -140,19 +136,14 @@ class TableMeter:
     closed_form = True
 
     def __init__(
-        self,
-        space: SearchSpace,
-        target: Target,
-        blocks: Blocks,
-        record: Mapping[str, Any] | None,
+        self, space: SearchSpace, target: Target, record: Mapping[str, Any] | None
     ) -> None:
-        self._blocks = blocks
         if record is None:
             self._check = self._measure(space, target)
             return
         try:
             self._block = {
-                Kind(int(width), int(heads), float(ratio)): float(ms)
+                BlockKind(int(width), int(heads), float(ratio)): float(ms)
                 for width, heads, ratio, ms in record["blocks"]
             }
             self._rest = {int(width): float(ms) for width, ms in record["rest"]}
@@ -169,13 +160,13 @@ class TableMeter:
 
     def _measure(self, space: SearchSpace, target: Target) -> dict[str, float]:
         """Measure and fit the table; return how far it is from whole networks."""
-        kinds = self._blocks.every_kind(space)
+        kinds = space.block_kinds()
         _LOG.info(
             "measuring the latency of %d kinds of blocks, in %d to %d rounds", len(kinds), *_ROUNDS
         )
         clock = RelativeClock(reference_network(space), target)
         visits = list(product(kinds, _DEPTHS))
-        archs = [self._blocks.uniform(space.supernet, *visit) for visit in visits]
+        archs = [space.supernet.with_blocks(*visit) for visit in visits]
         rng = np.random.default_rng(0)
         whole = [space.sample(rng) for _ in range(_CHECKED)]
         rounds: list[list[float]] = []
@@ -204,7 +195,7 @@ class TableMeter:
         return check
 
     def __call__(self, arch: Architecture) -> float:
-        kinds = self._blocks.kinds(arch)
+        kinds = arch.block_kinds()
         try:
             return self._rest[kinds[0].width] + sum(self._block[kind] for kind in kinds)
         except KeyError as error:
@@ -286,8 +277,7 @@ class DirectMeter:
 
 
 def _open(space: SearchSpace, target: Target, record: Mapping[str, Any] | None) -> Meter:
-    blocks = get_family(space.family).blocks
-    return DirectMeter(target) if blocks is None else TableMeter(space, target, blocks, record)
+    return TableMeter(space, target, record) if space.block_kinds() else DirectMeter(target)
 
 
 METRIC = Cost("latency", _open, unit="ms", measured=True, deployed=True)

@@ -245,7 +245,7 @@ class LayerEngine:
         None for a place is the first candidates.
         """
         gradients_of = _GRADIENTS[self._fidelity]
-        for trace in self.supernet.traces(archs, fidelity=self._fidelity):
+        for trace in self.supernet.run(archs, fidelity=self._fidelity):
             gradients = gradients_of(trace.delta, trace.x, rank)
             layer = Layer(trace.name, trace.role, trace.shapes, trace.weight, gradients)
             yield (

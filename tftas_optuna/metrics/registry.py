@@ -1,23 +1,20 @@
 """The one registry of everything that can be an objective or a bound.
 
-Built-in metrics are found by their files: each public module of ``tftas_optuna.costs`` and of
-``tftas_optuna.indicators.measures`` is the metric of its name, and assigns it to ``METRIC``.
-Others are registered by a call or a decorator, or brought by an installed package as entry points
-in the groups ``tftas_optuna.costs`` and ``tftas_optuna.indicators``. Nothing is loaded before it
-is used.
+Each public file of the folders ``costs`` and ``indicators/measures`` is a built-in metric: see
+:mod:`tftas_optuna.menu`, which enters them. Others are registered by a call or a decorator, or
+brought by an installed package as entry points in the groups ``tftas_optuna.costs`` and
+``tftas_optuna.indicators``. Nothing is loaded before it is used.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
-import logging
-from functools import lru_cache, partial
-from importlib import metadata, resources
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna._registry import Registry
+from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics.base import Direction, Metric, check_name
 from tftas_optuna.metrics.cost import Cost, Target, counted
 from tftas_optuna.metrics.function import FunctionIndicator
@@ -28,17 +25,12 @@ if TYPE_CHECKING:
 
     from tftas_optuna.architecture import Architecture
 
-Kind = Literal["cost", "indicator"]
 Function = TypeVar("Function", bound="Callable[..., Any]")
 
 COSTS_GROUP = "tftas_optuna.costs"
 INDICATORS_GROUP = "tftas_optuna.indicators"
 
-_LOG = logging.getLogger("tftas_optuna")
-_ROOT = "tftas_optuna"
-_HOMES: dict[Kind, tuple[str, ...]] = {"cost": ("costs",), "indicator": ("indicators", "measures")}
-_GROUPS: dict[Kind, str] = {"cost": COSTS_GROUP, "indicator": INDICATORS_GROUP}
-_REGISTERED: dict[str, Cost | Indicator] = {}
+METRICS: Registry[Metric] = Registry("metric")
 
 
 @overload
@@ -109,8 +101,10 @@ def register_cost(
             closed_form=closed_form,
             replace=replace,
         )
-    _check_free(name, replace)
-    _REGISTERED[name] = _as_cost(name, count, direction, unit, closed_form)
+    check_name(name)
+    if not replace:
+        METRICS.check_free(name)
+    METRICS.add(COSTS_GROUP, name, _as_cost(name, count, direction, unit, closed_form))
     return count
 
 
@@ -167,8 +161,10 @@ def register_indicator(
         return partial(
             _decorate, register_indicator, name, direction=direction, unit=unit, replace=replace
         )
-    _check_free(name, replace)
-    _REGISTERED[name] = _as_indicator(name, score, direction, unit)
+    check_name(name)
+    if not replace:
+        METRICS.check_free(name)
+    METRICS.add(INDICATORS_GROUP, name, _as_indicator(name, score, direction, unit))
     return score
 
 
@@ -179,16 +175,9 @@ def get_metric(name: str) -> Cost | Indicator:
         TftasError: There is none of that name.
         UnavailableError: It belongs to an installed package that cannot be loaded.
     """
-    if name in _REGISTERED:
-        return _REGISTERED[name]
-    kinds: tuple[Kind, ...] = ("cost", "indicator")
-    for kind in kinds:
-        if name in _built_in(kind):
-            return _load_built_in(kind, name)
-    for kind in kinds:
-        if name in _installed(kind):
-            return _load_installed(kind, name)
-    raise TftasError(f"metric {name!r} does not exist; known: {', '.join(metric_names())}")
+    if name not in METRICS:
+        raise TftasError(f"metric {name!r} does not exist; known: {', '.join(metric_names())}")
+    return cast("Cost | Indicator", METRICS[name])
 
 
 def get_cost(name: str) -> Cost:
@@ -223,74 +212,37 @@ def metric_names() -> list[str]:
 
 def cost_names() -> list[str]:
     """List all costs: built-in ones first, then registered and installed ones."""
-    return _names("cost", Cost)
+    return METRICS.names(COSTS_GROUP)
 
 
 def indicator_names() -> list[str]:
     """List all indicators: built-in ones first, then registered and installed ones."""
-    return _names("indicator", Indicator)
+    return METRICS.names(INDICATORS_GROUP)
 
 
-def _names(kind: Kind, of: type[Metric]) -> list[str]:
-    registered = {name: isinstance(metric, of) for name, metric in _REGISTERED.items()}
-    names = dict.fromkeys([*_built_in(kind), *registered, *_installed(kind)])
-    return [name for name in names if registered.get(name, True)]
+def read_cost(name: str, brought: object) -> Cost:
+    """Make a cost of what an installed package brings.
+
+    Raises:
+        TftasError: The name is not allowed, or this is no cost.
+    """
+    check_name(name)
+    return _as_cost(name, brought, "minimize", "", closed_form=False)
+
+
+def read_indicator(name: str, brought: object) -> Indicator:
+    """Make an indicator of what an installed package brings.
+
+    Raises:
+        TftasError: The name is not allowed, or this is no indicator.
+    """
+    check_name(name)
+    return _as_indicator(name, brought, "maximize", "")
 
 
 def _decorate(register: Callable[..., Any], name: str, function: Function, **how: Any) -> Function:
     register(name, function, **how)
     return function
-
-
-def _check_free(name: str, replace: bool) -> None:
-    check_name(name)
-    if name in metric_names() and not replace:
-        raise TftasError(
-            f"metric {name!r} exists already; give another name, or replace=True to take its place"
-        )
-
-
-@lru_cache(maxsize=2)
-def _built_in(kind: Kind) -> tuple[str, ...]:
-    # Found from the root: importing the folder itself would load PyTorch.
-    files = resources.files(_ROOT).joinpath(*_HOMES[kind]).iterdir()
-    names = [file.name.removesuffix(".py") for file in files if file.name.endswith(".py")]
-    return tuple(sorted(name for name in names if not name.startswith("_")))
-
-
-def _load_built_in(kind: Kind, name: str) -> Cost | Indicator:
-    module = ".".join((_ROOT, *_HOMES[kind], name))
-    metric: Cost | Indicator = importlib.import_module(module).METRIC
-    assert metric.name == name, f"{module} holds the metric {metric.name}"
-    return metric
-
-
-@lru_cache(maxsize=2)
-def _installed(kind: Kind) -> dict[str, metadata.EntryPoint]:
-    entries = {entry.name: entry for entry in metadata.entry_points(group=_GROUPS[kind])}
-    for name in [name for name in entries if name in _built_in(kind)]:
-        entry = entries.pop(name)
-        _LOG.warning("%s is not used: %s is built in", entry.value, name)
-    return entries
-
-
-@lru_cache(maxsize=256)
-def _load_installed(kind: Kind, name: str) -> Cost | Indicator:
-    entry = _installed(kind)[name]
-    check_name(name)
-    try:
-        found = entry.load()
-    except Exception as error:
-        raise UnavailableError(
-            f"{name!r} cannot be loaded from {entry.value} of an installed package:"
-            f" {type(error).__name__}: {error}"
-        ) from error
-    try:
-        if kind == "cost":
-            return _as_cost(name, found, "minimize", "", closed_form=False)
-        return _as_indicator(name, found, "maximize", "")
-    except TftasError as error:
-        raise UnavailableError(f"{entry.value} of an installed package: {error}") from error
 
 
 def _as_cost(name: str, found: Any, direction: Direction, unit: str, closed_form: bool) -> Cost:

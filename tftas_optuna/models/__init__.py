@@ -3,8 +3,8 @@
 Importing this registers every family with timm, as ``tftas_`` and its name.
 """
 
-from tftas_optuna.models._build import build_model
+from tftas_optuna.models._build import build_model, build_undrawn, register_with_timm
 from tftas_optuna.models.autoformer import AutoFormer
 from tftas_optuna.models.pit import PiT
 
-__all__ = ["AutoFormer", "PiT", "build_model"]
+__all__ = ["AutoFormer", "PiT", "build_model", "build_undrawn", "register_with_timm"]

@@ -10,9 +10,10 @@ from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, register_model
 
 from tftas_optuna.architecture import Architecture, read_architecture
+from tftas_optuna.architecture.parts import FAMILIES, family_names
 from tftas_optuna.errors import TftasError
-from tftas_optuna.families import get_family, watch_families
 from tftas_optuna.models.positions import fit_positions
+from tftas_optuna.models.undrawn import Undrawn
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,11 +67,19 @@ def build_model(
     return model
 
 
+def build_undrawn(
+    arch: Architecture, *, img_size: int, num_classes: int, in_chans: int
+) -> nn.Module:
+    """Build a network whose weights are whatever memory holds: drawing them takes longest."""
+    with Undrawn():
+        return build_model(arch, img_size=img_size, num_classes=num_classes, in_chans=in_chans)
+
+
 def _timm_name(family: str) -> str:
     return f"tftas_{family}"
 
 
-def _register(family: str) -> None:
+def register_with_timm(family: str) -> None:
     """Make a family a model of timm's, without loading it."""
 
     def create(
@@ -112,7 +121,7 @@ def _create(
     name = _timm_name(family)
     if pretrained and not kwargs.get("pretrained_cfg"):
         raise TftasError(f"{name} has no pretrained weights; pass checkpoint_path=...")
-    network: Any = get_family(family).network
+    network: Any = FAMILIES[family].network
     defaults: dict[str, Any] = {}
     if arch is None:
         arch = getattr(network, "default_architecture", None)
@@ -169,4 +178,5 @@ def _source_size(known: Any) -> tuple[int, int, int] | None:
     return tuple(told) if told else None
 
 
-watch_families(_register)
+for _family in family_names():
+    register_with_timm(_family)

@@ -8,8 +8,8 @@ from typing import Any
 
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.architecture.checks import shown
+from tftas_optuna.architecture.parts import FAMILIES, family_names
 from tftas_optuna.errors import TftasError, UnavailableError
-from tftas_optuna.families import family_names, get_family
 from tftas_optuna.spaces._base import SearchSpace
 from tftas_optuna.spaces._lines import line_of, read_with_lines
 from tftas_optuna.spaces.autoformer import AutoFormerSpace
@@ -66,13 +66,13 @@ def space_from_dict(data: Any) -> SearchSpace:
     if not isinstance(data, dict):
         raise TftasError(f"a space is a mapping with family, name and choices, not {shown(data)}")
     family, name = data.get("family"), data.get("name")
-    if not isinstance(family, str) or family not in family_names():
+    if not isinstance(family, str) or family not in FAMILIES:
         what = f"unknown family {shown(family)}" if "family" in data else "a space needs a family"
         raise TftasError(f"{what}; known: {', '.join(family_names())}", key=("family",))
     if not isinstance(name, str) or not 1 <= len(name) <= 100:
         what = f"name is {shown(name)}" if "name" in data else "a space needs a name"
         raise TftasError(f"{what}; expected text of 1 to 100 characters", key=("name",))
-    return get_family(family).space.from_dict(data)
+    return FAMILIES[family].space.from_dict(data)
 
 
 def published_architectures() -> dict[str, Architecture]:

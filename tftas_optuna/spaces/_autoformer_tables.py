@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -81,19 +79,10 @@ def table_of_blocks(
     Returns:
         A function that looks up many candidates at once; None where the cost does not add up.
     """
-    kinds = list(itertools.product(space.embed_dim, space.num_heads, space.mlp_ratio))
     shape = len(space.embed_dim), len(space.num_heads), len(space.mlp_ratio)
 
     def uniform(depth: int) -> NDArray[np.float64]:
-        archs = (
-            dataclasses.replace(
-                space.supernet,
-                embed_dim=width,
-                num_heads=(heads,) * depth,
-                mlp_ratio=(ratio,) * depth,
-            )
-            for width, heads, ratio in kinds
-        )
+        archs = (space.supernet.with_blocks(kind, depth) for kind in space.block_kinds())
         return np.array([float(cost(arch)) for arch in archs]).reshape(shape)
 
     one, two = uniform(1), uniform(2)

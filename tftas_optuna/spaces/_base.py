@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from tftas_optuna.errors import TftasError
-from tftas_optuna.families import get_family
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tftas_optuna.architecture import Architecture, Costs
+    from tftas_optuna.architecture.blocks import BlockKind
 
     Choices = Mapping[str, NDArray[np.int64]]
     CostOf = Callable[[Choices], NDArray[np.float64]]
@@ -36,8 +36,8 @@ class SearchSpace(ABC):
     every trial, and the slots beyond a candidate's depth are ignored when it is decoded. NSGA-II
     crosses over only parameters that all trials share.
 
-    A family's space says what its parameters are in ``_distributions``, ``_decode`` and
-    ``_encode``; names as users see them, with their prefix, are made here.
+    A family's space says what its parameters are in :meth:`parameters`, :meth:`from_params` and
+    :meth:`to_params`; names as users see them, with their prefix, are made here.
 
     Attributes:
         name: Name of the space, also the default name of a study on it.
@@ -86,11 +86,15 @@ class SearchSpace(ABC):
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """Return the choices of each dimension, in the field's words, for people to read."""
-        return {name: tuple(found.choices) for name, found in self._distributions().items()}
+        return {name: tuple(found.choices) for name, found in self.parameters().items()}
 
     def traits(self) -> dict[str, Any]:
         """Return what all architectures of the space have in common, for people to read."""
         return {}
+
+    def block_kinds(self) -> list[BlockKind]:
+        """List what blocks may be; empty where :meth:`Architecture.block_kinds` is."""
+        return []
 
     def distributions(self, *, prefix: str = "") -> dict[str, CategoricalDistribution]:
         """Return every Optuna parameter of the space, the same in every trial.
@@ -98,7 +102,7 @@ class SearchSpace(ABC):
         Args:
             prefix: What every name begins with.
         """
-        return {prefix + name: found for name, found in self._distributions().items()}
+        return {prefix + name: found for name, found in self.parameters().items()}
 
     def decode(self, params: Mapping[str, Any], *, prefix: str = "") -> Architecture:
         """Turn the parameters of a trial into the architecture they mean.
@@ -111,9 +115,9 @@ class SearchSpace(ABC):
             TftasError: A parameter is missing or is no choice of this space.
         """
         if not prefix:
-            return self._decode(params)
+            return self.from_params(params)
         try:
-            return self._decode(
+            return self.from_params(
                 {
                     name.removeprefix(prefix): value
                     for name, value in params.items()
@@ -133,7 +137,7 @@ class SearchSpace(ABC):
         Raises:
             TftasError: The architecture is not in the space; says where.
         """
-        return {prefix + name: value for name, value in self._encode(arch).items()}
+        return {prefix + name: value for name, value in self.to_params(arch).items()}
 
     def costs(self, arch: Architecture) -> Costs:
         """Count parameters and MACs of an architecture on the images of the space."""
@@ -152,7 +156,10 @@ class SearchSpace(ABC):
         Returns:
             A module with timm's interface; see :func:`tftas_optuna.build_model`.
         """
-        return get_family(arch.family).build(arch, **{**self._sizes(), **kwargs})
+        # timm and PyTorch take seconds to load, and most of what spaces do needs neither.
+        from tftas_optuna.models import build_model
+
+        return build_model(arch, **{**self._sizes(), **kwargs})
 
     def _sizes(self) -> dict[str, int]:
         return {
@@ -226,7 +233,7 @@ class SearchSpace(ABC):
             for name, found in distributions.items()
         ]
         for values in zip(*columns, strict=True):
-            yield self._decode(dict(zip(distributions, values, strict=True)))
+            yield self.from_params(dict(zip(distributions, values, strict=True)))
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """Draw every parameter uniformly and independently, as a random sampler does."""
@@ -245,13 +252,21 @@ class SearchSpace(ABC):
         return True
 
     @abstractmethod
-    def _distributions(self) -> dict[str, CategoricalDistribution]:
-        """See :meth:`distributions`."""
+    def parameters(self) -> dict[str, CategoricalDistribution]:
+        """Return every Optuna parameter by its name without a prefix, the same in every trial."""
 
     @abstractmethod
-    def _decode(self, params: Mapping[str, Any]) -> Architecture:
-        """See :meth:`decode`."""
+    def from_params(self, params: Mapping[str, Any]) -> Architecture:
+        """Turn values by name into the architecture they mean; see :meth:`decode`.
+
+        Raises:
+            TftasError: A parameter is missing or is no choice of this space.
+        """
 
     @abstractmethod
-    def _encode(self, arch: Architecture) -> dict[str, Any]:
-        """See :meth:`encode`."""
+    def to_params(self, arch: Architecture) -> dict[str, Any]:
+        """Turn an architecture into values by name; see :meth:`encode`.
+
+        Raises:
+            TftasError: The architecture is not in the space; says where.
+        """

@@ -12,6 +12,7 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution
 
 from tftas_optuna.architecture import AutoFormerArchitecture
+from tftas_optuna.architecture.blocks import BlockKind
 from tftas_optuna.architecture.checks import shown
 from tftas_optuna.errors import TftasError
 from tftas_optuna.spaces._autoformer_fields import (
@@ -169,7 +170,7 @@ class AutoFormerSpace(SearchSpace):
         traits["head_dim"] = traits["head_dim"] or "embed_dim / num_heads"
         return {**traits, "shared": ", ".join(self.shared) or "nothing, each block its own"}
 
-    def _distributions(self) -> dict[str, CategoricalDistribution]:
+    def parameters(self) -> dict[str, CategoricalDistribution]:
         """Return ``embed_dim``, ``depth``, what blocks share, and one parameter per block slot."""
         once = ("embed_dim", "depth", *self.shared)
         blocks = CategoricalDistribution(tuple(self.blocks))
@@ -179,7 +180,7 @@ class AutoFormerSpace(SearchSpace):
             **{slot(i): blocks for i in slots},
         }
 
-    def _decode(self, params: Mapping[str, Any]) -> AutoFormerArchitecture:
+    def from_params(self, params: Mapping[str, Any]) -> AutoFormerArchitecture:
         """Read width, depth, what blocks share and the first ``depth`` slots; ignore the rest."""
         for dimension in ("embed_dim", "depth", *self.shared):
             if params.get(dimension) not in getattr(self, dimension):
@@ -202,7 +203,7 @@ class AutoFormerSpace(SearchSpace):
             chosen.update(zip(self.of_block, columns, strict=True))
         return dataclasses.replace(self.supernet, embed_dim=params["embed_dim"], **chosen)
 
-    def _encode(self, arch: Architecture) -> dict[str, Any]:
+    def to_params(self, arch: Architecture) -> dict[str, Any]:
         """Return the parameters that decode to an architecture."""
         if not isinstance(arch, AutoFormerArchitecture):
             raise TftasError(f"{arch!r} is no autoformer architecture")
@@ -226,7 +227,7 @@ class AutoFormerSpace(SearchSpace):
                 raise TftasError(f"a block with {block} is not in space {self.name}")
             padded = active + [next(iter(labels))] * (self.depth[-1] - len(active))
             params.update({slot(i): labels[block] for i, block in enumerate(padded)})
-        if self._decode(params) != arch:
+        if self.from_params(params) != arch:
             raise TftasError(
                 f"head width, patch size, positions or pooling differ from space {self.name}"
             )
@@ -252,6 +253,11 @@ class AutoFormerSpace(SearchSpace):
     def tabulate(self, cost: Callable[[Architecture], float]) -> CostOf:
         """Take a cost of many candidates at once, from a table where it adds up over blocks."""
         return table_of_blocks(self, cost) or super().tabulate(cost)
+
+    def block_kinds(self) -> list[BlockKind]:
+        """List what blocks may be, by width, heads and MLP ratio."""
+        kinds = itertools.product(self.embed_dim, self.num_heads, self.mlp_ratio)
+        return [BlockKind(*kind) for kind in kinds]
 
     def cardinality(self) -> int:
         """Count the distinct architectures; inactive slots do not count."""

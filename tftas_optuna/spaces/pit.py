@@ -139,7 +139,7 @@ class PiTSpace(SearchSpace):
         """Return the sizes of the patches."""
         return {name: getattr(self, name) for name in _PATCHES}
 
-    def _distributions(self) -> dict[str, CategoricalDistribution]:
+    def parameters(self) -> dict[str, CategoricalDistribution]:
         """Return ``base_dim``, one depth per stage, the heads of all stages, and ``mlp_ratio``."""
         return dict(self._parameters)
 
@@ -152,7 +152,7 @@ class PiTSpace(SearchSpace):
             "mlp_ratio": CategoricalDistribution(self.mlp_ratio),
         }
 
-    def _decode(self, params: Mapping[str, Any]) -> PiTArchitecture:
+    def from_params(self, params: Mapping[str, Any]) -> PiTArchitecture:
         """Read every parameter."""
         for name, distribution in self._parameters.items():
             if params.get(name) not in distribution.choices:
@@ -167,7 +167,7 @@ class PiTSpace(SearchSpace):
             params["mlp_ratio"],
         )
 
-    def _encode(self, arch: Architecture) -> dict[str, Any]:
+    def to_params(self, arch: Architecture) -> dict[str, Any]:
         """Return the parameters that decode to an architecture."""
         if not isinstance(arch, PiTArchitecture):
             raise TftasError(f"{arch!r} is no pit architecture")
@@ -181,7 +181,7 @@ class PiTSpace(SearchSpace):
             "num_heads": _label(arch.num_heads),
             "mlp_ratio": arch.mlp_ratio,
         }
-        if self._decode(params) != arch:
+        if self.from_params(params) != arch:
             raise TftasError(f"patch size or stride differ from space {self.name}")
         return params
 

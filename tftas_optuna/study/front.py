@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from optuna.study import StudyDirection
 
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.families import get_family
 from tftas_optuna.study._optuna import front_of
 from tftas_optuna.study.accuracy import choose_trainings
 from tftas_optuna.study.attributes import attributes
@@ -82,8 +81,10 @@ class Candidate:
         Returns:
             A module with timm's interface; see :func:`tftas_optuna.build_model`.
         """
-        family = get_family(self.architecture.family)
-        return family.build(self.architecture, **{**self.sizes, **kwargs})
+        # timm and PyTorch take seconds to load, and a front is read without them.
+        from tftas_optuna.models import build_model
+
+        return build_model(self.architecture, **{**self.sizes, **kwargs})
 
     def value(self, name: str) -> float:
         """Look up a metric that the study knows.

@@ -15,7 +15,6 @@ from typing_extensions import TypeVar
 from tftas_optuna.architecture import Architecture
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError
-from tftas_optuna.supernet.undrawn import Undrawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -31,11 +30,11 @@ A = TypeVar("A", bound=Architecture, default=Architecture)
 class Supernet(ABC, Generic[A]):
     """One set of weights that every candidate of a study is cut from.
 
-    A family's supernet says what its weights are (``_shapes``, ``_draw``), what a candidate
-    sees of them (``_limits``, ``_slices``), and runs it (``_traces``).
+    A family's supernet says what its weights are (``shapes``, ``draw``), what a candidate
+    sees of them (``limits``, ``slices``), and runs it (``traces``).
 
     Attributes:
-        fidelities: How :meth:`traces` can run: ``"exact"``, and ``"collapsed"`` where all patches
+        fidelities: How :meth:`run` can run: ``"exact"``, and ``"collapsed"`` where all patches
             can be one token.
         traits: Fields of the architecture in which every candidate equals the supernet.
         at_once: By fidelity and type of the device: candidates of one pass beyond which more
@@ -87,7 +86,7 @@ class Supernet(ABC, Generic[A]):
         self._given = state_dict
         self._arranging = threading.Lock()
         if state_dict is not None:
-            for name, shape in self._shapes().items():
+            for name, shape in self.shapes().items():
                 if name not in state_dict or tuple(state_dict[name].shape) != shape:
                     found = tuple(state_dict[name].shape) if name in state_dict else "missing"
                     raise TftasError(f"supernet weight {name} is {found}, expected shape {shape}")
@@ -95,12 +94,12 @@ class Supernet(ABC, Generic[A]):
     @cached_property
     def state_dict(self) -> dict[str, Tensor]:
         """The weights by name, signs kept; drawn when they are first asked for."""
-        return {name: self._signed(name) for name in self._shapes()}
+        return {name: self._signed(name) for name in self.shapes()}
 
     @cached_property
-    def _absolute(self) -> dict[str, Tensor]:
+    def absolute(self) -> dict[str, Tensor]:
         """Absolute weights by name; a family that arranges them keeps only what it arranged."""
-        return {name: self._absolute_of(name) for name in self._shapes()}
+        return {name: self.absolute_of(name) for name in self.shapes()}
 
     def _signed(self, name: str) -> Tensor:
         if self._given is not None:
@@ -108,10 +107,10 @@ class Supernet(ABC, Generic[A]):
         # What is drawn in the middle of a pass serves other passes too. One thread draws, whatever
         # there is: others would only wait for it.
         with torch.inference_mode(False), limit_threads(1):
-            weight = torch.empty(self._shapes()[name])
-            return self._draw(name, weight, generator_of(self._seed, name))
+            weight = torch.empty(self.shapes()[name])
+            return self.draw(name, weight, generator_of(self._seed, name))
 
-    def _absolute_of(self, name: str) -> Tensor:
+    def absolute_of(self, name: str) -> Tensor:
         """Make the absolute values of one weight, a tensor that nobody else has."""
         with torch.inference_mode(False):
             weight = self._signed(name).to(device=self.device, dtype=self.dtype)
@@ -127,7 +126,7 @@ class Supernet(ABC, Generic[A]):
             theirs, ours = getattr(arch, name), getattr(self.largest, name)
             if theirs != ours:
                 raise TftasError(f"{name} is {theirs}, the supernet has {ours}")
-        for name, (values, most) in self._limits(arch).items():
+        for name, (values, most) in self.limits(arch).items():
             if any(value > limit for value, limit in zip(values, most, strict=True)):
                 found, limits = (_plainly(each) for each in (values, most))
                 raise TftasError(f"{name} is {found}, the supernet holds at most {limits}")
@@ -142,7 +141,7 @@ class Supernet(ABC, Generic[A]):
             TftasError: The candidate does not fit.
         """
         model = self.blank(arch).to(dtype=self.dtype)
-        model.load_state_dict(self._slices(arch, self.state_dict))
+        model.load_state_dict(self.slices(arch, self.state_dict))
         return model.to(device=self.device).eval()
 
     def blank(self, arch: A) -> nn.Module:
@@ -152,13 +151,12 @@ class Supernet(ABC, Generic[A]):
             TftasError: The candidate does not fit.
         """
         # timm takes longer to load than all candidates of a generation take to be scored.
-        from tftas_optuna.models import build_model
+        from tftas_optuna.models import build_undrawn
 
         self.check(arch)
-        with Undrawn():
-            return build_model(
-                arch, num_classes=self.num_classes, img_size=self.img_size, in_chans=self.in_chans
-            )
+        return build_undrawn(
+            arch, num_classes=self.num_classes, img_size=self.img_size, in_chans=self.in_chans
+        )
 
     def outline(self, arch: A) -> dict[str, Tensor]:
         """Cut a candidate's weights without any values, by the names of its stand-alone network.
@@ -167,11 +165,11 @@ class Supernet(ABC, Generic[A]):
             TftasError: The candidate does not fit.
         """
         self.check(arch)
-        return self._slices(arch, self._outline)
+        return self.slices(arch, self._outline)
 
     @cached_property
     def _outline(self) -> dict[str, Tensor]:
-        return {name: torch.empty(s, device="meta") for name, s in self._shapes().items()}
+        return {name: torch.empty(s, device="meta") for name, s in self.shapes().items()}
 
     @staticmethod
     def groups(archs: Sequence[A], device_type: str = "cpu") -> list[list[int]]:
@@ -183,7 +181,7 @@ class Supernet(ABC, Generic[A]):
         """
         return [[i] for i in range(len(archs))]
 
-    def traces(self, archs: Sequence[A], *, fidelity: str = "exact") -> Iterable[LinearTrace]:
+    def run(self, archs: Sequence[A], *, fidelity: str = "exact") -> Iterable[LinearTrace]:
         """Feed the all-ones image through the absolute slices and back-propagate the logits.
 
         Args:
@@ -206,7 +204,7 @@ class Supernet(ABC, Generic[A]):
             self.check(arch)
         # Threads that score side by side need the same weights at the same moment.
         with self._arranging:
-            return self._traces(archs, fidelity)
+            return self.traces(archs, fidelity)
 
     def prepare(self, fidelity: str) -> None:
         """Draw and arrange the weights of a fidelity, for which its first pass would wait.
@@ -214,38 +212,38 @@ class Supernet(ABC, Generic[A]):
         Raises:
             TftasError: The family has no such fidelity.
         """
-        self.traces([self.largest], fidelity=fidelity)
+        self.run([self.largest], fidelity=fidelity)
 
     def pass_bytes(self, fidelity: str) -> int:
-        """Estimate the memory that one candidate takes in :meth:`traces`, in bytes.
+        """Estimate the memory that one candidate takes in :meth:`run`, in bytes.
 
         It limits how many run together; where each runs alone, the size of the weights will do.
         """
-        weights = sum(math.prod(shape) for shape in self._shapes().values())
+        weights = sum(math.prod(shape) for shape in self.shapes().values())
         return weights * self.dtype.itemsize
 
     @abstractmethod
-    def _limits(self, arch: A) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
+    def limits(self, arch: A) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
         """Return sizes of a candidate by name, each with the most that fits, one by one."""
 
     @abstractmethod
-    def _traces(self, archs: Sequence[A], fidelity: str) -> Iterable[LinearTrace]:
-        """See :meth:`traces`; the arguments are checked.
+    def traces(self, archs: Sequence[A], fidelity: str) -> Iterable[LinearTrace]:
+        """See :meth:`run`; the arguments are checked.
 
         Weights are arranged before this returns, and not while its result is iterated: it is
         called by one thread at a time.
         """
 
     @abstractmethod
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every weight by name."""
 
     @abstractmethod
-    def _draw(self, name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
         """Fill a weight in place, on the CPU in float32, as its family's training starts."""
 
     @abstractmethod
-    def _slices(self, arch: A, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def slices(self, arch: A, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Cut a candidate's weights, by the names of the stand-alone network."""
 
 

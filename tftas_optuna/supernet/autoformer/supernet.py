@@ -50,7 +50,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
         super().__init__(largest, **arguments)
         self._prepared: dict[str, tuple[Positions, list[BlockWeights], Tensor]] = {}
 
-    def _limits(
+    def limits(
         self, arch: AutoFormerArchitecture
     ) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
         largest = self.largest
@@ -83,7 +83,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
             groups.setdefault(0 if mixed else archs[i].embed_dim, []).append(i)
         return list(groups.values())
 
-    def _traces(
+    def traces(
         self, archs: Sequence[AutoFormerArchitecture], fidelity: str
     ) -> Iterator[LinearTrace]:
         positions, blocks, tokens = self._prepare(fidelity)
@@ -91,7 +91,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
         return AutoFormerPass(blocks, norm, head, archs, positions).run(tokens)
 
     def pass_bytes(self, fidelity: str) -> int:
-        """Estimate the memory that one candidate takes in :meth:`traces`, in bytes."""
+        """Estimate the memory that one candidate takes in :meth:`run`, in bytes."""
         largest = self.largest
         tokens = 2 if fidelity == "collapsed" else largest.grid(self.img_size) ** 2 + 1
         kept = 0
@@ -125,7 +125,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
     @cached_property
     def _ends(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """The final normalisation and the classifier, weight and bias of each."""
-        get = self._absolute_of
+        get = self.absolute_of
         return (get("norm.weight"), get("norm.bias")), (get("head.weight"), get("head.bias"))
 
     @cached_property
@@ -137,11 +137,11 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
         if not self.largest.relative_position:
             return None
         table = f"blocks.{i}.attn.rel_pos_embed_{kind}.embeddings_table_"
-        return positions.embeddings(*(self._absolute_of(table + axis) for axis in "vh"))
+        return positions.embeddings(*(self.absolute_of(table + axis) for axis in "vh"))
 
     def _block_weights(self, i: int) -> BlockWeights:
         def get(name: str) -> Tensor:
-            return self._absolute_of(f"blocks.{i}.{name}")
+            return self.absolute_of(f"blocks.{i}.{name}")
 
         def linear(name: str, norm: str | None) -> CentredLinear:
             weight = get(f"{name}.weight")
@@ -166,12 +166,12 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
 
     def _is_plain(self, norm: str) -> bool:
         """Tell whether a normalisation has unit weights and no bias."""
-        weight, bias = (self._absolute_of(f"{norm}.{kind}") for kind in ("weight", "bias"))
+        weight, bias = (self.absolute_of(f"{norm}.{kind}") for kind in ("weight", "bias"))
         return bool((weight == 1).all() and (bias == 0).all())
 
     def _embed_ones(self) -> Tensor:
         """Embed the all-ones image at full width, shape (1 + patches, embed_dim)."""
-        get = self._absolute_of
+        get = self.absolute_of
         # Every patch of an all-ones image embeds to the same vector: the sums of the filters.
         patch = get("patch_embed_super.proj.weight").sum((1, 2, 3))
         patch = patch + get("patch_embed_super.proj.bias")
@@ -179,7 +179,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
         tokens = torch.cat((get("cls_token")[0], patch.expand(patches, -1)))
         return tokens + get("pos_embed")[0] if self.largest.abs_pos else tokens
 
-    def _slices(
+    def slices(
         self, arch: AutoFormerArchitecture, source: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
         width = arch.embed_dim
@@ -220,7 +220,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
             slices.update({f"{block}.{name}": weight for name, weight in rows.items()})
         return slices
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> dict[str, tuple[int, ...]]:
         largest, width = self.largest, self.largest.embed_dim
         patch = largest.patch_size
         shapes: dict[str, tuple[int, ...]] = {
@@ -261,7 +261,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
                     shapes[f"{block}.attn.rel_pos_embed_{table}"] = (rows, head_dim)
         return shapes
 
-    def _draw(self, name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
         if name.startswith("patch_embed_super"):
             # PyTorch's default for convolutions: uniform within 1 / sqrt(fan-in).
             bound = (self.in_chans * self.largest.patch_size**2) ** -0.5

@@ -54,7 +54,7 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
         super().__init__(largest, **arguments)
         self._prepared: dict[str, tuple[Patches, Tensor]] = {}
 
-    def _limits(self, arch: PiTArchitecture) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
+    def limits(self, arch: PiTArchitecture) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
         largest = self.largest
         if len(arch.depth) != len(largest.depth):
             raise TftasError(
@@ -74,14 +74,14 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
             groups.setdefault(archs[i].base_dim, []).append(i)
         return list(groups.values())
 
-    def _traces(self, archs: Sequence[PiTArchitecture], fidelity: str) -> Iterator[LinearTrace]:
+    def traces(self, archs: Sequence[PiTArchitecture], fidelity: str) -> Iterator[LinearTrace]:
         with torch.inference_mode(False):
             patches, tokens = self._prepare(fidelity)
             weights = self._weights
         return PiTPass(archs, weights, patches).run(tokens)
 
     def pass_bytes(self, fidelity: str) -> int:
-        """Estimate the memory that one candidate takes in :meth:`traces`, in bytes."""
+        """Estimate the memory that one candidate takes in :meth:`run`, in bytes."""
         largest = self.largest
         kept = 0
         for i, side in enumerate(largest.grids(self.img_size)):
@@ -96,7 +96,7 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
         """Return the patches of a fidelity, and the embedded tokens at full width."""
         if fidelity not in self._prepared:
             patches = PATCHES[fidelity](self.largest.grids(self.img_size), self.device)
-            get = self._absolute_of
+            get = self.absolute_of
             # Every patch of an all-ones image embeds to the same vector: the sums of the filters.
             patch = get("patch_embed.conv.weight").sum((1, 2, 3)) + get("patch_embed.conv.bias")
             tokens = torch.cat((get("cls_token")[0], patches.embed(patch, get("pos_embed"))))
@@ -106,8 +106,8 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
     @cached_property
     def _weights(self) -> PiTWeights:
         """The absolute weights, the only ones that passes of any fidelity keep."""
-        get = self._absolute_of
-        norms = {name: get(name) for name in self._shapes() if "norm" in name}
+        get = self.absolute_of
+        norms = {name: get(name) for name in self.shapes() if "norm" in name}
         plain_norms = all(
             bool((weight == (1 if name.endswith("weight") else 0)).all())
             for name, weight in norms.items()
@@ -155,7 +155,7 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
             head=linear("head", mean_matters=not plain_norms),
         )
 
-    def _slices(self, arch: PiTArchitecture, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def slices(self, arch: PiTArchitecture, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
         slices = {}
         shapes = self._shapes_of(arch)
         for name, shape in shapes.items():
@@ -170,9 +170,9 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
     def _scale(self, name: str, own: Mapping[str, tuple[int, ...]]) -> float:
         if not self.rescaled:
             return 1.0
-        return float((_fan_in(name, self._shapes()) / _fan_in(name, own)) ** 0.5)
+        return float((_fan_in(name, self.shapes()) / _fan_in(name, own)) ** 0.5)
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
+    def shapes(self) -> dict[str, tuple[int, ...]]:
         return self._own_shapes
 
     @cached_property
@@ -205,13 +205,13 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
             before = width
         return shapes | _layer("norm", before) | _layer("head", self.num_classes, before)
 
-    def _draw(self, name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
+    def draw(self, name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
         if name in ("pos_embed", "cls_token"):
             return nn.init.trunc_normal_(weight, std=0.02, generator=generator)
         if "norm" in name:
             return weight.fill_(1.0 if name.endswith("weight") else 0.0)
         # PyTorch's default for linear layers and convolutions.
-        bound = _fan_in(name, self._shapes()) ** -0.5
+        bound = _fan_in(name, self.shapes()) ** -0.5
         return weight.uniform_(-bound, bound, generator=generator)
 
 
