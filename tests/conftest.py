@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import optuna
 import programs
 import pytest
+from processes import CONTEXT
 
 from tftas_optuna.architecture import AutoFormerArchitecture
 from tftas_optuna.spaces import AutoFormerSpace
@@ -25,6 +27,12 @@ def small_space() -> AutoFormerSpace:
             64, (4,) * 4, (4.0,) * 4, head_dim=16, patch_size=8, max_relative_position=3
         ),
     )
+
+
+@pytest.fixture
+def quick_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers come from the server that has the imports behind it, and do not start anew."""
+    monkeypatch.setattr(multiprocessing, "get_context", lambda *_: CONTEXT)
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,7 @@ PRESETS = ("autoformer-tiny", "autoformer-small", "autoformer-base")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "count"), [("autoformer-tiny", 5), ("autoformer-small", 2), ("autoformer-base", 1)]
-)
+@pytest.mark.parametrize(("name", "count"), [("autoformer-tiny", 2), ("autoformer-small", 1)])
 def test_two_routes_agree_at_full_size(name: str, count: int) -> None:
     space = get_space(name)
     scorer = Scorer(space)

@@ -128,6 +128,7 @@ def test_an_objective_ranks_in_the_sample_that_its_study_has(
     assert after.values != before.values and travelled.values == after.values
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_a_search_by_a_fusion_that_was_cut_off_goes_on_to_the_same_trials(
     small_space: AutoFormerSpace, tmp_path: Path
 ) -> None:

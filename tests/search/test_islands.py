@@ -12,7 +12,7 @@ import optuna
 import pytest
 import sqlalchemy
 from optuna.storages import BaseStorage
-from processes import N_KILLS, PATIENCE, SIZES, at, start, stored
+from processes import KILLED_ON, N_KILLS, PATIENCE, SIZES, at, start, stored
 
 from tftas_optuna import search
 from tftas_optuna.architecture import Architecture
@@ -53,16 +53,17 @@ def test_two_searches_double_nothing_in_a_schema_that_nobody_knows(
     small_space: AutoFormerSpace, known: list[Architecture], unknown_schema: str
 ) -> None:
     processes = [
-        start(small_space.to_dict(), 60, unknown_schema, start=known[first:]) for first in range(2)
+        start(small_space.to_dict(), 24, unknown_schema, start=known[first:]) for first in range(2)
     ]
     for process in processes:
         process.join(PATIENCE)
         assert process.exitcode == 0
-    check_distinct(load_study(unknown_schema), small_space, 120)
+    check_distinct(load_study(unknown_schema), small_space, 48)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120 + 30 * N_KILLS)
+@pytest.mark.parametrize("storage", KILLED_ON, indirect=True)
 def test_two_searches_killed_at_random_double_and_lose_nothing(
     small_space: AutoFormerSpace, storage: Storage
 ) -> None:
@@ -186,6 +187,7 @@ def test_two_searches_use_up_a_space_and_end(small_space: AutoFormerSpace, tmp_p
     assert len(set(archs)) == len(set(archs[:9])) == 9
 
 
+@pytest.mark.parametrize("storage", KILLED_ON, indirect=True)
 def test_the_number_of_a_search_is_free_once_it_is_killed(
     small_space: AutoFormerSpace, storage: Storage
 ) -> None:

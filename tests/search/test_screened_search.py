@@ -93,10 +93,8 @@ CASES: dict[str, tuple[Callable[[], SearchSpace] | None, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(n, marks=[pytest.mark.slow] if n == "two workers" else []) for n in CASES],
-)
+@pytest.mark.usefixtures("quick_workers")
+@pytest.mark.parametrize("case", CASES)
 def test_in_parts_and_interrupted_it_is_the_same_study(
     small_space: AutoFormerSpace, case: str
 ) -> None:
