@@ -30,13 +30,16 @@ main()
 def quickly(begin: Begin, script: Path) -> Callable[[list[str], Path], str]:
     """Run the commands of a page in processes that have the imports behind them.
 
-    A training sees a few images, for as few epochs as still are left out of the middle. It is
-    named as it is here: which trials are the best depends on how a processor rounds.
+    A search is short. A training sees a few images, for as few epochs as still are left out of
+    the middle, and is named as it is here: which trials are the best depends on how a processor
+    rounds.
     """
     script.write_text(PROGRAM)
 
     def run(words: list[str], folder: Path) -> str:
         trained = sorted(folder.glob("trained/*-trial*"))
+        if "--n-trials" in words:
+            words = [*words, "--n-trials", "60"]
         if "retrain" in words:
             words = [*words, "--set", "epochs=6"]
             for path in (folder / words[words.index("--data-dir") + 1]).glob("*/*"):

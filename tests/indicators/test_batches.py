@@ -76,9 +76,7 @@ def test_a_real_batch_scores_as_alone(fidelity: str) -> None:
     assert scorer.batch(archs) == pytest.approx(alone, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "count"), [("autoformer-tiny", 8), ("autoformer-small", 3), ("autoformer-base", 2)]
-)
+@pytest.mark.parametrize(("name", "count"), [("autoformer-tiny", 8), ("autoformer-small", 3)])
 def test_collapsed_is_near_exact_and_ranks_alike(name: str, count: int) -> None:
     space = get_space(name)
     rng = np.random.default_rng(1)

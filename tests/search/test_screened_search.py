@@ -68,7 +68,7 @@ def shared_heads() -> AutoFormerSpace:
 
 
 def towers() -> tower.TowerSpace:
-    return tower.TowerSpace("towers", (8, 12, 16, 24), (1, 2, 3, 4), img_size=8)
+    return tower.TowerSpace("towers", (8, 10, 12, 14, 16, 18, 20, 24), (1, 2, 3), img_size=8)
 
 
 class Interrupted(Exception):
