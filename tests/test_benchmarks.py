@@ -14,7 +14,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("search_quality.py", ["--samplers", "screened-nsgaii", "--n-trials", "20"], "nsgaii"),
+        ("search_quality.py", ["--samplers", "screened-nsgaii", "--n-trials", "50"], "nsgaii"),
         ("search_quality.py", ["--table"], "autoformer-base, sampler seed 0"),
         ("search_overhead.py", ["--n-trials", "20"], "journal"),
         ("sampler_functions.py", ["--seeds", "1", "--problems", "mixed, 16"], "mixed"),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,11 @@ def two(small_space: AutoFormerSpace, tmp_path_factory: pytest.TempPathFactory) 
 def place(two: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with a copy of these two studies."""
     monkeypatch.chdir(folder)
-    shutil.copy(two, folder)
+    with (
+        contextlib.closing(sqlite3.connect(two)) as source,
+        contextlib.closing(sqlite3.connect("tftas.db")) as copy,
+    ):
+        source.backup(copy)
     return folder
 
 
