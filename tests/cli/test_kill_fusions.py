@@ -64,7 +64,7 @@ def test_killed_while_it_ranks_and_while_it_searches(
         while n_stored(cut) < least or (not least and time.monotonic() - began < 1.5):
             assert program.process.is_alive(), program.stderr.read_text()
             assert time.monotonic() - began < PATIENCE
-            time.sleep(0.02)
+            time.sleep(0.1)
         program.process.kill()
         program.process.join()
         study = study_of(cut)
