@@ -8,10 +8,10 @@ run: .venv/.ready
 	$(BIN)/tftas-optuna run --n-trials 200 --out front
 
 test: .venv/.ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-lowest: .venv-lowest/.ready
-	OMP_NUM_THREADS=1 $(LOWEST) -m pytest --numprocesses auto
+	OMP_NUM_THREADS=1 $(LOWEST) -m pytest --numprocesses auto --dist worksteal
 
 lint: .venv/.ready
 	$(BIN)/ruff check .

@@ -28,35 +28,7 @@ PROGRESS = re.compile(r"^(?:.*: )?(?P<done>\d+)/(?P<all>\d+) (?P<what>[a-z ]+)")
 ROW = re.compile(r"^│|: epoch \d")
 MOST_ROWS = 5
 
-Adapt = Callable[[list[str]], list[str]]
-
-
-def as_it_is(words: list[str]) -> list[str]:
-    return words
-
-
-def refreshed(text: str, folder: Path, adapt: Adapt = as_it_is) -> str:
-    """Return a page whose marked blocks show what their commands print now.
-
-    Args:
-        text: The page.
-        folder: An empty folder to run in.
-        adapt: Changes the words of a command before it is run, not what the page shows.
-    """
-    for name in ("benchmarks", "examples"):
-        (folder / name).symlink_to(ROOT / name)
-
-    def block(found: re.Match[str]) -> str:
-        lines = ""
-        for command in COMMAND.findall(found["text"]):
-            words = shlex.split(command[2:].replace("\\\n", " "), comments=True)
-            printed = run(adapt(words), folder)
-            lines += command
-            if found["mark"] == "output":
-                lines += "".join(f"{line}\n" for line in abridged(printed.splitlines()))
-        return f"<!-- {found['mark']} -->\n```console\n{lines}```"
-
-    return BLOCK.sub(block, text)
+Run = Callable[[list[str], Path], str]
 
 
 def run(words: list[str], folder: Path) -> str:
@@ -79,6 +51,30 @@ def run(words: list[str], folder: Path) -> str:
     if done.returncode:
         sys.exit(f"{shlex.join(words)} failed:\n{done.stdout}")
     return done.stdout
+
+
+def refreshed(text: str, folder: Path, run: Run = run) -> str:
+    """Return a page whose marked blocks show what their commands print now.
+
+    Args:
+        text: The page.
+        folder: An empty folder to run in.
+        run: Runs the words of a command in that folder, and returns what it prints.
+    """
+    for name in ("benchmarks", "examples"):
+        (folder / name).symlink_to(ROOT / name)
+
+    def block(found: re.Match[str]) -> str:
+        lines = ""
+        for command in COMMAND.findall(found["text"]):
+            words = shlex.split(command[2:].replace("\\\n", " "), comments=True)
+            printed = run(words, folder)
+            lines += command
+            if found["mark"] == "output":
+                lines += "".join(f"{line}\n" for line in abridged(printed.splitlines()))
+        return f"<!-- {found['mark']} -->\n```console\n{lines}```"
+
+    return BLOCK.sub(block, text)
 
 
 def abridged(lines: list[str]) -> Iterator[str]:

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import multiprocessing
+from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import programs
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from processes import CONTEXT
 
 from tftas_optuna.architecture import AutoFormerArchitecture
 from tftas_optuna.spaces import AutoFormerSpace
@@ -25,6 +30,28 @@ def small_space() -> AutoFormerSpace:
             64, (4,) * 4, (4.0,) * 4, head_dim=16, patch_size=8, max_relative_position=3
         ),
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def versions_of_tables_are_read_once() -> Iterator[None]:
+    """Optuna reads its scripts for all of them whenever a database is opened."""
+    read, known = ScriptDirectory.from_config, dict[str | None, ScriptDirectory]()
+
+    def from_config(config: Config) -> ScriptDirectory:
+        where = config.get_main_option("script_location")
+        if where not in known:
+            known[where] = read(config)
+        return known[where]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScriptDirectory, "from_config", from_config)
+        yield
+
+
+@pytest.fixture
+def quick_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers come from the server that has the imports behind it, and do not start anew."""
+    monkeypatch.setattr(multiprocessing, "get_context", lambda *_: CONTEXT)
 
 
 @pytest.fixture(scope="session")

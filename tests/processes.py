@@ -54,7 +54,9 @@ becomes_another_user = pytest.mark.skipif(
 
 Storage = str | BaseStorage
 
-N_KILLS = int(os.environ.get("TFTAS_TEST_KILLS", "6"))
+N_KILLS = int(os.environ.get("TFTAS_TEST_KILLS", "4"))
+# Kinds of storages; a journal is the same file, however it is spelled.
+KINDS = ("sqlite", "journal", "postgresql")
 
 # Seconds to wait for a search that ends by itself, however slow the machine is.
 PATIENCE = 240

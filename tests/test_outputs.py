@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from programs import Begin
 
 ROOT = Path(__file__).parents[1]
 OUTPUTS = runpy.run_path(str(ROOT / "docs" / "outputs.py"), run_name="outputs")
@@ -16,21 +17,43 @@ SHOWING = [
 ]
 
 
-def adapted(folder: Path) -> Callable[[list[str]], list[str]]:
-    """Train for as few epochs as still are left out of the middle, and name what was trained.
+# The command line, all that it prints in one stream, in order.
+PROGRAM = """
+import os, sys
+os.dup2(1, 2)
+sys.stdout.reconfigure(line_buffering=True)
+from tftas_optuna.cli import main
+main()
+"""
 
-    Which trials are the best depends on how a processor rounds.
+
+def quickly(begin: Begin, script: Path) -> Callable[[list[str], Path], str]:
+    """Run the commands of a page in processes that have the imports behind them.
+
+    A search is short. A training sees a few images, for as few epochs as still are left out of
+    the middle, and is named as it is here: which trials are the best depends on how a processor
+    rounds.
     """
+    script.write_text(PROGRAM)
 
-    def adapt(words: list[str]) -> list[str]:
+    def run(words: list[str], folder: Path) -> str:
         trained = sorted(folder.glob("trained/*-trial*"))
+        if "--n-trials" in words:
+            words = [*words, "--n-trials", "60"]
         if "retrain" in words:
             words = [*words, "--set", "epochs=6"]
+            for path in (folder / words[words.index("--data-dir") + 1]).glob("*/*"):
+                for image in sorted(path.iterdir())[8:]:
+                    image.unlink()
         elif trained:
             words = [str(trained[0]) if "-trial" in word else word for word in words]
-        return words
+        program, *arguments = words
+        path = folder / arguments.pop(0) if program == "python" else script
+        done = begin(path, folder, *arguments).end()
+        assert done.returncode == 0, (words, done)
+        return done.stdout
 
-    return adapt
+    return run
 
 
 def unvarying(block: str) -> list[str]:
@@ -41,9 +64,11 @@ def unvarying(block: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SHOWING, ids=lambda page: page.name)
-def test_pages_show_what_is_printed(page: Path, tmp_path: Path) -> None:
+def test_pages_show_what_is_printed(page: Path, begin: Begin, tmp_path: Path) -> None:
     shown = page.read_text(encoding="utf-8")
-    printed = OUTPUTS["refreshed"](shown, tmp_path, adapted(tmp_path))
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    printed = OUTPUTS["refreshed"](shown, folder, quickly(begin, tmp_path / "program.py"))
     blocks = (OUTPUTS["BLOCK"].finditer(text) for text in (shown, printed))
     for then, now in zip(*blocks, strict=True):
         assert unvarying(then[0]) == unvarying(now[0])

@@ -13,7 +13,7 @@ import optuna
 import pytest
 import yaml
 from conftest_cli import SEARCH, Run
-from processes import seen
+from processes import seen, stored
 from programs import Begin
 
 from tftas_optuna import Architecture, get_space, pareto_front
@@ -237,7 +237,7 @@ def test_interrupting_keeps_what_is_scored(
     folder: Path, begin: Begin, number: signal.Signals, code: int
 ) -> None:
     program = begin("tftas_optuna", folder, *SEARCH, "--n-trials", "100000")
-    while " trials/s " not in program.stderr.read_text():
+    while not stored(f"sqlite:///{folder}/tftas.db"):
         program.process.join(0.05)
         assert program.process.is_alive()
     assert program.process.pid
@@ -280,7 +280,6 @@ BAD = {
         "postgresql://postgres:secret@127.0.0.1:9/x",
     ),
     "no such start": (2, "unknown architecture 'nope'", *SEARCH, "--start", "nope"),
-    "no cluster": (1, "no Dask scheduler answers", *SEARCH, "--cluster", "tcp://127.0.0.1:9"),
     "no storage at all": (1, "neither a database URL", *SEARCH, "--storage", "nonsense"),
     "out is a file": (1, "evil.yaml is in the way", *SEARCH, "--out", "evil.yaml"),
     "unknown option": (2, "No such option", "run", "--frobnicate"),
@@ -300,6 +299,26 @@ def test_bad_input_is_one_line_and_creates_nothing(tftas: Run, folder: Path, nam
     assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
     assert "secret" not in done.stderr and done.stdout == ""
     assert sorted(os.listdir(folder)) == before
+
+
+# The command line, with less patience for a scheduler.
+IMPATIENT = """
+import distributed
+client = distributed.Client
+distributed.Client = lambda address, **how: client(address, **{**how, "timeout": 0.5})
+from tftas_optuna.cli import main
+main()
+"""
+
+
+def test_a_cluster_that_does_not_answer_is_one_line(begin: Begin, folder: Path) -> None:
+    pytest.importorskip("distributed")
+    script = folder / "impatient.py"
+    script.write_text(IMPATIENT)
+    done = begin(script, folder, *SEARCH, "--cluster", "tcp://127.0.0.1:9").end()
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("Error: no Dask scheduler answers at 'tcp://127.0.0.1:9'")
+    assert not list(folder.glob("*.db"))
 
 
 def test_bad_input_on_a_study(tftas: Run, searched: Path, tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 import optuna
 import pytest
 from conftest_cli import SMALL, Run
+from programs import Begin
 from tables import draw, table_rows, write_csv
 
 from tftas_optuna import AutoFormerSpace
@@ -162,29 +163,26 @@ def test_the_help_lists_indicators(tftas: Run, place: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_what_was_cut_off_goes_on(
-    tftas: Run, place: Path, small_space: AutoFormerSpace, how: signal.Signals
+    tftas: Run, begin: Begin, place: Path, small_space: AutoFormerSpace, how: signal.Signals
 ) -> None:
     """Scored one by one and exactly, slowly enough to be cut off on the way."""
-    write_csv(place / "t.csv", table_rows(draw(small_space, 400)))
+    write_csv(place / "t.csv", table_rows(draw(small_space, 100)))
+    (place / "slowly.py").write_text(_SLOWLY)
     command = ["correlate", "t.csv", *SMALL, *SCORE, "--fidelity", "exact", "-f", "json"]
     whole = tftas(place, *command)
     kept = place / "t.csv.scores.json"
     kept.rename(place / "whole.json")
-    process = subprocess.Popen(
-        [sys.executable, "-c", _SLOWLY, *command],
-        cwd=place,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    program = begin(place / "slowly.py", place, *command)
     while not kept.exists():
-        assert process.poll() is None
+        assert program.process.is_alive()
         time.sleep(0.02)
-    process.send_signal(how)
-    _, errors = process.communicate(timeout=60)
+    assert program.process.pid
+    os.kill(program.process.pid, how)
+    cut = program.end()
     if how == signal.SIGINT:
-        assert process.returncode == 130 and "Go on with the same command." in errors
+        assert cut.returncode == 130 and "Go on with the same command." in cut.stderr
     n_kept = len(json.loads(kept.read_text())["scores"][0]["scores"])
-    assert 0 < n_kept < 400
+    assert 0 < n_kept < 100
     done = tftas(place, *command)
     assert done.returncode == 0
     first, second = (json.loads(text) for text in (whole.stdout, done.stdout))

@@ -8,10 +8,12 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from conftest_cli import SEARCH
 
 from tftas_optuna.cli import main
+from tftas_optuna.spaces import AutoFormerSpace
 
 BOTH = ("front", "--study-name", "b", "--study-name", "a")
 
@@ -20,14 +22,24 @@ def call(*args: str) -> Result:
     return CliRunner().invoke(main, list(args), catch_exceptions=False)
 
 
-@pytest.fixture
-def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(folder)
+@pytest.fixture(scope="module")
+def several(small_space: AutoFormerSpace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with studies a and b, which no test changes."""
+    folder = tmp_path_factory.mktemp("several")
     search = (*SEARCH, "--n-trials", "4", "-q")
-    for name, objectives in (("a", "n_params,macs"), ("b", "activations,n_params")):
-        done = call(*search, "--study-name", name, "--objectives", objectives)
-        assert done.exit_code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("small.yaml").write_text(yaml.safe_dump(small_space.to_dict()))
+        for name, objectives in (("a", "n_params,macs"), ("b", "activations,n_params")):
+            done = call(*search, "--study-name", name, "--objectives", objectives)
+            assert done.exit_code == 0
     return folder
+
+
+@pytest.fixture
+def place(several: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(several)
+    return several
 
 
 def test_fronts_of_several_studies_are_one_table(place: Path) -> None:

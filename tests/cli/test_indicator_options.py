@@ -72,7 +72,7 @@ def test_a_calibration_becomes_an_objective(
     assert "mine is calibrated on 20 networks" in learned.stderr
     assert "run --space small --objectives mine,n_params" in learned.stderr
     command = (*SEARCH, "--objectives", "mine,n_params", "--n-trials", "8")
-    done = tftas(folder, *command, *FEW, "--workers", "2")
+    done = tftas(folder, *command, *FEW)
     assert done.returncode == 0, done.stderr
     assert "mine" in done.stdout
     other = tftas(folder, *command, *FEW, "--study-name", "x", "--supernet-seed", "5")

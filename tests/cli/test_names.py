@@ -23,11 +23,11 @@ def call(*args: str) -> Result:
     return CliRunner().invoke(main, list(args), catch_exceptions=False)
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_a_name_is_shown_as_it_is(
-    name: str, small_space: AutoFormerSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_space: AutoFormerSpace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    name = " ".join(NAMES)
     data = {**small_space.to_dict(), "name": name}
     Path("small.yaml").write_text(yaml.safe_dump(data))
     command = ("run", "--space", "small.yaml", *SIZES, "--n-trials", "4")

@@ -47,7 +47,7 @@ def test_a_name_leads_to_no_other_directory(folder: Path, small_space: AutoForme
 @pytest.mark.slow
 def test_picks(folder: Path, small_space: AutoFormerSpace) -> None:
     objectives = ("dss", "n_params", "activations")
-    study = random_study(small_space, 40, objectives=objectives, storage="sqlite:///tftas.db")
+    study = random_study(small_space, 20, objectives=objectives, storage="sqlite:///tftas.db")
     front = pareto_front(study)
     best = max(front, key=lambda candidate: candidate.values["dss"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 import optuna
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from conftest_cli import SEARCH
 from sqlalchemy.pool import NullPool
 
 from tftas_optuna.cli import main
+from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.storage import claim_island, open_storage
 
 OPTIONS = ("--n-trials", "4", "--objectives", "n_params,macs", "-q")
@@ -24,13 +27,28 @@ def call(*args: str, **how: str) -> Result:
     return CliRunner().invoke(main, list(args), catch_exceptions=False, **how)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def two(small_space: AutoFormerSpace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with two studies: one of a search, one that is foreign; not to be changed."""
+    folder = tmp_path_factory.mktemp("two")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        Path("small.yaml").write_text(yaml.safe_dump(small_space.to_dict()))
+        assert call(*SEARCH, *OPTIONS, "--study-name", "ours").exit_code == 0
+        foreign = optuna.create_study(storage=URL, study_name="theirs")
+        foreign.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    return folder / "tftas.db"
+
+
 @pytest.fixture
-def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory with two studies: one of a search, one that is foreign."""
+def place(two: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with a copy of these two studies."""
     monkeypatch.chdir(folder)
-    assert call(*SEARCH, *OPTIONS, "--study-name", "ours").exit_code == 0
-    foreign = optuna.create_study(storage=URL, study_name="theirs")
-    foreign.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    with (
+        contextlib.closing(sqlite3.connect(two)) as source,
+        contextlib.closing(sqlite3.connect("tftas.db")) as copy,
+    ):
+        source.backup(copy)
     return folder
 
 

@@ -130,6 +130,7 @@ def test_the_ridge_takes_the_penalty_of_the_least_leave_one_out_error() -> None:
     assert Ridge(rows, targets, PENALTIES).weights == pytest.approx(solved(rows, targets, best))
 
 
+@pytest.mark.usefixtures("quick_workers")
 def test_it_means_the_same_in_a_file_in_a_scorer_and_in_workers(
     small_space: AutoFormerSpace, made: CalibratedIndicator, tmp_path: Path
 ) -> None:

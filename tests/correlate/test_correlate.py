@@ -215,7 +215,7 @@ def test_scores_of_other_images_are_others_but_for_those_that_see_none(
     assert not scored and alone.values["dss"] == few.values["dss"]
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("quick_workers")
 def test_workers_change_no_digit(run: Correlate, table: Path) -> None:
     one = run(table, cache=table.with_name("one.json"))
     two = run(table, cache=table.with_name("two.json"), execution=Execution("cpu", workers=2))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from programs import Begin
 
 from tftas_optuna import TftasError
 from tftas_optuna.architecture import AutoFormerArchitecture
@@ -34,12 +34,21 @@ def model() -> torch.nn.Module:
     return model.train()
 
 
+@pytest.fixture(scope="module")
+def onnx_file(model: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained network, exported to ONNX; that takes seconds."""
+    folder = tmp_path_factory.mktemp("onnx")
+    path, worst = export_network(model, folder / "net", "onnx", trained=True)
+    assert worst < 1e-4
+    assert [entry.name for entry in folder.iterdir()] == ["net.onnx"]
+    return path
+
+
 @pytest.mark.slow
-def test_onnx_runs_at_any_batch_size(model: torch.nn.Module, tmp_path: Path) -> None:
+def test_onnx_runs_at_any_batch_size(model: torch.nn.Module, onnx_file: Path) -> None:
     import onnxruntime
 
-    path, worst = export_network(model, tmp_path / "net", "onnx", trained=True)
-    assert path.name == "net.onnx" and worst < 1e-4
+    path = onnx_file
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     for batch in (1, 3, 8):
         images = torch.randn(batch, 3, 16, 16)
@@ -47,7 +56,6 @@ def test_onnx_runs_at_any_batch_size(model: torch.nn.Module, tmp_path: Path) -> 
         with torch.no_grad():
             expected = model.eval()(images)
         torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-4, rtol=0)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["net.onnx"]
 
 
 def test_torchscript_runs_at_any_batch_size(model: torch.nn.Module, tmp_path: Path) -> None:
@@ -59,10 +67,13 @@ def test_torchscript_runs_at_any_batch_size(model: torch.nn.Module, tmp_path: Pa
             torch.testing.assert_close(loaded(images), model.eval()(images), atol=1e-4, rtol=0)
 
 
-def test_a_fresh_process_loads_the_timm_directory(model: torch.nn.Module, tmp_path: Path) -> None:
+def test_a_fresh_process_loads_the_timm_directory(
+    model: torch.nn.Module, begin: Begin, tmp_path: Path
+) -> None:
     path, _ = export_network(model, tmp_path / "net", "timm", trained=True)
     assert sorted(file.name for file in path.iterdir()) == ["config.json", "model.safetensors"]
-    code = (
+    script = tmp_path / "script.py"
+    script.write_text(
         "import sys, timm, torch, tftas_optuna.models\n"
         "model = timm.create_model(f'local-dir:{sys.argv[1]}', pretrained=True).eval()\n"
         "images = torch.linspace(-1, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)\n"
@@ -71,11 +82,7 @@ def test_a_fresh_process_loads_the_timm_directory(model: torch.nn.Module, tmp_pa
         "other = timm.create_model(f'local-dir:{sys.argv[1]}', pretrained=True, num_classes=9)\n"
         "print(tuple(other(images).shape))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path), str(tmp_path / "logits.pt")],
-        capture_output=True,
-        text=True,
-    )
+    done = begin(script, tmp_path, str(path), str(tmp_path / "logits.pt")).end()
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["(3, 16, 16)", "(2, 9)"]
     images = torch.linspace(-1, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
@@ -86,14 +93,16 @@ def test_a_fresh_process_loads_the_timm_directory(model: torch.nn.Module, tmp_pa
 
 
 @pytest.mark.slow
-def test_an_onnx_file_says_whether_it_is_trained(model: torch.nn.Module, tmp_path: Path) -> None:
+def test_an_onnx_file_says_whether_it_is_trained(
+    model: torch.nn.Module, onnx_file: Path, tmp_path: Path
+) -> None:
     import onnx
 
-    for trained, name in ((True, "net.onnx"), (False, "net-untrained.onnx")):
-        path, _ = export_network(model, tmp_path / "net", "onnx", trained=trained)
-        assert path.name == name
+    untrained, _ = export_network(model, tmp_path / "net", "onnx", trained=False)
+    assert (onnx_file.name, untrained.name) == ("net.onnx", "net-untrained.onnx")
+    for path, weights in ((onnx_file, "trained"), (untrained, "untrained")):
         told = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
-        assert told["weights"] == ("trained" if trained else "untrained")
+        assert told["weights"] == weights
 
 
 def test_a_torchscript_file_says_whether_it_is_trained(

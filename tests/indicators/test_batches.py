@@ -65,9 +65,8 @@ def test_mixed_and_repeated_candidates_score_as_alone(
 
 
 @FIDELITIES
-@pytest.mark.parametrize("name", ["autoformer-tiny", "autoformer-small"])
-def test_a_real_batch_scores_as_alone(fidelity: str, name: str) -> None:
-    space = get_space(name)
+def test_a_real_batch_scores_as_alone(fidelity: str) -> None:
+    space = get_space("autoformer-tiny")
     scorer = Scorer(space, fidelity=fidelity)
     rng = np.random.default_rng(0)
     archs = [space.sample(rng) for _ in range(4 if fidelity == "exact" else 12)]
@@ -77,9 +76,7 @@ def test_a_real_batch_scores_as_alone(fidelity: str, name: str) -> None:
     assert scorer.batch(archs) == pytest.approx(alone, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("name", "count"), [("autoformer-tiny", 8), ("autoformer-small", 5), ("autoformer-base", 3)]
-)
+@pytest.mark.parametrize(("name", "count"), [("autoformer-tiny", 8), ("autoformer-small", 3)])
 def test_collapsed_is_near_exact_and_ranks_alike(name: str, count: int) -> None:
     space = get_space(name)
     rng = np.random.default_rng(1)
@@ -178,7 +175,7 @@ def test_memory_does_not_grow(small_space: AutoFormerSpace, fidelity: str) -> No
     rng = np.random.default_rng(0)
 
     def peak() -> int:
-        scorer.batch([small_space.sample(rng) for _ in range(500)])
+        scorer.batch([small_space.sample(rng) for _ in range(200)])
         return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
     first = peak()

@@ -34,7 +34,7 @@ def test_indicators_together_are_each_alone_to_the_last_digit(
     space: str, dtype: torch.dtype
 ) -> None:
     rounding = (1e-12 if dtype == torch.float64 else 2e-6) if ROUNDS_OTHERWISE else 0.0
-    archs = candidates(SPACES[space], 3)
+    archs = candidates(SPACES[space], 2)
     basis = Scorer(SPACES[space], dtype=dtype, **SIZES).basis
     wanted = [(get_indicator(name), "exact") for name in ALL]
     together = Panel(basis, wanted).by_seed(archs)

@@ -13,14 +13,11 @@ PRESETS = ("autoformer-tiny", "autoformer-small", "autoformer-base")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "count"), [("autoformer-tiny", 5), ("autoformer-small", 2), ("autoformer-base", 1)]
-)
-def test_two_routes_agree_at_full_size(name: str, count: int) -> None:
-    space = get_space(name)
+def test_two_routes_agree_at_full_size() -> None:
+    space = get_space("autoformer-tiny")
     scorer = Scorer(space)
     rng = np.random.default_rng(0)
-    for _ in range(count):
+    for _ in range(2):
         arch = space.sample(rng)
         assert score_model(scorer.subnet(arch)) == pytest.approx(scorer(arch), rel=1e-4)
 

@@ -165,8 +165,9 @@ def test_an_archive_is_trained_on(train: Train, data: Path, tmp_path: Path) -> N
         with tarfile.open(data / f"{split}.tar", "w") as archive:
             archive.add(data / split, "")
     archives = {"train_split": "train.tar", "val_split": "val.tar"}
-    told = train(tmp_path / "archive", data=data, splits=archives, workers=1)
-    assert told["top1"] == train(tmp_path / "folder", data=data, workers=1)["top1"]
+    how = {"data": data, "workers": 1, "epochs": 1}
+    told = train(tmp_path / "archive", splits=archives, **how)
+    assert told["top1"] == train(tmp_path / "folder", **how)["top1"]
 
 
 @pytest.mark.parametrize("dataset", ["", "torch/image_folder"])

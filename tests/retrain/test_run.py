@@ -4,11 +4,9 @@ import csv
 import dataclasses
 import io
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
+import socket
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import timm
 import torch
 import yaml
 from processes import CONTEXT
+from programs import Begin
 from trainings import train_and_be_killed
 
 from tftas_optuna import Scorer, TftasError
@@ -97,15 +96,15 @@ def test_a_network_learns_and_is_left_as_a_timm_model(
     assert train(out, epochs=8) == result
 
 
-def test_killed_five_times_it_ends_with_the_same_metrics(
+def test_killed_three_times_it_ends_with_the_same_metrics(
     train: Any, tiny: Network, images: Path, tmp_path: Path
 ) -> None:
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     result = train(whole, **FULL)
     rng = random.Random(3)
     values = {"network": tiny, "data": images, **FULL}
-    for _ in range(5):
-        # Nine steps make an epoch: none of the five gets beyond its second.
+    for _ in range(3):
+        # Nine steps make an epoch: none of the three gets beyond its second.
         fate = (rng.randrange(3, 14), rng.uniform(0, 0.05), torn, values)
         process = CONTEXT.Process(target=train_and_be_killed, args=fate)
         process.start()
@@ -277,27 +276,32 @@ def test_tensorboard_sees_the_same(train: Any, tmp_path: Path) -> None:
     assert len(events.Scalars("step/loss")) == 18
 
 
-@pytest.mark.slow
 def test_two_processes_match_one_with_the_doubled_batch(
-    train: Any, images: Path, tiny: Network, tmp_path: Path
+    train: Any, images: Path, tiny: Network, begin: Begin, tmp_path: Path
 ) -> None:
+    """Of two that find each other by what torchrun tells them."""
     arch = tmp_path / "tiny.yaml"
     assert tiny.architecture is not None
     arch.write_text(
         yaml.safe_dump({"architecture": tiny.architecture.to_dict(), "model": {"img_size": 8}})
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        + ["-m", "tftas_optuna", "retrain", str(arch), "--data-dir", str(images)]
-        + ["--recipe", "quick", "--epochs", "2", "--batch-size", "16", "--device", "cpu"]
-        + ["--set", "warmup_epochs=0", "--set", "no_aug=true", "--set", "smoothing=0"]
-        + ["--set", "log_interval=1", "--workers", "0", "--out", str(tmp_path / "two")],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    command = (
+        *("retrain", str(arch), "--data-dir", str(images), "--recipe", "quick", "--epochs", "2"),
+        *("--batch-size", "16", "--device", "cpu", "--set", "warmup_epochs=0"),
+        *("--set", "no_aug=true", "--set", "smoothing=0", "--set", "log_interval=1"),
+        *("--workers", "0", "--out", str(tmp_path / "two")),
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("Trained on") == 1
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    programs = [
+        begin("tftas_optuna", tmp_path, *command, RANK=rank, LOCAL_RANK=rank, **world)
+        for rank in ("0", "1")
+    ]
+    done = [program.end() for program in programs]
+    assert [each.returncode for each in done] == [0, 0], done
+    assert ["Trained on" in each.stdout for each in done] == [True, False]
     train(tmp_path / "one", batch_size=16)
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two" / "tiny")
     assert len(two) == 8 and two == pytest.approx(one, rel=1e-5)

@@ -31,7 +31,7 @@ def test_workers_give_the_same_study(
     """
     found: list[object] = []
     # On a busy machine time may be up before the workers have begun.
-    for seconds in (5.0, 30.0, 120.0):
+    for seconds in (2.0, 30.0, 120.0):
         storage = f"sqlite:///{tmp_path}/study{seconds:g}.db"
         child = start(small_space.to_dict(), 10_000, storage, workers=2, timeout=seconds)
         child.join(PATIENCE)

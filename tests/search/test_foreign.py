@@ -47,15 +47,14 @@ def test_those_that_come_while_it_runs_are_skipped_too(
     assert len(added) == 3 and len(study.trials) == 27
 
 
-@pytest.mark.parametrize("kind", ["told_without_parameters", "without_a_parameter"])
 def test_every_command_names_them_once(
-    small_space: AutoFormerSpace, run: Search, tmp_path: Path, kind: str
+    small_space: AutoFormerSpace, run: Search, tmp_path: Path
 ) -> None:
     (tmp_path / "small.yaml").write_text(json.dumps(small_space.to_dict()))
     storage = f"sqlite:///{tmp_path}/t.db"
     run(n_trials=8, storage=storage)
     study = load_study(storage)
-    foreign.KINDS[kind](study, small_space)
+    foreign.without_a_parameter(study, small_space)
     where = ["--storage", storage, "--study-name", "small"]
     search = ["--space", str(tmp_path / "small.yaml"), "--population-size", "8", "--img-size"]
     for command in (

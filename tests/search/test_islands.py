@@ -12,7 +12,7 @@ import optuna
 import pytest
 import sqlalchemy
 from optuna.storages import BaseStorage
-from processes import N_KILLS, PATIENCE, SIZES, at, start, stored
+from processes import KINDS, N_KILLS, PATIENCE, SIZES, at, start, stored
 
 from tftas_optuna import search
 from tftas_optuna.architecture import Architecture
@@ -53,16 +53,17 @@ def test_two_searches_double_nothing_in_a_schema_that_nobody_knows(
     small_space: AutoFormerSpace, known: list[Architecture], unknown_schema: str
 ) -> None:
     processes = [
-        start(small_space.to_dict(), 60, unknown_schema, start=known[first:]) for first in range(2)
+        start(small_space.to_dict(), 24, unknown_schema, start=known[first:]) for first in range(2)
     ]
     for process in processes:
         process.join(PATIENCE)
         assert process.exitcode == 0
-    check_distinct(load_study(unknown_schema), small_space, 120)
+    check_distinct(load_study(unknown_schema), small_space, 48)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120 + 30 * N_KILLS)
+@pytest.mark.parametrize("storage", KINDS, indirect=True)
 def test_two_searches_killed_at_random_double_and_lose_nothing(
     small_space: AutoFormerSpace, storage: Storage
 ) -> None:
@@ -93,6 +94,7 @@ def test_two_searches_killed_at_random_double_and_lose_nothing(
     check_distinct(load_study(storage), small_space, n_trials)
 
 
+@pytest.mark.parametrize("storage", KINDS, indirect=True)
 def test_what_another_search_stores_meanwhile_is_not_stored_again(
     run: Search,
     small_space: AutoFormerSpace,
@@ -115,6 +117,7 @@ def test_what_another_search_stores_meanwhile_is_not_stored_again(
     assert last[-1].n_study == 40
 
 
+@pytest.mark.parametrize("storage", KINDS, indirect=True)
 def test_a_generation_that_another_search_has_stored_as_a_whole(
     run: Search,
     small_space: AutoFormerSpace,
@@ -126,6 +129,7 @@ def test_a_generation_that_another_search_has_stored_as_a_whole(
     check_distinct(run(n_trials=12, storage=storage, start=known), small_space, 32)
 
 
+@pytest.mark.parametrize("storage", KINDS, indirect=True)
 def test_what_another_search_stored_before_a_stop_is_not_stored_again(
     run: Search,
     small_space: AutoFormerSpace,
@@ -137,6 +141,7 @@ def test_what_another_search_stored_before_a_stop_is_not_stored_again(
     check_distinct(run(n_trials=8, storage=storage, start=known), small_space, 32)
 
 
+@pytest.mark.parametrize("storage", KINDS, indirect=True)
 def test_a_generation_with_a_gap_is_gone_on_with(
     run: Search,
     small_space: AutoFormerSpace,
@@ -186,6 +191,7 @@ def test_two_searches_use_up_a_space_and_end(small_space: AutoFormerSpace, tmp_p
     assert len(set(archs)) == len(set(archs[:9])) == 9
 
 
+@pytest.mark.parametrize("storage", KINDS, indirect=True)
 def test_the_number_of_a_search_is_free_once_it_is_killed(
     small_space: AutoFormerSpace, storage: Storage
 ) -> None:

@@ -6,11 +6,12 @@ import random
 
 import pytest
 from optuna.storages import BaseStorage
-from processes import N_KILLS, seen, start, stored
+from processes import KINDS, N_KILLS, seen, start, stored
 
 from tftas_optuna.spaces import AutoFormerSpace
 
 
+@pytest.mark.parametrize("storage", KINDS, indirect=True)
 @pytest.mark.slow
 @pytest.mark.timeout(120 + 30 * N_KILLS)
 def test_killed_at_random_it_goes_on_to_the_same_study(

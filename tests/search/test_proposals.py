@@ -86,12 +86,21 @@ def test_what_to_start_from_is_the_first_generation(
         run(start=[outside])
 
 
-@pytest.mark.parametrize("sampler", ["nsgaii", "nsgaiii", "tpe", "gp", "random"])
-def test_other_samplers_resume_exactly_too(run: Search, tmp_path: object, sampler: str) -> None:
-    whole = run(n_trials=30, sampler=sampler)
+@pytest.mark.parametrize(
+    ("sampler", "parts"),
+    [
+        *((sampler, (11, 5, 14)) for sampler in ("nsgaii", "nsgaiii", "tpe", "random")),
+        # After ten at random it thinks for a second each.
+        ("gp", (11, 1, 2)),
+    ],
+)
+def test_other_samplers_resume_exactly_too(
+    run: Search, tmp_path: object, sampler: str, parts: tuple[int, int, int]
+) -> None:
+    whole = run(n_trials=sum(parts), sampler=sampler)
     storage = f"sqlite:///{tmp_path}/parts.db"
     # The sampler of a study goes on with it, where no other is asked for.
-    for n_trials, asked in ((11, sampler), (5, sampler), (14, None)):
+    for n_trials, asked in zip(parts, (sampler, sampler, None), strict=True):
         study = run(n_trials=n_trials, sampler=asked, storage=storage)
     assert [(t.params, t.values) for t in study.trials] == [
         (t.params, t.values) for t in whole.trials

@@ -69,7 +69,7 @@ def shared_heads() -> AutoFormerSpace:
 
 
 def towers() -> tower.TowerSpace:
-    return tower.TowerSpace("towers", (8, 12, 16, 24), (1, 2, 3, 4), img_size=8)
+    return tower.TowerSpace("towers", (8, 10, 12, 14, 16, 18, 20, 24), (1, 2, 3), img_size=8)
 
 
 class Interrupted(Exception):
@@ -94,10 +94,8 @@ CASES: dict[str, tuple[Callable[[], SearchSpace] | None, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(n, marks=[pytest.mark.slow] if n == "two workers" else []) for n in CASES],
-)
+@pytest.mark.usefixtures("quick_workers")
+@pytest.mark.parametrize("case", CASES)
 def test_in_parts_and_interrupted_it_is_the_same_study(
     small_space: AutoFormerSpace, case: str
 ) -> None:

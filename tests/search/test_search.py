@@ -16,13 +16,13 @@ from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.record import read_settings
 
 Search = Callable[..., optuna.Study]
+DEFAULTS: dict[str, object] = dict(n_trials=20, population_size=8, img_size=32, num_classes=10)
 
 
 @pytest.fixture
 def run(small_space: AutoFormerSpace) -> Search:
     def run(**kwargs: object) -> optuna.Study:
-        defaults = dict(n_trials=20, population_size=8, img_size=32, num_classes=10)
-        return search(small_space, **grouped({**defaults, **kwargs}))
+        return search(small_space, **grouped({**DEFAULTS, **kwargs}))
 
     return run
 
@@ -38,15 +38,12 @@ def test_same_seed_same_study(run: Search) -> None:
     assert seen(run(seed=3)) != seen(run(seed=4))
 
 
-@pytest.mark.parametrize("parts", [[8, 12], [5, 15], [1, 1, 18], [13, 6, 1]])
-def test_in_parts_or_at_once_is_the_same_study(
-    run: Search, tmp_path: Path, parts: list[int]
-) -> None:
-    whole = run(n_trials=20)
-    storage = f"sqlite:///{tmp_path}/parts.db"
-    for n_trials in parts:
-        study = run(n_trials=n_trials, storage=storage)
-    assert seen(study) == seen(whole)
+def test_in_parts_or_at_once_is_the_same_study(run: Search, tmp_path: Path) -> None:
+    whole = seen(run(n_trials=20))
+    for number, parts in enumerate([[8, 12], [1, 1, 18], [13, 6, 1]]):
+        for n_trials in parts:
+            study = run(n_trials=n_trials, storage=f"sqlite:///{tmp_path}/{number}.db")
+        assert seen(study) == whole
 
 
 def test_spreads_over_seeds_survive_a_stop(small_space: AutoFormerSpace, tmp_path: Path) -> None:
@@ -150,6 +147,14 @@ def test_the_study_says_what_made_it(run: Search, small_space: AutoFormerSpace) 
     assert settings.bounds == {"n_params": (None, 9e4)}
 
 
+@pytest.fixture(scope="module")
+def made(small_space: AutoFormerSpace, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A storage with a study of three trials, which no test adds to."""
+    storage = f"sqlite:///{tmp_path_factory.mktemp('made')}/study.db"
+    search(small_space, storage=storage, **grouped({**DEFAULTS, "n_trials": 3}))
+    return storage
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -166,13 +171,12 @@ def test_the_study_says_what_made_it(run: Search, small_space: AutoFormerSpace) 
     ],
 )
 def test_other_settings_do_not_continue_a_study(
-    run: Search, tmp_path: Path, change: dict[str, object], message: str
+    run: Search, made: str, change: dict[str, object], message: str
 ) -> None:
-    storage = f"sqlite:///{tmp_path}/study.db"
-    before = seen(run(n_trials=3, storage=storage))
+    before = seen(optuna.load_study(study_name="small", storage=made))
     with pytest.raises(TftasError, match=message):
-        run(n_trials=3, storage=storage, **change)
-    assert seen(optuna.load_study(study_name="small", storage=storage)) == before
+        run(n_trials=3, storage=made, **change)
+    assert seen(optuna.load_study(study_name="small", storage=made)) == before
 
 
 def test_a_plain_optuna_run_goes_on_with_the_study_and_back(
