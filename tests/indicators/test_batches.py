@@ -112,10 +112,10 @@ def test_out_of_memory_halves_the_batch_and_says_so(
     expected = scorer.batch(archs)
     traces = scorer.supernet.traces
 
-    def scarce(archs: Any, **kwargs: Any) -> Any:
+    def scarce(archs: Any, fidelity: str) -> Any:
         if len(archs) > 2:
             raise torch.OutOfMemoryError("no more")
-        return traces(archs, **kwargs)
+        return traces(archs, fidelity)
 
     monkeypatch.setattr(scorer.supernet, "traces", scarce)
     with caplog.at_level(logging.WARNING, "tftas_optuna"):

@@ -144,9 +144,10 @@ def test_networks_that_are_none(tmp_path: Path) -> None:
 def test_a_space_named_by_an_attacker_stays_inside(small_space: AutoFormerSpace) -> None:
     study = search(small_space, n_trials=2, population_size=2, img_size=32)
     (candidate, *_) = pareto_front(study)
-    settings = dataclasses.replace(
-        read_settings(study), space=dataclasses.replace(small_space, name="../../evil")
-    )
+    settings = read_settings(study)
+    evil = dataclasses.replace(small_space, name="../../evil")
+    conditions = dataclasses.replace(settings.conditions, space=evil)
+    settings = dataclasses.replace(settings, conditions=conditions)
     with pytest.raises(TftasError, match="cannot start a file name"):
         candidate_network(candidate, settings)
 

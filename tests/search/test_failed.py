@@ -36,6 +36,7 @@ from tftas_optuna.metrics import registry
 from tftas_optuna.plots.choices import effects
 from tftas_optuna.scoring import pool as executors
 from tftas_optuna.scoring.calibrated import CalibratedIndicator, register_calibration, shape_inputs
+from tftas_optuna.scoring.conditions import Conditions, ImageSource
 from tftas_optuna.scoring.panel import Scores
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.storage import load_study
@@ -120,7 +121,7 @@ def overflowing(space: AutoFormerSpace) -> CalibratedIndicator:
     return CalibratedIndicator(
         "mine",
         parts=("n_params", "snip"),
-        space=json.dumps(space.to_dict()),
+        conditions=Conditions.of(space, img_size=32, num_classes=10, images=ImageSource(4)),
         logs=(False, False),
         means=(*(0.0,) * n_shape, least, 0.0),
         weights=(*(0.0,) * n_shape, 1e304, 1.0),

@@ -85,8 +85,8 @@ def test_pools_side_by_side_keep_their_supernets(
     monkeypatch.setattr(Supernet, "__init__", count)
     here = Execution(device="cpu")
     one, other = task(small_space), task(small_space, supernet_seed=1)
-    with here.open_pool(other) as second:
-        with here.open_pool(one) as first:
+    with here.open_pool(other.conditions) as second:
+        with here.open_pool(one.conditions) as first:
             for _ in range(2):
                 scored(first, one)
                 scored(second, other)
@@ -96,13 +96,13 @@ def test_pools_side_by_side_keep_their_supernets(
 
 @pytest.mark.usefixtures("pytorch")
 def test_pools_that_overlap_leave_pytorch_its_threads(small_space: AutoFormerSpace) -> None:
-    first = Execution(device="cpu").open_pool(task(small_space))
+    first = Execution(device="cpu").open_pool(task(small_space).conditions)
     scored(first, task(small_space))
     counts: list[int] = []
 
     def beside() -> None:
         # A thread that computes nothing before takes what the pool's threads have set.
-        with Execution(device="cpu").open_pool(task(small_space)) as second:
+        with Execution(device="cpu").open_pool(task(small_space).conditions) as second:
             scored(second, task(small_space))
             first.close()
         counts.append(torch.get_num_threads())
@@ -115,7 +115,7 @@ def test_pools_that_overlap_leave_pytorch_its_threads(small_space: AutoFormerSpa
 
 @pytest.mark.usefixtures("pytorch")
 def test_a_scorer_beside_a_pool_leaves_pytorch_its_threads(small_space: AutoFormerSpace) -> None:
-    pool = Execution(device="cpu").open_pool(task(small_space))
+    pool = Execution(device="cpu").open_pool(task(small_space).conditions)
     scored(pool, task(small_space))
     counts: list[int] = []
 

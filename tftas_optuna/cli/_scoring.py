@@ -218,7 +218,8 @@ def _score_fresh(name: str, model: nn.Module, asked: Asked, costs: Mapping[str, 
     shape, classes = input_shape(model, asked.img_size), getattr(model, "num_classes", _CLASSES)
 
     def images(label: str) -> Images | None:
-        return asked.images.read(seed, shape, classes, get_indicator(label).batches)
+        batches = get_indicator(label).batches
+        return asked.images.read(seed, shape, classes, batches) if batches else None
 
     layers = (
         explain_model(model, indicator=labels[0], images=images(labels[0]), **how)

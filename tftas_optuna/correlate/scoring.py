@@ -19,6 +19,7 @@ from tftas_optuna.correlate.grounds import score_key
 from tftas_optuna.devices import resolve_device
 from tftas_optuna.indicators.fusion import check_reference
 from tftas_optuna.metrics import Meters, NotFiniteError
+from tftas_optuna.scoring.conditions import batches_seen
 from tftas_optuna.scoring.panel import Scores
 from tftas_optuna.scoring.reference import relative_indicators, score_reference
 from tftas_optuna.scoring.task import ScoringTask, divide, score, visit
@@ -88,7 +89,7 @@ def measure(
     undefined: dict[str, str] = {}
     if untimed or scores.missing(archs, names):
         task = ScoringTask.of(settings.conditions, names, settings.fidelity)
-        with execution.open_pool(task) as pool:
+        with execution.open_pool(settings.conditions, batches_seen(names)) as pool:
             try:
                 reference = score_reference(
                     pool,

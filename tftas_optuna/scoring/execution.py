@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from tftas_optuna.devices import resolve_device
 from tftas_optuna.errors import TftasError
 from tftas_optuna.scoring.pool import (
     ScoringPool,
@@ -16,7 +15,7 @@ from tftas_optuna.scoring.pool import (
 )
 
 if TYPE_CHECKING:
-    from tftas_optuna.scoring.task import ScoringTask
+    from tftas_optuna.scoring.conditions import Conditions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,20 +55,15 @@ class Execution:
             return dask_cluster(self.cluster)
         return this_process() if self.workers == 1 else worker_processes(self.workers, self.device)
 
-    def check(self) -> None:
-        """Check that its device is there, if that is one of this machine.
+    def open_pool(self, conditions: Conditions, batches: int = 0) -> ScoringPool:
+        """Make ready to score under some conditions.
 
-        Raises:
-            TftasError: It is not.
-        """
-        if self.cluster is None:
-            resolve_device(self.device)
-
-    def open_pool(self, task: ScoringTask) -> ScoringPool:
-        """Make ready to score, and begin to draw the supernets of a task.
+        Args:
+            conditions: The conditions.
+            batches: Batches of images that are seen.
 
         Raises:
             TftasError: The device is not there.
             UnavailableError: The workers cannot score.
         """
-        return ScoringPool(task, self.workforce(), self.device)
+        return ScoringPool(conditions, batches, self.workforce(), self.device)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from multiprocessing.queues import SimpleQueue
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.scoring.conditions import Conditions
     from tftas_optuna.scoring.panel import Scores
     from tftas_optuna.scoring.task import ScoringTask, Site
 
@@ -142,7 +143,8 @@ class ScoringPool:
     closed: use it as a context manager.
 
     Args:
-        task: What is scored first; its supernets are drawn while the caller goes on.
+        conditions: The conditions.
+        batches: Batches of images that are seen.
         workforce: Where.
         device: On which device each process computes.
 
@@ -154,20 +156,16 @@ class ScoringPool:
         UnavailableError: The workforce has another version of this package, or none.
     """
 
-    def __init__(self, task: ScoringTask, workforce: Workforce, device: str) -> None:
-        images = task.conditions.images
+    def __init__(
+        self, conditions: Conditions, batches: int, workforce: Workforce, device: str
+    ) -> None:
+        images = conditions.images
         compared = images is not None and images.data_dir is not None and images.digest is not None
-        self.home = Home(
-            task.conditions,
-            device,
-            task.batches if compared else 0,
-            uuid.uuid4().hex,
-        )
+        self.home = Home(conditions, device, batches if compared else 0, uuid.uuid4().hex)
         self._workforce = workforce
         self._executor = workforce.make()
         try:
             self._site = self._visited()
-            self._executor.submit(prepare, self.home, task)
         except BaseException:
             self.close()
             raise
@@ -192,6 +190,10 @@ class ScoringPool:
                 f"{name} has tftas-optuna {site.version}, this is {ours}; install the same"
             )
         return site
+
+    def prepare(self, task: ScoringTask) -> None:
+        """Begin to draw the supernets of a task, while the caller goes on."""
+        self._executor.submit(prepare, self.home, task)
 
     def scores(
         self, task: ScoringTask, archs: Sequence[Architecture], wanted: set[Architecture]

@@ -71,11 +71,6 @@ class ScoringTask(NamedTuple):
         """Return the same task, with the values of a reference sample for its fusions."""
         return self._replace(reference=json.dumps(reference))
 
-    @property
-    def batches(self) -> int:
-        """Batches of images that its indicators see."""
-        return max(indicator.batches for indicator, _ in self.wanted())
-
     def wanted(self) -> list[Wanted]:
         """Look the indicators up, each with the fidelity that it is computed at."""
         indicators = [get_indicator(i) if isinstance(i, str) else i for i in self.indicators]

@@ -20,6 +20,7 @@ from tftas_optuna.scoring.conditions import (
     Conditions,
     ImageSource,
     SupernetSource,
+    batches_seen,
 )
 from tftas_optuna.scoring.execution import Execution
 from tftas_optuna.scoring.panel import Scores
@@ -218,24 +219,27 @@ def search(
         raise TftasError(
             f"study_name has {len(name)} characters, allowed are at most {LONGEST_NAME}"
         )
-    execution.check()
-    opened = open_storage(storage, create=True) if storage is not None else None
-    stored = _stored(opened, name)
-    if stored is not None and has_settings(stored):
-        usual = {
-            "sampler": sampler is None,
-            "population_size": population_size is None,
-            "fidelity": fidelity == "auto",
-            "approximated": fidelity == "auto",
-        }
-        settings = as_recorded(settings, stored, [name for name, yes in usual.items() if yes])
-    if stored is not None:
-        _check_joins(stored, settings)
     with contextlib.ExitStack() as open_for_search:
-        task = pool = None
+        pool = None
         if settings.indicators:
-            task = ScoringTask.of(settings.conditions, settings.indicators, settings.fidelity)
-            pool = open_for_search.enter_context(execution.open_pool(task))
+            # First of all, so that no study is begun where nothing can score it.
+            batches = batches_seen(settings.indicators)
+            pool = open_for_search.enter_context(execution.open_pool(settings.conditions, batches))
+        opened = open_storage(storage, create=True) if storage is not None else None
+        stored = _stored(opened, name)
+        if stored is not None and has_settings(stored):
+            usual = {
+                "sampler": sampler is None,
+                "population_size": population_size is None,
+                "fidelity": fidelity == "auto",
+                "approximated": fidelity == "auto",
+            }
+            settings = as_recorded(settings, stored, [name for name, yes in usual.items() if yes])
+        if stored is not None:
+            _check_joins(stored, settings)
+        task = ScoringTask.of(settings.conditions, settings.indicators, settings.fidelity)
+        if pool is not None:
+            pool.prepare(task)
         meters = _measured(settings, stored, opened, name)
         study, opened = _open_study(opened, name, settings)
         # Of searches that begin together, one writes first, and all use what it has written.
@@ -244,7 +248,7 @@ def search(
         if meter_records(study) != meters.records:
             meters = Meters(settings.costs, space, settings.target, meter_records(study))
         scores: ScoringOf = _no_scores
-        if pool is not None and task is not None:
+        if pool is not None:
             values = score_reference(pool, task, reference(study), settings.target)
             with write_lock(study, opened):
                 keep(partial(keep_reference, study, values))

@@ -11,6 +11,7 @@ import numpy as np
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.metrics.units import name_numbers
 from tftas_optuna.ranks import kendall_tau
+from tftas_optuna.scoring.conditions import batches_seen
 from tftas_optuna.scoring.execution import Execution
 from tftas_optuna.scoring.task import ScoringTask
 from tftas_optuna.storage import check_writable, keep, told_in_one_line, write_lock
@@ -80,7 +81,8 @@ def score_exactly(
             " Scorer(space, fidelity='exact', ...) with the same"
         )
     execution = Execution() if execution is None else execution
-    with execution.open_pool(exact_task(settings)) as pool:
+    batches = batches_seen(settings.approximated)
+    with execution.open_pool(settings.conditions, batches) as pool:
         rescore(study, settings, wanted, pool, callback)
 
 
