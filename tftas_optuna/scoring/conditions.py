@@ -67,6 +67,18 @@ class ImageSource:
     def __str__(self) -> str:
         return f"{self.n_images} of {self.data_dir or self.digest}"
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {"n_images": self.n_images, "pictures": self.digest, "data_dir": self.data_dir}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ImageSource | None:
+        """Read it back, see :meth:`to_dict`; None where no images were seen."""
+        # Release 0.1 had no indicator that sees images.
+        if data.get("n_images") is None:
+            return None
+        return cls(int(data["n_images"]), data.get("data_dir"), data.get("pictures"))
+
     def read(
         self, seed: int, shape: tuple[int, int, int], num_classes: int, batches: int
     ) -> Images:
@@ -164,17 +176,15 @@ class Conditions:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, as studies and files record it."""
-        images = self.images
+        seen = ImageSource().to_dict()
         return {
             "space_definition": self.space.to_dict(),
             **self.supernet.to_dict(),
             "n_seeds": self.n_seeds,
             "img_size": self.img_size,
             "num_classes": self.num_classes,
-            "n_images": None if images is None else images.n_images,
-            "pictures": None if images is None else images.digest,
-            "data_dir": None if images is None else images.data_dir,
-            **({} if self.dtype == Conditions.dtype else {"dtype": self.dtype}),
+            **(dict.fromkeys(seen) if self.images is None else self.images.to_dict()),
+            "dtype": self.dtype,
         }
 
     @classmethod
@@ -187,17 +197,12 @@ class Conditions:
             TypeError: A value is of another kind than it must be.
             ValueError: A value cannot be read.
         """
-        # Release 0.1 had no indicator that sees images.
-        n_images = data.get("n_images")
-        images = None
-        if n_images is not None:
-            images = ImageSource(int(n_images), data.get("data_dir"), data.get("pictures"))
         return cls.of(
             space_from_dict(data["space_definition"]),
             **{n: int(data[n]) for n in ("img_size", "num_classes") if data.get(n) is not None},
             supernet=SupernetSource.from_dict(data),
             n_seeds=int(data["n_seeds"]),
-            images=images,
+            images=ImageSource.from_dict(data),
             dtype=str(data.get("dtype", cls.dtype)),
         )
 
@@ -205,7 +210,7 @@ class Conditions:
         """Return what of them matters to an indicator, as plain data."""
         if not indicator.needs_passes:
             return {"space_definition": self.space.to_dict()}
-        unseen = () if indicator.batches else ("n_images", "pictures")
+        unseen = () if indicator.batches else ImageSource().to_dict()
         return {
             name: value
             for name, value in self.to_dict().items()
