@@ -61,7 +61,7 @@ def read_supernet(data: dict[str, Any]) -> AutoFormerArchitecture:
             grid = supernet.grid(data["img_size"])
             if grid * supernet.patch_size != data["img_size"]:
                 raise TftasError(
-                    f"img_size {data['img_size']} is no multiple of patch_size"
+                    f"img_size {data['img_size']} is not a multiple of patch_size"
                     f" {supernet.patch_size}",
                     key=("img_size",),
                 )

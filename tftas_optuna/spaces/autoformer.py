@@ -207,7 +207,7 @@ class AutoFormerSpace(SearchSpace):
     def to_params(self, arch: Architecture) -> dict[str, Any]:
         """Return the parameters that decode to an architecture."""
         if not isinstance(arch, AutoFormerArchitecture):
-            raise TftasError(f"{arch!r} is no autoformer architecture")
+            raise TftasError(f"{arch!r} is not an autoformer architecture")
         params: dict[str, Any] = {"embed_dim": arch.embed_dim, "depth": arch.depth}
         for name in self.shared:
             values = set(getattr(arch, name))

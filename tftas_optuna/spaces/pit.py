@@ -171,7 +171,7 @@ class PiTSpace(SearchSpace):
     def to_params(self, arch: Architecture) -> dict[str, Any]:
         """Return the parameters that decode to an architecture."""
         if not isinstance(arch, PiTArchitecture):
-            raise TftasError(f"{arch!r} is no pit architecture")
+            raise TftasError(f"{arch!r} is not a pit architecture")
         if len(arch.depth) != len(self.depth):
             raise TftasError(
                 f"depth lists {len(arch.depth)} stages, space {self.name} has {len(self.depth)}"
