@@ -67,7 +67,7 @@ def test_a_family_is_registered_by_a_call_or_as_a_decorator() -> None:
     [
         (parts("pit"), "family 'pit' exists already; give another name, or replace=True"),
         (parts("Not a name"), "family name 'Not a name' is not allowed"),
-        (lambda: "tower", "'tower' is no family; give a tftas_optuna.families.Family, or"),
+        (lambda: "tower", "'tower' is not a family; give a tftas_optuna.families.Family, or"),
     ],
 )
 def test_what_is_no_family_is_refused(given: Any, message: str) -> None:
@@ -113,7 +113,7 @@ def test_an_installed_family_is_loaded_when_it_is_asked_for(
     for name, message in {
         "called": f"brought:other {installed} family 'called' calls itself 'other'",
         "broken": f"family 'broken' cannot be loaded from brought:broken {installed} ZeroDivision",
-        "none": f"brought:nothing {installed} 5 is no family",
+        "none": f"brought:nothing {installed} 5 is not a family",
     }.items():
         with pytest.raises(UnavailableError, match=message):
             get_family(name)

@@ -1,4 +1,4 @@
-"""Tables of what is built in, registered by a call, or brought by installed packages."""
+"""Registries of built-in, registered and installed entries."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _LOG = logging.getLogger("tftas_optuna")
 
 
 class Registry(Generic[T]):
-    """Entries by name; none is loaded before it is looked up.
+    """Entries by name, loaded on first use.
 
-    The lowest room that asks for entries holds the table. A room that knows them fills it, so that
-    nobody has to name a room that imports it. What was registered counts before what is built in,
-    and that before what an installed package brings.
+    A registry is defined in a low-level package that looks entries up, and filled by a package
+    that knows them, so that imports go in one direction. Registered entries take precedence over
+    built-in ones, and these over entries of installed packages.
 
     Attributes:
-        registered: By name, the group that an entry was registered in, and the entry.
+        registered: The group and the entry of every registered name.
 
     Args:
-        what: What messages call an entry.
+        kind: Name of the kind of entries, for error messages.
     """
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
         self._built_in: dict[str, Mapping[str, T]] = {}
         self._readers: dict[str, Callable[[str, object], T]] = {}
         self._entry_points: dict[str, dict[str, metadata.EntryPoint]] = {}
@@ -41,37 +41,37 @@ class Registry(Generic[T]):
     def fill(
         self, group: str, built_in: Mapping[str, T], read: Callable[[str, object], T]
     ) -> None:
-        """Say what is built in, and where installed packages bring more.
+        """Add the built-in entries of a group, and a reader for entries of installed packages.
 
         Args:
             group: The group of entry points.
-            built_in: Entries by name; it may load each when it is asked for.
-            read: Makes an entry of a name and what a package brings under it, or raises a
-                ``TftasError``.
+            built_in: Entries by name; the mapping may load them on first access.
+            read: Function that turns the name and the object of an entry point into an entry, or
+                raises a ``TftasError``.
         """
         self._built_in[group], self._readers[group] = built_in, read
 
     def check_free(self, name: str) -> None:
-        """Check that a name can be given to a new entry.
+        """Check that no entry has a name yet.
 
         Raises:
-            TftasError: It is taken.
+            TftasError: The name already exists.
         """
         if name in self:
             raise TftasError(
-                f"{self._what} {name!r} exists already; give another name, or replace=True to take"
-                " its place"
+                f"{self._kind} {name!r} exists already; give another name, or replace=True to"
+                " replace it"
             )
 
     def add(self, group: str, name: str, entry: T) -> None:
-        """Register an entry for this process, in place of one of its name."""
+        """Register an entry in this process; it replaces any entry of the same name."""
         self.registered[name] = group, entry
 
     def names(self, group: str) -> list[str]:
-        """List a group: what is built in, then what was registered, then what is installed."""
-        of = {name: its_group for name, (its_group, _) in self.registered.items()}
-        names = dict.fromkeys([*self._built_in[group], *of, *self._installed(group)])
-        return [name for name in names if of.get(name, group) == group]
+        """Return the names of a group: built-in, then registered, then installed ones."""
+        groups = {name: own_group for name, (own_group, _) in self.registered.items()}
+        names = dict.fromkeys([*self._built_in[group], *groups, *self._installed(group)])
+        return [name for name in names if groups.get(name, group) == group]
 
     def __contains__(self, name: str) -> bool:
         return name in self.registered or any(
@@ -80,10 +80,10 @@ class Registry(Generic[T]):
         )
 
     def __getitem__(self, name: str) -> T:
-        """Look an entry up.
+        """Return the entry of a name.
 
         Raises:
-            KeyError: There is none of that name.
+            KeyError: There is no such entry.
             UnavailableError: It belongs to an installed package that cannot be loaded.
         """
         if name in self.registered:
@@ -108,7 +108,7 @@ class Registry(Generic[T]):
             ) from error
         except Exception as error:
             raise UnavailableError(
-                f"{self._what} {name!r} cannot be loaded from {entry_point.value} of an installed"
+                f"{self._kind} {name!r} cannot be loaded from {entry_point.value} of an installed"
                 f" package: {type(error).__name__}: {error}"
             ) from error
 

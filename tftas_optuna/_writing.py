@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, and never over somebody else's."""
+"""Writes files atomically, and never over files that this package has not written."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file under a temporary name, and rename it when it is whole.
+    """Write a file to a temporary path, and move it to its place when it is complete.
 
     Args:
-        path: What is to be written, in a directory that exists.
+        path: The file to write, in an existing directory.
 
     Yields:
-        Where to write it: the same name in a new directory beside it, so that what goes by the
-        ending of a name still does.
+        The temporary path: the same file name in a new directory beside it, because some writers
+        choose the format by the file name.
 
     Raises:
         OSError: The directory cannot be written to.
@@ -37,15 +37,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def check_ours(path: Path, mark: bytes, *, within: int = 4096) -> None:
-    """Check that nothing of somebody else's lies where a file is to be written.
+    """Check that a file can be written without replacing a file of another program.
 
     Args:
         path: The file, which may be missing or empty.
-        mark: What stands near the beginning or the end of every such file of this package.
-        within: How near, in bytes.
+        mark: Bytes near the beginning or the end of every such file of this package.
+        within: Length of the beginning and the end that are searched, in bytes.
 
     Raises:
-        UnavailableError: Something is in the way, or cannot be looked at.
+        UnavailableError: The path is a file of another program, or cannot be read.
     """
     if not os.path.lexists(path):
         return
@@ -65,7 +65,7 @@ def check_ours(path: Path, mark: bytes, *, within: int = 4096) -> None:
 
 
 def json_text(data: Any, *, indent: int | None = None) -> str:
-    """Write plain data as JSON; numbers that are not finite become null."""
+    """Return plain data as JSON; numbers that are not finite become null."""
     return json.dumps(_finite(data), indent=indent, allow_nan=False)
 
 

@@ -1,4 +1,4 @@
-"""Where things are computed: devices by name, and threads."""
+"""Devices by name, and the number of CPU threads."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tftas_optuna.errors import TftasError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-# Multiply-adds of one layer that are worth a thread: a core takes some milliseconds for them. On
-# a busy machine threads wait for each other that long, again and again between two layers.
-_WORTH_A_THREAD = 64e6
+# Multiply-adds of one layer that justify another thread: a core takes some milliseconds for them.
+# On a busy machine threads wait that long for each other after every layer.
+_MACS_PER_THREAD = 64e6
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Turn a name into a device that is there.
+    """Return the device of a name.
 
     Raises:
         TftasError: It is not a device name, or this machine has no such device.
@@ -44,68 +44,68 @@ def resolve_device(device: str | torch.device) -> torch.device:
 
 
 def gpu_names() -> list[str]:
-    """List the GPUs of this process as ``CUDA_VISIBLE_DEVICES`` names them."""
+    """Return the names of the GPUs of this process, as in ``CUDA_VISIBLE_DEVICES``."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if not torch.cuda.is_available():
         return []
     return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
 
 
-_here = threading.local()
+_local = threading.local()
 _lock = threading.Lock()
-# How many callers keep threads at the moment, and PyTorch's number before the first of them.
-_keepers = 0
-_usual = 0
+# Number of active `keep_threads` contexts, and PyTorch's number of threads before the first one.
+_n_keepers = 0
+_threads_before = 0
 
 
 def usual_threads() -> int:
-    """Return the threads that PyTorch has here, whatever others compute on in the meantime."""
+    """Return PyTorch's number of threads here, without temporary changes by other threads."""
     with _lock:
         return _own_threads()
 
 
 @contextlib.contextmanager
 def keep_threads() -> Iterator[int]:
-    """Tell how many threads PyTorch has here, and leave it that many in the end.
+    """Yield PyTorch's number of threads here, and restore it in the end.
 
-    What one thread sets is what all get that have computed nothing yet: so long as anybody keeps
-    threads, those take the number from before the first one.
+    A number set by one thread also applies to threads that have not computed anything yet. While
+    such a context is active, those use the number from before the first context.
     """
-    global _keepers, _usual
+    global _n_keepers, _threads_before
     with _lock:
-        if not _keepers:
-            _usual = torch.get_num_threads()
+        if not _n_keepers:
+            _threads_before = torch.get_num_threads()
         own = _own_threads()
-        _keepers += 1
-    _here.has_own = True
+        _n_keepers += 1
+    _local.has_own_number = True
     try:
         yield own
     finally:
         with _lock:
-            _keepers -= 1
+            _n_keepers -= 1
             torch.set_num_threads(own)
 
 
 def _own_threads() -> int:
-    if _keepers and not getattr(_here, "has_own", False):
-        return _usual
+    if _n_keepers and not getattr(_local, "has_own_number", False):
+        return _threads_before
     return torch.get_num_threads()
 
 
 def stay_on_one_thread() -> None:
-    """Let this thread compute on one core, for good, beside others of the process that do so."""
+    """Limit this thread to one core from now on, because other threads compute in parallel."""
     torch.set_num_threads(1)
-    _here.stays = True
+    _local.single = True
 
 
 def stays_on_one_thread() -> bool:
-    """Tell whether this thread computes beside others; see :func:`stay_on_one_thread`."""
-    return getattr(_here, "stays", False)
+    """Return whether :func:`stay_on_one_thread` was called in this thread."""
+    return getattr(_local, "single", False)
 
 
 @contextlib.contextmanager
 def limit_threads(count: int | None) -> Iterator[None]:
-    """Compute on that many threads for a while, never on more than PyTorch has; None for all."""
+    """Limit PyTorch to a number of threads within a context; None means no limit."""
     if count is None or stays_on_one_thread():
         yield
         return
@@ -115,39 +115,42 @@ def limit_threads(count: int | None) -> Iterator[None]:
 
 
 def one_thread(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """Compute on one thread for a while if the device is a CPU."""
+    """Limit PyTorch to one thread within a context if the device is a CPU."""
     return limit_threads(1 if device.type == "cpu" else None)
 
 
 def threads_for(layer_macs: float, device: torch.device) -> int | None:
-    """Choose threads for passes through a network, see :func:`limit_threads`.
+    """Return a number of threads for passes through a network; see :func:`limit_threads`.
 
     Args:
-        layer_macs: Multiply-adds of one of its layers, of all images of a pass.
-        device: Where it is computed.
+        layer_macs: Multiply-adds of one of its layers for all images of a pass.
+        device: Device of the pass.
+
+    Returns:
+        The number, or None if the device is not a CPU.
     """
     if device.type != "cpu":
         return None
-    return int(min(max(layer_macs / _WORTH_A_THREAD, 1), 1 << 16))
+    return int(min(max(layer_macs / _MACS_PER_THREAD, 1), 1 << 16))
 
 
 def layer_macs(model: torch.nn.Module, shape: Sequence[int]) -> float:
-    """Count the multiply-adds of one image in a layer of a network, averaged over all of them.
+    """Return the mean number of multiply-adds per layer for one image.
 
     Args:
         model: The network.
         shape: Channels, height and width of the image.
 
     Returns:
-        The average, in which layers with many count more; infinity of a network that does not
-        take such an image, about which whoever uses it next has more to say.
+        The mean, weighted by the multiply-adds; infinity if the network does not accept such an
+        image, which raises a better error where the network is used.
     """
-    found: list[int] = []
+    macs: list[int] = []
 
     def count(layer: torch.nn.Module, _: object, output: object) -> None:
         weight = layer.weight
         if isinstance(weight, torch.Tensor) and isinstance(output, torch.Tensor):
-            found.append(output.numel() // weight.shape[0] * weight.numel())
+            macs.append(output.numel() // weight.shape[0] * weight.numel())
 
     kinds = (torch.nn.Linear, torch.nn.Conv2d)
     hooks = [
@@ -165,4 +168,4 @@ def layer_macs(model: torch.nn.Module, shape: Sequence[int]) -> float:
             module.training = mode
         for hook in hooks:
             hook.remove()
-    return sum(macs * macs for macs in found) / max(sum(found), 1)
+    return sum(count * count for count in macs) / max(sum(macs), 1)

@@ -1,18 +1,18 @@
-"""Errors whose message is meant for the person at the terminal."""
+"""Errors with a message for the user."""
 
 from __future__ import annotations
 
 
 class TftasError(ValueError):
-    """Bad input, told in one line: what was given, what is allowed, what to do.
+    """Invalid input; the message says in one line what was given, what is allowed, what to do.
 
-    A subclass of :class:`ValueError`, so callers from Python need not know it. The command line
-    exits with 2.
+    A subclass of :class:`ValueError`, so that callers need not know it. The command line exits
+    with 2.
 
     Args:
-        message: The line.
-        key: Where in a mapping the bad value stands, such as ``("supernet", "depth")``; whoever
-            read the mapping from a file can name the line.
+        message: The message.
+        key: Key of the invalid value in a mapping, such as ``("supernet", "depth")``, so that
+            the reader of a file can name the line.
     """
 
     def __init__(self, message: str = "", *, key: tuple[str | int, ...] = ()) -> None:
@@ -21,12 +21,12 @@ class TftasError(ValueError):
 
 
 class UnavailableError(TftasError):
-    """A storage, a study or a file is missing, unreadable or in the way.
+    """A storage, a study or a file is missing or unreadable, or a file must not be replaced.
 
     The command line exits with 1.
     """
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error, or its type where it says nothing."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,10 +1,10 @@
-"""The one table of families: what a kind of network brings, loaded when it is first used.
+"""The table of families, whose classes are loaded on first use.
 
-A family is a name with a space, an architecture, a network and a supernet. The rooms of these four
-do not import this file: what they ask of a family they look up in
-:mod:`tftas_optuna.architecture.parts`, which is filled here. The built-in ones stand at the end;
-others are added by :func:`tftas_optuna.register_family`, or by an
-installed package through an entry point in the group ``tftas_optuna.families`` whose object is a
+A family is a name with the classes of its architectures, spaces, networks and supernets. The
+packages of these four do not import this module; they look families up in
+:mod:`tftas_optuna.architecture.parts`, which is filled here. The built-in families are at the end
+of this file. Others are added by :func:`tftas_optuna.register_family`, or by an installed package
+through an entry point in the group ``tftas_optuna.families``, whose object is a
 :class:`tftas_optuna.Family` or a function that returns one.
 """
 
@@ -33,25 +33,24 @@ __all__ = ["FAMILIES_GROUP", "Family", "family_names", "get_family", "register_f
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """The parts of one family, each a class or where to find it, as ``"package.module:Name"``.
+    """The classes of one family, given as classes or as strings ``"package.module:Name"``.
 
     Attributes:
-        name: What spaces and files call it, in lower case.
+        name: Name for spaces and files, in lower case.
         architecture_class: Subclass of :class:`tftas_optuna.Architecture`.
         space_class: Subclass of :class:`tftas_optuna.SearchSpace`.
-        network_class: ``torch.nn.Module``, made as ``network(architecture=..., num_classes=...,
-            img_size=..., in_chans=..., drop_path_rate=...)``, and a timm model under the name
-            ``tftas_NAME``. It takes such other arguments of timm's as are to be used
-            (``drop_rate`` in training), keeps ``num_classes``, ``num_features`` and
-            ``global_pool``, and is best a subclass of one of timm's networks. It may have
-            ``default_architecture``, to be built without an architecture; ``timm_cfg``, entries
-            of timm's configuration (``mean``, ``std``, ``classifier``, ...); and
-            ``feature_cfg``, for timm's ``features_only``, or a function that returns it for an
-            architecture.
+        network_class: Subclass of ``torch.nn.Module``, constructed as ``network(architecture=...,
+            num_classes=..., img_size=..., in_chans=..., drop_path_rate=...)``, and a timm model
+            with the name ``tftas_NAME``. It accepts further arguments of timm if they are to be
+            used (``drop_rate`` in training), has the attributes ``num_classes``,
+            ``num_features`` and ``global_pool``, and is best a subclass of a network of timm. It
+            may have ``default_architecture``, which is built if no architecture is given;
+            ``timm_cfg``, entries of timm's configuration (``mean``, ``std``, ``classifier``,
+            ...); and ``feature_cfg`` for timm's ``features_only``, or a function that returns it
+            for an architecture.
         supernet_class: Subclass of :class:`tftas_optuna.supernet.Supernet`.
-        ranked_alike: Indicators by whose collapsed values candidates are ranked as by the exact
-            ones, as far as was measured; a search computes these collapsed unless it is told
-            otherwise.
+        ranked_alike: Indicators whose collapsed values rank candidates like the exact values in
+            measurements; a search computes these collapsed by default.
     """
 
     name: str
@@ -86,21 +85,21 @@ class Family:
 
     @cached_property
     def supernet(self) -> type[Supernet]:
-        """The class of its shared weights."""
+        """The class of its supernets."""
         return cast("type[Supernet]", self._load("supernet_class"))
 
     def _load(self, part: str) -> object:
-        found: object = getattr(self, part)
-        if not isinstance(found, str):
-            return found
-        module, _, name = found.partition(":")
+        reference: object = getattr(self, part)
+        if not isinstance(reference, str):
+            return reference
+        module, _, name = reference.partition(":")
         try:
             loaded: object = getattr(importlib.import_module(module), name)
             return loaded
         except (ImportError, AttributeError) as error:
             raise UnavailableError(
                 f"family {self.name!r}: its {part.removesuffix('_class')} cannot be loaded from"
-                f" {found} ({error})"
+                f" {reference} ({error})"
             ) from error
 
 
@@ -123,22 +122,22 @@ def register_family(
 def register_family(
     family: Family | Callable[[], Family] | None = None, *, replace: bool = False
 ) -> object:
-    """Add a family to the table, for this process.
+    """Register a family in this process.
 
-    An installed package does the same without any call by an entry point in the group
-    ``tftas_optuna.families``. Where a search scores in several processes, each has to know the
-    family: register it at the top of the script, or install it.
+    An installed package needs no call: it provides an entry point in the group
+    ``tftas_optuna.families``. If a search uses several processes, the family must be registered
+    in each: register it at the top of the script, or install it.
 
     Args:
-        family: Its parts, or a function that returns them. Without it this is a decorator of
-            such a function.
-        replace: Whether to take the place of a family of the same name.
+        family: The family, or a function that returns it. Without it the function returns a
+            decorator for such a function.
+        replace: Whether to replace a family of the same name.
 
     Returns:
-        What was given.
+        ``family``, or a decorator that returns the function unchanged.
 
     Raises:
-        TftasError: The name is taken or no plain name, or this is no family.
+        TftasError: The name already exists or is not allowed, or the object is not a family.
 
     Example:
         >>> from tftas_optuna.families import Family, register_family
@@ -154,27 +153,27 @@ def register_family(
     """
     if family is None:
         return partial(register_family, replace=replace)
-    found = _parts_of(family)
-    if not (found.name.isidentifier() and found.name == found.name.lower()):
+    parts = _as_family(family)
+    if not (parts.name.isidentifier() and parts.name == parts.name.lower()):
         raise TftasError(
-            f"family name {found.name!r} is not allowed; give lower-case letters, digits and"
+            f"family name {parts.name!r} is not allowed; give lower-case letters, digits and"
             " underscores"
         )
     if not replace:
-        FAMILIES.check_free(found.name)
-    FAMILIES.add(FAMILIES_GROUP, found.name, found)
-    # Where networks are not loaded yet, which takes seconds, timm learns of it when they are.
+        FAMILIES.check_free(parts.name)
+    FAMILIES.add(FAMILIES_GROUP, parts.name, parts)
+    # Loading the networks takes seconds; they register all families with timm when loaded.
     models = sys.modules.get("tftas_optuna.models")
     if models is not None:
-        models.register_with_timm(found.name)
+        models.register_with_timm(parts.name)
     return family
 
 
 def get_family(name: str) -> Family:
-    """Look a family up.
+    """Return the family of a name.
 
     Raises:
-        TftasError: There is none of that name.
+        TftasError: There is no such family.
         UnavailableError: It belongs to an installed package that cannot be loaded.
     """
     if name not in FAMILIES:
@@ -182,25 +181,25 @@ def get_family(name: str) -> Family:
     return cast("Family", FAMILIES[name])
 
 
-def _parts_of(brought: object) -> Family:
-    family: object = brought() if callable(brought) else brought
+def _as_family(loaded: object) -> Family:
+    family: object = loaded() if callable(loaded) else loaded
     if not isinstance(family, Family):
         raise TftasError(
-            f"{family!r} is no family; give a tftas_optuna.families.Family, or a function that"
+            f"{family!r} is not a family; give a tftas_optuna.families.Family, or a function that"
             " returns one"
         )
     return family
 
 
-def _read(name: str, brought: object) -> Family:
-    family = _parts_of(brought)
+def _read(name: str, loaded: object) -> Family:
+    family = _as_family(loaded)
     if family.name != name:
         raise TftasError(f"family {name!r} calls itself {family.name!r}")
     return family
 
 
-# Kendall's tau of collapsed and exact DSS is .9994 and more on all spaces of both families:
-# benchmarks/dss_fidelity.py.
+# Kendall's tau between collapsed and exact DSS is at least .9994 on all spaces of both families;
+# see benchmarks/dss_fidelity.py.
 _BUILT_IN = {
     family.name: family
     for family in (

@@ -1,7 +1,7 @@
-"""The costs and indicators that are built in: one for each public file of two folders.
+"""The built-in costs and indicators: one for each public file of two folders.
 
-A file assigns its metric to ``METRIC``. It is loaded when somebody asks for the metric of its
-name: many need PyTorch.
+A file assigns its metric to ``METRIC``. It is loaded on first use, because many files need
+PyTorch.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from tftas_optuna.metrics.registry import (
 
 
 class Folder(Mapping[str, Metric]):
-    """The metrics of a folder, by the names of their files.
+    """The metrics of a folder, by file name.
 
     Args:
-        package: Its name as a package, which is not imported before one of its files is.
+        package: The package name of the folder; it is imported with its first file.
     """
 
     def __init__(self, package: str) -> None:

@@ -1,8 +1,8 @@
-"""Rank correlations: of two sequences, or of thousands of resamples of them at once.
+"""Rank correlations of two sequences, or of thousands of resamples of them at once.
 
-A resample is written as how often it holds each position of the sequences, so that all resamples
-are one matrix, shape (resamples, positions), and a correlation of all of them is a few products
-with it. A position that a resample holds twice is tied with itself, as by definition.
+A resample is represented by the count of each position of the sequences. All resamples form a
+matrix of shape (resamples, positions), and their correlations are a few products with it. A
+position that occurs twice in a resample is tied with itself.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-# Rows of the matrix of pairs that are in memory at once.
+# Rows of the matrix of pairs that are in memory at the same time.
 _ROWS = 2048
 
 
 def kendall_tau(first: Sequence[float] | Floats, second: Sequence[float] | Floats) -> float:
-    """Compute Kendall's rank correlation (tau-a) of two sequences.
+    """Return Kendall's rank correlation (tau-a) of two sequences.
 
-    1.0 for fewer than two values, NaN if one of them is NaN.
+    It is 1.0 for fewer than two values, and NaN if any value is NaN.
     """
     a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     n_pairs = _pairs(np.array([len(a)]))
@@ -34,28 +34,28 @@ def kendall_tau(first: Sequence[float] | Floats, second: Sequence[float] | Float
         return 1.0
     if np.isnan(a).any() or np.isnan(b).any():
         return math.nan
-    # Knight (1966): after sorting by the first, and by the second where the first is tied, the
-    # pairs that disagree are those that sorting by the second swaps.
+    # Knight (1966): after sorting by the first sequence and breaking ties by the second, the
+    # discordant pairs are those that a sort by the second sequence swaps.
     order = np.lexsort((b, a))
-    tied = _tied(a[order, None]) + _tied(np.sort(b)[:, None])
-    tied -= _tied(np.stack((a, b), axis=1)[order])
+    n_tied = _tied_pairs(a[order, None]) + _tied_pairs(np.sort(b)[:, None])
+    n_tied -= _tied_pairs(np.stack((a, b), axis=1)[order])
     _, ranks = np.unique(b[order], return_inverse=True)
-    return (n_pairs - tied - 2 * _swaps(ranks)) / n_pairs
+    return (n_pairs - n_tied - 2 * _swaps(ranks)) / n_pairs
 
 
 def resampled_tau_b(first: Floats, second: Floats, counts: Floats) -> Floats:
-    """Compute Kendall's tau-b of every resample.
+    """Return Kendall's tau-b of every resample.
 
     Args:
-        first: One sequence.
-        second: The other one.
-        counts: Resamples, shape (resamples, positions).
+        first: The first sequence.
+        second: The second sequence.
+        counts: Counts of the positions in each resample, shape (resamples, positions).
 
     Returns:
-        One for each resample; NaN where all values of a sequence in it are equal.
+        Shape (resamples,); NaN if all values of a sequence are equal in a resample.
     """
     untied = [_untied_pairs(values, counts) for values in (first, second)]
-    # Products of whole numbers this small are exact in single precision, which is faster.
+    # Single precision is faster, and exact for products of such small integers.
     single = counts.astype(np.float32)
     concordant = np.zeros(len(counts))
     for start in range(0, len(first), _ROWS):
@@ -66,15 +66,15 @@ def resampled_tau_b(first: Floats, second: Floats, counts: Floats) -> Floats:
 
 
 def resampled_spearman(first: Floats, second: Floats, counts: Floats) -> Floats:
-    """Compute Spearman's rho of every resample; see :func:`resampled_tau_b`."""
+    """Return Spearman's rho of every resample; see :func:`resampled_tau_b`."""
     middle = (counts.sum(axis=1, keepdims=True) + 1) / 2
     a, b = (_ranks(values, counts) - middle for values in (first, second))
     variances = (counts * a * a).sum(axis=1) * (counts * b * b).sum(axis=1)
     return _ratio((counts * a * b).sum(axis=1), np.sqrt(variances))
 
 
-def _tied(rows: Floats) -> int:
-    """Count the pairs of equal rows among rows that are sorted."""
+def _tied_pairs(rows: Floats) -> int:
+    """Count the pairs of equal rows among sorted rows."""
     starts = np.flatnonzero(np.any(rows[1:] != rows[:-1], axis=1)) + 1
     return _pairs(np.diff(starts, prepend=0, append=len(rows)))
 
@@ -86,14 +86,14 @@ def _pairs(sizes: NDArray[np.int64]) -> int:
 def _swaps(ranks: NDArray[np.int64]) -> int:
     """Count the pairs that are out of order, by a merge sort that merges all blocks at once."""
     size = len(ranks)
-    places = np.arange(size)
+    positions = np.arange(size)
     swaps, width = 0, 1
     while width < size:
-        # Two blocks become one; of equal ranks that of the left block stays in front.
-        blocks, is_left = places // (2 * width), places // width % 2 == 0
+        # Merge pairs of blocks; for equal ranks the entry of the left block stays first.
+        blocks, is_left = positions // (2 * width), positions // width % 2 == 0
         order = np.argsort(blocks * size + ranks, kind="stable")
         ranks, is_left = ranks[order], is_left[order]
-        # Only the last block may be short: all before it have ``width`` entries on the left.
+        # Only the last block can be short; all others have ``width`` entries on the left.
         ahead = np.cumsum(is_left) - blocks * width
         swaps += int((np.minimum(width, size - blocks * 2 * width) - ahead)[~is_left].sum())
         width *= 2
@@ -111,19 +111,21 @@ def _untied_pairs(values: Floats, counts: Floats) -> Floats:
 
 
 def _ranks(values: Floats, counts: Floats) -> Floats:
-    """Rank the values within each resample; ties share the mean of their ranks."""
-    value_of, tied = _by_value(values, counts)
+    """Return the ranks of the values in each resample; ties share their mean rank."""
+    index, tied = _by_value(values, counts)
     ranks = np.cumsum(tied, axis=1) - (tied - 1) / 2
-    return ranks[:, value_of]
+    return ranks[:, index]
 
 
 def _by_value(values: Floats, counts: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """Number the different values, and count how often resamples hold each of them."""
-    _, value_of, sizes = np.unique(values, return_inverse=True, return_counts=True)
+    """Return the index of each value among the distinct ones, and their counts per resample."""
+    _, index, sizes = np.unique(values, return_inverse=True, return_counts=True)
     order = np.argsort(values, kind="stable")
-    return value_of, np.add.reduceat(counts[:, order], np.cumsum(sizes) - sizes, axis=1)
+    return index, np.add.reduceat(counts[:, order], np.cumsum(sizes) - sizes, axis=1)
 
 
-def _ratio(above: Floats, below: Floats) -> Floats:
-    ratio: Floats = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    ratio: Floats = np.divide(
+        numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0
+    )
     return ratio

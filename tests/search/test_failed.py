@@ -79,7 +79,7 @@ def test_a_search_goes_on_without_it(
     assert is_as_it_should_be(study, small_space) and len(study.trials) == 24
     failed = next(trial for trial in study.trials if trial.state == TrialState.FAIL)
     reason = failed.user_attrs[FAILURE_KEY]
-    assert reason.startswith("indicator 'half' gives nan, which is no finite number (64 x ")
+    assert reason.startswith("indicator 'half' gives nan, which is not a finite number (64 x ")
     assert {"n_params", "macs"} < failed.user_attrs.keys()
     archs = [small_space.decode(trial.params) for trial in study.trials]
     assert len(set(archs)) == len(archs)
@@ -170,7 +170,7 @@ def test_a_fusion_that_has_nothing_to_rank_among_is_refused(run: Search) -> None
     register_fusion("mine", ["void", "macs"])
     message = (
         "mine is not defined: void is finite for 0 of the 24 architectures of its reference"
-        r" sample: indicator 'void' gives -inf, which is no finite number \(\d+ x \d"
+        r" sample: indicator 'void' gives -inf, which is not a finite number \(\d+ x \d"
     )
     with pytest.raises(TftasError, match=message):
         run(objectives=("mine", "n_params"))
@@ -221,7 +221,7 @@ def test_what_is_no_number_is_told_by_indicator_and_architecture(
     run: Search, score: object
 ) -> None:
     register_indicator("mine", lambda model, images: score)
-    with pytest.raises(TftasError, match=r"indicator 'mine' gives a \w+ that is no number \("):
+    with pytest.raises(TftasError, match=r"indicator 'mine' gives a \w+ that is not a number \("):
         run(objectives=("mine", "n_params"))
 
 

@@ -82,7 +82,7 @@ BROKEN = [
     (GOOD, "[2, 4]", "[2, 2.5]", ", line 14: num_heads holds 2.5, allowed are positive whole"),
     (GOOD, "[64, 96]", "[64, 64]", ", line 12: embed_dim repeats a choice"),
     (GOOD, "[64, 96]", "[64, 50000]", ", line 12: embed_dim is 50000, allowed is a whole number"),
-    (GOOD, "img_size: 32", "img_size: 30", ", line 3: img_size 30 is no multiple of patch_size 4"),
+    (GOOD, "img_size: 32", "img_size: 30", ", line 3: img_size 30 is not a multiple of patch_s"),
     (GOOD, "patch_size: 4", "patch_size: 64", ", line 3: img_size 32 is smaller than one patch"),
     (GOOD, "in_chans: 1", "in_chans: 0", ", line 4: in_chans is 0, allowed is a whole number"),
     (GOOD, "classes: 10", "classes: ten", ", line 5: num_classes is 'ten', allowed is a whole"),

@@ -68,7 +68,7 @@ def test_what_is_outside_says_where() -> None:
     ):
         with pytest.raises(TftasError, match=message):
             TINY.encode(PiTArchitecture.from_dict({**inside, **change}))
-    with pytest.raises(TftasError, match="is no pit architecture"):
+    with pytest.raises(TftasError, match="is not a pit architecture"):
         TINY.encode(published_architectures()["tf-tas-tiny"])
 
 

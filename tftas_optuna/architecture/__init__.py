@@ -1,4 +1,4 @@
-"""What a candidate is: its shape, its identity, its exact costs and its written forms."""
+"""Candidate architectures: their fields, exact costs and file formats."""
 
 from tftas_optuna.architecture._base import FORMAT, FORMAT_VERSION, Architecture, Costs
 from tftas_optuna.architecture.autoformer import AutoFormerArchitecture

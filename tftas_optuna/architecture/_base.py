@@ -1,4 +1,4 @@
-"""What every candidate has: identity, exact costs and written forms."""
+"""The base class of architectures."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FORMAT_VERSION = 1
 
 
 class Costs(NamedTuple):
-    """Exact costs of one architecture at one input size and class count.
+    """Exact costs of an architecture at one input size and number of classes.
 
     Attributes:
         n_params: Number of trainable parameters.
-        macs: Multiply-accumulate operations of every matrix product and convolution for one
+        macs: Multiply-accumulate operations of all matrix products and convolutions for one
             image.
     """
 
@@ -34,13 +34,13 @@ class Costs(NamedTuple):
 
 
 class Architecture(ABC):
-    """A candidate network: immutable, hashable, equal when it builds the same network.
+    """A candidate network: immutable, hashable, and equal to others that build the same network.
 
-    Subclasses are frozen dataclasses of numbers, strings and tuples of them, and check their
-    values when they are made: lists, as files hold them, become tuples there.
+    Subclasses are frozen dataclasses of numbers, strings and tuples of them. Their constructor
+    checks the values and turns lists, as read from files, into tuples.
 
     Attributes:
-        family: Name of its family in :mod:`tftas_optuna.families`.
+        family: Name of the family in :mod:`tftas_optuna.families`.
     """
 
     family: ClassVar[str]
@@ -49,8 +49,8 @@ class Architecture(ABC):
     def costs(self, *, img_size: int, num_classes: int, in_chans: int = 3) -> Costs:
         """Count parameters and MACs in closed form.
 
-        An architecture has none without sizes. Those of a space or of a study know theirs:
-        :meth:`SearchSpace.costs`, and ``n_params`` and ``macs`` of a :class:`Candidate`.
+        Both depend on the size of the input. For the input of a space or study use
+        :meth:`SearchSpace.costs`, or ``n_params`` and ``macs`` of a :class:`Candidate`.
 
         Args:
             img_size: Height and width of the input, in pixels.
@@ -62,23 +62,23 @@ class Architecture(ABC):
         """
 
     def block_kinds(self) -> list[BlockKind]:
-        """List the kinds of the blocks, first one first.
+        """Return the kind of every block, from the first to the last.
 
-        Costs are then measured by kind. It is empty where costs do not add up over blocks, or
-        where a family does not say so: they are then taken of each network as a whole.
+        Costs are then measured per kind and added up. An empty list, the default, means that
+        costs do not add up over blocks and are measured for each network as a whole.
         """
         return []
 
     def with_blocks(self, kind: BlockKind, depth: int) -> Architecture:
-        """Return an architecture like this one, with so many blocks of one kind.
+        """Return an architecture like this one with ``depth`` blocks of one kind.
 
         Raises:
-            TftasError: The family does not say its kinds of blocks.
+            TftasError: The family defines no kinds of blocks.
         """
         raise TftasError(f"networks of family {self.family} do not fall into blocks")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain lists, numbers and strings, complete and ready for YAML or JSON."""
+        """Return all fields as plain lists, numbers and strings, for YAML or JSON."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
         plain = {
             name: list(value) if isinstance(value, tuple) else value
@@ -88,11 +88,11 @@ class Architecture(ABC):
 
     @abstractmethod
     def summary(self) -> str:
-        """Describe the shape in one short line."""
+        """Return a description of the architecture in one short line."""
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Architecture:
-        """Read what :meth:`to_dict` wrote, without the family.
+        """Read the fields that :meth:`to_dict` returned, without the family.
 
         Raises:
             TftasError: A field is unknown, missing or out of range.
@@ -101,9 +101,9 @@ class Architecture(ABC):
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Architecture:
-        """Read an architecture, telling its kind by its ``family``.
+        """Read an architecture of any family.
 
-        Accepts the output of :meth:`to_dict`, an exported document that holds it under
+        Accepts the output of :meth:`to_dict`, an exported document that contains it under
         ``architecture``, and the ``RETRAIN`` section of published training configurations; see
         :mod:`tftas_optuna.architecture.published`.
 
@@ -140,28 +140,28 @@ def _check_format(document: dict[str, Any]) -> None:
 def read_fields(
     cls: type[Architecture], fields: dict[str, Any], *, besides: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """Check that fields are those of an architecture's class, and none is missing.
+    """Check that no field of an architecture is unknown or missing, and return the fields.
 
     Args:
         cls: The class, a dataclass.
         fields: Values by name.
-        besides: What else files may hold, for the message about what may not.
+        besides: Other keys that files may contain, for the error message.
 
     Raises:
         TftasError: A field is unknown or missing.
     """
-    known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    dataclass_fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     article = "an" if cls.family[0] in "aeiou" else "a"
-    unknown = sorted(str(name) for name in fields if name not in known)
+    unknown = sorted(str(name) for name in fields if name not in dataclass_fields)
     if unknown:
         raise TftasError(
             f"unknown key {shown(unknown[0])} in {article} {cls.family} architecture; known:"
-            f" {', '.join((*known, *besides))}",
+            f" {', '.join((*dataclass_fields, *besides))}",
             key=(unknown[0],),
         )
     missing = [
         name
-        for name, field in known.items()
+        for name, field in dataclass_fields.items()
         if field.default is dataclasses.MISSING and name not in fields
     ]
     if missing:

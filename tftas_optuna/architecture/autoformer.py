@@ -1,4 +1,4 @@
-"""What a candidate of AutoFormer is: blocks that differ, one width."""
+"""AutoFormer architectures: one width, and blocks that differ in heads and MLP ratio."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tftas_optuna.errors import TftasError
 
 LAYER_NORM_EPS = 1e-5
 
-# Far above any Vision Transformer, low enough that a hostile file cannot ask for terabytes.
+# Far larger than any Vision Transformer, but small enough that no file can ask for terabytes.
 _MAX_EMBED_DIM = 16_384
 _MAX_DEPTH = 256
 _MAX_HEADS = 256
@@ -25,22 +25,22 @@ class AutoFormerArchitecture(Architecture):
     """A Vision Transformer whose heads and MLP ratio differ from block to block.
 
     Source: Chen et al., AutoFormer, ICCV 2021. Every head is ``head_dim`` wide, so the attention
-    width ``head_dim * num_heads`` need not equal ``embed_dim``. Without a ``head_dim`` the heads
-    of a block share ``embed_dim`` among them, as in ViT and DeiT.
+    width ``head_dim * num_heads`` may differ from ``embed_dim``. Without a ``head_dim`` the heads
+    of a block share ``embed_dim``, as in ViT and DeiT.
 
     Attributes:
         embed_dim: Width of the tokens.
-        num_heads: Heads of each block; its length is the depth.
+        num_heads: Number of heads of each block; its length is the depth.
         mlp_ratio: Hidden width of each block's MLP over ``embed_dim``.
         head_dim: Width of one attention head; None for ``embed_dim / num_heads``.
         patch_size: Side of a patch, in pixels.
-        relative_position: Whether keys and values get 2-D relative positions.
-        max_relative_position: Offsets beyond it share one table row.
-        abs_pos: Whether tokens get absolute positions.
+        relative_position: Whether keys and values have 2-D relative position embeddings.
+        max_relative_position: Largest offset between patches that has its own embedding.
+        abs_pos: Whether tokens have absolute position embeddings.
         global_pool: ``"avg"`` (mean of the patch tokens) or ``"token"`` (class token).
 
     Raises:
-        TftasError: A value is of the wrong type or out of range.
+        TftasError: A value has the wrong type or is out of range.
     """
 
     family: ClassVar[str] = "autoformer"
@@ -112,16 +112,16 @@ class AutoFormerArchitecture(Architecture):
 
     @cached_property
     def head_dims(self) -> tuple[int, ...]:
-        """Width of one head, in each block."""
+        """Width of one head in each block."""
         return tuple(self.head_dim or self.embed_dim // heads for heads in self.num_heads)
 
     @cached_property
     def inner_dim(self) -> tuple[int, ...]:
-        """Width of each block's attention: that of all its heads."""
+        """Width of each block's attention: all its heads together."""
         return tuple(h * d for h, d in zip(self.num_heads, self.head_dims, strict=True))
 
     def grid(self, img_size: int) -> int:
-        """Count the patches along one side of a square image."""
+        """Return the number of patches along one side of a square image."""
         if img_size < self.patch_size:
             raise TftasError(
                 f"img_size {img_size} is smaller than one patch of {self.patch_size} pixels",
@@ -132,8 +132,8 @@ class AutoFormerArchitecture(Architecture):
     def costs(self, *, img_size: int, num_classes: int, in_chans: int = 3) -> Costs:
         """Count parameters and MACs in closed form; see :meth:`Architecture.costs`.
 
-        Relative positions count as the factorised products that the network performs: each
-        query against the rows and the columns of the grid, and back for the values.
+        Relative positions count as the factorised products that the network computes: each query
+        with the rows and the columns of the grid, and the same for the values.
         """
         grid = self.grid(img_size)
         patches, width = grid * grid, self.embed_dim
@@ -156,11 +156,11 @@ class AutoFormerArchitecture(Architecture):
         return Costs(n_params, macs)
 
     def reference_macs(self, *, img_size: int, num_classes: int) -> float:
-        """Count as ``get_complexity`` of the AutoFormer code does.
+        """Count multiply-accumulates as ``get_complexity`` of the AutoFormer code does.
 
         That convention adds normalisation and biases, counts one token too many in every block,
-        charges the classifier for every token, and estimates relative positions by a formula of
-        its own (1.42 G for the published TF-TAS-Tiny, which the paper gives as 1.43 G).
+        counts the classifier for every token, and estimates relative positions by its own formula
+        (1.42 G for the published TF-TAS-Tiny, which the paper gives as 1.43 G).
         """
         patches = self.grid(img_size) ** 2
         width, tokens = self.embed_dim, patches + 2
@@ -175,14 +175,14 @@ class AutoFormerArchitecture(Architecture):
         return total
 
     def block_kinds(self) -> list[BlockKind]:
-        """List the kinds of the blocks, first one first; all have the width of the tokens."""
+        """Return the kind of every block, from the first to the last."""
         return [
             BlockKind(self.embed_dim, heads, ratio)
             for heads, ratio in zip(self.num_heads, self.mlp_ratio, strict=True)
         ]
 
     def with_blocks(self, kind: BlockKind, depth: int) -> AutoFormerArchitecture:
-        """Return an architecture like this one, with so many blocks of one kind."""
+        """Return an architecture like this one with ``depth`` blocks of one kind."""
         return dataclasses.replace(
             self,
             embed_dim=kind.width,
@@ -191,13 +191,13 @@ class AutoFormerArchitecture(Architecture):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field, and the depth for the reader."""
+        """Return all fields, and the depth for readability."""
         fields = super().to_dict()
         first = {name: fields.pop(name) for name in ("family", "embed_dim")}
         return {**first, "depth": self.depth, **fields}
 
     def summary(self) -> str:
-        """Describe width, depth and the blocks' means: ``192 x 13, 3.4 heads, ratio 3.73``."""
+        """Return width, depth, mean heads and mean ratio: ``192 x 13, 3.4 heads, ratio 3.73``."""
         heads = sum(self.num_heads) / self.depth
         ratio = sum(self.mlp_ratio) / self.depth
         return f"{self.embed_dim} x {self.depth}, {heads:.1f} heads, ratio {ratio:.2f}"
@@ -206,15 +206,15 @@ class AutoFormerArchitecture(Architecture):
         """Return the ``RETRAIN`` section of AutoFormer's training configurations.
 
         Raises:
-            TftasError: The format has no key for a value that is not the usual one.
+            TftasError: A field that the format cannot express differs from its default.
         """
-        plain = AutoFormerArchitecture(self.embed_dim, self.num_heads, self.mlp_ratio)
+        default = AutoFormerArchitecture(self.embed_dim, self.num_heads, self.mlp_ratio)
         names = [field.name for field in dataclasses.fields(self)]
-        lost = [name for name in names if getattr(self, name) != getattr(plain, name)]
+        lost = [name for name in names if getattr(self, name) != getattr(default, name)]
         if lost:
             raise TftasError(
                 f"the retrain format has no {lost[0]}: {shown(getattr(self, lost[0]))} would"
-                f" become {shown(getattr(plain, lost[0]))}"
+                f" become {shown(getattr(default, lost[0]))}"
             )
         return {
             "MLP_RATIO": list(self.mlp_ratio),
@@ -225,12 +225,12 @@ class AutoFormerArchitecture(Architecture):
 
     @classmethod
     def from_retrain(cls, section: Mapping[str, Any]) -> AutoFormerArchitecture:
-        """Read such a section; what it does not say is as usual."""
+        """Read a ``RETRAIN`` section; all other fields have their defaults."""
         return cls.from_fields({name: section[key] for name, key in cls.retrain_keys.items()})
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> AutoFormerArchitecture:
-        """Read what :meth:`to_dict` wrote; the depth may be left out."""
+        """Read the fields that :meth:`to_dict` returned; the depth may be left out."""
         depth = fields.pop("depth", None)
         architecture = cls(**read_fields(cls, fields, besides=("depth",)))
         if depth is not None and depth != architecture.depth:
@@ -241,10 +241,13 @@ class AutoFormerArchitecture(Architecture):
 
 
 def offset_rows(side: int, max_distance: int) -> list[list[int]]:
-    """Look up the rows of a table of relative positions for all pairs along one side.
+    """Return the row of a relative position table for every pair of patches along one side.
 
-    Row 0 is for pairs with the class token; the others are for the offsets from
-    ``-max_distance`` to ``max_distance``, beyond which they are clipped.
+    Row 0 is for pairs with the class token; the other rows are for the offsets from
+    ``-max_distance`` to ``max_distance``, and larger offsets are clipped.
+
+    Returns:
+        Rows by query and key.
     """
     return [
         [

@@ -1,4 +1,4 @@
-"""The blocks of architectures: what drawings show of them, and costs that add up over them."""
+"""The blocks of architectures, for drawings and for costs that add up over blocks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Block(NamedTuple):
-    """What is drawn of one block.
+    """The sizes of one block that drawings show.
 
     Attributes:
-        heads: Heads of its attention.
+        heads: Number of attention heads.
         attention: Width of all heads together.
         hidden: Hidden width of its MLP.
     """
@@ -25,11 +25,11 @@ class Block(NamedTuple):
 
 
 class BlockKind(NamedTuple):
-    """What blocks of one kind have in common, so that each adds the same to a cost.
+    """A kind of block: all blocks of one kind add the same amount to a cost.
 
     Attributes:
-        width: Width of the tokens; networks of one width share everything around the blocks.
-        num_heads: Heads of the attention.
+        width: Width of the tokens; networks of one width are the same around the blocks.
+        num_heads: Number of attention heads.
         mlp_ratio: Hidden width of the MLP over the width.
     """
 
@@ -39,10 +39,10 @@ class BlockKind(NamedTuple):
 
 
 def sum_over_blocks(arch: Architecture, cost: Callable[[Architecture], int]) -> int:
-    """Take a cost from networks of one or two blocks where it adds up over blocks.
+    """Return a cost as the sum over blocks, computed from networks of one or two blocks.
 
-    Those are few in a whole space. Where architectures do not say their kinds of blocks, the cost
-    is that of the whole network.
+    A space has few such networks. If the architecture lists no kinds of blocks, the cost is
+    computed for the whole network.
     """
     kinds = arch.block_kinds()
     if not kinds:
@@ -54,19 +54,19 @@ def sum_over_blocks(arch: Architecture, cost: Callable[[Architecture], int]) -> 
 
 
 def blocks_of(arch: Any) -> list[Block]:
-    """List the blocks of an architecture, of all stages; empty where its family does not tell.
+    """Return the blocks of an architecture over all stages, or an empty list if unknown.
 
-    Told is, by block, ``num_heads``, ``inner_dim`` and ``hidden_dim``; or by stage ``depth``,
-    ``num_heads``, ``widths`` and ``hidden_dims``.
+    They are read from the attributes ``num_heads``, ``inner_dim`` and ``hidden_dim`` per block,
+    or from ``depth``, ``num_heads``, ``widths`` and ``hidden_dims`` per stage.
     """
-    if _lists(arch, "num_heads", "inner_dim", "hidden_dim"):
+    if _are_lists(arch, "num_heads", "inner_dim", "hidden_dim"):
         return [*map(Block, arch.num_heads, arch.inner_dim, arch.hidden_dim)]
-    if _lists(arch, "depth", "num_heads", "widths", "hidden_dims"):
+    if _are_lists(arch, "depth", "num_heads", "widths", "hidden_dims"):
         stages = zip(arch.depth, arch.num_heads, arch.widths, arch.hidden_dims, strict=True)
         return [Block(*block) for depth, *block in stages for _ in range(depth)]
     return []
 
 
-def _lists(arch: Any, *names: str) -> bool:
-    """Tell whether these are lists; in a family where all blocks are alike they are numbers."""
+def _are_lists(arch: Any, *names: str) -> bool:
+    """Return whether all attributes are lists; where all blocks are equal they are numbers."""
     return all(isinstance(getattr(arch, name, None), list | tuple) for name in names)

@@ -1,4 +1,4 @@
-"""Values from outside, checked and written for messages."""
+"""Checks of user input, and values as error messages show them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 from tftas_optuna.errors import TftasError
 
-# Far above any Vision Transformer, low enough that a hostile file cannot ask for terabytes.
+# Far larger than any Vision Transformer, but small enough that no file can ask for terabytes.
 _MAX_RATIO = 64.0
 
 
 def check_int(name: str, value: Any, low: int, high: int) -> None:
-    """Check that a value is a whole number in a range."""
+    """Check that a value is a whole number from ``low`` to ``high``."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise TftasError(
             f"{name} is {shown(value)}, allowed is a whole number {low} to {high}", key=(name,)
@@ -19,7 +19,7 @@ def check_int(name: str, value: Any, low: int, high: int) -> None:
 
 
 def check_ratio(name: str, value: Any, width: int) -> None:
-    """Check that a value is a ratio that gives an MLP of this width a hidden unit."""
+    """Check that a value is an MLP ratio that gives at least one hidden unit at this width."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TftasError(f"{name} holds {shown(value)}, allowed are numbers", key=(name,))
     if not (0 < value <= _MAX_RATIO and int(width * value) >= 1):
@@ -29,7 +29,7 @@ def check_ratio(name: str, value: Any, width: int) -> None:
 
 
 def as_tuple(name: str, value: Any, *, per: str) -> tuple[Any, ...]:
-    """Return a list as a tuple."""
+    """Check that a value is a list, and return it as a tuple."""
     if not isinstance(value, list | tuple):
         raise TftasError(
             f"{name} is {shown(value)}, expected a list with one value per {per}", key=(name,)
@@ -38,6 +38,6 @@ def as_tuple(name: str, value: Any, *, per: str) -> tuple[Any, ...]:
 
 
 def shown(value: Any) -> str:
-    """Write a value for a message, cut to a readable length."""
+    """Return the repr of a value for a message, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,4 +1,4 @@
-"""Draws an architecture as text: one line for each block or stage."""
+"""Draws an architecture as text, with one line per block or stage."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tftas_optuna.architecture._base import Architecture
 
-_WIDEST = 12
-_LINE = 72
+_BAR_WIDTH = 12
+_LINE_WIDTH = 72
 
 
 def draw(architecture: Architecture) -> str:
-    """Draw what differs from block to block, or from stage to stage, as bars.
+    """Return a drawing of the fields that differ between blocks or stages, as bars.
 
-    What is the same everywhere stands above.
+    The fields that are the same everywhere are listed above.
     """
     fields = {field.name: getattr(architecture, field.name) for field in _fields(architecture)}
     lists = {name: value for name, value in fields.items() if isinstance(value, tuple) and value}
-    words = ", ".join(f"{name} {value}" for name, value in fields.items() if name not in lists)
-    same = textwrap.fill(words, _LINE)
+    constants = ", ".join(f"{name} {value}" for name, value in fields.items() if name not in lists)
+    header = textwrap.fill(constants, _LINE_WIDTH)
     if not lists:
-        return same
+        return header
     unit = "stage" if "depth" in lists else "block"
     columns = [_column(name, values) for name, values in lists.items()]
     n_lines = max(map(len, columns))
@@ -33,24 +33,24 @@ def draw(architecture: Architecture) -> str:
         "  ".join((number.rjust(width), *(_cell(column, i) for column in columns)))
         for i, number in enumerate(numbers)
     ]
-    return "\n".join((same, *(row.rstrip() for row in rows)))
+    return "\n".join((header, *(row.rstrip() for row in rows)))
 
 
 def _fields(architecture: Any) -> tuple[dataclasses.Field[Any], ...]:
     return dataclasses.fields(architecture)
 
 
-def _cell(column: list[str], place: int) -> str:
-    return column[place] if place < len(column) else " " * len(column[0])
+def _cell(column: list[str], row: int) -> str:
+    return column[row] if row < len(column) else " " * len(column[0])
 
 
 def _column(name: str, values: tuple[Any, ...]) -> list[str]:
-    """Write the heading of a column, and a value with its bar in each line below it."""
+    """Return the lines of a column: its heading, then one value with its bar per line."""
     texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
     longest = max(map(len, texts))
     cells = [text.rjust(longest) for text in texts]
     if all(isinstance(value, int | float) and value > 0 for value in values):
-        bars = ["█" * max(1, round(_WIDEST * value / max(values))) for value in values]
+        bars = ["█" * max(1, round(_BAR_WIDTH * value / max(values))) for value in values]
         cells = [f"{cell} {bar}" for cell, bar in zip(cells, bars, strict=True)]
     width = max(len(name), *map(len, cells))
     return [name.ljust(width), *(cell.ljust(width) for cell in cells)]

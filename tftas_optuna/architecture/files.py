@@ -1,4 +1,4 @@
-"""Architectures as files."""
+"""Reads architectures and other plain data from YAML and JSON files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tftas_optuna.architecture.checks import check_int, shown
 from tftas_optuna.errors import TftasError, UnavailableError
 
 _MAX_FILE_BYTES = 1_000_000
-# What aliases may stand for beyond what is written: ten lines of them can mean billions of values.
+# Largest number of values that aliases may add: ten lines can expand to billions of values.
 _MAX_ALIASED = 10_000
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Read a small YAML or JSON file without constructing any object but plain data.
+    """Read a small YAML or JSON file as plain data; no other objects are constructed.
 
     Raises:
         UnavailableError: The file is missing, too large, not text, or not plain YAML.
@@ -27,7 +27,7 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def read_yaml_nodes(path: str | Path) -> tuple[Any, yaml.Node | None]:
-    """Read a file as :func:`read_yaml` does; return the nodes of its text too, None if empty."""
+    """Read a file like :func:`read_yaml`; also return the root node, None if it is empty."""
     path = Path(path)
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
@@ -47,23 +47,23 @@ def read_yaml_nodes(path: str | Path) -> tuple[Any, yaml.Node | None]:
 
 
 def parse_yaml(text: str) -> Any:
-    """Read YAML text without constructing any object but plain data.
+    """Read YAML text as plain data; no other objects are constructed.
 
     Raises:
-        yaml.YAMLError: It is not plain YAML, or its aliases stand for too much.
+        yaml.YAMLError: The text is not plain YAML, or its aliases expand to too many values.
     """
     return _parse(text)[0]
 
 
 def read_architecture(path: str | Path) -> tuple[Architecture, dict[str, Any]]:
-    """Read an exported file.
+    """Read an architecture from an exported file.
 
     Returns:
         The architecture, and the ``model`` settings of the document (``img_size``,
-        ``num_classes``, ``in_chans``), empty where the file names none.
+        ``num_classes``, ``in_chans``), empty if the file has none.
 
     Raises:
-        UnavailableError: The file cannot be read or does not hold an architecture; names the file.
+        UnavailableError: The file cannot be read or does not contain an architecture.
     """
     data = read_yaml(path)
     try:
@@ -102,7 +102,7 @@ def _parse(text: str) -> tuple[Any, yaml.Node | None]:
 
 
 def _size(node: yaml.Node, sizes: dict[int, float]) -> float:
-    """Count the nodes of a tree with aliases written out, infinite where one leads back."""
+    """Count the nodes of a tree with all aliases expanded; infinite if an alias is recursive."""
     if id(node) not in sizes:
         sizes[id(node)] = math.inf
         inner = node.value if isinstance(node, yaml.CollectionNode) else ()

@@ -1,6 +1,6 @@
-"""The table of families, as far as the rooms below :mod:`tftas_optuna.families` ask for it.
+"""The table of families, for the packages that :mod:`tftas_optuna.families` itself imports.
 
-:mod:`tftas_optuna.families`, which names all rooms, fills it.
+:mod:`tftas_optuna.families` fills it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FAMILIES_GROUP = "tftas_optuna.families"
 
 
 class Parts(Protocol):
-    """A family: its classes, each loaded when it is asked for."""
+    """The classes of a family, each loaded on first access."""
 
     @property
     def architecture(self) -> type[Architecture]:
@@ -38,5 +38,5 @@ FAMILIES: Registry[Parts] = Registry("family")
 
 
 def family_names() -> list[str]:
-    """List all families: built-in ones first, then registered and installed ones."""
+    """Return the names of all families: built-in, then registered, then installed ones."""
     return FAMILIES.names(FAMILIES_GROUP)

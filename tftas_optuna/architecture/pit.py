@@ -1,4 +1,4 @@
-"""What a candidate of the pooling family is: stages of blocks with convolutions between them."""
+"""PiT architectures: stages of equal blocks with convolutions between them."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class PiTArchitecture(Architecture):
     head is ``base_dim`` wide, so a stage is ``base_dim * num_heads`` wide.
 
     Attributes:
-        base_dim: Width of one attention head, in all stages.
-        depth: Blocks of each stage.
-        num_heads: Heads of each stage; each a multiple of the one before, because the
-            convolutions between stages work channel by channel.
+        base_dim: Width of one attention head in all stages.
+        depth: Number of blocks of each stage.
+        num_heads: Number of heads of each stage, a multiple of that of the stage before, because
+            the convolutions between stages are depthwise.
         mlp_ratio: Hidden width of every MLP over the width of its stage.
         patch_size: Side of a patch, in pixels.
         stride: Pixels from one patch to the next.
 
     Raises:
-        TftasError: A value is of the wrong type or out of range.
+        TftasError: A value has the wrong type or is out of range.
     """
 
     family: ClassVar[str] = "pit"
@@ -90,7 +90,7 @@ class PiTArchitecture(Architecture):
         return tuple(int(width * self.mlp_ratio) for width in self.widths)
 
     def grids(self, img_size: int) -> tuple[int, ...]:
-        """Count the patches along one side of a square image, in each stage."""
+        """Return the number of patches along one side of a square image in each stage."""
         if img_size < self.patch_size:
             raise TftasError(
                 f"img_size {img_size} is smaller than one patch of {self.patch_size} pixels",
@@ -129,7 +129,7 @@ class PiTArchitecture(Architecture):
         return Costs(n_params, macs)
 
     def to_retrain(self) -> dict[str, Any]:
-        """Return the ``RETRAIN`` section of TF-TAS's training configurations, all lists.
+        """Return the ``RETRAIN`` section of TF-TAS's training configurations, with list values.
 
         Raises:
             TftasError: The stride is not half a patch, and the format has no key for it.
@@ -148,7 +148,7 @@ class PiTArchitecture(Architecture):
         }
 
     def summary(self) -> str:
-        """Describe widths, depths and the ratio: ``80-160-320 x 2-4-4, 2-4-8 heads, ratio 2``."""
+        """Return the sizes of the stages: ``80-160-320 x 2-4-4, 2-4-8 heads, ratio 2``."""
         widths, depth, heads = (
             "-".join(map(str, values)) for values in (self.widths, self.depth, self.num_heads)
         )
@@ -156,7 +156,7 @@ class PiTArchitecture(Architecture):
 
     @classmethod
     def from_retrain(cls, section: Mapping[str, Any]) -> PiTArchitecture:
-        """Read such a section; patches are two strides wide."""
+        """Read a ``RETRAIN`` section; the stride is half a patch."""
         fields = {name: section[key] for name, key in cls.retrain_keys.items()}
         for name in ("base_dim", "mlp_ratio", "patch_size"):
             values = set(as_tuple(cls.retrain_keys[name], fields[name], per="stage"))
@@ -168,7 +168,7 @@ class PiTArchitecture(Architecture):
 
 
 def can_follow(num_heads: tuple[int, ...]) -> bool:
-    """Tell whether every stage has a multiple of the heads of the stage before it."""
+    """Return whether the heads of every stage are a multiple of those of the stage before."""
     return all(
         after % before == 0 for before, after in zip(num_heads, num_heads[1:], strict=False)
     )

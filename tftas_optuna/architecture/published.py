@@ -1,8 +1,8 @@
-"""What the published code of some families knows, and others have nothing like.
+"""Formats and counts of published training code, which only some families have.
 
-AutoFormer and TF-TAS published training configurations, whose ``RETRAIN`` section holds an
-architecture, and AutoFormer its own count of multiply-accumulates. A family that takes part has
-the methods of a protocol below; one that does not is told so in one line.
+AutoFormer and TF-TAS published training configurations with an architecture in their ``RETRAIN``
+section, and AutoFormer has its own count of multiply-accumulates. A family supports these by
+implementing the protocols below; otherwise the functions here raise an error of one line.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class WritesRetrain(Protocol):
-    """An architecture or a space that those configurations describe."""
+    """An architecture or space that training configurations can describe."""
 
     def to_retrain(self) -> dict[str, Any]:
-        """Return its sections: an architecture's ``RETRAIN``, a space's by their names.
+        """Return the ``RETRAIN`` section of an architecture, or the sections of a space by name.
 
         Raises:
-            TftasError: The format cannot tell it from another one.
+            TftasError: The format cannot express it.
         """
 
 
 @runtime_checkable
 class ReadsRetrain(Protocol):
-    """An architecture's class that reads a ``RETRAIN`` section.
+    """An architecture class that reads a ``RETRAIN`` section.
 
     Attributes:
-        retrain_keys: Keys of the section by the names of the fields.
+        retrain_keys: Keys of the section by field name.
     """
 
     retrain_keys: ClassVar[Mapping[str, str]]
 
     @classmethod
     def from_retrain(cls, section: Mapping[str, Any]) -> Architecture:
-        """Read a section that has all of the keys.
+        """Read a section that has all the keys.
 
         Raises:
             TftasError: A value is out of range.
@@ -51,10 +51,10 @@ class ReadsRetrain(Protocol):
 
 @runtime_checkable
 class CountsReferenceMacs(Protocol):
-    """An architecture whose published training code counts in its own way."""
+    """An architecture whose published code counts multiply-accumulates by its own convention."""
 
     def reference_macs(self, *, img_size: int, num_classes: int) -> float:
-        """Count multiply-accumulates of one image by the convention of that code.
+        """Count the multiply-accumulates of one image by that convention.
 
         Args:
             img_size: Height and width of the input, in pixels.
@@ -63,10 +63,10 @@ class CountsReferenceMacs(Protocol):
 
 
 def retrain_document(space: object, arch: Architecture) -> dict[str, Any]:
-    """Write the training configuration of an architecture that was found in a space.
+    """Return the training configuration of an architecture and its space.
 
     Raises:
-        TftasError: There is none for its family, or it cannot tell the architecture from another.
+        TftasError: The family has no such format, or it cannot express the architecture.
     """
     if not isinstance(space, WritesRetrain) or not isinstance(arch, WritesRetrain):
         raise TftasError(
@@ -76,10 +76,10 @@ def retrain_document(space: object, arch: Architecture) -> dict[str, Any]:
 
 
 def read_retrain(section: Any) -> Architecture:
-    """Read a ``RETRAIN`` section, telling the family by its keys.
+    """Read a ``RETRAIN`` section; its keys determine the family.
 
     Raises:
-        TftasError: It is of no family, or a value is out of range.
+        TftasError: The keys match no family, or a value is out of range.
     """
     for reader in _readers():
         if isinstance(section, dict) and section.keys() >= set(reader.retrain_keys.values()):
@@ -89,32 +89,32 @@ def read_retrain(section: Any) -> Architecture:
 
 
 def reference_macs(arch: Architecture, *, img_size: int, num_classes: int) -> float:
-    """Count as the published code of an architecture's family does.
+    """Count multiply-accumulates as the published code of the family does.
 
     Raises:
-        TftasError: There is no such code.
+        TftasError: The family has no such code.
     """
     if not isinstance(arch, CountsReferenceMacs):
-        raise _without_reference(arch.family)
+        raise _no_reference_macs(arch.family)
     return arch.reference_macs(img_size=img_size, num_classes=num_classes)
 
 
 def check_reference_macs(family: str) -> None:
-    """Check that the published code of a family counts in its own way.
+    """Check that a family has a published count of multiply-accumulates.
 
     Raises:
-        TftasError: There is no such code.
+        TftasError: The family has no such code.
     """
     if not issubclass(FAMILIES[family].architecture, CountsReferenceMacs):
-        raise _without_reference(family)
+        raise _no_reference_macs(family)
 
 
-def _without_reference(family: str) -> TftasError:
+def _no_reference_macs(family: str) -> TftasError:
     return TftasError(f"family {family!r} has no reference_macs; use macs, the true count")
 
 
 def _readers() -> Iterator[ReadsRetrain]:
-    # One by one: what belongs to a built-in family does not wait for installed packages.
+    # A generator, so that a match with a built-in family loads no installed package.
     for name in family_names():
         reader: object = FAMILIES[name].architecture
         if isinstance(reader, ReadsRetrain):

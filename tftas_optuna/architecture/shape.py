@@ -1,4 +1,4 @@
-"""Depth and width of architectures of any family, which stand beside every indicator."""
+"""Depth and width of architectures of any family, which indicators are compared with."""
 
 from __future__ import annotations
 
@@ -11,31 +11,33 @@ if TYPE_CHECKING:
 
 
 def shape_columns(archs: Sequence[Architecture]) -> dict[str, tuple[float, ...]]:
-    """Measure ``depth``, the blocks of all stages, and ``width``, the mean width of a block.
+    """Return ``depth``, the number of blocks, and ``width``, the mean width of a block.
 
-    Of a family whose architectures have no such attributes (``depth``; ``embed_dim``, ``width``,
-    or ``widths`` by stage) the column is missing.
+    A column is missing if the family has no such attributes (``depth``; ``embed_dim``, ``width``,
+    or ``widths`` per stage).
     """
-    columns = {"depth": map(depth_of, archs), "width": map(width_of, archs)}
-    found = {name: tuple(values) for name, values in columns.items()}
+    columns = {
+        "depth": tuple(map(depth_of, archs)),
+        "width": tuple(map(width_of, archs)),
+    }
     return {
         name: tuple(float(value) for value in values if value is not None)
-        for name, values in found.items()
+        for name, values in columns.items()
         if None not in values
     }
 
 
 def depth_of(arch: Any) -> float | None:
-    """Count the blocks of all stages; None where that is not told."""
+    """Return the number of blocks over all stages, or None if unknown."""
     depth = getattr(arch, "depth", None)
     return sum(depth) if isinstance(depth, tuple) else depth
 
 
 def width_of(arch: Any) -> float | None:
-    """Return the mean width of a block; None where that is not told."""
+    """Return the mean width of a block, or None if unknown."""
     widths, depth = getattr(arch, "widths", None), getattr(arch, "depth", None)
     if isinstance(widths, tuple) and isinstance(depth, tuple) and len(widths) == len(depth):
         blocks = sum(depth)
         return sum(w * n for w, n in zip(widths, depth, strict=True)) / blocks if blocks else None
-    plain = (getattr(arch, name, None) for name in ("embed_dim", "width"))
-    return next((width for width in plain if isinstance(width, int | float)), None)
+    candidates = (getattr(arch, name, None) for name in ("embed_dim", "width"))
+    return next((width for width in candidates if isinstance(width, int | float)), None)

@@ -1,4 +1,4 @@
-"""What a candidate costs, one public file for each cost: parameters, operations, memory, time."""
+"""The costs of a candidate, one public file each: parameters, operations, memory, time."""
 
 from tftas_optuna.costs._hardware import Deployment, device_name
 

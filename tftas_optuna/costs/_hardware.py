@@ -1,4 +1,4 @@
-"""The conditions that some costs are taken under: device, hardware, batch size and threads."""
+"""The deployment that latency and peak memory refer to: device, batch size and threads."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tftas_optuna.errors import TftasError
 
 
 class Deployment(NamedTuple):
-    """How a network is to be run, where latency or peak memory is asked for.
+    """How networks are run when latency or peak memory is measured.
 
     Attributes:
-        batch_size: Images at once.
-        threads: Threads of the CPU while latency is measured; None for torch's default.
+        batch_size: Images per batch.
+        threads: CPU threads while latency is measured; None for torch's default.
     """
 
     batch_size: int = 1
     threads: int | None = None
 
     def on(self, device: str) -> dict[str, Any]:
-        """Describe it on a device of this machine, in full, for the record of a study.
+        """Return the full description for a device of this machine, as studies record it.
 
         Args:
             device: Name of the device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
@@ -32,7 +32,7 @@ class Deployment(NamedTuple):
             The ``device``, its ``hardware``, the ``batch_size`` and the ``threads``.
 
         Raises:
-            TftasError: The device is not there, or a number is below 1.
+            TftasError: The device is not available, or a number is below 1.
         """
         for name in ("batch_size", "threads"):
             value = getattr(self, name)
@@ -53,7 +53,7 @@ class Deployment(NamedTuple):
 
 @lru_cache(maxsize=8)
 def device_name(device: str) -> str:
-    """Name the hardware behind a device, such as the processor's model."""
+    """Return the name of the hardware behind a device, such as the processor's model."""
     import torch
 
     from tftas_optuna.devices import resolve_device

@@ -1,4 +1,4 @@
-"""Networks whose speed and size matter, but not their weights."""
+"""Networks for measuring speed and memory, whose weights do not matter."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def empty_model(arch: Architecture, target: Target, device: Any = "cpu") -> nn.Module:
-    """Build a network in eval mode with constant weights: drawing random ones takes longest."""
+    """Build a network in eval mode with constant weights, because drawing random ones is slow."""
     import torch
 
     from tftas_optuna.models import build_undrawn
 
     model = build_undrawn(arch, **target.input).eval().requires_grad_(False)
     for parameter in model.parameters():
-        # Memory as it is found may hold denormal numbers, with which processors are slow.
+        # Uninitialised memory may hold denormal numbers, which slow processors down.
         parameter.fill_(0.01)
     return model.to(torch.device(device))

@@ -1,4 +1,4 @@
-"""What one forward pass of a network allocates and computes, operator by operator."""
+"""The memory and activations of one forward pass, recorded operator by operator."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Trace(NamedTuple):
     """One eager forward pass without gradients.
 
     Attributes:
-        activations: Elements that convolutions, linear layers and matrix products put out.
+        activations: Elements in the outputs of convolutions, linear layers and matrix products.
         weight_bytes: Bytes of all parameters and buffers.
-        peak_bytes: Most bytes of all other tensors alive at one time, the images among them.
+        peak_bytes: Peak bytes of all other tensors alive at one time, including the images.
     """
 
     activations: int
@@ -27,9 +27,9 @@ class Trace(NamedTuple):
 
 @lru_cache(maxsize=4096)
 def trace_forward(arch: Architecture, target: Target) -> Trace:
-    """Run a network once, in float32 on the CPU, and watch its tensors come and go.
+    """Run a network once, in float32 on the CPU, and record the memory of its tensors.
 
-    Attention counts as written out, with its matrix in memory, whatever kernels may fuse.
+    Attention is computed without fused kernels, so its matrix counts as memory.
     """
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -81,8 +81,8 @@ def trace_forward(arch: Architecture, target: Target) -> Trace:
     watch = Watch()
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         images = torch.zeros(target.batch_size, target.in_chans, target.img_size, target.img_size)
-        for known in weights:
-            watch._seen[known.untyped_storage()] = True
+        for weight in weights:
+            watch._seen[weight.untyped_storage()] = True
         watch.see(images)
         with watch:
             model(images)

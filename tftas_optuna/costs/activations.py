@@ -1,10 +1,9 @@
-"""Activations: what the products of one forward pass put out.
+"""Activations: the number of elements in the outputs of one forward pass.
 
-The number of elements in the outputs of all convolutions, linear layers and matrix products,
-those of attention among them, for one image: the count that fvcore and timm's tables call
-activations (5.97 M for ``vit_tiny_patch16_224``). It follows memory traffic, and so the speed on
-many accelerators, better than MACs do (Radosavovic et al., Designing Network Design Spaces,
-CVPR 2020).
+Counts the outputs of all convolutions, linear layers and matrix products for one image, including
+those of attention, as fvcore and timm's tables do (5.97 M for ``vit_tiny_patch16_224``). This
+count follows memory traffic, and so the speed on many accelerators, better than MACs
+(Radosavovic et al., Designing Network Design Spaces, CVPR 2020).
 """
 
 from __future__ import annotations

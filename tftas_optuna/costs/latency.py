@@ -1,14 +1,16 @@
 """Measured latency of inference, in milliseconds per batch.
 
-The median time of one forward pass in float32, without gradients, of ``batch_size`` images that
-are on the device already, after a warm-up. Where a family falls into blocks, a table is measured
-once: the time of every kind of block, from the difference between a deep and a shallow network
-of blocks of that kind alone (so that caches see what they see in a whole network), and the time
-of everything around the blocks, none below zero. The latency of an architecture is then a sum, and
-costs nothing. How far it is from the truth is told by some whole networks, which are measured too.
-A device that others share, or that grows hot, drifts in speed: between all visits one reference
-network is measured, and times are taken relative to it. Elsewhere every architecture is measured
-by itself, once.
+The median time of one forward pass in float32 after a warm-up, without gradients, with
+``batch_size`` images that are already on the device.
+
+For families that consist of blocks, a table is measured once. It holds the time of every kind of
+block, from the difference between a deep and a shallow network of such blocks (so that caches
+behave as in a whole network), and the time of everything around the blocks; no entry is negative.
+The latency of an architecture is then a sum that costs nothing. A few whole networks are measured
+as well and show the error of the table. A device that is shared or gets hot changes its speed, so
+a reference network is measured between all networks, and times are relative to it.
+
+For other families every architecture is measured directly, once.
 """
 
 from __future__ import annotations
@@ -38,10 +40,11 @@ _LOG = logging.getLogger("tftas_optuna")
 _DEPTHS = (4, 12)
 _WARM_UPS = 2
 _RUNS = 3
-# Many short visits see more of a machine's moods than one long.
+# Many short rounds average out changes of a machine's speed better than a long one.
 _ROUNDS = (3, 7)
 _SECONDS = 60.0
-# Whole networks that a table is checked against, and median errors of them: to warn, to refuse.
+# Number of whole networks that a table is checked against, and the median errors above which it
+# gives a warning or is refused.
 _CHECKED = 8
 _DOUBTFUL = 0.15
 _USELESS = 0.5
@@ -52,9 +55,9 @@ def measure_latency(arch: Architecture, target: Target, *, runs: int = 7) -> flo
     """Measure one architecture directly.
 
     Args:
-        arch: What to measure.
+        arch: The architecture.
         target: Input, device, batch size and threads.
-        runs: Forward passes to take the median of, after two to warm up.
+        runs: Number of timed forward passes, after two for warm-up.
 
     Returns:
         Median milliseconds of one batch.
@@ -82,7 +85,7 @@ def measure_latency(arch: Architecture, target: Target, *, runs: int = 7) -> flo
 
 
 class RelativeClock:
-    """Measures architectures by a reference network that is measured between all of them.
+    """A clock that measures latencies relative to a reference network, to cancel drift.
 
     Args:
         reference: The reference network.
@@ -92,29 +95,29 @@ class RelativeClock:
     def __init__(self, reference: Architecture, target: Target) -> None:
         self._reference = reference
         self._target = target
-        self._paces: list[float] = []
+        self._references: list[float] = []
 
     @property
     def reference_ms(self) -> float:
-        """Median milliseconds of the reference so far."""
-        return median(self._paces)
+        """Median milliseconds of the reference network so far."""
+        return median(self._references)
 
     def round(self, archs: Iterable[Architecture]) -> list[float]:
-        """Return each one's latency over the reference's at about the same time."""
-        paces, found = [self._measure(self._reference)], []
+        """Return the ratio of each latency to that of the reference at about the same time."""
+        references, times = [self._measure(self._reference)], []
         for arch in archs:
-            found.append(self._measure(arch))
-            paces.append(self._measure(self._reference))
-        self._paces += paces
-        # Three before and three after: one that was held up does not matter.
-        return [ms / median(paces[max(i - 2, 0) : i + 4]) for i, ms in enumerate(found)]
+            times.append(self._measure(arch))
+            references.append(self._measure(self._reference))
+        self._references += references
+        # The median of three before and three after is robust to a single delay.
+        return [ms / median(references[max(i - 2, 0) : i + 4]) for i, ms in enumerate(times)]
 
     def _measure(self, arch: Architecture) -> float:
         return measure_latency(arch, self._target, runs=_RUNS)
 
 
 def reference_network(space: SearchSpace) -> Architecture:
-    """Choose the network that others of a space are measured by."""
+    """Return the reference network for measuring the latencies of a space."""
     kinds = space.block_kinds()
     if not kinds:
         raise TftasError(f"networks of family {space.family} do not fall into blocks")
@@ -122,15 +125,15 @@ def reference_network(space: SearchSpace) -> Architecture:
 
 
 class TableMeter:
-    """Latency as a sum over blocks, from a table for one space.
+    """Latency as a sum over blocks, from a table measured for one space.
 
     Args:
         space: The space whose blocks to measure.
         target: Input, device, batch size and threads.
-        record: The table of an earlier meter; None to measure.
+        record: The recorded table of an earlier meter; None to measure a new one.
 
     Raises:
-        UnavailableError: The record is damaged, or what is measured is nothing but noise.
+        UnavailableError: The record is damaged, or the measurements are too noisy.
     """
 
     closed_form = True
@@ -153,20 +156,21 @@ class TableMeter:
         self._check = dict(record.get("check", {}))
         if n_negative := sum(ms < 0 for ms in (*self._block.values(), *self._rest.values())):
             _LOG.warning(
-                "the latency table of this study, of an earlier release, has %d entries below zero"
-                " milliseconds: do not trust it for small networks; a new study measures anew",
+                "the latency table of this study, from an earlier release, has %d entries below"
+                " zero milliseconds: do not trust it for small networks; a new study measures"
+                " again",
                 n_negative,
             )
 
     def _measure(self, space: SearchSpace, target: Target) -> dict[str, float]:
-        """Measure and fit the table; return how far it is from whole networks."""
+        """Measure and fit the table; return its errors on whole networks."""
         kinds = space.block_kinds()
         _LOG.info(
             "measuring the latency of %d kinds of blocks, in %d to %d rounds", len(kinds), *_ROUNDS
         )
         clock = RelativeClock(reference_network(space), target)
-        visits = list(product(kinds, _DEPTHS))
-        archs = [space.supernet.with_blocks(*visit) for visit in visits]
+        uniform = list(product(kinds, _DEPTHS))
+        archs = [space.supernet.with_blocks(kind, depth) for kind, depth in uniform]
         rng = np.random.default_rng(0)
         whole = [space.sample(rng) for _ in range(_CHECKED)]
         rounds: list[list[float]] = []
@@ -182,16 +186,16 @@ class TableMeter:
         times = [self._reference_ms * median(ratios) for ratios in zip(*rounds, strict=True)]
         self._block, self._rest = {}, {}
         by_kind = dict(
-            zip(kinds, np.reshape(times[: len(visits)], (-1, len(_DEPTHS))), strict=True)
+            zip(kinds, np.reshape(times[: len(uniform)], (-1, len(_DEPTHS))), strict=True)
         )
         for width in dict.fromkeys(kind.width for kind in kinds):
             same = [kind for kind in kinds if kind.width == width]
             blocks, self._rest[width] = _fit(np.array([by_kind[kind] for kind in same]))
             self._block |= zip(same, blocks.tolist(), strict=True)
-        pairs = zip(whole, times[len(visits) :], strict=True)
-        errors = [abs(self(arch) / direct - 1) for arch, direct in pairs]
+        pairs = zip(whole, times[len(uniform) :], strict=True)
+        errors = [abs(self(arch) / measured - 1) for arch, measured in pairs]
         check = {"networks": len(whole), "median": median(errors), "worst": max(errors)}
-        _tell(check)
+        _report_check(check)
         return check
 
     def __call__(self, arch: Architecture) -> float:
@@ -203,10 +207,10 @@ class TableMeter:
 
     @property
     def record(self) -> dict[str, Any]:
-        """The table: milliseconds by kind of block, and around the blocks by width.
+        """The table: milliseconds per kind of block, and around the blocks per width.
 
-        Besides those of the reference network, by which they were measured, and relative errors
-        of whole networks.
+        Also holds the milliseconds of the reference network and the relative errors on whole
+        networks.
         """
         return {
             "reference": self._reference_ms,
@@ -217,19 +221,19 @@ class TableMeter:
 
 
 def _fit(times: np.ndarray) -> tuple[np.ndarray, float]:
-    """Fit the times of one width: of each kind of block, and of all around the blocks.
+    """Fit the times of the blocks and of everything around them, for one width.
 
-    The squares of relative errors are least where nothing takes less than no time.
+    Minimises the squared relative errors under the constraint that no time is negative.
 
     Args:
-        times: Milliseconds by kind of block and depth.
+        times: Milliseconds by kind of block and depth, shape (kinds, depths).
 
     Returns:
-        Milliseconds of a block by kind, and those around the blocks.
+        Milliseconds of a block by kind, and milliseconds around the blocks.
     """
     depths, weights = np.array(_DEPTHS), times**-2
     rest = 0.0
-    # Either has a closed form given the other; taken in turns they converge to the best pair.
+    # Each has a closed form given the other, so alternating updates converge to the optimum.
     for _ in range(_FITTING_STEPS):
         blocks = (weights * depths * (times - rest)).sum(1) / (weights * depths**2).sum(1)
         blocks = blocks.clip(min=0)
@@ -238,42 +242,42 @@ def _fit(times: np.ndarray) -> tuple[np.ndarray, float]:
     return blocks, rest
 
 
-def _tell(check: Mapping[str, float]) -> None:
-    """Say how far a table is from whole networks.
+def _report_check(check: Mapping[str, float]) -> None:
+    """Log the errors of a table on whole networks.
 
     Raises:
-        UnavailableError: So far that it says nothing.
+        UnavailableError: They are so large that the table is useless.
     """
-    off = (
+    summary = (
         f"the latency table is off by {check['median']:.0%} (median of {check['networks']} whole"
         f" networks, {check['worst']:.0%} at worst)"
     )
     advice = (
-        "networks as small as these drown in noise: stop other programs, or measure with a larger"
-        " batch or one thread (--latency-batch-size, --latency-threads)"
+        "networks this small are hard to time: stop other programs, or measure with a larger batch"
+        " or one thread (--latency-batch-size, --latency-threads)"
     )
     if check["median"] > _USELESS:
-        raise UnavailableError(f"{off}; {advice}")
+        raise UnavailableError(f"{summary}; {advice}")
     if check["median"] > _DOUBTFUL:
-        _LOG.warning("%s; %s", off, advice)
+        _LOG.warning("%s; %s", summary, advice)
     else:
-        _LOG.info("%s", off)
+        _LOG.info("%s", summary)
 
 
 class DirectMeter:
-    """Latency of every architecture by itself, measured once each."""
+    """Latency measured directly, once for every architecture."""
 
     record: dict[str, Any] = {}
     closed_form = False
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._known: dict[Architecture, float] = {}
+        self._latencies: dict[Architecture, float] = {}
 
     def __call__(self, arch: Architecture) -> float:
-        if arch not in self._known:
-            self._known[arch] = measure_latency(arch, self._target)
-        return self._known[arch]
+        if arch not in self._latencies:
+            self._latencies[arch] = measure_latency(arch, self._target)
+        return self._latencies[arch]
 
 
 def _open(space: SearchSpace, target: Target, record: Mapping[str, Any] | None) -> Meter:

@@ -1,7 +1,7 @@
-"""Multiply-accumulates of one image, the true count, in closed form.
+"""Multiply-accumulates (MACs) of one image, exact and in closed form.
 
-Those of every matrix product and convolution, of attention among them: what torch's FLOP counter
-finds in the built network, halved.
+Counts every matrix product and convolution, including those of attention: half of what torch's
+FLOP counter reports for the network.
 """
 
 from __future__ import annotations

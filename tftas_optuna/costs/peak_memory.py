@@ -1,10 +1,10 @@
 """Peak memory of inference, in bytes.
 
-The bytes of all parameters and buffers in float32, plus the most bytes of all other tensors that
-are alive at one time during an eager forward pass without gradients, the batch of images among
-them. A tensor lives from the operator that makes it to the moment when Python drops its last
-reference. Attention counts as written out, with its matrix in memory; what kernels use inside
-and what an allocator keeps in reserve do not count.
+The bytes of all parameters and buffers in float32, plus the peak bytes of all other tensors that
+are alive at one time during an eager forward pass without gradients, including the batch of
+images. A tensor is alive from the operator that creates it until Python drops the last reference
+to it. Attention is computed without fused kernels, so its matrix counts; temporary memory inside
+kernels and memory that an allocator keeps in reserve do not.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 def peak_memory(arch: Architecture, target: Target) -> int:
-    """Count the bytes of a forward pass of ``target.batch_size`` images."""
+    """Return the peak bytes of a forward pass of ``target.batch_size`` images."""
     target = dataclasses.replace(target, device="cpu", threads=None)
     weights = sum_over_blocks(arch, lambda arch: trace_forward(arch, target).weight_bytes)
-    # Behind the first block one more tensor is alive: the tokens that the first one got.
+    # After the first block one more tensor is alive: the input tokens of that block.
     parts = [
         arch.with_blocks(kind, 2 if i else 1) for i, kind in enumerate(arch.block_kinds())
     ] or [arch]

@@ -16,7 +16,7 @@ def count_reference_macs(arch: Architecture, target: Target) -> float:
     """Count the multiply-accumulates of one image by the published convention.
 
     Raises:
-        TftasError: The family has no convention of its own.
+        TftasError: The family has no published convention.
     """
     return reference_macs(arch, img_size=target.img_size, num_classes=target.num_classes)
 

@@ -1,4 +1,4 @@
-"""Everything that can be an objective or a bound: one registry of costs and indicators."""
+"""Costs and indicators, which can be objectives and bounds, and their registry."""
 
 from tftas_optuna.metrics.base import Direction, Metric, NotFiniteError, checked
 from tftas_optuna.metrics.bounds import (

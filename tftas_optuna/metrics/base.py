@@ -1,4 +1,4 @@
-"""What every metric has: a name, a direction and a unit."""
+"""The base class of metrics, with name, direction and unit."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ Direction = Literal["maximize", "minimize"]
 
 DIRECTIONS: tuple[Direction, ...] = ("minimize", "maximize")
 
-# What a study appends to the name of an indicator; see tftas_optuna.study.
-_ENDINGS = ("_exact", "_collapsed", "_sd")
+# Suffixes that a study appends to the name of an indicator; see tftas_optuna.study.
+_SUFFIXES = ("_exact", "_collapsed", "_sd")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 
 class Metric:
-    """Something that an architecture is measured by: an objective, or a bound, or both.
+    """A quantity of an architecture that can be an objective or a bound: a cost or an indicator.
 
     Attributes:
-        name: What objectives and bounds call it.
-        direction: What is better, ``"maximize"`` or ``"minimize"``.
-        unit: Unit of its values, empty for counts and plain scores.
+        name: Name for objectives and bounds.
+        direction: Direction of optimisation, ``"maximize"`` or ``"minimize"``.
+        unit: Unit of the values, empty for counts and plain scores.
 
     Raises:
         TftasError: The name is not allowed, or the direction does not exist.
@@ -44,46 +44,48 @@ class Metric:
 
 
 def is_name(name: str) -> bool:
-    """Tell whether a text has the form of a metric's name."""
+    """Return whether a text has the form of a metric's name."""
     return _NAME.fullmatch(name) is not None
 
 
 def check_name(name: str) -> None:
-    """Check that a metric may have a name.
+    """Check that a name is allowed for a metric.
 
     Raises:
-        TftasError: It has other characters than lower-case letters, digits and underscores, or
-            an ending that studies append to names.
+        TftasError: The name has other characters than lower-case letters, digits and underscores,
+            or a suffix that studies append to names.
     """
     if not isinstance(name, str) or not is_name(name):
         raise TftasError(
             f"{name!r} cannot be a name; up to 64 lower-case letters, digits and underscores are"
             " allowed, beginning with a letter"
         )
-    ending = next((ending for ending in _ENDINGS if name.endswith(ending)), None)
-    if ending is not None:
+    suffix = next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), None)
+    if suffix is not None:
         raise TftasError(
-            f"{name!r} cannot be a name: studies append {ending!r} to the names of indicators;"
+            f"{name!r} cannot be a name: studies append {suffix!r} to the names of indicators;"
             " give another"
         )
 
 
 class NotFiniteError(TftasError):
-    """A score is no finite number."""
+    """The score of an indicator is not a finite number."""
 
 
 def checked(name: str, score: float, of: str = "") -> float:
-    """Return a score of an indicator that may be anything a float can be.
+    """Check that the score of an indicator is finite, and return it.
 
     Args:
         name: The indicator.
-        score: What it gives.
-        of: What was scored, for the error.
+        score: The score.
+        of: The architecture, for the error message.
 
     Raises:
-        NotFiniteError: It is no finite number.
+        NotFiniteError: The score is not a finite number.
     """
     if not math.isfinite(score):
-        told = f" ({of})" if of else ""
-        raise NotFiniteError(f"indicator {name!r} gives {score}, which is no finite number{told}")
+        suffix = f" ({of})" if of else ""
+        raise NotFiniteError(
+            f"indicator {name!r} gives {score}, which is not a finite number{suffix}"
+        )
     return score

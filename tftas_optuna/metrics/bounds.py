@@ -1,4 +1,4 @@
-"""Objectives and bounds, checked before anything is computed."""
+"""Checks of objectives and bounds before a search, and violations of bounds."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ Bounds = dict[str, Bound]
 
 
 def check_objectives(objectives: Iterable[str], family: str) -> tuple[str, ...]:
-    """Check that objectives exist, are told apart, and that a family has them.
+    """Check that objectives exist, are unique, and are available for a family.
 
     Raises:
-        TftasError: One does not exist or is given twice, none is given, or the family does not
-            have one.
+        TftasError: There are no objectives, or one is unknown, given twice or not available for
+            the family.
     """
     objectives = (objectives,) if isinstance(objectives, str) else tuple(objectives)
-    known = metric_names()
-    unknown = [name for name in objectives if name not in known]
+    allowed = metric_names()
+    unknown = [name for name in objectives if name not in allowed]
     if unknown or not objectives or len(set(objectives)) != len(objectives):
         raise TftasError(
             f"objectives are {', '.join(map(str, objectives)) or 'none'}; allowed: each of"
-            f" {', '.join(known)} once"
+            f" {', '.join(allowed)} once"
         )
     costs = cost_names()
     for name in objectives:
@@ -54,24 +54,24 @@ def check_bounds(
     img_size: int,
     num_classes: int,
 ) -> Bounds:
-    """Check that bounds are sound and that the space can meet them.
+    """Check that bounds are valid and that the space can meet them.
 
     Args:
         bounds: Lowest and highest allowed value by the name of a cost or an indicator; None
-            leaves a side open.
-        space: The space to be searched.
+            means no limit on that side.
+        space: The search space.
         img_size: Height and width of the input, in pixels.
         num_classes: Outputs of the classifier.
 
     Returns:
-        The bounds that bound something.
+        The bounds with at least one limit.
 
     Raises:
-        TftasError: A name is unknown, a bound is no pair of numbers or not positive for a cost,
-            the lower one is above the upper one, the family of the space does not have a cost, no
-            architecture of the space can meet them, or the image is too small.
+        TftasError: A name is unknown, a bound is not a pair of numbers or not positive for a
+            cost, the lower limit is above the upper one, a cost is not available for the family,
+            no architecture of the space can meet the bounds, or the image is too small.
     """
-    # The image has to fit, whatever is bounded.
+    # Raises an error if the image is too small, even without bounds.
     target = Target(img_size=img_size, num_classes=num_classes, in_chans=space.in_chans)
     space.smallest().costs(**target.input)
     if bounds is not None and not isinstance(bounds, Mapping):
@@ -104,10 +104,10 @@ def check_bounds(
 def check_reachable(
     name: str, bound: Bound, space: SearchSpace, cost: Callable[[Architecture], float]
 ) -> None:
-    """Check that a space, from its smallest to its largest architecture, meets a bound.
+    """Check that a bound overlaps the range from the smallest to the largest architecture.
 
     Raises:
-        TftasError: It does not.
+        TftasError: No architecture can meet the bound.
     """
     low, high = bound
     least, most = cost(space.smallest()), cost(space.largest())
@@ -119,24 +119,26 @@ def check_reachable(
 
 
 def violations(value: Callable[[str], Values], bounds: Bounds) -> dict[str, Values]:
-    """Compute the relative excess over each bound; zero or less is feasible.
+    """Return the relative excess over each bound; zero or less is feasible.
 
     Args:
-        value: Returns a metric of the architecture in question, or of many as an array.
+        value: Function that returns a metric of an architecture, or of many as an array.
         bounds: The bounds.
     """
     excess: dict[str, Values] = {}
     for name, (low, high) in bounds.items():
-        found = value(name)
+        current = value(name)
         if high is not None:
-            excess[f"{name}_max"] = found / high - 1 if high > 0 else _excess(found - high, high)
+            excess[f"{name}_max"] = (
+                current / high - 1 if high > 0 else _excess(current - high, high)
+            )
         if low is not None:
-            excess[f"{name}_min"] = 1 - found / low if low > 0 else _excess(low - found, low)
+            excess[f"{name}_min"] = 1 - current / low if low > 0 else _excess(low - current, low)
     return excess
 
 
 def _excess(difference: Values, bound: float) -> Values:
-    """Relate a difference to a bound that may be zero or negative, as those of indicators."""
+    """Return a difference relative to a bound, which may be zero or negative for indicators."""
     return difference / (abs(bound) or 1.0)
 
 

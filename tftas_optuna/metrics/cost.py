@@ -1,4 +1,4 @@
-"""What a cost is: a number that an architecture has for a target, counted or measured."""
+"""Costs: numbers of an architecture for a target, counted or measured."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What costs are taken for.
+    """The input and the deployment that costs refer to.
 
     Attributes:
         img_size: Height and width of the input, in pixels.
         num_classes: Outputs of the classifier.
         in_chans: Channels of the input.
-        device: Where latency is measured: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
-        batch_size: Images at once, for latency and peak memory.
-        threads: Threads of the CPU while latency is measured; None for torch's default.
+        device: Device on which latency is measured: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        batch_size: Images per batch, for latency and peak memory.
+        threads: CPU threads while latency is measured; None for torch's default.
 
     Raises:
         TftasError: A size is below 1.
@@ -40,7 +40,7 @@ class Target:
 
     @property
     def input(self) -> dict[str, int]:
-        """Sizes as architectures and networks take them."""
+        """The sizes of the input, as keyword arguments for architectures and networks."""
         return {
             "img_size": self.img_size,
             "num_classes": self.num_classes,
@@ -56,26 +56,26 @@ class Target:
 
 
 class Meter(Protocol):
-    """A cost made ready for one space and one target."""
+    """A function that computes or measures a cost for one space and one target."""
 
     def __call__(self, arch: Architecture) -> float:
-        """Take the cost of one architecture."""
+        """Return the cost of one architecture."""
 
     @property
     def record(self) -> dict[str, Any]:
-        """Plain data that makes the same meter again; empty where there is nothing to keep."""
+        """Plain data from which the meter can be restored; empty if there is nothing to store."""
 
     @property
     def closed_form(self) -> bool:
-        """Whether it takes microseconds, and thousands of candidates may be asked for."""
+        """Whether a call takes only microseconds, so that samplers can make thousands of them."""
 
 
 class CountedMeter:
-    """A meter of a plain function.
+    """A meter that calls a function.
 
     Args:
-        count: Returns the cost of an architecture.
-        closed_form: Whether it takes microseconds.
+        count: Function that returns the cost of an architecture.
+        closed_form: Whether a call takes only microseconds.
     """
 
     record: dict[str, Any] = {}
@@ -93,16 +93,17 @@ class Cost(Metric):
     """A named cost of an architecture.
 
     Attributes:
-        name: What objectives and bounds call it.
-        open: Makes a meter for a space and a target, from a record of an earlier one if there
-            is one.
-        direction: What is better.
-        unit: Unit of its values, empty for counts.
-        measured: Whether it is measured on a device, and so differs from one time to the next.
-        grows: Whether the smallest and the largest architecture of a space bound it.
+        name: Name for objectives and bounds.
+        open: Function that returns a meter for a space, a target, and the record of an earlier
+            meter or None.
+        direction: Direction of optimisation.
+        unit: Unit of the values, empty for counts.
+        measured: Whether it is measured on a device, so that values vary between measurements.
+        grows: Whether the smallest and the largest architecture of a space have its extreme
+            values.
         deployed: Whether it depends on the device, the batch size or the threads.
-        refuses: Raises a ``TftasError`` for the name of a family that does not have it; None
-            where every family has it.
+        refuses: Function that raises a ``TftasError`` for the names of families without this
+            cost; None if it exists for all families.
     """
 
     name: str
@@ -115,10 +116,10 @@ class Cost(Metric):
     refuses: Callable[[str], None] | None = None
 
     def check_family(self, family: str) -> None:
-        """Check that the architectures of a family have it.
+        """Check that the cost exists for a family.
 
         Raises:
-            TftasError: They do not.
+            TftasError: It does not.
         """
         if self.refuses is not None:
             self.refuses(family)
@@ -135,18 +136,18 @@ def counted(
     closed_form: bool = False,
     refuses: Callable[[str], None] | None = None,
 ) -> Cost:
-    """Make a cost of a plain function of an architecture and a target.
+    """Return a cost that is a function of an architecture and a target.
 
     Args:
-        name: See :class:`Cost`, as of those below.
+        name: Name for objectives and bounds.
         count: The function.
-        direction: What is better.
-        unit: Unit of its values.
-        grows: Whether the smallest and the largest architecture of a space bound it.
+        direction: Direction of optimisation.
+        unit: Unit of the values.
+        grows: Whether the smallest and the largest architecture have its extreme values.
         deployed: Whether it depends on the device, the batch size or the threads.
-        closed_form: Whether it takes microseconds: then a sampler may ask for thousands of
-            candidates that are never tried.
-        refuses: Raises for a family that has no such cost.
+        closed_form: Whether ``count`` takes only microseconds, so that samplers may compute it
+            for thousands of candidates that are never tried.
+        refuses: Function that raises an error for families without this cost.
     """
     return Cost(
         name,

@@ -1,4 +1,4 @@
-"""Indicators that are functions of a network, one candidate after the other."""
+"""Indicators that are functions of a network, computed for one candidate at a time."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class FunctionIndicator(Indicator):
-    """An indicator as a function of a stand-alone network.
+    """An indicator that is a function of a stand-alone network.
 
     Attributes:
         score: ``score(model, images) -> float``. The network is in eval mode and has the
-            weights of the study's supernet, with their signs; the images are ones, shape
-            (1, in_chans, img_size, img_size), on its device. It must return the same value every
-            time.
+            weights of the study's supernet, with their signs; ``images`` is one image of ones,
+            shape (1, in_chans, img_size, img_size), on its device. The function must be
+            deterministic.
     """
 
     score: Callable[[Any, Any], float] = dataclasses.field(kw_only=True)
@@ -37,7 +37,7 @@ class FunctionIndicator(Indicator):
 
     @property
     def defined_by(self) -> object:
-        """The function whose code decides its value."""
+        """The function that computes its value."""
         return self.score
 
     def engine(
@@ -48,25 +48,25 @@ class FunctionIndicator(Indicator):
         fidelity: str,
         precision: MatmulPrecision,
     ) -> FunctionEngine:
-        """Make the engine of several functions; see :meth:`Indicator.engine`."""
+        """Return the engine of several functions; see :meth:`Indicator.engine`."""
         return FunctionEngine(ground, indicators)
 
     def score_network(self, model: nn.Module, view: View) -> float:
         """Score a stand-alone network; see :meth:`Indicator.score_network`."""
         return self.of_network(model, view.shape)
 
-    def of_network(self, model: nn.Module, shape: tuple[int, int, int], told: str = "") -> float:
+    def of_network(self, model: nn.Module, shape: tuple[int, int, int], label: str = "") -> float:
         """Score one network in eval mode on an image of ones.
 
         Args:
             model: The network.
-            shape: Of the image.
-            told: What to call the network in the error.
+            shape: Channels, height and width of the image.
+            label: Description of the network for error messages.
 
         Raises:
-            NotFiniteError: The score is no finite number.
+            NotFiniteError: The score is not a finite number.
         """
-        # The caller has a network, so PyTorch is there.
+        # The caller has a network, so PyTorch is already loaded.
         import torch
 
         like = next(model.parameters())
@@ -75,19 +75,19 @@ class FunctionIndicator(Indicator):
         try:
             value = float(score)  # type: ignore[arg-type]
         except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-            where = f" ({told})" if told else ""
+            suffix = f" ({label})" if label else ""
             raise TftasError(
-                f"indicator {self.name!r} gives a {type(score).__name__} that is no"
-                f" number{where}: {error}"
+                f"indicator {self.name!r} gives a {type(score).__name__} that is not a"
+                f" number{suffix}: {error}"
             ) from error
-        return checked(self.name, value, told)
+        return checked(self.name, value, label)
 
 
 class FunctionEngine:
     """Scores candidates of one supernet by functions of their stand-alone networks.
 
     Args:
-        ground: The weights, and the sizes of the image of ones.
+        ground: The supernet, which also defines the size of the image.
         indicators: The functions.
     """
 
@@ -98,18 +98,18 @@ class FunctionEngine:
         self._indicators = tuple(indicators)
 
     def prepare(self) -> None:
-        """Do nothing: weights are drawn with the first network."""
+        """Do nothing: the weights are drawn when the first network is built."""
 
     def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
-        """Score candidates, in their order; each by every indicator."""
+        """Return the scores of each candidate, one per indicator."""
         size = self._supernet.img_size
         shape = (self._supernet.in_chans, size, size)
         rows = []
         for arch in archs:
-            network, told = self._supernet.subnet(arch), arch.summary()
-            rows.append(tuple(i.of_network(network, shape, told) for i in self._indicators))
+            network, label = self._supernet.subnet(arch), arch.summary()
+            rows.append(tuple(i.of_network(network, shape, label) for i in self._indicators))
         return rows
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
-        """Refuse: a function has no layers that add up."""
+        """Raise an error, because a function is not a sum over layers."""
         self._indicators[0].refuse_layers()

@@ -1,4 +1,4 @@
-"""What an indicator is: a worth of an untrained architecture, in the weights of a supernet."""
+"""The base class of indicators, which predict the quality of untrained architectures."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """Scores candidates of one supernet by several indicators of one kind."""
+    """Scores candidates of one supernet with several indicators of one kind."""
 
     batch_size: int
 
     def prepare(self) -> None:
-        """Draw what the first score would wait for."""
+        """Draw weights and images ahead of the first score."""
 
     def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
-        """Score candidates, in their order; each by every indicator."""
+        """Return the scores of each candidate, one per indicator."""
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
-        """Score one candidate layer by layer by the first indicator, in forward order."""
+        """Return the scores of a candidate's layers by the first indicator, in forward order."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Indicator(Metric):
-    """A named worth of an untrained architecture.
+    """A named score of an untrained architecture.
 
-    Not for use by itself: a subclass is a kind of indicator. It says what its indicators see and
-    how they may be computed, and brings the engine that computes them; nobody else asks what kind
-    an indicator is. The kinds of this package are :class:`FunctionIndicator`,
+    This is an abstract base class; each subclass is a kind of indicator. It declares the inputs
+    and the fidelities of its indicators and creates the engine that computes them, so that no
+    other code depends on the kind. The kinds of this package are :class:`FunctionIndicator`,
     :class:`tftas_optuna.indicators.LayerIndicator`,
     :class:`tftas_optuna.indicators.NetworkIndicator` and
     :class:`tftas_optuna.indicators.CompositeIndicator`. Fields that a subclass adds are its
     options, which :class:`tftas_optuna.Scorer` takes by name.
 
     Attributes:
-        name: What objectives, bounds and scorers call it.
-        direction: What is better.
-        unit: Unit of its values, mostly empty.
-        fidelities: How it can be computed; ``"exact"`` is the first.
-        sums_layers: Whether it is a sum over the layers of a pass that takes many candidates at
+        name: Name for objectives, bounds and scorers.
+        direction: Direction of optimisation.
+        unit: Unit of the values, usually empty.
+        fidelities: The fidelities at which it can be computed, ``"exact"`` first.
+        sums_layers: Whether it is a sum over the layers of a pass through many candidates at
             once, with any precision of matrix products.
-        composite: Whether it is made of other metrics; see
+        composite: Whether it combines other metrics; see
             :class:`tftas_optuna.indicators.CompositeIndicator`.
-        replaceable: Whether a later indicator may take its name.
+        replaceable: Whether another indicator may be registered under its name.
     """
 
     name: str
@@ -69,34 +69,34 @@ class Indicator(Metric):
     composite: ClassVar[bool] = False
     replaceable: ClassVar[bool] = False
 
-    # Fields that are no option.
+    # Fields that are not options.
     _hidden: ClassVar[frozenset[str]] = frozenset()
 
     @property
     def options(self) -> dict[str, Any]:
-        """Values of the options by name."""
-        own = {field.name for field in dataclasses.fields(self)} - {"name", "direction", "unit"}
-        return {name: getattr(self, name) for name in sorted(own - self._hidden)}
+        """The values of its options by name."""
+        fields = {field.name for field in dataclasses.fields(self)} - {"name", "direction", "unit"}
+        return {name: getattr(self, name) for name in sorted(fields - self._hidden)}
 
     def with_options(self, **options: Any) -> Self:
-        """Return the same indicator with other values of its options.
+        """Return a copy with other values of some options.
 
         Raises:
-            TftasError: It has no such option.
+            TftasError: An option does not exist.
         """
         unknown = [name for name in options if name not in self.options]
         if unknown:
-            known = ", ".join(self.options) or "none"
+            options_text = ", ".join(self.options) or "none"
             raise TftasError(
-                f"indicator {self.name!r} has no option {unknown[0]}; it has: {known}"
+                f"indicator {self.name!r} has no option {unknown[0]}; it has: {options_text}"
             )
         return dataclasses.replace(self, **options)
 
     def check_fidelity(self, fidelity: str) -> None:
-        """Check that it can be computed at a fidelity.
+        """Check that the indicator has a fidelity.
 
         Raises:
-            TftasError: It cannot.
+            TftasError: It does not.
         """
         if fidelity not in self.fidelities:
             raise TftasError(
@@ -105,54 +105,54 @@ class Indicator(Metric):
             )
 
     def fidelity_for(self, fidelity: str) -> str:
-        """Return the fidelity it is computed at where one is asked for: that one, or exact."""
+        """Return the given fidelity if the indicator has it, otherwise ``"exact"``."""
         return fidelity if fidelity in self.fidelities else "exact"
 
     @property
     def batches(self) -> int:
-        """Batches of images that it sees; 0 for an indicator that sees none."""
+        """Number of image batches that it uses; 0 if it uses no images."""
         return 0
 
     @property
     def side_by_side(self) -> bool:
-        """Whether several threads may compute it at the same time."""
+        """Whether several threads can compute it at the same time."""
         return False
 
     @property
     def relative(self) -> bool:
-        """Whether it looks at where a value lies among those of a reference sample."""
+        """Whether its value depends on the values of a reference sample of architectures."""
         return False
 
     @property
     def needs_passes(self) -> bool:
-        """Whether its value depends on weights; if not, on the architecture alone."""
+        """Whether its value depends on weights, or on the architecture alone."""
         return True
 
     @property
     def made_of(self) -> tuple[Indicator, ...]:
-        """The indicators that it is made of."""
+        """The indicators that it combines."""
         return ()
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """What two indicators of one name may differ in beside their options, as plain data."""
+        """Further properties, as plain data, in which indicators of one name may differ."""
         return {}
 
     @property
     def defined_by(self) -> object:
-        """The class or function whose code decides its value."""
+        """The class or function that computes its value."""
         return type(self)
 
     @property
     def sent(self) -> str | Indicator:
-        """What a task says of it: its name, or itself where other processes may not know it."""
+        """Its name, or the indicator itself if other processes may not know the name."""
         return self.name
 
     def check_conditions(self, conditions: Conditions) -> None:
-        """Check that its value would mean what it says; by default it always does.
+        """Check that its value is meaningful under some conditions; by default it always is.
 
         Raises:
-            TftasError: It would not.
+            TftasError: It is not.
         """
 
     def engine(
@@ -163,14 +163,13 @@ class Indicator(Metric):
         fidelity: str,
         precision: MatmulPrecision,
     ) -> Engine:
-        """Make the engine that computes several indicators of this kind together.
+        """Return the engine that computes several indicators of this kind together.
 
         Args:
-            ground: The supernet, and the images that are seen with it.
+            ground: The supernet and the images.
             indicators: The indicators, this one first.
-            fidelity: How to compute them.
-            precision: torch's precision of float32 matrix products, where they are sums over
-                layers.
+            fidelity: The fidelity of all indicators.
+            precision: torch's precision of float32 matrix products, for sums over layers.
         """
         raise TftasError(
             f"indicator {self.name!r} is of no kind that can be scored; make it a"
@@ -178,24 +177,24 @@ class Indicator(Metric):
         )
 
     def score_network(self, model: nn.Module, view: View) -> float:
-        """Score a stand-alone network, in eval mode, with the weights it has.
+        """Score a stand-alone network, in eval mode and with its own weights.
 
         Args:
             model: The network.
-            view: What it is shown.
+            view: The inputs of the network.
         """
-        raise TftasError(f"indicator {self.name!r} does not score networks of other makes")
+        raise TftasError(f"indicator {self.name!r} cannot score a stand-alone network")
 
     def explain_network(self, model: nn.Module, view: View) -> list[LayerScore]:
         """Score a stand-alone network layer by layer; see :meth:`score_network`.
 
         Raises:
-            TftasError: It is no sum over layers.
+            TftasError: The indicator is not a sum over layers.
         """
         self.refuse_layers()
 
     def refuse_layers(self) -> NoReturn:
-        """Say that it cannot be told layer by layer.
+        """Raise the error that the indicator is not a sum over layers.
 
         Raises:
             TftasError: Always.

@@ -1,4 +1,4 @@
-"""The costs of one study, made ready for its space and its target."""
+"""The costs of one study, for its space and target."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ if TYPE_CHECKING:
 
 
 class Meters:
-    """Takes costs of architectures by name.
+    """Computes costs of architectures by name.
 
-    What has to be measured for a whole space, such as a latency table, is measured by the
-    constructor.
+    The constructor does the measurements for a whole space, such as a latency table.
 
     Args:
-        names: The costs.
-        space: The space that the architectures come from.
+        names: Names of the costs.
+        space: The search space.
         target: Input, device, batch size and threads.
-        records: What was measured before, by name; see :attr:`records`.
+        records: Records of earlier measurements by name; see :attr:`records`.
 
     Raises:
-        TftasError: A cost does not exist, or the device is not there.
+        TftasError: A cost does not exist, or the device is not available.
         UnavailableError: A record is damaged.
     """
 
@@ -40,9 +39,9 @@ class Meters:
         target: Target,
         records: Mapping[str, Any] | None = None,
     ) -> None:
-        known = records or {}
+        records = records or {}
         self._meters = {
-            name: get_cost(name).open(space, target, known.get(name)) for name in names
+            name: get_cost(name).open(space, target, records.get(name)) for name in names
         }
 
     def __contains__(self, name: str) -> bool:
@@ -50,25 +49,25 @@ class Meters:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The costs."""
+        """The names of the costs."""
         return tuple(self._meters)
 
     @property
     def closed_forms(self) -> tuple[str, ...]:
-        """The costs that thousands of candidates may be asked for."""
-        # An installed cost may bring meters that were written before this was asked of them.
+        """The names of the costs that take only microseconds."""
+        # Meters of third parties may be older than this attribute.
         return tuple(n for n, m in self._meters.items() if getattr(m, "closed_form", False))
 
     @property
     def records(self) -> dict[str, Any]:
-        """Plain data by name that makes the same meters again, where there is any."""
+        """Plain data by name from which meters can be restored, without empty records."""
         return {name: meter.record for name, meter in self._meters.items() if meter.record}
 
     def cost(self, name: str, arch: Architecture) -> float:
-        """Take a cost of an architecture.
+        """Return a cost of an architecture.
 
         Raises:
-            TftasError: It is no finite number.
+            TftasError: The cost is not a finite number.
         """
         value = float(self._meters[name](arch))
         if not math.isfinite(value):

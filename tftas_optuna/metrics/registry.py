@@ -1,9 +1,9 @@
-"""The one registry of everything that can be an objective or a bound.
+"""The registry of costs and indicators.
 
-Each public file of the folders ``costs`` and ``indicators/measures`` is a built-in metric: see
-:mod:`tftas_optuna.menu`, which enters them. Others are registered by a call or a decorator, or
-brought by an installed package as entry points in the groups ``tftas_optuna.costs`` and
-``tftas_optuna.indicators``. Nothing is loaded before it is used.
+:mod:`tftas_optuna.menu` enters the built-in metrics, which are the public files of the folders
+``costs`` and ``indicators/measures``. Others are registered by a call or a decorator, or provided
+by installed packages as entry points in the groups ``tftas_optuna.costs`` and
+``tftas_optuna.indicators``. Metrics are loaded on first use.
 """
 
 from __future__ import annotations
@@ -61,29 +61,29 @@ def register_cost(
     closed_form: bool = False,
     replace: bool = False,
 ) -> Any:
-    """Register a cost of the user's, so that objectives and bounds know its name.
+    """Register a user-defined cost for objectives and bounds.
 
-    An installed package does the same without any call by an entry point in the group
-    ``tftas_optuna.costs``, whose name is the cost's and whose object is such a function or a
-    :class:`tftas_optuna.metrics.Cost`. Where a search works in several processes, each has to
-    know the cost: register it at the top of the script, or install it.
+    An installed package needs no call: it provides an entry point in the group
+    ``tftas_optuna.costs`` with the name of the cost, and such a function or a
+    :class:`tftas_optuna.metrics.Cost` as its object. If a search uses several processes, the cost
+    must be registered in each: register it at the top of the script, or install it.
 
     Args:
         name: Up to 64 lower-case letters, digits and underscores.
         count: ``count(arch, *, img_size, num_classes, in_chans) -> float``, a finite number, the
-            same for the same architecture; or a :class:`tftas_optuna.metrics.Cost`. Left out, the
-            result is a decorator.
-        direction: What is better.
-        unit: Unit of its values, empty for counts.
-        closed_form: Whether ``count`` takes microseconds. Samplers that screen then ask it for
-            thousands of candidates that are never tried; otherwise they predict it.
-        replace: Whether to take the place of a metric of the same name.
+            same for the same architecture; or a :class:`tftas_optuna.metrics.Cost`. Without it
+            the function returns a decorator.
+        direction: Direction of optimisation.
+        unit: Unit of the values, empty for counts.
+        closed_form: Whether ``count`` takes only microseconds. Samplers that screen then compute
+            it for thousands of candidates that are never tried; otherwise they predict it.
+        replace: Whether to replace a metric of the same name.
 
     Returns:
-        ``count``, or a decorator that returns what it decorates.
+        ``count``, or a decorator that returns the function unchanged.
 
     Raises:
-        TftasError: The name is not allowed or taken, or the direction does not exist.
+        TftasError: The name is not allowed or already exists, or the direction is invalid.
 
     Example:
         >>> from tftas_optuna import register_cost
@@ -129,27 +129,27 @@ def register_indicator(
     unit: str = "",
     replace: bool = False,
 ) -> Any:
-    """Register an indicator of the user's, so that objectives, bounds and scorers know its name.
+    """Register a user-defined indicator for objectives, bounds and scorers.
 
-    An installed package does the same without any call by an entry point in the group
-    ``tftas_optuna.indicators``, whose name is the indicator's and whose object is such a
-    function or a :class:`tftas_optuna.metrics.Indicator`. Where a search scores in several
-    processes, each has to know the indicator: register it at the top of the script, or install it.
+    An installed package needs no call: it provides an entry point in the group
+    ``tftas_optuna.indicators`` with the name of the indicator, and such a function or a
+    :class:`tftas_optuna.metrics.Indicator` as its object. If a search uses several processes, the
+    indicator must be registered in each: register it at the top of the script, or install it.
 
     Args:
         name: Up to 64 lower-case letters, digits and underscores.
         score: A function of an untrained network and images, see
-            :class:`tftas_optuna.metrics.FunctionIndicator`; or an indicator object, whose
-            direction and unit then count. Left out, the result is a decorator.
-        direction: What is better.
-        unit: Unit of its values, mostly empty.
-        replace: Whether to take the place of a metric of the same name.
+            :class:`tftas_optuna.metrics.FunctionIndicator`; or an indicator object, which keeps
+            its own direction and unit. Without it the function returns a decorator.
+        direction: Direction of optimisation.
+        unit: Unit of the values, usually empty.
+        replace: Whether to replace a metric of the same name.
 
     Returns:
-        ``score``, or a decorator that returns what it decorates.
+        ``score``, or a decorator that returns the function unchanged.
 
     Raises:
-        TftasError: The name is not allowed or taken, or the direction does not exist.
+        TftasError: The name is not allowed or already exists, or the direction is invalid.
 
     Example:
         >>> from tftas_optuna import register_indicator
@@ -169,10 +169,10 @@ def register_indicator(
 
 
 def get_metric(name: str) -> Cost | Indicator:
-    """Look a metric up.
+    """Return the metric of a name.
 
     Raises:
-        TftasError: There is none of that name.
+        TftasError: There is no such metric.
         UnavailableError: It belongs to an installed package that cannot be loaded.
     """
     if name not in METRICS:
@@ -181,10 +181,10 @@ def get_metric(name: str) -> Cost | Indicator:
 
 
 def get_cost(name: str) -> Cost:
-    """Look a cost up.
+    """Return the cost of a name.
 
     Raises:
-        TftasError: There is none of that name.
+        TftasError: There is no such cost.
         UnavailableError: It belongs to an installed package that cannot be loaded.
     """
     if name not in cost_names():
@@ -193,83 +193,93 @@ def get_cost(name: str) -> Cost:
 
 
 def get_indicator(name: str) -> Indicator:
-    """Look an indicator up.
+    """Return the indicator of a name.
 
     Raises:
-        TftasError: There is none of that name.
+        TftasError: There is no such indicator.
         UnavailableError: It belongs to an installed package that cannot be loaded.
     """
     if name not in indicator_names():
-        known = ", ".join(indicator_names())
-        raise TftasError(f"indicator {name!r} does not exist; known: {known}")
+        names = ", ".join(indicator_names())
+        raise TftasError(f"indicator {name!r} does not exist; known: {names}")
     return cast("Indicator", get_metric(name))
 
 
 def metric_names() -> list[str]:
-    """List everything that can be an objective: indicators, then costs."""
+    """Return the names of all metrics: indicators, then costs."""
     return [*indicator_names(), *cost_names()]
 
 
 def cost_names() -> list[str]:
-    """List all costs: built-in ones first, then registered and installed ones."""
+    """Return the names of all costs: built-in, then registered, then installed ones."""
     return METRICS.names(COSTS_GROUP)
 
 
 def indicator_names() -> list[str]:
-    """List all indicators: built-in ones first, then registered and installed ones."""
+    """Return the names of all indicators: built-in, then registered, then installed ones."""
     return METRICS.names(INDICATORS_GROUP)
 
 
-def read_cost(name: str, brought: object) -> Cost:
-    """Make a cost of what an installed package brings.
+def read_cost(name: str, loaded: object) -> Cost:
+    """Return the cost that an installed package provides.
+
+    Args:
+        name: Name of the entry point.
+        loaded: Object of the entry point.
 
     Raises:
-        TftasError: The name is not allowed, or this is no cost.
+        TftasError: The name is not allowed, or the object is not a cost.
     """
     check_name(name)
-    return _as_cost(name, brought, "minimize", "", closed_form=False)
+    return _as_cost(name, loaded, "minimize", "", closed_form=False)
 
 
-def read_indicator(name: str, brought: object) -> Indicator:
-    """Make an indicator of what an installed package brings.
+def read_indicator(name: str, loaded: object) -> Indicator:
+    """Return the indicator that an installed package provides.
+
+    Args:
+        name: Name of the entry point.
+        loaded: Object of the entry point.
 
     Raises:
-        TftasError: The name is not allowed, or this is no indicator.
+        TftasError: The name is not allowed, or the object is not an indicator.
     """
     check_name(name)
-    return _as_indicator(name, brought, "maximize", "")
+    return _as_indicator(name, loaded, "maximize", "")
 
 
-def _decorate(register: Callable[..., Any], name: str, function: Function, **how: Any) -> Function:
-    register(name, function, **how)
+def _decorate(
+    register: Callable[..., Any], name: str, function: Function, **options: Any
+) -> Function:
+    register(name, function, **options)
     return function
 
 
-def _as_cost(name: str, found: Any, direction: Direction, unit: str, closed_form: bool) -> Cost:
-    if isinstance(found, Cost):
-        return dataclasses.replace(found, name=name)
-    if isinstance(found, Metric) or not callable(found):
-        raise TftasError(f"cost {name!r} is {found!r}, expected a function or a Cost")
+def _as_cost(name: str, count: Any, direction: Direction, unit: str, closed_form: bool) -> Cost:
+    if isinstance(count, Cost):
+        return dataclasses.replace(count, name=name)
+    if isinstance(count, Metric) or not callable(count):
+        raise TftasError(f"cost {name!r} is {count!r}, expected a function or a Cost")
 
     try:
-        inspect.signature(found).bind(None, **Target().input)
+        inspect.signature(count).bind(None, **Target().input)
     except TypeError as error:
         raise TftasError(
             f"cost {name!r} cannot be called as count(arch, *, img_size, num_classes, in_chans):"
             f" {error}"
         ) from error
     except ValueError:
-        pass  # some built-in functions tell no signature
+        pass  # some built-in functions have no signature
 
     def value(arch: Architecture, target: Target) -> float:
-        return float(found(arch, **target.input))
+        return float(count(arch, **target.input))
 
     return counted(name, value, direction=direction, unit=unit, closed_form=closed_form)
 
 
-def _as_indicator(name: str, found: Any, direction: Direction, unit: str) -> Indicator:
-    if isinstance(found, Indicator):
-        return dataclasses.replace(found, name=name)
-    if isinstance(found, Metric) or not callable(found):
-        raise TftasError(f"indicator {name!r} is {found!r}, expected a function or an Indicator")
-    return FunctionIndicator(name, direction, unit, score=found)
+def _as_indicator(name: str, score: Any, direction: Direction, unit: str) -> Indicator:
+    if isinstance(score, Indicator):
+        return dataclasses.replace(score, name=name)
+    if isinstance(score, Metric) or not callable(score):
+        raise TftasError(f"indicator {name!r} is {score!r}, expected a function or an Indicator")
+    return FunctionIndicator(name, direction, unit, score=score)

@@ -1,4 +1,4 @@
-"""Numbers as people write them."""
+"""Numbers in short, readable forms."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def short(value: float) -> str:
-    """Write a count as people do: 5.87M, 1.31G."""
+    """Return a number in short form: 5.87M, 1.31G."""
     for factor, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
             return f"{value / factor:.2f}{unit}"
@@ -17,7 +17,7 @@ def short(value: float) -> str:
 
 
 def name_numbers(numbers: Sequence[int], counted: str) -> str:
-    """Name what is counted by its numbers, with runs drawn together: ``rows 3, 7-9``."""
+    """Return a noun with its numbers, consecutive ones as a range: ``rows 3, 7-9``."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

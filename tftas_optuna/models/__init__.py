@@ -1,6 +1,6 @@
-"""The networks, as plain modules on timm's layers.
+"""The stand-alone networks, built from timm's layers.
 
-Importing this registers every family with timm, as ``tftas_`` and its name.
+Importing this package registers every family with timm as ``tftas_NAME``.
 """
 
 from tftas_optuna.models._build import build_model, build_undrawn, register_with_timm

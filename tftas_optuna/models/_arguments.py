@@ -1,4 +1,4 @@
-"""Refuses arguments of timm's that would have no effect, or make another network."""
+"""Checks timm's model arguments against the architecture and its family."""
 
 from __future__ import annotations
 
@@ -12,52 +12,53 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
 
 
-def refuse_others(
+def check_arguments(
     arch: Architecture,
-    given: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     *,
-    told: Mapping[str, Any],
-    settled: Mapping[str, Any],
+    defined: Mapping[str, Any],
+    fixed: Mapping[str, Any],
 ) -> None:
-    """Refuse arguments that ask for another network than the one of an architecture.
+    """Refuse arguments that contradict an architecture or its family.
 
-    An argument that says what is built anyway does no harm: configurations of timm's repeat
-    them. None stands for what was not given, as in timm.
+    Arguments that repeat what is built anyway are allowed, because timm's configurations contain
+    them. As in timm, None means that an argument is not given.
 
     Args:
-        arch: What is built.
-        given: The arguments.
-        told: What the architecture says, by timm's names.
-        settled: What is so in every network of the family, by timm's names.
+        arch: The architecture to be built.
+        arguments: The arguments by name.
+        defined: Arguments that the architecture defines.
+        fixed: Arguments that are the same in every network of the family; None if the argument
+            has no equivalent there.
 
     Raises:
-        TftasError: One asks for something else, or is unknown.
+        TftasError: An argument is unknown or has another value.
     """
-    for name, value in given.items():
+    for name, value in arguments.items():
         if value is None:
             continue
         value = tuple(value) if isinstance(value, list) else value
-        if name in told:
-            if value != told[name]:
+        if name in defined:
+            if value != defined[name]:
                 raise TftasError(
-                    f"{name} is {value!r}, the architecture has {told[name]!r}; give another"
+                    f"{name} is {value!r}, the architecture has {defined[name]!r}; give another"
                     " architecture"
                 )
-        elif name not in settled:
+        elif name not in fixed:
             raise TftasError(f"tftas_{arch.family} has no argument {name}; leave it out")
-        elif settled[name] is None or value != settled[name]:
-            always = "" if settled[name] is None else f": it is always {settled[name]!r}"
+        elif fixed[name] is None or value != fixed[name]:
+            always = "" if fixed[name] is None else f": it is always {fixed[name]!r}"
             raise TftasError(
-                f"{name} is {value!r}, but tftas_{arch.family} leaves no choice of it{always};"
+                f"{name} is {value!r}, but tftas_{arch.family} does not support it{always};"
                 " leave it out"
             )
 
 
 def check_pooling(arch: Architecture, global_pool: str, allowed: Collection[str]) -> None:
-    """Refuse a pooling that a family's networks do not have.
+    """Check that a family's networks support a pooling.
 
     Raises:
-        TftasError: It is none of those allowed.
+        TftasError: The pooling is not allowed.
     """
     if global_pool not in allowed:
         names = ", ".join(repr(name) for name in allowed)

@@ -1,4 +1,4 @@
-"""From an architecture to a network, directly and through timm's model registry."""
+"""Builds the network of an architecture, directly and through timm's model registry."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tftas_optuna.models.undrawn import Undrawn
 if TYPE_CHECKING:
     from torch import nn
 
-# What timm knows of a model before it is built; the network's own `timm_cfg` is added then.
-_UNBUILT: dict[str, Any] = {
+# timm's default configuration of all models; `timm_cfg` of a network is added when it is built.
+_DEFAULT_CFG: dict[str, Any] = {
     "num_classes": 1000,
     "input_size": (3, 224, 224),
     "pool_size": None,
@@ -41,21 +41,21 @@ def build_model(
 ) -> nn.Module:
     """Build the stand-alone network of an architecture, with fresh weights.
 
-    An architecture has no sizes of its own. :meth:`Candidate.build` and :meth:`SearchSpace.build`
-    do the same with those of the study or the space.
+    An architecture does not define the input and the classes. :meth:`Candidate.build` and
+    :meth:`SearchSpace.build` take them from the study or the space.
 
     Args:
-        arch: What to build.
+        arch: The architecture.
         img_size: Height and width of the input, in pixels.
         num_classes: Outputs of the classifier; 0 for none.
         in_chans: Channels of the input.
         **kwargs: timm's other model arguments, such as ``drop_path_rate``.
 
     Returns:
-        What ``timm.create_model("tftas_...", arch=...)`` returns: a module with timm's interface
+        The same as ``timm.create_model("tftas_...", arch=...)``: a module with timm's interface
         that maps (batch, in_chans, img_size, img_size) to (batch, num_classes).
     """
-    # The dictionary, not the object, so that timm can write a configuration of the model.
+    # A dictionary instead of the object, so that timm can save the configuration of the model.
     model: nn.Module = timm.create_model(
         _timm_name(arch.family),
         arch=arch.to_dict(),
@@ -70,7 +70,7 @@ def build_model(
 def build_undrawn(
     arch: Architecture, *, img_size: int, num_classes: int, in_chans: int
 ) -> nn.Module:
-    """Build a network whose weights are whatever memory holds: drawing them takes longest."""
+    """Build a network with uninitialised weights, because drawing them is slow."""
     with Undrawn():
         return build_model(arch, img_size=img_size, num_classes=num_classes, in_chans=in_chans)
 
@@ -80,7 +80,7 @@ def _timm_name(family: str) -> str:
 
 
 def register_with_timm(family: str) -> None:
-    """Make a family a model of timm's, without loading it."""
+    """Register a family as a model of timm, without loading the family."""
 
     def create(
         pretrained: bool = False,
@@ -91,16 +91,16 @@ def register_with_timm(family: str) -> None:
         """Build a network of this family through ``timm.create_model("tftas_...", arch=...)``.
 
         Args:
-            pretrained: Whether to load weights: those of a directory or hub repository that
-                names this model (``timm.create_model("local-dir:...", pretrained=True)``). There
-                are none by its mere name; pass ``checkpoint_path`` to load a file.
+            pretrained: Whether to load the weights of a directory or hub repository with this
+                model (``timm.create_model("local-dir:...", pretrained=True)``). The model name
+                alone has no weights; pass ``checkpoint_path`` to load a file.
             arch: An architecture, its dictionary, or the path of an exported file, whose image
-                size and class count are then the defaults of this model. Without one the
-                network's ``default_architecture`` is built.
+                size and number of classes are then the defaults. Without it the network's
+                ``default_architecture`` is built.
             **kwargs: timm's model arguments, such as ``num_classes`` and ``img_size``.
 
         Raises:
-            TftasError: ``arch`` describes no network of this family or is missing where there is
+            TftasError: ``arch`` describes no network of this family, or is missing and there is
                 no default, or ``pretrained`` is set and there are no weights.
         """
         return _create(family, pretrained, arch, kwargs)
@@ -108,7 +108,7 @@ def register_with_timm(family: str) -> None:
     if is_model(_timm_name(family)):
         return
     create.__name__ = create.__qualname__ = _timm_name(family)
-    default_cfgs.update(generate_default_cfgs({f"{_timm_name(family)}.untrained": _UNBUILT}))
+    default_cfgs.update(generate_default_cfgs({f"{_timm_name(family)}.untrained": _DEFAULT_CFG}))
     register_model(create)
 
 
@@ -137,45 +137,46 @@ def _create(
             f" {_timm_name(arch.family)}"
         )
     kwargs = {**defaults, **{name: value for name, value in kwargs.items() if value is not None}}
-    known = kwargs.get("pretrained_cfg")
-    source = _source_size(known) if pretrained and not isinstance(known, str) else None
+    given_cfg = kwargs.get("pretrained_cfg")
+    has_cfg = given_cfg and not isinstance(given_cfg, str)
+    source = _source_size(given_cfg) if pretrained and has_cfg else None
     for size, least in (("in_chans", 1), ("num_classes", 0)):
         if kwargs.get(size, least) < least:
             raise TftasError(f"{size} is {kwargs[size]}, allowed is {least} or more")
-    height, width = to_2tuple(kwargs.get("img_size", (source or _UNBUILT["input_size"])[1:]))
+    height, width = to_2tuple(kwargs.get("img_size", (source or _DEFAULT_CFG["input_size"])[1:]))
     kwargs["img_size"] = (height, width)
     if not kwargs.get("dynamic_img_pad"):
-        # Says so where the image is too small.
+        # Raises an error if the image is too small.
         arch.costs(img_size=min(height, width), num_classes=0)
-    # timm derives transforms from these entries: let them speak of the model that is built. While
-    # it loads weights, though, their channels are those of the weights, and it adapts the first
-    # convolution from them; so is their size, and positions are resampled from it.
+    # timm derives transforms from the input size, which must be that of the built model. While it
+    # loads weights, the size must be that of the weights: timm adapts the first convolution from
+    # its channels, and position embeddings are resampled from its height and width.
     built = (kwargs.get("in_chans", 3), height, width)
     overlay: dict[str, Any] = {"input_size": built}
-    if not known or isinstance(known, str):
+    if not has_cfg:
         overlay = {**getattr(network, "timm_cfg", {}), **overlay}
     elif source:
         overlay["input_size"] = source
-    asked = kwargs.pop("pretrained_cfg_overlay", {})
+    user_overlay = kwargs.pop("pretrained_cfg_overlay", {})
     features = getattr(network, "feature_cfg", {})
     model = build_model_with_cfg(
         network,
         name,
         pretrained,
-        pretrained_cfg_overlay={**overlay, **asked},
+        pretrained_cfg_overlay={**overlay, **user_overlay},
         feature_cfg=dict(features(arch) if callable(features) else features),
         architecture=arch,
         **{"pretrained_filter_fn": fit_positions, **kwargs},
     )
-    if "input_size" not in asked and hasattr(model, "pretrained_cfg"):
+    if "input_size" not in user_overlay and hasattr(model, "pretrained_cfg"):
         model.pretrained_cfg["input_size"] = built
     return model
 
 
-def _source_size(known: Any) -> tuple[int, int, int] | None:
-    """Return channels, height and width of the weights that are loaded; None if nothing tells."""
-    told = known.get("input_size") if isinstance(known, dict) else known.input_size
-    return tuple(told) if told else None
+def _source_size(cfg: Any) -> tuple[int, int, int] | None:
+    """Return channels, height and width of the pretrained weights, or None if unknown."""
+    size = cfg.get("input_size") if isinstance(cfg, dict) else cfg.input_size
+    return tuple(size) if size else None
 
 
 for _family in family_names():

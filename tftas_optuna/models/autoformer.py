@@ -1,4 +1,4 @@
-"""The stand-alone AutoFormer network on timm's Vision Transformer."""
+"""The stand-alone AutoFormer network, based on timm's Vision Transformer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS, AutoFormerArchitecture
 from tftas_optuna.errors import TftasError
-from tftas_optuna.models._arguments import check_pooling, refuse_others
+from tftas_optuna.models._arguments import check_arguments, check_pooling
 from tftas_optuna.models.blocks import Attention, Block
 from tftas_optuna.models.relative_position import RelativePosition2d
 
 _POOLINGS = ("", "avg", "avgmax", "max", "token")
-# What is so in every AutoFormer, by timm's arguments; None where they have no word for it.
-_SETTLED: dict[str, Any] = {
+# Arguments of timm that are the same in every AutoFormer; None if no value is equivalent.
+_FIXED: dict[str, Any] = {
     "qkv_bias": True,
     "qk_norm": False,
     "scale_attn_norm": False,
@@ -47,38 +47,37 @@ _SETTLED: dict[str, Any] = {
 class AutoFormer(VisionTransformer):
     """Vision Transformer with per-block heads and MLP ratios.
 
-    A timm ``VisionTransformer`` in all but its blocks, so timm's feature extraction, classifier
-    handling, layer decay and input resizing work on it. Arguments of timm's that the architecture
-    tells instead, or that are the same in every AutoFormer, are refused.
+    A timm ``VisionTransformer`` except for its blocks, so timm's feature extraction, classifier
+    handling, layer decay and input resizing work on it. Arguments of timm that the architecture
+    defines, or that are the same in every AutoFormer, may not have other values.
 
     Args:
-        architecture: What to build.
+        architecture: The architecture.
         img_size: Height and width of the input, in pixels.
         in_chans: Channels of the input.
         num_classes: Outputs of the classifier; 0 for none.
-        global_pool: How tokens are pooled; the architecture's own way by default.
+        global_pool: How tokens are pooled; by default as in the architecture.
         pool_include_prefix: Whether the class token is pooled too.
-        dynamic_img_size: Whether images may have other sizes than ``img_size``; positions are then
-            resampled, and relative ones counted, for each.
+        dynamic_img_size: Whether images may have other sizes than ``img_size``; position
+            embeddings are then resampled, and relative offsets recomputed, for every size.
         dynamic_img_pad: Whether images are padded to whole patches.
         drop_rate: Dropout rate before the classifier.
         pos_drop_rate: Dropout rate after the position embedding.
-        patch_drop_rate: Share of the patches that training leaves out; not with relative
-            positions.
+        patch_drop_rate: Share of the patches dropped in training; not with relative positions.
         proj_drop_rate: Dropout rate of attention outputs and MLPs.
         attn_drop_rate: Dropout rate of the attention.
         drop_path_rate: Stochastic depth rate of the last block, rising linearly from 0.
-        weight_init: ``"skip"`` leaves the weights undrawn, as timm does.
-        device: Where the parameters live.
+        weight_init: ``"skip"`` skips the initialisation of the weights, as in timm.
+        device: Device of the parameters.
         dtype: Type of the parameters.
-        **kwargs: Other arguments of timm's ``VisionTransformer``, if they say what is so anyway.
+        **kwargs: Other arguments of timm's ``VisionTransformer``, if they agree with the network.
 
     Attributes:
         default_architecture: AutoFormer-Tiny of the paper.
-        timm_cfg: What timm's configuration says of it beyond the usual.
+        timm_cfg: Entries of timm's configuration that differ from the defaults.
 
     Raises:
-        TftasError: An argument asks for another network than the architecture's.
+        TftasError: An argument contradicts the architecture or is not supported.
     """
 
     default_architecture: ClassVar[AutoFormerArchitecture] = AutoFormerArchitecture(
@@ -114,12 +113,12 @@ class AutoFormer(VisionTransformer):
         dtype: Any = None,
         **kwargs: Any,
     ) -> None:
-        told = {
+        defined = {
             name: getattr(architecture, name)
             for name in ("patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio")
         }
-        told["pos_embed"] = "learn" if architecture.abs_pos else "none"
-        refuse_others(architecture, kwargs, told=told, settled=_SETTLED)
+        defined["pos_embed"] = "learn" if architecture.abs_pos else "none"
+        check_arguments(architecture, kwargs, defined=defined, fixed=_FIXED)
         global_pool = architecture.global_pool if global_pool is None else global_pool
         check_pooling(architecture, global_pool, _POOLINGS)
         if weight_init not in ("", "skip"):
@@ -137,7 +136,7 @@ class AutoFormer(VisionTransformer):
             global_pool=global_pool,
             embed_dim=architecture.embed_dim,
             depth=0,
-            pos_embed=told["pos_embed"],
+            pos_embed=defined["pos_embed"],
             fc_norm=False,
             pool_include_prefix=pool_include_prefix,
             dynamic_img_size=dynamic_img_size,
@@ -187,14 +186,14 @@ class AutoFormer(VisionTransformer):
 
     @staticmethod
     def feature_cfg(architecture: AutoFormerArchitecture) -> dict[str, Any]:
-        """Tell how timm takes features from it: after the last three blocks, or all of fewer."""
+        """Return timm's feature configuration: features of the last three blocks, or of all."""
         return {"out_indices": min(3, architecture.depth), "feature_cls": "getter"}
 
     def init_weights(self, mode: str = "", needs_reset: bool = True) -> None:
-        """Draw weights as AutoFormer does: truncated normal(0.02), also for the class token.
+        """Initialise weights as AutoFormer does: truncated normal(0.02), also for the class token.
 
         Raises:
-            TftasError: Another mode than this one is asked for.
+            TftasError: The mode is not supported.
         """
         if mode not in ("", "reset"):
             raise TftasError(f"mode is {mode!r}; AutoFormer's own way is ''")
@@ -212,42 +211,42 @@ class AutoFormer(VisionTransformer):
     def forward_features(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
-        """Pass images up to the last norm; see timm's ``VisionTransformer``."""
+        """Return the tokens after the final norm; see timm's ``VisionTransformer``."""
         network = self._for_images(x)
         features: Tensor = VisionTransformer.forward_features(network, x, attn_mask, is_causal)
         return features
 
     def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Pass images and keep what blocks return; see timm's ``VisionTransformer``."""
+        """Return the outputs of several blocks; see timm's ``VisionTransformer``."""
         network = self._for_images(x)
         return VisionTransformer.forward_intermediates(network, x, *args, **kwargs)
 
     def _for_images(self, x: Tensor) -> AutoFormer:
-        """Return this network; for images of another size, a twin of the same weights.
+        """Return this network, or for images of another size a copy that shares its weights.
 
-        A twin, since the grid of patches belongs to one pass alone: others may run beside it, or
-        be run again for their gradients.
+        The grid of patches is not changed in place, because other passes may run at the same
+        time, or run again for gradient checkpointing.
         """
         if not self.dynamic_img_size or not self.architecture.relative_position:
             return self
         grid = tuple(self.patch_embed.dynamic_feat_size(x.shape[-2:]))
         if grid == tuple(self.patch_embed.grid_size):
             return self
-        twin = copy.copy(self)
+        network = copy.copy(self)
         blocks = nn.Sequential(*(cast("Block", block).on_grid(grid) for block in self.blocks))
-        twin._modules = {**self._modules, "blocks": blocks}
-        return twin
+        network._modules = {**self._modules, "blocks": blocks}
+        return network
 
     def set_input_size(self, img_size: Any = None, patch_size: Any = None) -> None:
-        """Change the input resolution, keeping the relative tables.
+        """Change the input resolution; tables of relative positions stay the same.
 
         Raises:
-            TftasError: Another patch size is asked for.
+            TftasError: The patch size differs from that of the architecture.
         """
-        own = self.architecture.patch_size
-        if patch_size is not None and to_2tuple(patch_size) != (own, own):
+        side = self.architecture.patch_size
+        if patch_size is not None and to_2tuple(patch_size) != (side, side):
             raise TftasError(
-                f"patch_size is {patch_size!r}, the architecture has {own}; give another"
+                f"patch_size is {patch_size!r}, the architecture has {side}; give another"
                 " architecture"
             )
         super().set_input_size(img_size=img_size)

@@ -20,8 +20,8 @@ from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS
 from tftas_optuna.models.relative_position import (
     RelativePosition2d,
     key_bias,
-    places,
-    seen_from,
+    key_positions,
+    query_embeddings,
     value_sum,
 )
 
@@ -29,16 +29,17 @@ from tftas_optuna.models.relative_position import (
 class Attention(nn.Module):
     """Multi-head self-attention with heads of fixed width and relative positions.
 
-    It runs in torch's fused kernels, relative positions included: see
-    :func:`tftas_optuna.models.relative_position.seen_from`. Where those are switched off, by
-    timm's ``set_fused_attn`` or torch's ``sdpa_kernel(SDPBackend.MATH)``, it is written out: in
-    factorised products whose operations can be counted and whose gradients have gradients.
+    By default it uses torch's fused kernels, with relative positions as further components of the
+    vectors, see :func:`tftas_optuna.models.relative_position.query_embeddings`. If these kernels
+    are disabled, by timm's ``set_fused_attn`` or torch's ``sdpa_kernel(SDPBackend.MATH)``, it
+    computes factorised products instead, whose operations can be counted and which can be
+    differentiated twice.
 
     Args:
         dim: Width of the tokens.
         num_heads: Number of heads.
-        head_dim: Width of a head; ``num_heads * head_dim`` need not equal ``dim``.
-        max_distance: Largest relative offset with an embedding of its own; None for attention
+        head_dim: Width of a head; ``num_heads * head_dim`` may differ from ``dim``.
+        max_distance: Largest relative offset that has its own embedding; None for attention
             without relative positions.
         grid: Rows and columns of the patch grid.
         attn_drop: Dropout rate of the attention.
@@ -73,23 +74,23 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False
     ) -> Tensor:
-        """Attend, shape (batch, tokens, dim) in and out; masks are those of timm's attention."""
+        """Apply attention to tokens, shape (batch, tokens, dim), with masks as in timm."""
         batch, tokens, _ = x.shape
         qkv = self.qkv(x).reshape(batch, tokens, 3, self.num_heads, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         fused = self.fused_attn and _fused_kernels()
-        attend = self._fused if fused else self._written_out
+        attend = self._fused if fused else self._unfused
         out = attend(q, k, v, attn_mask, is_causal)
         return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
 
     def on_grid(self, grid: tuple[int, int]) -> Attention:
-        """Return a twin of the same weights for another grid of patches."""
-        twin = copy.copy(self)
-        twin._modules = {
+        """Return a copy for another grid of patches that shares the weights."""
+        other = copy.copy(self)
+        other._modules = {
             name: module.on_grid(grid) if isinstance(module, RelativePosition2d) else module
             for name, module in self._modules.items()
         }
-        return twin
+        return other
 
     def _fused(
         self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, is_causal: bool
@@ -99,21 +100,23 @@ class Attention(nn.Module):
             return F.scaled_dot_product_attention(
                 q, k, v, attn_mask=attn_mask, dropout_p=drop, is_causal=is_causal
             )
-        by_key = torch.einsum("bhid,ied->bhie", q, seen_from(*self.relative_key()))
-        where = places(*self.relative_key.grid, like=k).expand(*k.shape[:2], -1, -1)
+        by_key = torch.einsum("bhid,ied->bhie", q, query_embeddings(*self.relative_key()))
+        positions = key_positions(*self.relative_key.grid, like=k).expand(*k.shape[:2], -1, -1)
         out = F.scaled_dot_product_attention(
             torch.cat((q, by_key), dim=-1),
-            torch.cat((k, where), dim=-1),
-            torch.cat((v, where), dim=-1),
+            torch.cat((k, positions), dim=-1),
+            torch.cat((v, positions), dim=-1),
             attn_mask=attn_mask,
             dropout_p=drop,
             is_causal=is_causal,
             scale=self.scale,
         )
-        out, weights = out.split((self.head_dim, where.shape[-1]), dim=-1)
-        return out + torch.einsum("bhie,ied->bhid", weights, seen_from(*self.relative_value()))
+        out, weights = out.split((self.head_dim, positions.shape[-1]), dim=-1)
+        return out + torch.einsum(
+            "bhie,ied->bhid", weights, query_embeddings(*self.relative_value())
+        )
 
-    def _written_out(
+    def _unfused(
         self, q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None, is_causal: bool
     ) -> Tensor:
         q = q * self.scale
@@ -129,7 +132,7 @@ class Attention(nn.Module):
 
 
 def _fused_kernels() -> bool:
-    # Compilers cannot ask for the setting, and choose for themselves.
+    # torch.compile cannot trace these settings, and chooses the kernel itself.
     kernels = torch.backends.cuda
     return torch.compiler.is_compiling() or (
         kernels.flash_sdp_enabled() or kernels.mem_efficient_sdp_enabled()
@@ -162,7 +165,7 @@ class Block(nn.Module):
         return x + self.drop_path2(self.mlp(self.norm2(x)))
 
     def on_grid(self, grid: tuple[int, int]) -> Block:
-        """Return a twin of the same weights for another grid of patches."""
-        twin = copy.copy(self)
-        twin._modules = {**self._modules, "attn": self.attn.on_grid(grid)}
-        return twin
+        """Return a copy for another grid of patches that shares the weights."""
+        other = copy.copy(self)
+        other._modules = {**self._modules, "attn": self.attn.on_grid(grid)}
+        return other

@@ -1,4 +1,4 @@
-"""The stand-alone PiT network: timm's own, built from an architecture."""
+"""The stand-alone PiT network: timm's network, built from an architecture."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.pit import PoolingVisionTransformer
 
 from tftas_optuna.architecture import PiTArchitecture
-from tftas_optuna.models._arguments import check_pooling, refuse_others
+from tftas_optuna.models._arguments import check_arguments, check_pooling
 
-# What an architecture leaves open, of the arguments of timm's class.
+# Arguments of timm's class that the architecture does not define.
 _FREE = {
     *("img_size", "in_chans", "num_classes", "global_pool", "drop_rate", "pos_drop_rate"),
     *("proj_drop_rate", "attn_drop_rate", "drop_path_rate", "device", "dtype"),
 }
-_SETTLED = {"stem_type": "overlap", "distilled": False}
+_FIXED = {"stem_type": "overlap", "distilled": False}
 
 
 class PiT(PoolingVisionTransformer):
     """timm's Pooling-based Vision Transformer.
 
     Args:
-        architecture: What to build.
-        **kwargs: Arguments of timm's ``PoolingVisionTransformer``: those of its input, classifier,
-            pooling and dropout. What the architecture says instead, or is so in every PiT here, is
-            refused.
+        architecture: The architecture.
+        **kwargs: Arguments of timm's ``PoolingVisionTransformer`` for its input, classifier,
+            pooling and dropout. Those that the architecture defines, or that are the same in
+            every PiT, may not have other values.
 
     Attributes:
         default_architecture: PiT-Ti of the paper, timm's ``pit_ti_224``.
-        timm_cfg: What timm's configuration says of it beyond the usual.
+        timm_cfg: Entries of timm's configuration that differ from the defaults.
 
     Raises:
-        TftasError: An argument asks for another network than the architecture's.
+        TftasError: An argument contradicts the architecture or is not supported.
     """
 
     default_architecture: ClassVar[PiTArchitecture] = PiTArchitecture(
@@ -45,7 +45,7 @@ class PiT(PoolingVisionTransformer):
     }
 
     def __init__(self, architecture: PiTArchitecture, **kwargs: Any) -> None:
-        told: dict[str, Any] = {
+        defined: dict[str, Any] = {
             "patch_size": architecture.patch_size,
             "stride": architecture.stride,
             "base_dims": (architecture.base_dim,) * len(architecture.depth),
@@ -54,12 +54,12 @@ class PiT(PoolingVisionTransformer):
             "mlp_ratio": architecture.mlp_ratio,
         }
         free = {name: kwargs.pop(name) for name in _FREE & kwargs.keys()}
-        refuse_others(architecture, kwargs, told=told, settled=_SETTLED)
+        check_arguments(architecture, kwargs, defined=defined, fixed=_FIXED)
         check_pooling(architecture, free.get("global_pool", "token"), ("", "token"))
-        super().__init__(**told, **free)
+        super().__init__(**defined, **free)
         self.architecture = architecture
 
     @staticmethod
     def feature_cfg(architecture: PiTArchitecture) -> dict[str, Any]:
-        """Tell how timm takes features from it: after every stage."""
+        """Return timm's feature configuration: features after every stage."""
         return {"out_indices": tuple(range(len(architecture.depth))), "feature_cls": "hook"}

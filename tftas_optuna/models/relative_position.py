@@ -1,4 +1,4 @@
-"""2-D relative positions on keys and values, in factorised form."""
+"""2-D relative position embeddings of keys and values, in factorised form."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ class RelativePosition2d(nn.Module):
     """One table of vertical and one of horizontal offsets between tokens.
 
     Source: Shaw et al. 2018 and Wu et al. 2021, as AutoFormer uses them. The embedding of the
-    pair (query i, key j) is ``vertical[row offset] + horizontal[column offset]``; row 0 of both
-    tables serves every pair that involves the class token, the other rows serve the offsets
-    ``-max_distance`` to ``max_distance``, beyond which they are clipped.
+    pair (query i, key j) is ``vertical[row offset] + horizontal[column offset]``. Row 0 of both
+    tables is for pairs with the class token; the other rows are for the offsets
+    ``-max_distance`` to ``max_distance``, and larger offsets are clipped.
 
-    The sum of two tables never has to be spread over all pairs of tokens: a query meets the rows
-    and the columns of the grid one after the other.
+    The sum of the two tables is never expanded to all pairs of tokens: products with rows and
+    with columns of the grid are computed separately.
 
     Args:
         head_dim: Width of one attention head.
-        max_distance: Largest offset with a row of its own.
+        max_distance: Largest offset that has its own row.
         grid: Rows and columns of the patch grid.
     """
 
@@ -43,7 +43,7 @@ class RelativePosition2d(nn.Module):
         trunc_normal_(self.horizontal, std=0.02)
 
     def set_grid(self, grid: tuple[int, int]) -> None:
-        """Fit the offsets to a grid of patches; the tables stay as they are."""
+        """Recompute the offsets for a grid of patches; the tables stay the same."""
         self.grid = grid
         device = self.vertical.device
         for name, side in zip(("row_offset", "column_offset"), grid, strict=True):
@@ -51,14 +51,14 @@ class RelativePosition2d(nn.Module):
             self.register_buffer(name, index, persistent=False)
 
     def on_grid(self, grid: tuple[int, int]) -> RelativePosition2d:
-        """Return a twin of the same tables for another grid of patches."""
-        twin = copy.copy(self)
-        twin._buffers = dict(self._buffers)
-        twin.set_grid(grid)
-        return twin
+        """Return a copy for another grid of patches that shares the tables."""
+        other = copy.copy(self)
+        other._buffers = dict(self._buffers)
+        other.set_grid(grid)
+        return other
 
     def forward(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Look the offsets up.
+        """Return the embeddings of all offsets.
 
         Returns:
             Embeddings of (query row, key row), shape (rows, rows, head_dim); of (query column,
@@ -69,13 +69,13 @@ class RelativePosition2d(nn.Module):
         return self.vertical[self.row_offset], self.horizontal[self.column_offset], class_pair
 
 
-def places(n_rows: int, n_columns: int, like: Tensor) -> Tensor:
-    """Tell where each token stands, as coordinates: class token or not, its row, its column.
+def key_positions(n_rows: int, n_columns: int, like: Tensor) -> Tensor:
+    """Return one-hot positions of all tokens: whether it is the class token, its row, its column.
 
     Args:
         n_rows: Rows of the patch grid.
         n_columns: Columns of the patch grid.
-        like: A tensor of the wanted type, on the wanted device.
+        like: A tensor that defines dtype and device.
 
     Returns:
         Zeros and ones, shape (tokens, 1 + rows + columns), class token first.
@@ -87,17 +87,17 @@ def places(n_rows: int, n_columns: int, like: Tensor) -> Tensor:
     return torch.block_diag(class_token, patches)
 
 
-def seen_from(rows: Tensor, columns: Tensor, class_pair: Tensor) -> Tensor:
-    """Return embeddings of every coordinate of :func:`places`, as each token sees it.
+def query_embeddings(rows: Tensor, columns: Tensor, class_pair: Tensor) -> Tensor:
+    """Return, for every query, the embeddings of the components of :func:`key_positions`.
 
-    The embedding of the pair (query i, key j) is ``places[j] @ seen_from[i]``. So relative
-    positions of keys are further components of queries and keys, and those of values are further
-    components of values: attention with both is plain attention of longer vectors.
+    The embedding of the pair (query i, key j) is ``key_positions[j] @ query_embeddings[i]``. So
+    relative positions of keys are further components of queries and keys, and those of values are
+    further components of values: attention with both is plain attention of longer vectors.
 
     Args:
-        rows: Shape (rows, rows, head_dim).
-        columns: Shape (columns, columns, head_dim).
-        class_pair: Shape (head_dim,).
+        rows: Embeddings of row pairs, shape (rows, rows, head_dim).
+        columns: Embeddings of column pairs, shape (columns, columns, head_dim).
+        class_pair: Embedding of pairs with the class token, shape (head_dim,).
 
     Returns:
         Shape (tokens, 1 + rows + columns, head_dim), class token first.
@@ -107,14 +107,14 @@ def seen_from(rows: Tensor, columns: Tensor, class_pair: Tensor) -> Tensor:
     by_column = columns.repeat(n_rows, 1, 1)
     class_first = class_pair.expand(n_rows * n_columns, 1, -1)
     patches = torch.cat((class_first, by_row, by_column), dim=1)
-    # The class token sees every other token alike: by its row alone.
-    alike = class_pair.expand(1 + n_rows, -1)
-    first = torch.cat((alike, class_pair.new_zeros(n_columns, len(class_pair))))
+    # As a query, the class token has the same embedding for every key, set for rows only.
+    same = class_pair.expand(1 + n_rows, -1)
+    first = torch.cat((same, class_pair.new_zeros(n_columns, len(class_pair))))
     return torch.cat((first.unsqueeze(0), patches))
 
 
 def key_bias(query: Tensor, rows: Tensor, columns: Tensor, class_pair: Tensor) -> Tensor:
-    """Multiply every query with the relative embedding of every key.
+    """Return the products of all queries with the relative embeddings of all keys.
 
     Args:
         query: Shape (batch, heads, 1 + rows * columns, head_dim), class token first.
@@ -139,7 +139,7 @@ def key_bias(query: Tensor, rows: Tensor, columns: Tensor, class_pair: Tensor) -
 
 
 def value_sum(attention: Tensor, rows: Tensor, columns: Tensor, class_pair: Tensor) -> Tensor:
-    """Sum the relative embeddings of all keys, weighted by the attention.
+    """Return the sum of the relative embeddings of all keys, weighted by the attention.
 
     Args:
         attention: Shape (batch, heads, tokens, tokens), class token first, each row summing to 1.

@@ -1,4 +1,4 @@
-"""Networks that are built to be given weights, and so need none of their own."""
+"""Builds networks without initialising their weights, which will be replaced."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch.overrides import TorchFunctionMode
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What timm's initialisers, which are not torch's, spend their time on: drawing, and arithmetic
-# that is slow on what memory happens to hold.
+# The slow parts of timm's own initialisers: drawing, and arithmetic, which denormal numbers in
+# uninitialised memory slow down.
 _DRAWS = (torch.Tensor.uniform_, torch.Tensor.normal_, torch.Tensor.erfinv_)
-_SHIFTS = (torch.Tensor.mul_, torch.Tensor.add_, torch.Tensor.clamp_)
+_ARITHMETIC = (torch.Tensor.mul_, torch.Tensor.add_, torch.Tensor.clamp_)
 
 
 class Undrawn(TorchFunctionMode):
-    """Leaves new weights as their memory was, for a third of the time of drawing them."""
+    """A mode that skips initialisers, which makes building a network three times as fast."""
 
     def __torch_function__(
         self,
@@ -26,10 +26,10 @@ class Undrawn(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        given = kwargs or {}
-        home = getattr(func, "__module__", None)
-        if home == torch.nn.init.__name__ or func in _DRAWS:
-            return given["tensor"] if "tensor" in given else args[0]
-        if func in _SHIFTS and isinstance(args[0], torch.nn.Parameter):
+        named = kwargs or {}
+        module = getattr(func, "__module__", None)
+        if module == torch.nn.init.__name__ or func in _DRAWS:
+            return named["tensor"] if "tensor" in named else args[0]
+        if func in _ARITHMETIC and isinstance(args[0], torch.nn.Parameter):
             return args[0]
-        return func(*args, **given)
+        return func(*args, **named)

@@ -1,4 +1,4 @@
-"""The search spaces: presets as data files beside this module, and files of the user's."""
+"""The search spaces: presets, which are data files of this package, and the user's files."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ __all__ = [
 
 
 def space_names() -> tuple[str, ...]:
-    """List the presets, smallest first."""
+    """Return the names of the presets, smallest space first."""
     return tuple(_presets())
 
 
 def get_space(name_or_path: str | Path) -> SearchSpace:
-    """Get a preset by name, or read a space from a YAML file.
+    """Return a preset by name, or read a space from a YAML file.
 
     Raises:
         TftasError: There is no such preset.
-        UnavailableError: The file cannot be read or describes no space; names the line.
+        UnavailableError: The file cannot be read or describes no space; the message names the
+            line.
     """
     presets = _presets()
     if str(name_or_path) in presets:
@@ -58,25 +59,27 @@ def get_space(name_or_path: str | Path) -> SearchSpace:
 
 
 def space_from_dict(data: Any) -> SearchSpace:
-    """Read a space from plain data, telling its kind by its ``family``.
+    """Read a space of any family from plain data.
 
     Raises:
-        TftasError: The data describes no space; says what is wrong.
+        TftasError: The data describes no space; the message says what is wrong.
     """
     if not isinstance(data, dict):
         raise TftasError(f"a space is a mapping with family, name and choices, not {shown(data)}")
     family, name = data.get("family"), data.get("name")
     if not isinstance(family, str) or family not in FAMILIES:
-        what = f"unknown family {shown(family)}" if "family" in data else "a space needs a family"
-        raise TftasError(f"{what}; known: {', '.join(family_names())}", key=("family",))
+        problem = (
+            f"unknown family {shown(family)}" if "family" in data else "a space needs a family"
+        )
+        raise TftasError(f"{problem}; known: {', '.join(family_names())}", key=("family",))
     if not isinstance(name, str) or not 1 <= len(name) <= 100:
-        what = f"name is {shown(name)}" if "name" in data else "a space needs a name"
-        raise TftasError(f"{what}; expected text of 1 to 100 characters", key=("name",))
+        problem = f"name is {shown(name)}" if "name" in data else "a space needs a name"
+        raise TftasError(f"{problem}; expected text of 1 to 100 characters", key=("name",))
     return FAMILIES[family].space.from_dict(data)
 
 
 def published_architectures() -> dict[str, Architecture]:
-    """Return architectures found by others, by name, such as ``"tf-tas-tiny"``."""
+    """Return architectures published by other authors, by name, such as ``"tf-tas-tiny"``."""
     return {
         name: Architecture.from_dict(entry["architecture"])
         for name, entry in _data("published.yaml").items()
@@ -84,11 +87,11 @@ def published_architectures() -> dict[str, Architecture]:
 
 
 def find_architecture(name_or_path: str | Path) -> Architecture:
-    """Get a published architecture by name, or read one from an exported file.
+    """Return a published architecture by name, or read one from an exported file.
 
     Raises:
         TftasError: There is no such name.
-        UnavailableError: The file cannot be read or holds no architecture.
+        UnavailableError: The file cannot be read or contains no architecture.
     """
     published = published_architectures()
     if str(name_or_path) in published:

@@ -1,4 +1,4 @@
-"""The fields of an AutoFormer space, as plain data holds them."""
+"""The fields of an AutoFormer space in plain data."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TRAITS = (
     "abs_pos",
     "global_pool",
 )
-# Choices of a block, with the letter that stands for each in a label.
+# Dimensions that may differ per block, with the letter that labels use for each.
 OF_BLOCK = {"num_heads": "h", "mlp_ratio": "r"}
 
 
 def sorted_choices(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """Check the choices of each dimension, and sort them."""
+    """Check and sort the choices of each dimension."""
     return {
         dimension: as_choices(
             dimension, values[dimension], whole=dimension != "mlp_ratio", key=(dimension,)
@@ -34,7 +34,7 @@ def sorted_choices(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
 
 
 def read_supernet(data: dict[str, Any]) -> AutoFormerArchitecture:
-    """Read the supernet of a space; as large as the largest choices where none is given.
+    """Read the supernet of a space; by default it has the largest choices.
 
     Raises:
         TftasError: A size or a trait is missing, given twice or out of range.
@@ -42,15 +42,15 @@ def read_supernet(data: dict[str, Any]) -> AutoFormerArchitecture:
     traits = {key: data[key] for key in TRAITS if key in data}
     if "supernet" not in data:
         sizes = {name: values[-1] for name, values in sorted_choices(data).items()}
-        where: tuple[str, ...] = ()
+        parent: tuple[str, ...] = ()
     else:
-        sizes, where = _given_sizes(data["supernet"], traits), ("supernet",)
+        sizes, parent = _supernet_sizes(data["supernet"], traits), ("supernet",)
     if traits.get("relative_position") is False and "max_relative_position" in traits:
         raise TftasError(
             "max_relative_position has no meaning when relative_position is false; leave it out",
             key=("max_relative_position",),
         )
-    check_int("supernet.depth" if where else "depth", sizes["depth"], 1, 256)
+    check_int("supernet.depth" if parent else "depth", sizes["depth"], 1, 256)
     fields = {**traits, **sizes}
     depth = fields.pop("depth")
     for dimension in OF_BLOCK:
@@ -61,18 +61,18 @@ def read_supernet(data: dict[str, Any]) -> AutoFormerArchitecture:
             grid = supernet.grid(data["img_size"])
             if grid * supernet.patch_size != data["img_size"]:
                 raise TftasError(
-                    f"img_size {data['img_size']} is no multiple of patch_size"
+                    f"img_size {data['img_size']} is not a multiple of patch_size"
                     f" {supernet.patch_size}",
                     key=("img_size",),
                 )
     except TftasError as error:
-        inside = where if error.key[:1] and error.key[0] not in data else ()
-        prefix = "supernet." if inside else ""
-        raise TftasError(f"{prefix}{error}", key=(*inside, *error.key)) from error
+        prefix = parent if error.key[:1] and error.key[0] not in data else ()
+        label = "supernet." if prefix else ""
+        raise TftasError(f"{label}{error}", key=(*prefix, *error.key)) from error
     return supernet
 
 
-def _given_sizes(supernet: Any, traits: dict[str, Any]) -> dict[str, Any]:
+def _supernet_sizes(supernet: Any, traits: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(supernet, dict):
         raise TftasError(
             f"supernet is {shown(supernet)}, expected its {', '.join(CHOICES)}",
@@ -95,5 +95,5 @@ def _given_sizes(supernet: Any, traits: dict[str, Any]) -> dict[str, Any]:
 
 
 def slot(i: int) -> str:
-    """Return the parameter of a block slot, counted from 0."""
+    """Return the name of the parameter of a block slot, counted from 0."""
     return f"block_{i + 1:02d}"

@@ -1,4 +1,4 @@
-"""What may be suggested, whatever the family."""
+"""The base class of search spaces."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     CostOf = Callable[[Choices], NDArray[np.float64]]
 
 
-# Candidates whose costs are kept; in small spaces the same come again and again.
-_REMEMBERED = 1 << 16
+# Candidates whose costs are cached; small spaces propose the same ones again and again.
+_CACHE_SIZE = 1 << 16
 
 
 class SearchSpace(ABC):
-    """A set of architectures, written as Optuna parameters.
+    """A set of architectures, encoded as Optuna parameters.
 
-    The distributions are constant: every block slot up to the largest depth is suggested in
-    every trial, and the slots beyond a candidate's depth are ignored when it is decoded. NSGA-II
-    crosses over only parameters that all trials share.
+    All trials have the same parameters, because NSGA-II crosses over only parameters that all
+    trials share: every block slot up to the largest depth is suggested in every trial, and slots
+    beyond a candidate's depth are ignored when it is decoded.
 
-    A family's space says what its parameters are in :meth:`parameters`, :meth:`from_params` and
-    :meth:`to_params`; names as users see them, with their prefix, are made here.
+    The space of a family defines its parameters in :meth:`parameters`, :meth:`from_params` and
+    :meth:`to_params`, without prefixes; this class adds and removes them.
 
     Attributes:
         name: Name of the space, also the default name of a study on it.
@@ -55,7 +55,7 @@ class SearchSpace(ABC):
     num_classes: int
 
     if TYPE_CHECKING:
-        # An attribute or a property, as the family likes: at run time nothing is in its way.
+        # Declared for type checkers only, so that a family can use an attribute or a property.
         @property
         def supernet(self) -> Architecture: ...
 
@@ -65,7 +65,7 @@ class SearchSpace(ABC):
         """Read a space from plain data; see :meth:`to_dict`.
 
         Raises:
-            TftasError: The data describes no space of this family; says what is wrong.
+            TftasError: The data describes no space of this family; the message says what is wrong.
         """
 
     @abstractmethod
@@ -74,7 +74,7 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def cardinality(self) -> int:
-        """Count the distinct architectures."""
+        """Return the number of distinct architectures."""
 
     @abstractmethod
     def smallest(self) -> Architecture:
@@ -85,34 +85,34 @@ class SearchSpace(ABC):
         """Return the most expensive architecture, in parameters and MACs."""
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
-        """Return the choices of each dimension, in the field's words, for people to read."""
-        return {name: tuple(found.choices) for name, found in self.parameters().items()}
+        """Return the choices of each dimension by its common name, for display."""
+        return {name: tuple(param.choices) for name, param in self.parameters().items()}
 
     def traits(self) -> dict[str, Any]:
-        """Return what all architectures of the space have in common, for people to read."""
+        """Return the properties that all architectures of the space share, for display."""
         return {}
 
     def block_kinds(self) -> list[BlockKind]:
-        """List what blocks may be; empty where :meth:`Architecture.block_kinds` is."""
+        """Return all kinds of blocks; empty if :meth:`Architecture.block_kinds` is."""
         return []
 
     def distributions(self, *, prefix: str = "") -> dict[str, CategoricalDistribution]:
         """Return every Optuna parameter of the space, the same in every trial.
 
         Args:
-            prefix: What every name begins with.
+            prefix: Prefix of every name.
         """
-        return {prefix + name: found for name, found in self.parameters().items()}
+        return {prefix + name: param for name, param in self.parameters().items()}
 
     def decode(self, params: Mapping[str, Any], *, prefix: str = "") -> Architecture:
-        """Turn the parameters of a trial into the architecture they mean.
+        """Return the architecture that the parameters of a trial describe.
 
         Args:
-            params: Values by name; names of other parameters do no harm.
-            prefix: What the names of this space begin with.
+            params: Values by name; other parameters are ignored.
+            prefix: Prefix of the names of this space.
 
         Raises:
-            TftasError: A parameter is missing or is no choice of this space.
+            TftasError: A parameter is missing or is not a choice of this space.
         """
         if not prefix:
             return self.from_params(params)
@@ -128,35 +128,35 @@ class SearchSpace(ABC):
             raise TftasError(f"behind the prefix {prefix!r}: {error}") from error
 
     def encode(self, arch: Architecture, *, prefix: str = "") -> dict[str, Any]:
-        """Turn an architecture into parameters, inactive slots at their first choice.
+        """Return the parameters of an architecture, with inactive slots at their first choice.
 
         Args:
             arch: The architecture.
-            prefix: What every name begins with.
+            prefix: Prefix of every name.
 
         Raises:
-            TftasError: The architecture is not in the space; says where.
+            TftasError: The architecture is not in the space; the message says why.
         """
         return {prefix + name: value for name, value in self.to_params(arch).items()}
 
     def costs(self, arch: Architecture) -> Costs:
-        """Count parameters and MACs of an architecture on the images of the space."""
+        """Return the parameters and MACs of an architecture for the input of the space."""
         return arch.costs(**self._sizes())
 
     def build(self, arch: Architecture, **kwargs: Any) -> nn.Module:
         """Build the stand-alone network of an architecture, with fresh weights.
 
-        It takes images of the space's size and channels, and tells the space's classes apart.
+        It takes images of the space's size and channels and has one output per class.
 
         Args:
-            arch: What to build.
+            arch: The architecture.
             **kwargs: timm's model arguments, such as ``drop_path_rate``; ``num_classes``,
-                ``img_size`` and ``in_chans`` take the place of the space's own.
+                ``img_size`` and ``in_chans`` override those of the space.
 
         Returns:
             A module with timm's interface; see :func:`tftas_optuna.build_model`.
         """
-        # timm and PyTorch take seconds to load, and most of what spaces do needs neither.
+        # timm and PyTorch take seconds to load, and most uses of spaces need neither.
         from tftas_optuna.models import build_model
 
         return build_model(arch, **{**self._sizes(), **kwargs})
@@ -173,8 +173,8 @@ class SearchSpace(ABC):
 
         Args:
             trial: The trial.
-            prefix: What every name begins with, so that it collides neither with another space
-                nor with other parameters of the same trial.
+            prefix: Prefix of every name, to avoid collisions with another space or other
+                parameters of the same trial.
         """
         return self.decode(
             {
@@ -185,10 +185,10 @@ class SearchSpace(ABC):
         )
 
     def features(self, arch: Architecture) -> tuple[float, ...]:
-        """Describe an architecture by numbers that a regression explains its values by.
+        """Return an architecture's features for a regression on its objective values.
 
-        Different architectures have different features. A family's space may know better ones
-        than these: for every parameter, which of its choices it is.
+        Different architectures have different features. The default is a one-hot encoding of
+        every parameter; a family's space may override it.
 
         Raises:
             TftasError: The architecture is not in the space.
@@ -201,42 +201,44 @@ class SearchSpace(ABC):
         )
 
     def features_of(self, choices: Choices) -> NDArray[np.float64]:
-        """Describe many candidates at once, shape (candidates, features); see :meth:`features`.
+        """Return the :meth:`features` of many candidates, shape (candidates, features).
 
         Args:
-            choices: For each parameter, which of its choices every candidate has, counted from 0;
-                shape (candidates,). Parameters of a single choice may be left out.
+            choices: For each parameter, the index of every candidate's choice, shape
+                (candidates,). Parameters with a single choice may be left out.
         """
         return np.array([self.features(arch) for arch in self.chosen(choices)])
 
     def tabulate(self, cost: Callable[[Architecture], float]) -> CostOf:
-        """Make a function that takes a cost of many candidates at once.
+        """Return a function that computes a cost for many candidates at once.
+
+        The default computes them one by one; a family's space may override it.
 
         Args:
-            cost: Takes it of one architecture.
+            cost: Function that computes the cost of one architecture.
 
         Returns:
-            A function of ``choices``, as :meth:`features_of` takes them; its values have the
-            shape (candidates,). A family's space may know how to be faster than one by one.
+            A function of the ``choices`` of :meth:`features_of`, with values of shape
+            (candidates,).
         """
-        known = lru_cache(maxsize=_REMEMBERED)(cost)
-        return lambda choices: np.array([known(arch) for arch in self.chosen(choices)])
+        cached = lru_cache(maxsize=_CACHE_SIZE)(cost)
+        return lambda choices: np.array([cached(arch) for arch in self.chosen(choices)])
 
     def chosen(self, choices: Choices) -> Iterator[Architecture]:
-        """Decode many candidates; see :meth:`features_of`."""
+        """Decode many candidates from the ``choices`` of :meth:`features_of`."""
         distributions = self.distributions()
         count = len(next(iter(choices.values())))
         columns = [
-            [found.choices[i] for i in choices[name]]
+            [param.choices[i] for i in choices[name]]
             if name in choices
-            else [found.choices[0]] * count
-            for name, found in distributions.items()
+            else [param.choices[0]] * count
+            for name, param in distributions.items()
         ]
         for values in zip(*columns, strict=True):
             yield self.from_params(dict(zip(distributions, values, strict=True)))
 
     def sample(self, rng: np.random.Generator) -> Architecture:
-        """Draw every parameter uniformly and independently, as a random sampler does."""
+        """Return an architecture with every parameter drawn uniformly and independently."""
         return self.decode(
             {
                 name: distribution.choices[int(rng.integers(len(distribution.choices)))]
@@ -253,20 +255,20 @@ class SearchSpace(ABC):
 
     @abstractmethod
     def parameters(self) -> dict[str, CategoricalDistribution]:
-        """Return every Optuna parameter by its name without a prefix, the same in every trial."""
+        """Return every Optuna parameter by its name without prefix, the same in every trial."""
 
     @abstractmethod
     def from_params(self, params: Mapping[str, Any]) -> Architecture:
-        """Turn values by name into the architecture they mean; see :meth:`decode`.
+        """Return the architecture of parameters without prefix; see :meth:`decode`.
 
         Raises:
-            TftasError: A parameter is missing or is no choice of this space.
+            TftasError: A parameter is missing or is not a choice of this space.
         """
 
     @abstractmethod
     def to_params(self, arch: Architecture) -> dict[str, Any]:
-        """Turn an architecture into values by name; see :meth:`encode`.
+        """Return the parameters of an architecture without prefix; see :meth:`encode`.
 
         Raises:
-            TftasError: The architecture is not in the space; says where.
+            TftasError: The architecture is not in the space; the message says why.
         """

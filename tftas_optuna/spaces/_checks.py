@@ -1,4 +1,4 @@
-"""Checks that spaces of every family share; each error names the key it is about."""
+"""Checks that spaces of all families share; the errors carry the key that is wrong."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from tftas_optuna.spaces._base import SearchSpace
 
 INPUT = ("img_size", "in_chans", "num_classes")
-_HIGHEST = {"img_size": 4096, "in_chans": 1024, "num_classes": 1_000_000}
+_MAX_INPUT = {"img_size": 4096, "in_chans": 1024, "num_classes": 1_000_000}
 
 
 def check_keys(
     data: dict[str, Any], family: str, *, required: Iterable[str], optional: Iterable[str]
 ) -> None:
-    """Check that a description has the keys of its family and no others."""
+    """Check that the data of a space has all required keys and no unknown ones."""
     article = "an" if family[0] in "aeiou" else "a"
     required = ("name", "family", *required)
     known = {*required, *optional}
@@ -39,13 +39,13 @@ def check_keys(
 def as_choices(
     name: str, values: Any, *, whole: bool, key: tuple[str | int, ...]
 ) -> tuple[Any, ...]:
-    """Return a list of positive choices, sorted.
+    """Check a list of positive choices, and return it sorted.
 
     Args:
-        name: What to call the list in an error.
+        name: Name of the list for error messages.
         values: The list.
-        whole: Whether only whole numbers are choices.
-        key: Where the list stands.
+        whole: Whether choices must be whole numbers.
+        key: Key of the list in the data of the space.
     """
     example = "[3, 4]" if whole else "[3.5, 4]"
     if not isinstance(values, list | tuple):
@@ -57,24 +57,24 @@ def as_choices(
     kinds = (int,) if whole else (int, float)
     for i, value in enumerate(values):
         if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < 1e6:
-            what = "positive whole numbers" if whole else "positive numbers"
-            raise TftasError(f"{name} holds {shown(value)}, allowed are {what}", key=(*key, i))
+            allowed = "positive whole numbers" if whole else "positive numbers"
+            raise TftasError(f"{name} holds {shown(value)}, allowed are {allowed}", key=(*key, i))
     if len(set(values)) != len(values):
         raise TftasError(f"{name} repeats a choice: {list(values)}", key=key)
     return tuple(sorted(int(value) if whole else float(value) for value in values))
 
 
 def check_input(space: SearchSpace) -> None:
-    """Check that the input of a space is of sensible sizes."""
+    """Check that the input sizes of a space are in range."""
     for name in INPUT:
-        check_int(name, getattr(space, name), 1, _HIGHEST[name])
+        check_int(name, getattr(space, name), 1, _MAX_INPUT[name])
 
 
 def input_fields(space: SearchSpace) -> dict[str, int]:
-    """Return what a space says of its input beyond the usual."""
-    usual = type(space)
+    """Return the input sizes of a space that differ from the defaults of its class."""
+    defaults = type(space)
     return {
         name: getattr(space, name)
         for name in INPUT
-        if getattr(space, name) != getattr(usual, name)
+        if getattr(space, name) != getattr(defaults, name)
     }

@@ -1,4 +1,4 @@
-"""Where in a YAML file each value stands."""
+"""Line numbers of the values in a YAML file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Key = tuple[str | int, ...]
 
 
 def read_with_lines(path: Path) -> tuple[Any, dict[Key, int]]:
-    """Read a small YAML file, and the line of every key and list entry, from 1.
+    """Read a small YAML file, and the line of every key and list entry, counted from 1.
 
     Raises:
-        UnavailableError: The file cannot be read, is not plain YAML, or gives a key twice.
+        UnavailableError: The file cannot be read, is not plain YAML, or repeats a key.
     """
     data, root = read_yaml_nodes(path)
     lines: dict[Key, int] = {}
@@ -28,7 +28,7 @@ def read_with_lines(path: Path) -> tuple[Any, dict[Key, int]]:
 
 
 def line_of(key: Key, lines: dict[Key, int]) -> int | None:
-    """Return the line of a key, or of the nearest one around it that the file holds."""
+    """Return the line of a key, or of its nearest parent that the file contains."""
     while key not in lines and key:
         key = key[:-1]
     return lines.get(key)

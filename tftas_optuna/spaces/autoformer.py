@@ -1,4 +1,4 @@
-"""AutoFormer spaces: width and depth once, heads and MLP ratio for every block or once."""
+"""AutoFormer spaces: one width and depth, and heads and MLP ratio per block or shared."""
 
 from __future__ import annotations
 
@@ -40,25 +40,26 @@ if TYPE_CHECKING:
 class AutoFormerSpace(SearchSpace):
     """A space of :class:`tftas_optuna.AutoFormerArchitecture`.
 
-    Each block is one Optuna parameter that combines its heads and its MLP ratio, labelled for
-    instance ``"h3 r3.5"``; ``benchmarks/block_encodings.py`` measures why. What all blocks share
-    is a parameter of its own.
+    Each block is one Optuna parameter that combines its heads and its MLP ratio, with labels such
+    as ``"h3 r3.5"``; ``benchmarks/block_encodings.py`` compares this with other encodings. A
+    dimension that all blocks share is a separate parameter.
 
     Attributes:
         name: Name of the space.
         embed_dim: Choices of the width.
         depth: Choices of the number of blocks.
-        num_heads: Choices of a block's heads.
-        mlp_ratio: Choices of a block's MLP ratio.
-        supernet: The supernet; its head width, patch size, positions and pooling are those of
-            every candidate.
+        num_heads: Choices of the number of heads.
+        mlp_ratio: Choices of the MLP ratio.
+        supernet: Architecture of the supernet; all candidates have its head width, patch size,
+            positions and pooling.
         shared: Which of ``"num_heads"`` and ``"mlp_ratio"`` are chosen once for all blocks.
         img_size: Height and width of the input, in pixels.
         in_chans: Channels of the input.
         num_classes: Outputs of the classifier.
 
     Raises:
-        TftasError: A choice is empty, repeated, of the wrong type or beyond the supernet.
+        TftasError: A list of choices is empty, or a choice is repeated, has the wrong type or
+            exceeds the supernet.
     """
 
     family: ClassVar[str] = "autoformer"
@@ -106,15 +107,15 @@ class AutoFormerSpace(SearchSpace):
                     " others or give a head_dim",
                     key=("num_heads",),
                 )
-        # Built for its checks of the ranges.
+        # The constructor of an architecture checks the ranges.
         self.smallest()
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> AutoFormerSpace:
         """Read a space from plain data.
 
-        Traits of the networks, such as ``patch_size``, stand beside the choices; a ``supernet``
-        is as large as the largest choices unless it is given. See also :meth:`to_dict`.
+        Traits of the networks, such as ``patch_size``, are keys beside the choices. Without the
+        key ``supernet``, the supernet has the largest choices. See also :meth:`to_dict`.
         """
         check_keys(
             data,
@@ -129,7 +130,7 @@ class AutoFormerSpace(SearchSpace):
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that :meth:`from_dict` reads back, traits inside the supernet."""
+        """Return plain data that :meth:`from_dict` reads, with the traits inside the supernet."""
         supernet = self.supernet.to_dict()
         del supernet["family"]
         for dimension in ("num_heads", "mlp_ratio"):
@@ -146,7 +147,7 @@ class AutoFormerSpace(SearchSpace):
         }
 
     def to_retrain(self) -> dict[str, Any]:
-        """Return ``SUPERNET`` and ``SEARCH_SPACE`` of AutoFormer's training configurations."""
+        """Return the sections ``SUPERNET`` and ``SEARCH_SPACE`` of AutoFormer's configurations."""
         supernet = self.supernet
         return {
             "SUPERNET": {
@@ -165,23 +166,23 @@ class AutoFormerSpace(SearchSpace):
         return {dimension: getattr(self, dimension) for dimension in CHOICES}
 
     def traits(self) -> dict[str, Any]:
-        """Return head width, patches, positions, pooling, and what blocks share."""
+        """Return head width, patch size, positions, pooling, and the shared dimensions."""
         traits = {name: getattr(self.supernet, name) for name in TRAITS}
         traits["head_dim"] = traits["head_dim"] or "embed_dim / num_heads"
         return {**traits, "shared": ", ".join(self.shared) or "nothing, each block its own"}
 
     def parameters(self) -> dict[str, CategoricalDistribution]:
-        """Return ``embed_dim``, ``depth``, what blocks share, and one parameter per block slot."""
-        once = ("embed_dim", "depth", *self.shared)
+        """Return ``embed_dim``, ``depth``, shared dimensions, and one parameter per block slot."""
+        common = ("embed_dim", "depth", *self.shared)
         blocks = CategoricalDistribution(tuple(self.blocks))
         slots = range(self.depth[-1]) if self.of_block else ()
         return {
-            **{name: CategoricalDistribution(getattr(self, name)) for name in once},
+            **{name: CategoricalDistribution(getattr(self, name)) for name in common},
             **{slot(i): blocks for i in slots},
         }
 
     def from_params(self, params: Mapping[str, Any]) -> AutoFormerArchitecture:
-        """Read width, depth, what blocks share and the first ``depth`` slots; ignore the rest."""
+        """Return the architecture of the first ``depth`` block slots; the others are ignored."""
         for dimension in ("embed_dim", "depth", *self.shared):
             if params.get(dimension) not in getattr(self, dimension):
                 raise TftasError(
@@ -189,7 +190,7 @@ class AutoFormerSpace(SearchSpace):
                     f" {list(getattr(self, dimension))}"
                 )
         depth = params["depth"]
-        chosen = {name: (params[name],) * depth for name in self.shared}
+        fields = {name: (params[name],) * depth for name in self.shared}
         blocks = self.blocks
         if self.of_block:
             labels = [str(params.get(slot(i))) for i in range(depth)]
@@ -200,13 +201,13 @@ class AutoFormerSpace(SearchSpace):
                         f" {list(blocks)}"
                     )
             columns = zip(*(blocks[label] for label in labels), strict=True)
-            chosen.update(zip(self.of_block, columns, strict=True))
-        return dataclasses.replace(self.supernet, embed_dim=params["embed_dim"], **chosen)
+            fields.update(zip(self.of_block, columns, strict=True))
+        return dataclasses.replace(self.supernet, embed_dim=params["embed_dim"], **fields)
 
     def to_params(self, arch: Architecture) -> dict[str, Any]:
         """Return the parameters that decode to an architecture."""
         if not isinstance(arch, AutoFormerArchitecture):
-            raise TftasError(f"{arch!r} is no autoformer architecture")
+            raise TftasError(f"{arch!r} is not an autoformer architecture")
         params: dict[str, Any] = {"embed_dim": arch.embed_dim, "depth": arch.depth}
         for name in self.shared:
             values = set(getattr(arch, name))
@@ -222,8 +223,8 @@ class AutoFormerSpace(SearchSpace):
             outside = [block for block in active if block not in labels]
             if outside:
                 first = dict(zip(self.of_block, outside[0], strict=True))
-                words = {"num_heads": "{:g} heads", "mlp_ratio": "ratio {:g}"}
-                block = " and ".join(words[name].format(value) for name, value in first.items())
+                formats = {"num_heads": "{:g} heads", "mlp_ratio": "ratio {:g}"}
+                block = " and ".join(formats[name].format(value) for name, value in first.items())
                 raise TftasError(f"a block with {block} is not in space {self.name}")
             padded = active + [next(iter(labels))] * (self.depth[-1] - len(active))
             params.update({slot(i): labels[block] for i, block in enumerate(padded)})
@@ -234,48 +235,48 @@ class AutoFormerSpace(SearchSpace):
         return params
 
     def features(self, arch: Architecture) -> tuple[float, ...]:
-        """Describe an architecture; see :meth:`SearchSpace.features`.
+        """Return the features of an architecture; see :meth:`SearchSpace.features`.
 
-        Heads and ratio of every block slot, from -1/2 to 1/2 among their choices and 0 where there
-        is no block, and steps in depth and width.
+        They are the index of heads and ratio of every block slot, scaled to the range from -1/2
+        to 1/2 and 0 for inactive slots, and thermometer codes of depth and width.
         """
-        found = {
-            name: self.distributions()[name].choices.index(value)
+        distributions = self.distributions()
+        choices = {
+            name: np.array([distributions[name].choices.index(value)])
             for name, value in self.encode(arch).items()
         }
-        choices = {name: np.array([index]) for name, index in found.items()}
         return tuple(self.features_of(choices)[0].tolist())
 
     def features_of(self, choices: Choices) -> NDArray[np.float64]:
-        """Describe many candidates at once; see :meth:`SearchSpace.features_of`."""
+        """Return the features of many candidates; see :meth:`SearchSpace.features_of`."""
         return Shapes.read(self, choices).features(self)
 
     def tabulate(self, cost: Callable[[Architecture], float]) -> CostOf:
-        """Take a cost of many candidates at once, from a table where it adds up over blocks."""
+        """Return a function for many candidates, with a table if the cost adds up over blocks."""
         return table_of_blocks(self, cost) or super().tabulate(cost)
 
     def block_kinds(self) -> list[BlockKind]:
-        """List what blocks may be, by width, heads and MLP ratio."""
+        """Return all kinds of blocks: combinations of width, heads and MLP ratio."""
         kinds = itertools.product(self.embed_dim, self.num_heads, self.mlp_ratio)
         return [BlockKind(*kind) for kind in kinds]
 
     def cardinality(self) -> int:
-        """Count the distinct architectures; inactive slots do not count."""
+        """Return the number of distinct architectures; inactive slots do not count."""
         per_block = len(self.blocks)
         common = math.prod(len(getattr(self, name)) for name in ("embed_dim", *self.shared))
         return common * sum(int(per_block**depth) for depth in self.depth)
 
     def smallest(self) -> AutoFormerArchitecture:
-        """Return the corner of the smallest choices."""
+        """Return the architecture with the smallest choices."""
         return self._corner(0)
 
     def largest(self) -> AutoFormerArchitecture:
-        """Return the corner of the largest choices."""
+        """Return the architecture with the largest choices."""
         return self._corner(-1)
 
     def _corner(self, index: int) -> AutoFormerArchitecture:
         depth = self.depth[index]
-        # Where heads share the width, fewer of them have larger tables of relative positions.
+        # Where heads share the width, fewer heads have larger tables of relative positions.
         heads = index if self.supernet.head_dim is not None else -1 - index
         return dataclasses.replace(
             self.supernet,
@@ -286,16 +287,16 @@ class AutoFormerSpace(SearchSpace):
 
     @cached_property
     def of_block(self) -> tuple[str, ...]:
-        """What is chosen for every block by itself."""
+        """The dimensions that are chosen per block."""
         return tuple(name for name in OF_BLOCK if name not in self.shared)
 
     @cached_property
     def blocks(self) -> dict[str, tuple[float, ...]]:
-        """What a block may be by its label; one empty label where blocks share all."""
-        own = {name: getattr(self, name) for name in self.of_block}
+        """The values of a block by label; one empty label if blocks share all dimensions."""
+        values = {name: getattr(self, name) for name in self.of_block}
         return {
             " ".join(
-                f"{OF_BLOCK[name]}{value:g}" for name, value in zip(own, block, strict=True)
+                f"{OF_BLOCK[name]}{value:g}" for name, value in zip(values, block, strict=True)
             ): (block)
-            for block in itertools.product(*own.values())
+            for block in itertools.product(*values.values())
         }

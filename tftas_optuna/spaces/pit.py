@@ -1,4 +1,4 @@
-"""PiT spaces: one head width and MLP ratio, and for every stage a depth and a number of heads."""
+"""PiT spaces: one head width and MLP ratio, and a depth and a number of heads per stage."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _PATCHES = ("patch_size", "stride")
 class PiTSpace(SearchSpace):
     """A space of :class:`tftas_optuna.PiTArchitecture`.
 
-    The heads of all stages are one Optuna parameter, labelled for instance ``"2-4-8"``, that
-    offers only what can be built: no stage has fewer heads than the one before.
+    The heads of all stages are one Optuna parameter with labels such as ``"2-4-8"``. It contains
+    only valid combinations, in which no stage has fewer heads than the one before.
 
     Attributes:
         name: Name of the space.
         base_dim: Choices of the head width.
-        depth: For each stage, the choices of its blocks.
-        num_heads: Choices of a stage's heads.
+        depth: For each stage, the choices of the number of blocks.
+        num_heads: Choices of the number of heads.
         mlp_ratio: Choices of the MLP ratio.
         patch_size: Side of a patch, in pixels.
         stride: Pixels from one patch to the next.
@@ -50,7 +50,8 @@ class PiTSpace(SearchSpace):
         num_classes: Outputs of the classifier.
 
     Raises:
-        TftasError: A choice is empty, repeated, of the wrong type or out of range.
+        TftasError: A list of choices is empty, or a choice is repeated, has the wrong type or is
+            out of range.
     """
 
     family: ClassVar[str] = "pit"
@@ -87,7 +88,7 @@ class PiTSpace(SearchSpace):
         )
         object.__setattr__(self, "depth", stages)
         check_input(self)
-        # Built for their checks of the ranges.
+        # The constructor of an architecture checks the ranges.
         for corner in (self.smallest(), self.largest()):
             corner.grids(self.img_size)
 
@@ -103,7 +104,7 @@ class PiTSpace(SearchSpace):
         return cls(**{key: value for key, value in data.items() if key != "family"})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that :meth:`from_dict` reads back."""
+        """Return plain data that :meth:`from_dict` reads."""
         choices: dict[str, Any] = {name: list(getattr(self, name)) for name in _CHOICES}
         choices["depth"] = [list(values) for values in self.depth]
         return {
@@ -127,7 +128,7 @@ class PiTSpace(SearchSpace):
         }
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
-        """Return the choices of each dimension, of the depth stage by stage."""
+        """Return the choices of each dimension, with one depth per stage."""
         return {
             "base_dim": self.base_dim,
             **{_depth(i): values for i, values in enumerate(self.depth)},
@@ -136,7 +137,7 @@ class PiTSpace(SearchSpace):
         }
 
     def traits(self) -> dict[str, Any]:
-        """Return the sizes of the patches."""
+        """Return patch size and stride."""
         return {name: getattr(self, name) for name in _PATCHES}
 
     def parameters(self) -> dict[str, CategoricalDistribution]:
@@ -153,7 +154,7 @@ class PiTSpace(SearchSpace):
         }
 
     def from_params(self, params: Mapping[str, Any]) -> PiTArchitecture:
-        """Read every parameter."""
+        """Return the architecture that the parameters describe."""
         for name, distribution in self._parameters.items():
             if params.get(name) not in distribution.choices:
                 raise TftasError(
@@ -170,7 +171,7 @@ class PiTSpace(SearchSpace):
     def to_params(self, arch: Architecture) -> dict[str, Any]:
         """Return the parameters that decode to an architecture."""
         if not isinstance(arch, PiTArchitecture):
-            raise TftasError(f"{arch!r} is no pit architecture")
+            raise TftasError(f"{arch!r} is not a pit architecture")
         if len(arch.depth) != len(self.depth):
             raise TftasError(
                 f"depth lists {len(arch.depth)} stages, space {self.name} has {len(self.depth)}"
@@ -186,27 +187,27 @@ class PiTSpace(SearchSpace):
         return params
 
     def features_of(self, choices: Choices) -> NDArray[np.float64]:
-        """Describe many candidates at once; see :meth:`SearchSpace.features_of`."""
-        # No two sets of parameters mean the same, so the choices are the features.
+        """Return the features of many candidates; see :meth:`SearchSpace.features_of`."""
+        # Every architecture has a single encoding, so one-hot codes of the choices will do.
         count = len(next(iter(choices.values())))
         columns = [
             choices.get(name, np.zeros(count, dtype=np.int64))[:, None]
-            == np.arange(1, len(found.choices))
-            for name, found in self._parameters.items()
+            == np.arange(1, len(distribution.choices))
+            for name, distribution in self._parameters.items()
         ]
         return np.concatenate(columns, axis=1).astype(float)
 
     def cardinality(self) -> int:
-        """Count the architectures."""
+        """Return the number of architectures."""
         depths = math.prod(len(values) for values in self.depth)
         return len(self.base_dim) * depths * len(self._heads) * len(self.mlp_ratio)
 
     def smallest(self) -> PiTArchitecture:
-        """Return the corner of the smallest choices."""
+        """Return the architecture with the smallest choices."""
         return self._corner(0)
 
     def largest(self) -> PiTArchitecture:
-        """Return the corner of the largest choices."""
+        """Return the architecture with the largest choices."""
         return self._corner(-1)
 
     def _corner(self, index: int) -> PiTArchitecture:

@@ -1,4 +1,4 @@
-"""Shared weights of a study, and the slices that a candidate sees."""
+"""The shared weights of a study, and the slices that each candidate uses."""
 
 from __future__ import annotations
 

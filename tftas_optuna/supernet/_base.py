@@ -1,4 +1,4 @@
-"""What every supernet offers, and how its weights are drawn."""
+"""The base class of supernets, and the random generators of their weights."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ A = TypeVar("A", bound=Architecture, default=Architecture)
 class Supernet(ABC, Generic[A]):
     """One set of weights that every candidate of a study is cut from.
 
-    A family's supernet says what its weights are (``shapes``, ``draw``), what a candidate
-    sees of them (``limits``, ``slices``), and runs it (``traces``).
+    A family's supernet defines the weights (``shapes``, ``draw``), which part of them a candidate
+    uses (``limits``, ``slices``), and the pass through that part (``traces``).
 
     Attributes:
-        fidelities: How :meth:`run` can run: ``"exact"``, and ``"collapsed"`` where all patches
-            can be one token.
-        traits: Fields of the architecture in which every candidate equals the supernet.
-        at_once: By fidelity and type of the device: candidates of one pass beyond which more
-            gain nothing, memory permitting.
+        fidelities: The modes of :meth:`run`: ``"exact"``, and ``"collapsed"`` for families that
+            can merge all patches into one token.
+        traits: Fields of the architecture that must be the same in candidate and supernet.
+        at_once: The number of candidates per pass above which a pass gets no more efficient, by
+            fidelity and device type. Memory may allow fewer.
 
     Args:
-        largest: The supernet itself; no candidate is larger in any dimension.
-        seed: Seed of the weights. Every tensor has a generator of its own, derived from the seed
-            and the tensor's name, so the class count does not change the blocks.
+        largest: The architecture of the supernet; no candidate is larger in any dimension.
+        seed: Seed of the weights. Every tensor has its own generator, derived from the seed and
+            the tensor's name, so the number of classes does not change the blocks.
         img_size: Height and width of the input, in pixels.
         num_classes: Outputs of the classifier.
         in_chans: Channels of the input.
@@ -52,7 +52,7 @@ class Supernet(ABC, Generic[A]):
         dtype: Floating-point type of the scoring.
 
     Raises:
-        TftasError: A given weight is missing or of another shape.
+        TftasError: A weight of ``state_dict`` is missing or has the wrong shape.
     """
 
     fidelities: ClassVar[tuple[str, ...]] = ("exact",)
@@ -88,30 +88,30 @@ class Supernet(ABC, Generic[A]):
         if state_dict is not None:
             for name, shape in self.shapes().items():
                 if name not in state_dict or tuple(state_dict[name].shape) != shape:
-                    found = tuple(state_dict[name].shape) if name in state_dict else "missing"
-                    raise TftasError(f"supernet weight {name} is {found}, expected shape {shape}")
+                    actual = tuple(state_dict[name].shape) if name in state_dict else "missing"
+                    raise TftasError(f"supernet weight {name} is {actual}, expected shape {shape}")
 
     @cached_property
     def state_dict(self) -> dict[str, Tensor]:
-        """The weights by name, signs kept; drawn when they are first asked for."""
+        """The weights by name, with their signs; drawn on first access."""
         return {name: self._signed(name) for name in self.shapes()}
 
     @cached_property
     def absolute(self) -> dict[str, Tensor]:
-        """Absolute weights by name; a family that arranges them keeps only what it arranged."""
+        """The absolute weights by name, for families that do not arrange them for the pass."""
         return {name: self.absolute_of(name) for name in self.shapes()}
 
     def _signed(self, name: str) -> Tensor:
         if self._given is not None:
             return self._given[name]
-        # What is drawn in the middle of a pass serves other passes too. One thread draws, whatever
-        # there is: others would only wait for it.
+        # Weights drawn during a pass are used by later passes too, so they must not be inference
+        # tensors. Drawing is sequential: more threads would only wait.
         with torch.inference_mode(False), limit_threads(1):
             weight = torch.empty(self.shapes()[name])
             return self.draw(name, weight, generator_of(self._seed, name))
 
     def absolute_of(self, name: str) -> Tensor:
-        """Make the absolute values of one weight, a tensor that nobody else has."""
+        """Return the absolute values of one weight, as a new tensor."""
         with torch.inference_mode(False):
             weight = self._signed(name).to(device=self.device, dtype=self.dtype)
             return weight.abs() if self._given is not None else weight.abs_()
@@ -120,22 +120,24 @@ class Supernet(ABC, Generic[A]):
         """Check that a candidate can be cut from this supernet.
 
         Raises:
-            TftasError: It is of another kind, or larger; says in what.
+            TftasError: A trait differs, or a size is larger than the supernet's.
         """
         for name in ("family", *self.traits):
-            theirs, ours = getattr(arch, name), getattr(self.largest, name)
-            if theirs != ours:
-                raise TftasError(f"{name} is {theirs}, the supernet has {ours}")
+            actual, required = getattr(arch, name), getattr(self.largest, name)
+            if actual != required:
+                raise TftasError(f"{name} is {actual}, the supernet has {required}")
         for name, (values, most) in self.limits(arch).items():
             if any(value > limit for value, limit in zip(values, most, strict=True)):
-                found, limits = (_plainly(each) for each in (values, most))
-                raise TftasError(f"{name} is {found}, the supernet holds at most {limits}")
+                raise TftasError(
+                    f"{name} is {_format_sizes(values)}, the supernet holds at most"
+                    f" {_format_sizes(most)}"
+                )
 
     def subnet(self, arch: A) -> nn.Module:
-        """Build the stand-alone network that holds a candidate's slices, signs kept.
+        """Build the stand-alone network of a candidate with its slices of the weights.
 
         Returns:
-            A network in eval mode, on the device and in the type of the scoring.
+            A network in eval mode, on the supernet's device and in its dtype.
 
         Raises:
             TftasError: The candidate does not fit.
@@ -145,12 +147,12 @@ class Supernet(ABC, Generic[A]):
         return model.to(device=self.device).eval()
 
     def blank(self, arch: A) -> nn.Module:
-        """Build the stand-alone network of a candidate; its weights are whatever memory holds.
+        """Build the stand-alone network of a candidate, with uninitialised weights.
 
         Raises:
             TftasError: The candidate does not fit.
         """
-        # timm takes longer to load than all candidates of a generation take to be scored.
+        # Loading timm takes longer than scoring a generation.
         from tftas_optuna.models import build_undrawn
 
         self.check(arch)
@@ -159,7 +161,7 @@ class Supernet(ABC, Generic[A]):
         )
 
     def outline(self, arch: A) -> dict[str, Tensor]:
-        """Cut a candidate's weights without any values, by the names of its stand-alone network.
+        """Return a candidate's weights on the meta device, by their names in its own network.
 
         Raises:
             TftasError: The candidate does not fit.
@@ -173,11 +175,11 @@ class Supernet(ABC, Generic[A]):
 
     @staticmethod
     def groups(archs: Sequence[A], device_type: str = "cpu") -> list[list[int]]:
-        """Sort candidates, by index, into lists that run together; here each runs alone.
+        """Group candidates that run in one pass, as lists of indices; by default each runs alone.
 
         Args:
             archs: The candidates.
-            device_type: What they run on: ``"cpu"``, ``"cuda"``, ...
+            device_type: Type of the device: ``"cpu"``, ``"cuda"``, ...
         """
         return [[i] for i in range(len(archs))]
 
@@ -185,12 +187,12 @@ class Supernet(ABC, Generic[A]):
         """Feed the all-ones image through the absolute slices and back-propagate the logits.
 
         Args:
-            archs: Candidates of one of the :meth:`groups`.
+            archs: The candidates of one group, see :meth:`groups`.
             fidelity: One of :attr:`fidelities`.
 
         Returns:
-            The counted layers, those of every candidate from the last to the first; each covers
-            the candidates that have it and run together there.
+            The linear layers that indicators count, from the last to the first for every
+            candidate. Each trace covers the candidates that share the layer in this pass.
 
         Raises:
             TftasError: A candidate does not fit, or the family has no such fidelity.
@@ -202,12 +204,12 @@ class Supernet(ABC, Generic[A]):
             )
         for arch in archs:
             self.check(arch)
-        # Threads that score side by side need the same weights at the same moment.
+        # Threads that score in parallel must not arrange the same weights twice.
         with self._arranging:
             return self.traces(archs, fidelity)
 
     def prepare(self, fidelity: str) -> None:
-        """Draw and arrange the weights of a fidelity, for which its first pass would wait.
+        """Draw and arrange the weights for a fidelity ahead of the first pass.
 
         Raises:
             TftasError: The family has no such fidelity.
@@ -217,21 +219,22 @@ class Supernet(ABC, Generic[A]):
     def pass_bytes(self, fidelity: str) -> int:
         """Estimate the memory that one candidate takes in :meth:`run`, in bytes.
 
-        It limits how many run together; where each runs alone, the size of the weights will do.
+        The estimate limits how many candidates share a pass. The default is the size of the
+        weights, which is enough where each candidate runs alone.
         """
         weights = sum(math.prod(shape) for shape in self.shapes().values())
         return weights * self.dtype.itemsize
 
     @abstractmethod
     def limits(self, arch: A) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
-        """Return sizes of a candidate by name, each with the most that fits, one by one."""
+        """Return, by name, a candidate's sizes and the largest sizes that fit, item by item."""
 
     @abstractmethod
     def traces(self, archs: Sequence[A], fidelity: str) -> Iterable[LinearTrace]:
-        """See :meth:`run`; the arguments are checked.
+        """Run candidates as :meth:`run` does, which has checked the arguments.
 
-        Weights are arranged before this returns, and not while its result is iterated: it is
-        called by one thread at a time.
+        Only one thread at a time calls this method. It must arrange the weights before it
+        returns, not while its result is iterated.
         """
 
     @abstractmethod
@@ -240,18 +243,18 @@ class Supernet(ABC, Generic[A]):
 
     @abstractmethod
     def draw(self, name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
-        """Fill a weight in place, on the CPU in float32, as its family's training starts."""
+        """Initialise a weight in place, on the CPU in float32, as training of the family does."""
 
     @abstractmethod
     def slices(self, arch: A, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Cut a candidate's weights, by the names of the stand-alone network."""
+        """Return a candidate's weights, by their names in its stand-alone network."""
 
 
 def generator_of(seed: int, name: str) -> torch.Generator:
-    """Make a generator for one tensor, so that no tensor's draw depends on another's shape."""
+    """Return the generator of one tensor, so that its draw depends on no other tensor's shape."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
-def _plainly(sizes: Sequence[float]) -> str:
+def _format_sizes(sizes: Sequence[float]) -> str:
     return f"{sizes[0]:g}" if len(sizes) == 1 else str(list(sizes))

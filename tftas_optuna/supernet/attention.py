@@ -1,4 +1,4 @@
-"""The attention of some candidates that all have heads of one width, forward and backward."""
+"""Attention of several candidates with heads of the same width, forward and backward."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 class HeadGroup(NamedTuple):
-    """Candidates whose heads run together.
+    """Candidates whose attention heads are computed together.
 
     Attributes:
-        members: Their places in the batch.
-        num_heads: Heads of the one that has most; what others lack is zero.
+        members: Positions of the candidates in the batch.
+        num_heads: The largest number of heads; the heads that a candidate lacks are zero.
         head_dim: Width of a head.
-        by_head: Whether the outputs of ``qkv`` are ordered (head, query/key/value, head_dim), so
-            that fewer heads are a prefix, or (head, head_dim, query/key/value), so that less
-            width is one.
+        by_head: Order of the outputs of ``qkv``. If true it is (head, query/key/value, head_dim),
+            so that fewer heads are a prefix; otherwise (head, head_dim, query/key/value), so that
+            a smaller width is a prefix.
     """
 
     members: slice | list[int]
@@ -29,16 +29,16 @@ class HeadGroup(NamedTuple):
 
 
 class Attention:
-    """One block's attention of a group of candidates, run forward.
+    """The attention of one block for a group of candidates; the constructor runs it forward.
 
     Args:
         qkv: Outputs of ``qkv``, shape (candidates, tokens, 3 * inner).
         group: How to cut them into heads.
-        key_weights: Logarithms of how many tokens each key stands for, shape (tokens,); None
-            where each is one.
+        key_weights: Logarithm of the number of tokens that each key stands for, shape (tokens,);
+            None if every key is one token.
 
     Attributes:
-        out: What the heads attend to, shape (candidates, tokens, inner).
+        out: Outputs of the heads, shape (candidates, tokens, inner).
     """
 
     out: Tensor
@@ -56,7 +56,7 @@ class Attention:
         self.out = out.transpose(1, 2).reshape(count, tokens, -1)
 
     def backward(self, delta: Tensor) -> Tensor:
-        """Turn gradients of ``out`` into gradients of ``qkv``, of the same shapes."""
+        """Return the gradient of ``qkv``, given that of ``out``."""
         count, tokens, inner = delta.shape
         heads, head_dim = self._group.num_heads, self._group.head_dim
         delta = delta.view(count, tokens, heads, head_dim).transpose(1, 2)
@@ -92,5 +92,5 @@ class Attention:
         return delta @ self._v.transpose(1, 2)
 
     def _d_q(self, d_logits: Tensor) -> Tensor:
-        """Compute gradients of the queries from those of their products with the keys."""
+        """Return the gradients of the queries, given those of the logits."""
         return d_logits @ self._k

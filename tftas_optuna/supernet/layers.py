@@ -1,4 +1,4 @@
-"""Layer normalisation that is run backwards without autograd, of one width or of several."""
+"""Layer normalisation with a backward pass without autograd, for one width or several."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 class Normalised(Protocol):
-    """What was normalised, and the way back."""
+    """A layer normalisation that was run forward."""
 
     @property
     def out(self) -> Tensor:
-        """The outputs, of the shape of the inputs."""
+        """The outputs, in the shape of the inputs."""
 
     def backward(self, grad: Tensor) -> Tensor:
-        """Turn gradients of ``out`` into gradients of the inputs."""
+        """Return the gradient of the inputs, given that of ``out``."""
 
 
 class LayerNorm(NamedTuple):
-    """A layer normalisation that was run, and can be run backwards."""
+    """A layer normalisation of inputs of one width."""
 
     out: Tensor
     x: Tensor
@@ -35,14 +35,14 @@ class LayerNorm(NamedTuple):
 
     @classmethod
     def run(cls, x: Tensor, weights: tuple[Tensor, Tensor], eps: float) -> LayerNorm:
-        """Normalise (..., width) with the first of the weights and biases."""
+        """Normalise inputs of shape (..., width) with the first ``width`` weights and biases."""
         width = x.shape[-1]
         weight, bias = weights[0][:width], weights[1][:width]
         out, mean, rstd = torch.native_layer_norm(x, (width,), weight, bias, eps)
         return cls(out, x, mean, rstd, weight, bias)
 
     def backward(self, grad: Tensor) -> Tensor:
-        """Turn gradients of ``out`` into gradients of ``x``."""
+        """Return the gradient of ``x``, given that of ``out``."""
         grad_x: Tensor = torch.ops.aten.native_layer_norm_backward(
             grad,
             self.x,
@@ -57,11 +57,11 @@ class LayerNorm(NamedTuple):
 
 
 class Widths(NamedTuple):
-    """Widths of candidates that run together.
+    """The widths of candidates that run together.
 
     Attributes:
         sizes: The widths, shape (candidates, 1, 1).
-        within: 1 up to each candidate's width, then 0, shape (candidates, 1, widest).
+        within: 1 up to each candidate's width and 0 beyond, shape (candidates, 1, widest).
     """
 
     sizes: Tensor
@@ -69,25 +69,25 @@ class Widths(NamedTuple):
 
     @classmethod
     def of(cls, sizes: Sequence[int], like: Tensor) -> Widths:
-        """Make it, on the device and in the type of a tensor."""
+        """Build it on the device and in the dtype of the tensor ``like``."""
         column = torch.tensor(sizes, dtype=like.dtype, device=like.device)[:, None, None]
         within = torch.arange(max(sizes), device=like.device) < column
         return cls(column, within.to(like.dtype))
 
     def first(self, count: int) -> Widths:
-        """Return the first of the candidates."""
+        """Return the widths of the first ``count`` candidates."""
         return Widths(self.sizes[:count], self.within[:count])
 
     def centre(self, x: Tensor) -> Tensor:
-        """Subtract from each token its mean; what is beyond a candidate's width becomes 0."""
+        """Subtract its mean from each token; entries beyond a candidate's width become 0."""
         x = x * self.within
         return x.sub_(x.sum(-1, keepdim=True).div_(self.sizes)).mul_(self.within)
 
 
 class MixedLayerNorm(NamedTuple):
-    """A layer normalisation of candidates of several widths, that can be run backwards.
+    """A layer normalisation of candidates of several widths.
 
-    What is beyond a candidate's width is ignored, forward and backward, and comes out as 0.
+    Entries beyond a candidate's width are ignored, forward and backward, and come out as 0.
     """
 
     out: Tensor
@@ -100,8 +100,8 @@ class MixedLayerNorm(NamedTuple):
     def run(
         cls, x: Tensor, weights: tuple[Tensor, Tensor], eps: float, widths: Widths
     ) -> MixedLayerNorm:
-        """Normalise (candidates, tokens, widest)."""
-        weight, bias = (each[: x.shape[-1]] for each in weights)
+        """Normalise inputs of shape (candidates, tokens, widest)."""
+        weight, bias = (tensor[: x.shape[-1]] for tensor in weights)
         centred = widths.centre(x)
         variance = centred.square().sum(-1, keepdim=True).div_(widths.sizes)
         rstd = variance.add_(eps).rsqrt_()
@@ -110,7 +110,7 @@ class MixedLayerNorm(NamedTuple):
         return cls(out, normal, rstd, weight, widths)
 
     def backward(self, grad: Tensor) -> Tensor:
-        """Turn gradients of ``out`` into gradients of the inputs."""
+        """Return the gradient of the inputs, given that of ``out``."""
         centred = self.widths.centre(grad * self.weight)
         along = (centred * self.normal).sum(-1, keepdim=True).div_(self.widths.sizes)
         return centred.addcmul_(self.normal, along, value=-1).mul_(self.rstd)

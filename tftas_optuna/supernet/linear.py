@@ -1,10 +1,10 @@
-"""Absolute linear layers of a supernet, kept in a form that loses no digits.
+"""Linear layers with absolute weights, stored in a form that avoids cancellation.
 
-Absolute weights have a large mean, and what they write to the residual stream has one too. Every
-reader of that stream normalises it away again, and with it the leading digits of what remains.
-So the mean of each weight matrix is kept apart: the products are those of the centred matrix, and
-the mean's own part is added where it matters and left out where normalisation removes it.
-Collapsed scores in float32 come out some 20 times closer to float64, at no cost.
+Absolute weights have a large mean, and so has their output in the residual stream. The
+normalisation that follows subtracts that mean again, and the leading digits are lost. So the mean
+of each weight matrix is stored apart: products use the centred matrix, and the contribution of
+the mean is added only where no normalisation removes it. This brings collapsed scores in float32
+some 20 times closer to float64, at no cost.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class CentredLinear:
-    """One absolute linear layer; of one at full size, candidates use the upper left corner.
+    """A linear layer with absolute weights at full size; candidates use its upper left corner.
 
     Args:
-        weight: Absolute weights less their mean, shape (out, in).
+        weight: Absolute weights minus their mean, shape (out, in).
         mean: What was subtracted, a scalar.
         bias: Absolute bias, shape (out,), or None.
-        adds_mean: Whether :meth:`forward` and :meth:`backward` add the mean's part. It changes
-            nothing where the layer writes to the residual stream, nor behind a normalisation
-            whose output sums to zero.
-        rescaled: Whether a corner, its bias included, is scaled by the root of the ratio of the
+        adds_mean: Whether :meth:`forward` and :meth:`backward` add the contribution of the mean.
+            It makes no difference if the layer writes to the residual stream, or follows a
+            normalisation whose output sums to zero.
+        rescaled: Whether a corner and its bias are scaled by the square root of the ratio of the
             fan-ins.
     """
 
@@ -56,13 +56,13 @@ class CentredLinear:
         mean_matters: bool,
         rescaled: bool = False,
     ) -> CentredLinear:
-        """Centre a layer.
+        """Build the layer from weights that are not centred.
 
         Args:
             weight: Absolute weights, shape (out, in); changed in place.
             bias: Absolute bias, shape (out,).
-            mean_matters: Whether the mean of the weights changes anything.
-            rescaled: Whether corners are scaled to their fan-in.
+            mean_matters: Whether to add the contribution of the mean, see ``adds_mean``.
+            rescaled: Whether to scale corners to their fan-in.
         """
         mean = weight.mean()
         return cls(
@@ -74,33 +74,33 @@ class CentredLinear:
         )
 
     def whole(self, out: int, into: int) -> Tensor:
-        """Return the absolute weights, shape (out, in)."""
+        """Return the absolute weights of a corner, shape (out, in)."""
         scale = self._scale(into)
         return torch.add(self._mean * scale, self._centred[:out, :into], alpha=scale)
 
     def shift(self, x: Tensor) -> Tensor:
-        """Return what the mean adds to every output, shape (..., 1).
+        """Return the contribution of the mean to every output, shape (..., 1).
 
         Args:
-            x: Shape (..., in).
+            x: Inputs, shape (..., in).
         """
         return x.sum(-1, keepdim=True).mul_(self._mean * self._scale(x.shape[-1]))
 
     def shift_back(self, total: Tensor, into: int) -> Tensor:
-        """Return what the mean adds to the gradient of every input, shape (..., 1).
+        """Return the contribution of the mean to the gradient of every input, shape (..., 1).
 
         Args:
             total: Sum of the output's gradient, shape (..., 1).
-            into: Inputs.
+            into: Number of inputs.
         """
         return total * (self._mean * self._scale(into))
 
     def forward(self, x: Tensor, out: int | None = None, *, bias: bool = True) -> Tensor:
-        """Apply the corner that fits, up to a shift that normalisation removes.
+        """Apply the corner for these sizes, up to a shift that normalisation removes.
 
         Args:
-            x: Shape (..., in).
-            out: Outputs; None for all.
+            x: Inputs, shape (..., in).
+            out: Number of outputs; None for all.
             bias: Whether to add the bias.
 
         Returns:
@@ -112,11 +112,11 @@ class CentredLinear:
         return y.add_(self.shift(x)) if self._adds_mean else y
 
     def backward(self, grad: Tensor, into: int) -> Tensor:
-        """Compute the gradient of the input, up to a shift that normalisation removes.
+        """Return the gradient of the input, up to a shift that normalisation removes.
 
         Args:
             grad: Gradient of the output, shape (..., out).
-            into: Inputs.
+            into: Number of inputs.
 
         Returns:
             Shape (..., in).
@@ -134,7 +134,7 @@ class CentredLinear:
         """Compute ``scale * (x @ weight + bias)``."""
         if scale == 1:
             return F.linear(x, weight.T, bias)
-        # One product that scales as it goes; where beta is 0, what would be added is not read.
+        # addmm scales within the product; with beta = 0 it does not read its first argument.
         added, beta = (self._mean, 0.0) if bias is None else (bias, scale)
         rows = torch.addmm(added, x.flatten(0, -2), weight, beta=beta, alpha=scale)
         return rows.unflatten(0, x.shape[:-1])

@@ -1,4 +1,4 @@
-"""The AutoFormer supernet: its weights, and the pass through its slices."""
+"""The AutoFormer supernet: its weights, and the pass through slices of them."""
 
 from tftas_optuna.supernet.autoformer.supernet import AutoFormerSupernet
 

@@ -1,4 +1,4 @@
-"""Attention that sees where tokens are, by AutoFormer's relative positions."""
+"""Attention with AutoFormer's relative position embeddings."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class RelativeAttention(Attention):
-    """Attention with relative positions of keys and values.
+    """Attention with relative position embeddings of keys and values.
 
     Args:
         qkv: Outputs of ``qkv``, shape (candidates, tokens, 3 * inner).
         group: How to cut them into heads.
-        key_embeddings: Relative positions of keys, (embeddings, head_dim).
-        value_embeddings: Those of values.
-        positions: The tokens.
+        key_embeddings: Position embeddings of the keys, shape (embeddings, head_dim).
+        value_embeddings: Position embeddings of the values, of the same shape.
+        positions: Positions of the tokens.
     """
 
     def __init__(
@@ -40,32 +40,34 @@ class RelativeAttention(Attention):
         super().__init__(qkv, group, positions.key_weights)
 
     def _logits(self, q: Tensor, k: Tensor, key_weights: Tensor | None) -> Tensor:
-        q = self._meeting(q, self._key_embeddings)
-        return super()._logits(q, self._placed(k), key_weights)
+        q = self._with_scores(q, self._key_embeddings)
+        return super()._logits(q, self._with_features(k), key_weights)
 
     def _attend(self, attention: Tensor, v: Tensor) -> Tensor:
-        return self._met(super()._attend(attention, self._placed(v)), self._value_embeddings)
+        return self._fold_features(
+            super()._attend(attention, self._with_features(v)), self._value_embeddings
+        )
 
     def _d_attention(self, delta: Tensor) -> Tensor:
-        return super()._d_attention(self._meeting(delta, self._value_embeddings))
+        return super()._d_attention(self._with_scores(delta, self._value_embeddings))
 
     def _d_q(self, d_logits: Tensor) -> Tensor:
-        return self._met(super()._d_q(d_logits), self._key_embeddings)
+        return self._fold_features(super()._d_q(d_logits), self._key_embeddings)
 
-    def _placed(self, keys: Tensor) -> Tensor:
-        """Set the features of the keys beside them, (batch, tokens, head_dim + features)."""
+    def _with_features(self, keys: Tensor) -> Tensor:
+        """Append their features to the keys, shape (batch, tokens, head_dim + features)."""
         return torch.cat((keys, self._features.expand(len(keys), -1, -1)), 2)
 
-    def _meeting(self, queries: Tensor, embeddings: Tensor) -> Tensor:
-        """Set beside queries what they are to each feature; of the shape of :meth:`_placed`."""
+    def _with_scores(self, queries: Tensor, embeddings: Tensor) -> Tensor:
+        """Append each query's product with the embedding of every feature of the keys."""
         index = self._index.expand(len(queries), -1, -1)
         return torch.cat((queries, (queries @ embeddings.T).gather(2, index)), 2)
 
-    def _met(self, placed: Tensor, embeddings: Tensor) -> Tensor:
-        """Turn sums of :meth:`_placed` over keys into sums of keys with their embeddings."""
-        batch, tokens, _ = placed.shape
+    def _fold_features(self, sums: Tensor, embeddings: Tensor) -> Tensor:
+        """Replace sums of features over the keys by the sums of their embeddings."""
+        batch, tokens, _ = sums.shape
         count, head_dim = embeddings.shape
-        weights = placed.new_zeros(batch, tokens, count)
+        weights = sums.new_zeros(batch, tokens, count)
         index = self._index.expand(batch, -1, -1)
-        weights.scatter_add_(2, index, placed[..., head_dim:])
-        return (weights @ embeddings).add_(placed[..., :head_dim])
+        weights.scatter_add_(2, index, sums[..., head_dim:])
+        return (weights @ embeddings).add_(sums[..., :head_dim])

@@ -1,8 +1,8 @@
-"""One forward and backward pass through absolute slices of an AutoFormer supernet.
+"""The forward and backward pass through absolute slices of an AutoFormer supernet.
 
-Written out by hand because only the outputs of the linear layers need gradients: no weight ever
-gets one, nothing is recorded for autograd, and every layer is handed on as soon as its gradient
-is known.
+The backward pass is written by hand because only the outputs of the linear layers need gradients:
+weights get none, autograd records nothing, and every layer is yielded as soon as its gradient is
+computed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 class BlockWeights(NamedTuple):
     """Absolute weights of one block of the supernet, at full size.
 
-    Rows of ``qkv`` are ordered as :class:`HeadGroup` says. Its bias keeps the supernet's own
+    :class:`HeadGroup` describes the order of the rows of ``qkv``. Its bias keeps the supernet's
     order: all queries, all keys, all values.
     """
 
@@ -47,7 +47,7 @@ class BlockWeights(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """What the backward pass needs of a block that was run."""
+    """The results of a block's forward pass that its backward pass needs."""
 
     norm1: Normalised
     attentions: list[tuple[HeadGroup, Attention]]
@@ -59,14 +59,14 @@ class _Block(NamedTuple):
 
 
 class AutoFormerPass:
-    """Runs candidates together: of one width, or of several where all heads have one width.
+    """A pass of several candidates, of one width or with heads of one width.
 
     Args:
-        blocks: Weights of the supernet's blocks.
+        blocks: Weights of the blocks of the supernet.
         norm: Weight and bias of the final normalisation.
         head: Weight and bias of the classifier.
         archs: The candidates, deepest first.
-        positions: The tokens.
+        positions: Positions of the tokens.
     """
 
     def __init__(
@@ -88,37 +88,37 @@ class AutoFormerPass:
         self._head_dim = archs[0].head_dim
 
     def run(self, tokens: Tensor) -> Iterator[LinearTrace]:
-        """Run the candidates; yield the layers from the last to the first.
+        """Run the candidates and yield their layers from the last to the first.
 
-        A layer's trace covers the first of the candidates, those that are deep enough for it.
+        The trace of a layer covers the candidates that are deep enough, which are the first ones.
 
         Args:
             tokens: Embedded tokens, shape (tokens, width).
         """
         archs = self._archs
         tokens = tokens[:, : self._width]
-        # Like the layers that write to it, the stream is kept without its mean.
+        # The residual stream is centred, like the layers that write to it.
         if self._widths is None:
             tokens = tokens - tokens.mean(1, keepdim=True)
             x = tokens.expand(len(archs), -1, -1).contiguous()
         else:
             x = self._widths.centre(tokens)
-        done: list[_Block] = []
+        blocks: list[_Block] = []
         finished: list[Tensor] = []
         for i in range(archs[0].depth):
             active = self._active(i)
             finished.insert(0, x[active:])
             x, block = self._forward(i, x[:active])
-            done.append(block)
+            blocks.append(block)
         norm = self._normalise(torch.cat((x, *finished)) if len(archs) > 1 else x, self._norm)
         trace, final_grad = self._classify(norm)
         yield trace
         grad = final_grad[:0]
-        while done:
-            i = len(done) - 1
+        while blocks:
+            i = len(blocks) - 1
             joining = final_grad[len(grad) : self._active(i)]
             grad = torch.cat((grad, joining)) if len(joining) else grad
-            grad = yield from self._backward(i, done.pop(), grad)
+            grad = yield from self._backward(i, blocks.pop(), grad)
 
     def _active(self, i: int) -> int:
         return sum(arch.depth > i for arch in self._archs)
@@ -170,13 +170,13 @@ class AutoFormerPass:
     def _backward(
         self, i: int, block: _Block, grad: Tensor
     ) -> Generator[LinearTrace, None, Tensor]:
-        """Yield the layers of a block, the last one first, and return the gradient before it."""
+        """Yield the layers of a block, the last one first; return the gradient of its input."""
         weights, width, name = self._blocks[i], self._width, f"blocks.{i}"
         archs = self._archs[: len(grad)]
         inner, hidden = block.out.shape[2], block.hidden.shape[2]
         down = [(arch.embed_dim, arch.hidden_dim[i]) for arch in archs]
         fc1, fc2 = weights.fc1, weights.fc2
-        # The widest of all candidates need not be as deep as this block.
+        # The widest candidate of the pass may not have this block.
         widest = max(arch.embed_dim for arch in archs)
         yield LinearTrace(
             f"{name}.mlp.fc2", "mlp", down, fc2.whole, block.activated, grad[..., :widest]
@@ -195,15 +195,18 @@ class AutoFormerPass:
         yield LinearTrace(
             f"{name}.attn.proj", "attention", outs, proj.whole, block.out, grad[..., :widest]
         )
-        delta = self._masked(proj.backward(grad, inner), [own for _, own in outs])
+        delta = self._masked(proj.backward(grad, inner), [inner for _, inner in outs])
         delta = self._join(
-            [(group, past.backward(delta[group.members])) for group, past in block.attentions]
+            [
+                (group, attention.backward(delta[group.members]))
+                for group, attention in block.attentions
+            ]
         )
-        three = [(3 * inner, own) for own, inner in outs]
+        qkv_shapes = [(3 * inner, width) for width, inner in outs]
         x = block.norm1.out[..., :widest]
-        yield LinearTrace(f"{name}.attn.qkv", "attention", three, qkv.whole, x, delta)
+        yield LinearTrace(f"{name}.attn.qkv", "attention", qkv_shapes, qkv.whole, x, delta)
         if i == 0:
-            return grad  # nobody asks for the gradient of the tokens
+            return grad  # the gradient of the embedded tokens is not needed
         return block.norm1.backward(qkv.backward(delta, width)).add_(grad)
 
     def _normalise(self, x: Tensor, weights: tuple[Tensor, Tensor]) -> Normalised:
@@ -232,7 +235,7 @@ class AutoFormerPass:
         ]
 
     def _join(self, parts: list[tuple[HeadGroup, Tensor]]) -> Tensor:
-        """Put what groups of candidates have into the order of the batch."""
+        """Merge the tensors of groups of candidates, in the order of the batch."""
         if len(parts) == 1:
             return parts[0][1]
         _, first = parts[0]
@@ -242,22 +245,22 @@ class AutoFormerPass:
         return whole
 
     def _qkv_biases(self, bias: Tensor, inner: Sequence[int]) -> Tensor:
-        """Reorder the candidates' biases as the rows of ``qkv``, padded."""
-        own = {}
+        """Return the candidates' biases, padded and in the order of the rows of ``qkv``."""
+        biases = {}
         for width in set(inner):
             cut = bias[: 3 * width].view(3, -1, self._head_dim or 1).transpose(0, 1).flatten()
-            own[width] = F.pad(cut, (0, 3 * (max(inner) - width)))
-        return torch.stack([own[width] for width in inner]).unsqueeze(1)
+            biases[width] = F.pad(cut, (0, 3 * (max(inner) - width)))
+        return torch.stack([biases[width] for width in inner]).unsqueeze(1)
 
-    def _masked(self, x: Tensor, own: Sequence[int]) -> Tensor:
-        """Set to zero what is beyond each candidate's own width."""
-        beyond = self._beyond(own, x.shape[2])
+    def _masked(self, x: Tensor, widths: Sequence[int]) -> Tensor:
+        """Set the entries beyond each candidate's width to zero."""
+        beyond = self._beyond(widths, x.shape[2])
         return x if beyond is None else x.masked_fill(beyond, 0)
 
-    def _beyond(self, own: Sequence[int], width: int) -> Tensor | None:
-        """Mark what is beyond each candidate's own width, (candidates, 1, width)."""
-        if min(own) == width:
+    def _beyond(self, widths: Sequence[int], widest: int) -> Tensor | None:
+        """Mark the entries beyond each candidate's width, shape (candidates, 1, widest)."""
+        if min(widths) == widest:
             return None
         device = self._head[0].device
-        widths = torch.tensor(own, device=device)
-        return torch.arange(width, device=device) >= widths[:, None, None]
+        limits = torch.tensor(widths, device=device)
+        return torch.arange(widest, device=device) >= limits[:, None, None]

@@ -1,8 +1,9 @@
-"""The tokens of the all-ones image, whole or collapsed, and how they see each other's place.
+"""The tokens of the all-ones image, on the full grid or collapsed, and their relative positions.
 
-Both classes say where tokens are by a few features of the keys, 0 or 1 each, and by an index: the
-embedding with which a query meets a key that has a feature. So the place of a key is a vector of
-its own beside it, and forward and backward pass never need a tensor of (tokens, tokens, head_dim).
+Both classes encode positions by a few binary features of the keys and by an index: for each query
+and feature, the embedding that the query uses with keys that have the feature. The features are
+appended to the keys as extra columns, so neither the forward nor the backward pass needs a tensor
+of shape (tokens, tokens, head_dim).
 """
 
 from __future__ import annotations
@@ -19,34 +20,35 @@ if TYPE_CHECKING:
 
 
 class Positions(Protocol):
-    """What a pass needs to know of the tokens."""
+    """The tokens of a pass and their relative positions."""
 
     n_tokens: int
     key_weights: Tensor | None
-    """Logarithms of how many tokens each key stands for, shape (tokens,); None for one each."""
+    """Logarithm of the number of tokens that each key stands for, shape (tokens,), or None."""
     features: Tensor
-    """What is so of a key and what is not, shape (tokens, features)."""
+    """Binary features of each key, shape (tokens, features)."""
     index: Tensor
-    """For each query and feature, which embedding, shape (tokens, features)."""
+    """The embedding that each query uses for each feature, shape (tokens, features)."""
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Turn (1 + patches, width) into the tokens of the pass, class token first."""
+        """Return the tokens of the pass, class token first, from all (1 + patches, width)."""
 
     def embeddings(self, vertical: Tensor, horizontal: Tensor) -> Tensor:
-        """Turn the tables of a block into (embeddings, head_dim)."""
+        """Join the two tables of a block into one of shape (embeddings, head_dim)."""
 
 
 class GridPositions:
     """Every patch of the image is a token.
 
-    A key is a key, it is the class token or not, and it is in one of the rows; and all this once
-    more with columns. The class token meets every key with one embedding, so to it only the first
-    of these matters; to patches, the others. What does not matter meets an embedding of zeros: so
-    sums of others have few terms, and a GPU, which adds in any order, finds the same ones again.
+    The features of a key are: a constant 1, whether it is the class token, and a one-hot code of
+    its row; then the same with columns. As a query, the class token uses one embedding for every
+    key, so only the constant matters to it; to patches only the other features matter. Features
+    that do not matter use an embedding of zeros. That keeps the sums for all other embeddings
+    short, so that a GPU, which adds in any order, gives the same result every time.
 
     Args:
         grid: Patches along one side of the image.
-        max_distance: Largest offset with an embedding of its own.
+        max_distance: Largest offset that has its own embedding.
         device: Where the pass runs.
     """
 
@@ -54,19 +56,19 @@ class GridPositions:
         self.n_tokens = 1 + grid * grid
         self.key_weights: Tensor | None = None
         rows = 2 * max_distance + 2
-        # Products are faster where there are as many columns as registers hold.
-        self._embeddings = _padded(2 * rows + 1)
+        # Products are faster if the number of columns fills the vector registers.
+        self._n_embeddings = _padded(2 * rows + 1)
         shape = self.n_tokens, 2, _padded(2 + grid)
         features = torch.zeros(shape, device=device)
         features[:, :, 0] = features[0, :, 1] = 1
-        nothing = 2 * rows
-        index = torch.full(shape, nothing, device=device)
+        zeros = 2 * rows  # the row of the embedding of zeros
+        index = torch.full(shape, zeros, device=device)
         index[0, :, 0] = index[1:, :, 1] = torch.tensor([0, rows], device=device)
         offsets = torch.tensor(offset_rows(grid, max_distance), device=device)
         patch = torch.arange(grid * grid, device=device)
-        for axis, place in enumerate((patch // grid, patch % grid)):
-            features[1 + patch, axis, 2 + place] = 1
-            index[1:, axis, 2 : 2 + grid] = offsets[place] + axis * rows
+        for axis, line in enumerate((patch // grid, patch % grid)):
+            features[1 + patch, axis, 2 + line] = 1
+            index[1:, axis, 2 : 2 + grid] = offsets[line] + axis * rows
         self.features = features.flatten(1)
         self.index = index.flatten(1)
 
@@ -74,20 +76,20 @@ class GridPositions:
         return tokens
 
     def embeddings(self, vertical: Tensor, horizontal: Tensor) -> Tensor:
-        both = torch.cat((vertical, horizontal))
-        return torch.nn.functional.pad(both, (0, 0, 0, self._embeddings - len(both)))
+        tables = torch.cat((vertical, horizontal))
+        return torch.nn.functional.pad(tables, (0, 0, 0, self._n_embeddings - len(tables)))
 
 
 class CollapsedPositions:
-    """One patch token stands for all of them, with the mean of their positions.
+    """One patch token stands for all patches, with the mean of their position embeddings.
 
-    In an all-ones image every patch embeds to the same vector, so only the positions tell
-    patches apart. Taking their mean, over patches and over pairs of patches, makes all patch
-    tokens equal from the first layer to the last.
+    In an all-ones image every patch embeds to the same vector, so patches differ only by their
+    positions. With the mean over patches, and over pairs of patches, all patch tokens are equal
+    from the first layer to the last.
 
     Args:
         grid: Patches along one side of the image.
-        max_distance: Largest offset with an embedding of its own.
+        max_distance: Largest offset that has its own embedding.
         device: Where the pass runs.
     """
 

@@ -1,4 +1,4 @@
-"""The AutoFormer supernet: shared weights, and what a candidate sees of them."""
+"""The AutoFormer supernet: shared weights, and the slices that a candidate uses."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ POSITIONS: dict[str, Callable[[int, int, torch.device], Positions]] = {
 }
 
 
-# Most candidates of several widths that run faster together than apart on a CPU. A GPU waits for
-# the program between operations, however many candidates there are.
+# Up to so many candidates, a CPU is faster with one mixed group than with one group per width. A
+# GPU always is, because it waits for the launch of every operation.
 MIXED_ON_CPU = 64
 
 
 class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
     """One set of weights that every candidate of a study is cut from.
 
-    Weights are kept by the names and in the layout of AutoFormer's published supernets, so those
-    load as they are. The layout of ``qkv`` is interleaved: its rows 0, 3, 6, ... are queries,
-    1, 4, 7, ... keys and 2, 5, 8, ... values, each cut to ``64 * num_heads``; its bias is not
-    (queries, keys, values in this order, cut as one vector). Where heads share the width, the
-    layout is the same, and a candidate's attention is as wide as its tokens.
+    Weights have the names and the layout of AutoFormer's published supernets, which load
+    unchanged. The rows of ``qkv.weight`` are interleaved: rows 0, 3, 6, ... are queries,
+    1, 4, 7, ... keys and 2, 5, 8, ... values, each cut to ``64 * num_heads``. Its bias is not
+    interleaved: it holds queries, keys and values in this order, and is cut as one vector. Where
+    heads share the width, the layout is the same, and a candidate's attention is as wide as its
+    tokens.
     """
 
     fidelities = tuple(POSITIONS)
@@ -70,11 +71,11 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
     def groups(
         archs: Sequence[AutoFormerArchitecture], device_type: str = "cpu"
     ) -> list[list[int]]:
-        """Sort candidates, by index, into lists that run together, deepest first.
+        """Group candidates that run in one pass, as lists of indices, deepest first.
 
-        Each list is of one width. Candidates whose heads have one width are one list, on a CPU
-        where they are few: to read the weights once is then worth more than what narrow ones
-        waste.
+        A group has one width. Candidates with heads of one width form a single group of mixed
+        widths (on a CPU only if they are few), because reading the weights once then saves more
+        time than padding the narrow ones costs.
         """
         few = device_type != "cpu" or len(archs) <= MIXED_ON_CPU
         mixed = few and all(arch.head_dim is not None for arch in archs)
@@ -99,12 +100,12 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
             largest.num_heads, largest.inner_dim, largest.hidden_dim, strict=True
         ):
             kept += tokens * (4 * largest.embed_dim + 5 * inner + 2 * hidden + heads * tokens)
-        # Besides what is kept for the way back, one gradient of the largest matrix.
-        passing = 2 * largest.embed_dim * max(largest.hidden_dim) if tokens > 2 else 0
-        return (kept + passing) * self.dtype.itemsize
+        # Plus one gradient of the largest matrix, which is not kept for the backward pass.
+        temporary = 2 * largest.embed_dim * max(largest.hidden_dim) if tokens > 2 else 0
+        return (kept + temporary) * self.dtype.itemsize
 
     def _prepare(self, fidelity: str) -> tuple[Positions, list[BlockWeights], Tensor]:
-        """Arrange the weights for a fidelity, once."""
+        """Return the positions, blocks and embedded tokens for a fidelity; arrange them once."""
         if fidelity not in self._prepared:
             largest = self.largest
             positions = POSITIONS[fidelity](
@@ -124,13 +125,13 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
 
     @cached_property
     def _ends(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """The final normalisation and the classifier, weight and bias of each."""
+        """The final normalisation and the classifier, each as weight and bias."""
         get = self.absolute_of
         return (get("norm.weight"), get("norm.bias")), (get("head.weight"), get("head.bias"))
 
     @cached_property
     def _blocks(self) -> list[BlockWeights]:
-        """The blocks without embeddings: all that passes of any fidelity share."""
+        """The blocks without position embeddings, shared by the passes of all fidelities."""
         return [self._block_weights(i) for i in range(self.largest.depth)]
 
     def _embeddings(self, i: int, kind: str, positions: Positions) -> Tensor | None:
@@ -165,14 +166,14 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
         )
 
     def _is_plain(self, norm: str) -> bool:
-        """Tell whether a normalisation has unit weights and no bias."""
+        """Return whether a normalisation has unit weights and zero biases."""
         weight, bias = (self.absolute_of(f"{norm}.{kind}") for kind in ("weight", "bias"))
         return bool((weight == 1).all() and (bias == 0).all())
 
     def _embed_ones(self) -> Tensor:
         """Embed the all-ones image at full width, shape (1 + patches, embed_dim)."""
         get = self.absolute_of
-        # Every patch of an all-ones image embeds to the same vector: the sums of the filters.
+        # Every patch of an all-ones image embeds to the same vector: the sum of each filter.
         patch = get("patch_embed_super.proj.weight").sum((1, 2, 3))
         patch = patch + get("patch_embed_super.proj.bias")
         patches = self.largest.grid(self.img_size) ** 2
@@ -250,7 +251,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
                 shapes[f"{block}.{name}.weight"] = shapes[f"{block}.{name}.bias"] = (width,)
             if largest.relative_position:
                 rows = 2 * largest.max_relative_position + 2
-                # A single head would be as wide as the tokens.
+                # Wide enough for an attention with a single head.
                 head_dim = largest.head_dim or width
                 for table in (
                     "k.embeddings_table_v",

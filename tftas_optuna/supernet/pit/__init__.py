@@ -1,4 +1,4 @@
-"""The PiT supernet: its weights, and the pass through its slices."""
+"""The PiT supernet: its weights, and the pass through slices of them."""
 
 from tftas_optuna.supernet.pit.supernet import PiTSupernet
 

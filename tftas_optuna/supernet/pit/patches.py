@@ -1,4 +1,4 @@
-"""The patches of an all-ones image in a PiT, whole or collapsed, and how they are pooled."""
+"""The patches of an all-ones image in a PiT, on the full grid or collapsed, and their pooling."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ if TYPE_CHECKING:
 
 
 class Convolution(Protocol):
-    """The convolution that leads into a stage: 3x3, stride 2, channel by channel.
+    """The depthwise convolution before a stage: 3x3 with stride 2.
 
-    Patches of some candidates have the shape (candidates, patches, width).
+    Its inputs and outputs have the shape (candidates, patches, width).
     """
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Apply it."""
+        """Return the patches of the next stage."""
 
     def backward(self, grad: Tensor, patches: Tensor) -> Tensor:
-        """Turn gradients of what came out into gradients of the patches that went in."""
+        """Return the gradient of the input patches, given that of the output."""
 
 
 class Patches(Protocol):
-    """What a pass needs to know of the patches."""
+    """The patches of a pass in all stages."""
 
     def embed(self, patch: Tensor, pos_embed: Tensor) -> Tensor:
-        """Return the patches of the first stage, (patches, width).
+        """Return the patches of the first stage, shape (patches, width).
 
         Args:
             patch: The embedding that all patches share, shape (width,).
-            pos_embed: Position embedding, shape (1, width, rows, columns).
+            pos_embed: Position embeddings, shape (1, width, rows, columns).
         """
 
     def convolution(self, stage: int, weight: Tensor, bias: Tensor) -> Convolution:
-        """Make the convolution that leads into a stage.
+        """Return the convolution before a stage.
 
         Args:
-            stage: The stage.
+            stage: Index of the stage.
             weight: Shape (out, 1, 3, 3).
             bias: Shape (out,).
         """
 
     def key_weights(self, stage: int) -> Tensor | None:
-        """Return logarithms of how many tokens each stands for, class token first; None for 1."""
+        """Return the logarithm of the number of patches per token, class token first, or None."""
 
 
 class _GridConvolution(NamedTuple):
-    """A convolution of a plane of patches."""
+    """A convolution of the full grid of patches."""
 
     side: int
     weight: Tensor
@@ -63,7 +63,7 @@ class _GridConvolution(NamedTuple):
 
     def backward(self, grad: Tensor, patches: Tensor) -> Tensor:
         before = self._plane(patches, self.side)
-        found: Tensor = torch.ops.aten.convolution_backward(
+        grad_before: Tensor = torch.ops.aten.convolution_backward(
             self._plane(grad, round(grad.shape[1] ** 0.5)),
             before,
             self.weight,
@@ -76,19 +76,19 @@ class _GridConvolution(NamedTuple):
             before.shape[1],
             [True, False, False],
         )[0]
-        return found.flatten(2).transpose(1, 2)
+        return grad_before.flatten(2).transpose(1, 2)
 
     def _plane(self, patches: Tensor, side: int) -> Tensor:
-        # cuDNN, which takes over where channels come last, would round to TF32.
+        # Contiguous, because cuDNN handles channels-last tensors and would round to TF32.
         return patches.transpose(1, 2).unflatten(2, (side, side)).contiguous()
 
 
 class _ClassConvolution(NamedTuple):
-    """A convolution of classes of equal patches: for every channel, one small matrix.
+    """A convolution of classes of equal patches, as one small matrix per channel.
 
     Attributes:
-        matrices: What a patch that comes out takes of each that goes in, shape (out channels,
-            patches after, patches before).
+        matrices: Weight of every input patch in every output patch, shape (out channels, output
+            patches, input patches).
         bias: Shape (out channels,).
     """
 
@@ -97,9 +97,9 @@ class _ClassConvolution(NamedTuple):
 
     def forward(self, patches: Tensor) -> Tensor:
         out, after, _ = self.matrices.shape
-        # Each channel that goes in feeds as many neighbours among those that come out.
-        found = self._by_channel(patches.shape[2]) @ patches.permute(2, 1, 0)
-        return found.view(out, after, -1).permute(2, 1, 0) + self.bias
+        # Each input channel feeds the same number of adjacent output channels.
+        product = self._by_channel(patches.shape[2]) @ patches.permute(2, 1, 0)
+        return product.view(out, after, -1).permute(2, 1, 0) + self.bias
 
     def backward(self, grad: Tensor, patches: Tensor) -> Tensor:
         into = patches.shape[2]
@@ -132,12 +132,12 @@ class PatchGrid:
 
 
 class PatchClasses:
-    """Equal patches are one token.
+    """Each class of equal patches is one token.
 
-    With the mean of the position embedding in place of each position, all patches of an all-ones
-    image are equal in the first stage. Behind a convolution those at the borders, which saw
-    padding, differ from the rest: along each side there are at most three kinds of patches, in
-    the plane nine, however large the grid.
+    With the mean position embedding in every place, all patches of an all-ones image are equal
+    in the first stage. After a convolution, patches at the borders differ from the rest because
+    of the padding: there are at most three kinds of patches along each side, so at most nine
+    classes, for any size of the grid.
 
     Args:
         grids: Patches along one side of the image, in each stage.
@@ -146,16 +146,16 @@ class PatchClasses:
 
     def __init__(self, grids: tuple[int, ...], device: torch.device) -> None:
         kinds = [0] * grids[0]
-        self._taken: list[Tensor] = []
+        self._taps: list[Tensor] = []
         self._key_weights: list[Tensor] = []
         for stage in range(len(grids)):
             if stage > 0:
                 # -1 is the padding.
                 padded = [-1, *kinds, -1]
-                seen = [tuple(padded[2 * i : 2 * i + 3]) for i in range(grids[stage])]
-                distinct = list(dict.fromkeys(seen))
-                self._taken.append(_taken(distinct, 1 + max(kinds)).to(device))
-                kinds = [distinct.index(taps) for taps in seen]
+                windows = [tuple(padded[2 * i : 2 * i + 3]) for i in range(grids[stage])]
+                distinct = list(dict.fromkeys(windows))
+                self._taps.append(_taps(distinct, 1 + max(kinds)).to(device))
+                kinds = [distinct.index(window) for window in windows]
             counts = torch.bincount(torch.tensor(kinds, device=device)).double()
             tokens = F.pad(torch.outer(counts, counts).flatten(), (1, 0), value=1.0)
             self._key_weights.append(tokens.log())
@@ -164,24 +164,24 @@ class PatchClasses:
         return (patch + pos_embed.mean((0, 2, 3)))[None]
 
     def convolution(self, stage: int, weight: Tensor, bias: Tensor) -> Convolution:
-        taken = self._taken[stage - 1].to(weight.dtype)
-        matrices = weight.flatten(1) @ taken.flatten(1)
-        return _ClassConvolution(matrices.view(-1, *taken.shape[1:]), bias)
+        taps = self._taps[stage - 1].to(weight.dtype)
+        matrices = weight.flatten(1) @ taps.flatten(1)
+        return _ClassConvolution(matrices.view(-1, *taps.shape[1:]), bias)
 
     def key_weights(self, stage: int) -> Tensor | None:
         return self._key_weights[stage]
 
 
-def _taken(kinds: list[tuple[int, ...]], n_before: int) -> Tensor:
-    """Mark what each kind of patch takes by each tap of the convolution, along both sides.
+def _taps(kinds: list[tuple[int, ...]], n_before: int) -> Tensor:
+    """Mark the class of input patches that each tap of the convolution reads.
 
     Args:
-        kinds: Kinds of patches before the convolution that three taps in a row see, by the kind
-            of patch behind it; -1 is the padding.
-        n_before: Kinds of patches before it.
+        kinds: For each kind of output patch along one side, the kinds of input patches that the
+            three taps read; -1 is the padding.
+        n_before: Number of kinds of input patches along one side.
 
     Returns:
-        Shape (taps, patches after, patches before), all along both sides.
+        Tensor of 0 and 1, shape (taps, output classes, input classes), for the whole plane.
     """
     along = torch.stack([torch.tensor(kinds) == kind for kind in range(n_before)], -1).double()
     return torch.einsum("iap,jbq->abijpq", along, along).flatten(4).flatten(2, 3).flatten(0, 1)

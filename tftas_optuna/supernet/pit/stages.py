@@ -1,4 +1,4 @@
-"""The steps of a pass through a PiT, forward and backward, each for candidates of one shape."""
+"""The steps of a pass through a PiT, forward and backward, for candidates of equal width."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LAYER_NORM_EPS = 1e-6
 class BlockWeights(NamedTuple):
     """Absolute weights of one block of the supernet, at full size.
 
-    Rows of ``qkv`` are ordered (unit, query/key/value), so that less width is a prefix.
+    Rows of ``qkv`` are ordered (unit, query/key/value), so that a smaller width is a prefix.
     """
 
     norm1: tuple[Tensor, Tensor]
@@ -38,7 +38,7 @@ class BlockWeights(NamedTuple):
 
 
 class PoolWeights(NamedTuple):
-    """Absolute weights between two stages of the supernet, at full size."""
+    """Absolute weights of the pooling between two stages of the supernet, at full size."""
 
     weight: Tensor
     bias: Tensor
@@ -46,24 +46,24 @@ class PoolWeights(NamedTuple):
 
 
 class Step(Protocol):
-    """A part of the network; tokens have the shape (candidates, tokens, width)."""
+    """A part of the network; its tokens have the shape (candidates, tokens, width)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the candidates, and keep what the way back needs."""
+        """Return the outputs, and keep what the backward pass needs."""
 
     def backward(self, grad: Tensor) -> Generator[LinearTrace, None, Tensor]:
-        """Yield the layers, the last one first; return the gradient of what came in."""
+        """Yield the layers, the last one first, and return the gradient of the inputs."""
 
 
 class Pooling:
-    """What lies between two stages: a convolution of the patches, a layer of the class token.
+    """The pooling between two stages: a convolution of the patches, a layer of the class token.
 
     Args:
-        stage: The stage that it leads into.
-        weights: The supernet's.
-        patches: The patches.
-        width: Width of the stage that it leads into.
-        members: Places of the candidates in the pass, shape (candidates,).
+        stage: Index of the stage after the pooling.
+        weights: Weights of the supernet.
+        patches: The patches of the image.
+        width: Width of the stage after the pooling.
+        members: Positions of the candidates in the pass, shape (candidates,).
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Pooling:
 
 
 class _MLP(NamedTuple):
-    """What the backward pass needs of the MLPs of one hidden width that were run."""
+    """The forward results of the MLPs of one hidden width that the backward pass needs."""
 
     rows: list[int] | slice
     x: Tensor
@@ -104,7 +104,7 @@ class _MLP(NamedTuple):
 
 
 class _Block(NamedTuple):
-    """What the backward pass needs of a block that was run."""
+    """The results of a block's forward pass that its backward pass needs."""
 
     norm1: LayerNorm
     attention: Attention
@@ -115,17 +115,17 @@ class _Block(NamedTuple):
 class Blocks:
     """The blocks of a stage.
 
-    The mean of every token is carried beside it, because normalisations ignore it and only the
-    convolutions between the stages read it.
+    The mean of every token is kept apart from it, because only the convolutions between the
+    stages use it; normalisations ignore it.
 
     Args:
-        stage: The stage.
-        weights: The supernet's blocks.
-        depths: Blocks of each candidate, most first.
+        stage: Index of the stage.
+        weights: Weights of the blocks of the supernet.
+        depths: Number of blocks of each candidate, in descending order.
         head_dim: Width of a head.
         hidden_dims: Hidden width of each candidate's MLPs.
-        key_weights: Logarithms of how many tokens each stands for, or None.
-        members: Places of the candidates in the pass, shape (candidates,).
+        key_weights: Logarithm of the number of patches that each token stands for, or None.
+        members: Positions of the candidates in the pass, shape (candidates,).
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Blocks:
         self._hidden_dims = hidden_dims
         self._key_weights = key_weights
         self._members = members
-        self._done: list[_Block] = []
+        self._blocks: list[_Block] = []
 
     def forward(self, x: Tensor) -> Tensor:
         mean = x.mean(2, keepdim=True)
@@ -155,19 +155,19 @@ class Blocks:
             active = self._active(i)
             finished.insert(0, x[active:] + mean[active:])
             x, mean, block = self._run(self._weights[i], x[:active], mean[:active])
-            self._done.append(block)
+            self._blocks.append(block)
         return torch.cat((x + mean, *finished))
 
     def backward(self, grad: Tensor) -> Generator[LinearTrace, None, Tensor]:
-        # All that the means lead to is the end of the stage.
+        # The means bypass the blocks: they only reach the output of the stage.
         totals = grad.sum(2, keepdim=True)
-        found = grad[:0]
-        while self._done:
-            i = len(self._done) - 1
+        current = grad[:0]
+        while self._blocks:
+            i = len(self._blocks) - 1
             active = self._active(i)
-            found = torch.cat((found, grad[len(found) : active]))
-            found = yield from self._back(i, self._done.pop(), found, totals[:active])
-        return found - found.mean(2, keepdim=True) + totals / grad.shape[2]
+            current = torch.cat((current, grad[len(current) : active]))
+            current = yield from self._back(i, self._blocks.pop(), current, totals[:active])
+        return current - current.mean(2, keepdim=True) + totals / grad.shape[2]
 
     def _active(self, i: int) -> int:
         return sum(depth > i for depth in self._depths)
@@ -195,16 +195,16 @@ class Blocks:
         return added.add_(x), mean + shift, _Block(norm1, attention, norm2, mlps)
 
     def _by_hidden_dim(self, active: int) -> list[tuple[int, list[int] | slice]]:
-        """List hidden widths, each with the rows of the active candidates that have it."""
+        """Return the hidden widths, each with the rows of the active candidates that have it."""
         rows: dict[int, list[int]] = {}
         for i, hidden_dim in enumerate(self._hidden_dims[:active]):
             rows.setdefault(hidden_dim, []).append(i)
-        return [(width, _sliced(own)) for width, own in rows.items()]
+        return [(width, _sliced(indices)) for width, indices in rows.items()]
 
     def _back(
         self, i: int, block: _Block, grad: Tensor, totals: Tensor
     ) -> Generator[LinearTrace, None, Tensor]:
-        """Yield the layers of a block, and return the gradient before it."""
+        """Yield the layers of a block, and return the gradient of its input."""
         name, width = f"{self._name}.{i}", grad.shape[2]
         weights, members = self._weights[i], self._members[: len(grad)]
         norm1, attention, norm2, mlps = block
@@ -228,12 +228,12 @@ class Blocks:
 
 
 class Classifier:
-    """The end of the network: normalisation of the class token, and the logits.
+    """The end of the network: the normalised class token, and the logits.
 
     Args:
         norm: Weight and bias of the normalisation.
         head: The classifier.
-        members: Places of the candidates in the pass, shape (candidates,).
+        members: Positions of the candidates in the pass, shape (candidates,).
     """
 
     def __init__(self, norm: tuple[Tensor, Tensor], head: CentredLinear, members: Tensor) -> None:
@@ -254,9 +254,9 @@ class Classifier:
 
 
 def _sliced(rows: list[int]) -> list[int] | slice:
-    """Turn rows that follow each other into a slice, which copies nothing."""
-    apart = rows[-1] - rows[0] >= len(rows)
-    return rows if apart else slice(rows[0], rows[-1] + 1)
+    """Return consecutive rows as a slice, which makes no copy when it indexes a tensor."""
+    has_gaps = rows[-1] - rows[0] >= len(rows)
+    return rows if has_gaps else slice(rows[0], rows[-1] + 1)
 
 
 def _trace(

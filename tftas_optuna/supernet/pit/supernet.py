@@ -1,4 +1,4 @@
-"""The PiT supernet: shared weights, and what a candidate sees of them."""
+"""The PiT supernet: shared weights, and the slices that a candidate uses."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ PATCHES: dict[str, Callable[[tuple[int, ...], torch.device], Patches]] = {
 class PiTSupernet(Supernet["PiTArchitecture"]):
     """One set of weights that every candidate of a study is cut from.
 
-    Weights have the names and the layout of timm's ``PoolingVisionTransformer``. A candidate sees
-    the upper left corner of every matrix (of queries, keys and values each), scaled by the root
-    of the ratio of the fan-ins: linear layers of a PiT start uniform within
-    1 / sqrt(fan-in), so each slice is distributed as the stand-alone network's own weights are.
-    ``benchmarks/pit_seeds.py`` measures how steady the ranking is.
+    Weights have the names and the layout of timm's ``PoolingVisionTransformer``. A candidate uses
+    the upper left corner of every matrix (separately for queries, keys and values), scaled by the
+    square root of the ratio of the fan-ins: linear layers of a PiT start uniform within
+    1 / sqrt(fan-in), so each slice has the distribution of the stand-alone network's weights.
+    ``benchmarks/pit_seeds.py`` measures how stable the ranking is across seeds.
 
     Attributes:
-        rescaled: Whether slices are scaled so.
+        rescaled: Whether slices are scaled by their fan-ins.
     """
 
     fidelities = tuple(PATCHES)
@@ -68,7 +68,7 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
 
     @staticmethod
     def groups(archs: Sequence[PiTArchitecture], device_type: str = "cpu") -> list[list[int]]:
-        """Sort candidates, by index, into lists that run together: one head width each."""
+        """Group candidates by the width of their heads, as lists of indices."""
         groups: dict[int, list[int]] = {}
         for i in sorted(range(len(archs)), key=lambda i: (archs[i].num_heads, archs[i].depth)):
             groups.setdefault(archs[i].base_dim, []).append(i)
@@ -89,7 +89,7 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
             width, hidden = largest.widths[i], largest.hidden_dims[i]
             per_token = 11 * width + 2 * hidden + largest.num_heads[i] * tokens
             kept += largest.depth[i] * tokens * per_token
-        # Besides what is kept for the way back, the gradient of the largest matrix.
+        # Plus the gradient of the largest matrix, which is not kept for the backward pass.
         return (kept + max(largest.widths) * max(largest.hidden_dims)) * self.dtype.itemsize
 
     def _prepare(self, fidelity: str) -> tuple[Patches, Tensor]:
@@ -97,7 +97,7 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
         if fidelity not in self._prepared:
             patches = PATCHES[fidelity](self.largest.grids(self.img_size), self.device)
             get = self.absolute_of
-            # Every patch of an all-ones image embeds to the same vector: the sums of the filters.
+            # Every patch of an all-ones image embeds to the same vector: the sum of each filter.
             patch = get("patch_embed.conv.weight").sum((1, 2, 3)) + get("patch_embed.conv.bias")
             tokens = torch.cat((get("cls_token")[0], patches.embed(patch, get("pos_embed"))))
             self._prepared[fidelity] = (patches, tokens)
@@ -105,7 +105,7 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
 
     @cached_property
     def _weights(self) -> PiTWeights:
-        """The absolute weights, the only ones that passes of any fidelity keep."""
+        """The absolute weights, shared by the passes of all fidelities."""
         get = self.absolute_of
         norms = {name: get(name) for name in self.shapes() if "norm" in name}
         plain_norms = all(
@@ -167,20 +167,20 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
             slices[name] = cut * scale if scale != 1 else cut
         return slices
 
-    def _scale(self, name: str, own: Mapping[str, tuple[int, ...]]) -> float:
+    def _scale(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> float:
         if not self.rescaled:
             return 1.0
-        return float((_fan_in(name, self.shapes()) / _fan_in(name, own)) ** 0.5)
+        return float((_fan_in(name, self.shapes()) / _fan_in(name, shapes)) ** 0.5)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        return self._own_shapes
+        return self._largest_shapes
 
     @cached_property
-    def _own_shapes(self) -> dict[str, tuple[int, ...]]:
+    def _largest_shapes(self) -> dict[str, tuple[int, ...]]:
         return self._shapes_of(self.largest)
 
     def _shapes_of(self, arch: PiTArchitecture) -> dict[str, tuple[int, ...]]:
-        """List the weights of timm's network; to build one would load timm."""
+        """Return the shapes of the weights of timm's network, without loading timm."""
         grid, first, patch = arch.grids(self.img_size)[0], arch.widths[0], arch.patch_size
         shapes: dict[str, tuple[int, ...]] = {
             "pos_embed": (1, first, grid, grid),
@@ -216,12 +216,12 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
 
 
 def _by_unit(qkv: Tensor) -> Tensor:
-    """Reorder rows to (unit, query/key/value), so that less width is a prefix."""
+    """Reorder rows to (unit, query/key/value), so that a smaller width is a prefix."""
     return qkv.unflatten(0, (3, -1)).transpose(0, 1).flatten(0, 1)
 
 
 def _fan_in(name: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """Count the inputs that one output of a layer sums; 1 for all other weights."""
+    """Return the number of inputs per output of a linear layer or convolution, otherwise 1."""
     layer, _, kind = name.rpartition(".")
     if "norm" in layer or kind not in ("weight", "bias"):
         return 1
