@@ -1,11 +1,11 @@
 """The one table of families: what a kind of network brings, loaded when it is first used.
 
 A family is a name with a space, an architecture, a network and a supernet. The rooms of these four
-do not import this file: what they ask of a family they look up in
-:mod:`tftas_optuna.architecture.parts`, which is filled here. The built-in ones stand at the end;
-others are added by :func:`tftas_optuna.register_family`, or by an
-installed package through an entry point in the group ``tftas_optuna.families`` whose object is a
-:class:`tftas_optuna.Family` or a function that returns one.
+do not import this file: what they ask of a family they look up in the table of
+``architecture/parts.py``, which is filled here. The built-in ones stand at the end; others are
+added by :func:`tftas_optuna.register_family`, or by an installed package through an entry point in
+the group ``tftas_optuna.families`` whose object is a :class:`tftas_optuna.Family` or a function
+that returns one.
 """
 
 from __future__ import annotations
