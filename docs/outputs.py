@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 BLOCK = re.compile(r"^<!-- (?P<mark>run|output) -->\n```console\n(?P<text>.*?)^```$", re.M | re.S)
 COMMAND = re.compile(r"^\$ (?:.*\\\n)*.*\n", re.M)
-# How far something was is printed every few seconds: only its end is the same each time.
+# Progress is printed every few seconds: only the last line is the same each time.
 PROGRESS = re.compile(r"^(?:.*: )?(?P<done>\d+)/(?P<all>\d+) (?P<what>[a-z ]+)")
 ROW = re.compile(r"^│|: epoch \d")
 MOST_ROWS = 5
@@ -78,7 +78,7 @@ def refreshed(text: str, folder: Path, run: Run = run) -> str:
 
 
 def abridged(lines: list[str]) -> Iterator[str]:
-    """Leave out the middle of long tables and trainings, and what progress was on its way."""
+    """Leave out the middle of long tables and trainings, and all progress but the last."""
     lines = [line.rstrip() for line in lines if not _is_passing(line)]
     for is_row, group in groupby(lines, key=lambda line: bool(ROW.search(line))):
         rows = list(group)

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # A training loop of your own
 #
-# timm builds a published architecture, or an exported file, and it is trained on a folder of
-# images or on drawn ones. Cells begin with `# %%`; `python examples/fine_tune.py` runs them all.
-# For whole trainings there is `tftas-optuna retrain`.
+# timm builds a published architecture, or an exported file, and a short loop trains it on a
+# folder of images or on drawn ones. For whole trainings there is `tftas-optuna retrain`. Cells
+# begin with `# %%`; `python examples/fine_tune.py` runs them all.
 
 # %%
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ print(f"{sum(p.numel() for p in model.parameters()):,} parameters")
 # %% [markdown]
 # ## Images
 #
-# Those of a folder are read as timm's training does. The drawn ones have stripes, whose direction
+# Images of a folder are read as in timm's training. The drawn ones have stripes, whose direction
 # is the class: enough to see the loss fall on a CPU.
 
 # %%

@@ -21,10 +21,10 @@ N_TRIALS = 100
 IMG_SIZE = 224
 
 # %% [markdown]
-# ## The two of them
+# ## Register them
 #
-# For several processes they belong into a module that each process imports, best an installed one.
-# Then `run` takes them by name too:
+# For several processes put them into a module that each process imports, preferably an installed
+# one. Then `run` takes them by name too:
 #
 #     [project.entry-points."tftas_optuna.costs"]
 #     energy_mj = "my_package:energy_mj"
@@ -53,7 +53,7 @@ def logit_spread(model: torch.nn.Module, images: torch.Tensor) -> float:
 
 
 # %% [markdown]
-# ## A search by both, and DSS
+# ## Search by both, and DSS
 
 # %%
 study = search(

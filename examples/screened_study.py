@@ -1,9 +1,9 @@
 # %% [markdown]
 # # The screened NSGA-II, in a study that has nothing to do with networks
 #
-# A made-up machine is tuned for little waste at high speed. Its price is known without a trial:
-# told so, the sampler computes it for every candidate instead of predicting it, and keeps the
-# budget. Cells begin with `# %%`; `python examples/screened_study.py` runs them all.
+# A made-up machine is tuned for little waste at high speed. Its price is known without a trial, so
+# the sampler computes it for every candidate instead of predicting it, and keeps the budget. Cells
+# begin with `# %%`; `python examples/screened_study.py` runs them all.
 
 # %%
 from collections.abc import Mapping
@@ -42,9 +42,9 @@ def objective(trial: optuna.Trial) -> tuple[float, float]:
 
 
 # %% [markdown]
-# ## What the sampler is told of it
+# ## What the sampler knows of it
 #
-# Numbers that explain the objectives, and what needs no trial.
+# Numbers that explain the objectives, and the price, which needs no trial.
 
 
 # %%

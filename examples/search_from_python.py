@@ -18,7 +18,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 # %% [markdown]
 # ## Search within a budget
 #
-# The callback is told of every generation.
+# The callback is called as trials are scored.
 
 
 # %%

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # From a space of your own to a trained model
 #
-# Each `# %%` begins a cell: run them one by one in an editor that knows them, make a notebook with
-# `jupytext --to ipynb`, or run all with `python examples/walkthrough.py`. It takes less than a
-# minute on a CPU, writes into the folder `walkthrough`, and needs the extra `plot` for the report.
+# Each `# %%` begins a cell: run them one by one in an editor that supports cells, make a notebook
+# with `jupytext --to ipynb`, or run all with `python examples/walkthrough.py`. It takes less than
+# a minute on a CPU, writes into the folder `walkthrough`, and needs the extra `plot` for the
+# report.
 
 # %%
 from pathlib import Path
@@ -30,7 +31,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 # %% [markdown]
 # ## A space
 #
-# It says what images it is for, what every network has, and what may be chosen.
+# It says what images it is for, what all networks have in common, and what may be chosen.
 
 # %%
 SPACE = """\
@@ -67,8 +68,8 @@ print(f"{len(study.trials)} trials")
 # %% [markdown]
 # ## Its front
 #
-# What no other trial beats in both DSS and parameters, from small to large; some ten of it are
-# shown. Of one budget the highest DSS is the guess to train.
+# The trials that no other beats in both DSS and parameters, from small to large; some ten of them
+# are printed. Within a budget, the one with the highest DSS is the best guess.
 
 # %%
 front = pareto_front(study)
@@ -87,9 +88,9 @@ write_report(study, OUT / "report.html", picked=[front[0], best, front[-1]])
 print(f"see {OUT}/report.html")
 
 # %% [markdown]
-# ## A file of it, and a timm model of that
+# ## A file of the best, and a timm model of that
 #
-# The exported YAML says all that is needed to build the network, and timm builds it.
+# The exported YAML has all that timm needs to build the network.
 
 # %%
 (exported,) = export_candidates(study, [best], OUT, formats=["yaml"], force=True)
@@ -100,8 +101,8 @@ print(exported, tuple(model(images).shape), tuple(model.forward_features(images)
 # %% [markdown]
 # ## Images
 #
-# Drawn ones, whose class is the direction of their stripes, as a folder with one folder for each
-# class: the form in which yours should lie.
+# They are drawn; their class is the direction of their stripes. There is one folder for each
+# class: arrange your own images in the same way.
 
 # %%
 random = np.random.default_rng(0)
@@ -119,8 +120,8 @@ for split, n_images in (("train", N_IMAGES), ("val", N_IMAGES // 5)):
 # %% [markdown]
 # ## A training
 #
-# On timm's training parts, for one epoch here. The accuracy goes into the study too. A training
-# that is there already is not repeated: delete its folder for a new one.
+# With timm's training code, for one epoch here. The accuracy is stored in the study too. A
+# finished training is not repeated: delete its folder for a new one.
 
 # %%
 result = retrain(
