@@ -8,7 +8,7 @@ from importlib import metadata
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-# They fill the tables of families and metrics, which rooms below them ask.
+# These fill the tables of families and metrics, which other modules look up.
 from tftas_optuna import families as families
 from tftas_optuna import menu as menu
 
@@ -73,7 +73,7 @@ __all__ = [
     "search",
 ]
 
-# Loaded when first used: reading a front or a file must not wait for PyTorch.
+# Loaded on first use, so that reading a front or a file does not wait for PyTorch.
 _HOMES = {
     "Architecture": "architecture",
     "ArchitectureObjective": "study.objective",
@@ -110,19 +110,19 @@ _HOMES = {
 
 
 class _Package(ModuleType):
-    """Keeps a public function in its place where a room has the same name.
+    """Keeps a public function in place if a subpackage has the same name.
 
-    Python binds every package that it imports to its name in the package around it:
-    ``import tftas_optuna.search.api`` would hide the function ``search``. What is in the room is
-    found behind the function too, as ``import tftas_optuna.search.api as api`` needs it.
+    Python binds an imported subpackage to its name in the parent package:
+    ``import tftas_optuna.search.api`` would hide the function ``search``. The subpackage's
+    attributes are added to the function, as ``import tftas_optuna.search.api as api`` needs them.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _HOMES and isinstance(value, ModuleType):
-            room, value = value, getattr(value, name)
-            # What a decorator left on the function, such as its signature, stays there.
-            vars(room).update(vars(value))
-            value.__dict__ = vars(room)
+            package, value = value, getattr(value, name)
+            # Attributes that a decorator set on the function, such as its signature, are kept.
+            vars(package).update(vars(value))
+            value.__dict__ = vars(package)
         super().__setattr__(name, value)
 
 

@@ -135,11 +135,11 @@ def test_a_study_whose_trials_were_retrained(tftas: Run, searched: Path, tmp_pat
 @pytest.mark.parametrize(
     ("args", "line", "code"),
     [
-        ((), "give a table, a directory, or --study, and one of them", 2),
+        ((), "give one of a table, a directory and --study", 2),
         (("t.csv", *SMALL, "--trained", "t"), "--trained is for a --study", 2),
-        (("t.csv", "--study", "small"), "give a table, a directory, or --study", 2),
+        (("t.csv", "--study", "small"), "give one of a table, a directory and --study", 2),
         (("--study", "s", "--accuracy", "a"), "a --study has its space and its accuracies", 2),
-        (("t.csv",), "t.csv says of no space that it is from; give one with --space", 2),
+        (("t.csv",), "t.csv does not name its space; give one with --space", 2),
         (("none.csv", *SMALL), "none.csv: cannot be read (No such file or directory)", 1),
         (("t.csv", *SMALL, "--accuracy", "acc"), "accuracy is acc; t.csv has trial, top1", 2),
         (("t.csv", *SMALL, "--indicators", "worth"), "indicators are worth; allowed", 2),

@@ -140,8 +140,11 @@ def test_a_network_that_names_no_classes_gets_a_thousand(tmp_path: Path) -> None
         (("--trial", "1", "--bound", "macs<=1G"), "budgets do not apply"),
         (("--trial", "1", "--best"), "exclude each other"),
         (("folder", "--weights", "scratch"), "folder has weights; --weights does not apply"),
-        (("folder", "--knee"), "folder is what is exported; no study to choose from"),
-        (("folder", "--macs-max", "1G"), "folder is what is exported; no study to choose from"),
+        (("folder", "--knee"), "folder is exported by itself; leave out the options of a study"),
+        (
+            ("folder", "--macs-max", "1G"),
+            "folder is exported by itself; leave out the options of a study",
+        ),
         (("test_vit",), "test_vit has no weights; give --weights: a directory of `retrain`"),
         (("--weights", "scratch", "--trained", "t", "-f", "onnx"), "exclude each other"),
         (("--trained", "t", "-f", "yaml"), "--trained needs a format that holds them: onnx"),

@@ -131,7 +131,7 @@ def test_a_directory_with_another_network_is_told(trained: Trained) -> None:
 def test_a_training_that_release_0_2_0_kept_has_no_directory(trained: Trained) -> None:
     trained.study.set_user_attr(f"retrained:{trained.other}", {"top1": 50.0})
     done = export(f"--trial={trained.other}")
-    refused(done, 1, "trained to 50.00 %, but its study tells no directory of it")
+    refused(done, 1, "trained to 50.00 %, but its study records no directory of it")
 
 
 def test_the_directory_of_a_training_can_be_given(trained: Trained) -> None:

@@ -94,9 +94,7 @@ def test_no_table_at_all(small_space: AutoFormerSpace, tmp_path: Path) -> None:
 
 def test_a_table_without_a_space_or_a_column(small_space: AutoFormerSpace, tmp_path: Path) -> None:
     path = write_csv(tmp_path / "t.csv", table_rows(draw(small_space, 5)))
-    with pytest.raises(
-        TftasError, match="says of no space that it is from; give one with --space"
-    ):
+    with pytest.raises(TftasError, match="does not name its space; give one with --space"):
         read_table(path, None, None)
     with pytest.raises(TftasError, match="accuracy is acc, top; .* has trial, top1"):
         read_table(path, small_space, ["acc", "top1", "top"])
@@ -106,5 +104,5 @@ def test_a_file_that_is_named_and_is_no_architecture(tmp_path: Path) -> None:
     (tmp_path / "net.yaml").write_text("family: none")
     path = tmp_path / "t.csv"
     path.write_text("file,acc\nnet,1\n")
-    with pytest.raises(TftasError, match="row 1: .*net.yaml says of no space"):
+    with pytest.raises(TftasError, match="row 1: .*net.yaml does not name its space"):
         read_table(path, None, None)

@@ -257,7 +257,7 @@ def test_what_is_left_out_is_told(
 ) -> None:
     table.write_text(table.read_text() + table.read_text().splitlines()[1] + "\n")
     found = run(table)
-    assert found.notes == ("row 25 left out: an architecture again (row 25: as in row 1)",)
+    assert found.notes == ("row 25 left out: repeated architecture (row 25: as in row 1)",)
     assert f"trained.csv: {found.notes[0]}" in caplog.messages
 
 

@@ -137,7 +137,7 @@ def test_rows_that_are_left_out_are_named(
     )
     assert incomplete == "rows 3-4 left out: no num_heads"
     assert untrained == "row 5 left out: no top1"
-    assert twice == "row 7 left out: an architecture again (row 7: as in row 1)"
+    assert twice == "row 7 left out: repeated architecture (row 7: as in row 1)"
 
 
 def test_of_several_accuracies_some_may_be_missing(

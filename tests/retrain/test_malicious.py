@@ -87,7 +87,7 @@ def test_a_directory_with_pickled_weights(train: Train, tmp_path: Path) -> None:
     check(error, f"{folder} cannot be loaded: only tensors are read, and it holds posix.mkdir")
     with pytest.raises(UnavailableError) as error:
         train(tmp_path / "out", teacher=f"local-dir:{folder}")
-    check(error, f"teacher local-dir:{folder} cannot be had: ", "it holds posix.mkdir")
+    check(error, f"teacher local-dir:{folder} cannot be loaded: ", "it holds posix.mkdir")
     assert not (tmp_path / "run").exists()
 
 

@@ -17,7 +17,7 @@ from images import draw_images
 from PIL import Image
 
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.retrain.data import DataSource, Images, open_images
+from tftas_optuna.retrain.data import DataSource, Images, open_data
 
 Train = Callable[..., dict[str, Any]]
 Damage = Callable[[Path], None]
@@ -31,7 +31,7 @@ def data(tmp_path: Path) -> Path:
 
 def opened(root: Path, *, in_chans: int = 3, **fields: Any) -> Images:
     source = DataSource(root, **fields)
-    images, _ = open_images(source, in_chans=in_chans, num_classes=None, batch_size=8, seed=0)
+    images, _ = open_data(source, in_chans=in_chans, num_classes=None, batch_size=8, seed=0)
     return images
 
 

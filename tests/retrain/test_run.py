@@ -162,7 +162,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(train: Any, tmp_path
     assert losses(tmp_path / "same")[0] == pytest.approx(0, abs=1e-6)
     train(tmp_path / "fresh", **distilled)
     assert losses(tmp_path / "fresh")[0] > 0.05
-    with pytest.raises(UnavailableError, match="teacher nonesuch cannot be had"):
+    with pytest.raises(UnavailableError, match="teacher nonesuch cannot be loaded"):
         train(tmp_path / "none", teacher="nonesuch")
     other = dataclasses.replace(_network_of(tmp_path / "teacher"), img_size=16)
     with pytest.raises(UnavailableError, match="does not take images of 3x16x16"):
@@ -258,7 +258,7 @@ def test_a_data_set_in_shards(images: Path, tiny: Network, tmp_path: Path) -> No
     def run(**options: Any) -> dict[str, Any]:
         return train_network(tiny, recipe, source, tmp_path / "out", world=world, **options)
 
-    with pytest.raises(TftasError, match="wds/drawn does not tell its classes; give --num-class"):
+    with pytest.raises(TftasError, match="wds/drawn does not list its classes; give --num-class"):
         run(workers=1)
     with pytest.raises(UnavailableError, match="ran out in the middle of an epoch; .* --workers"):
         run(num_classes=3, workers=2)

@@ -13,14 +13,14 @@ import yaml
 from images import draw_images
 
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.retrain.data import DataSource, open_images
+from tftas_optuna.retrain.data import DataSource, open_data
 
 Train = Callable[..., dict[str, Any]]
 
 
 def digest(root: Path, **fields: Any) -> str:
     source = DataSource(root, **fields)
-    images, _ = open_images(source, in_chans=3, num_classes=None, batch_size=8, seed=0)
+    images, _ = open_data(source, in_chans=3, num_classes=None, batch_size=8, seed=0)
     return str(images.about["digest"])
 
 

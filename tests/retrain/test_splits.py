@@ -16,7 +16,7 @@ from images import draw_images
 
 from tftas_optuna import TftasError, retrain
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.retrain.data import DataSource, Images, open_images
+from tftas_optuna.retrain.data import DataSource, Images, open_data
 from tftas_optuna.retrain.network import Network
 
 Train = Callable[..., dict[str, Any]]
@@ -30,7 +30,7 @@ def data(tmp_path: Path) -> Path:
 
 def opened(root: Path, *, batch_size: int = 8, **fields: Any) -> Images:
     source = DataSource(root, **fields)
-    images, _ = open_images(source, in_chans=3, num_classes=None, batch_size=batch_size, seed=0)
+    images, _ = open_data(source, in_chans=3, num_classes=None, batch_size=batch_size, seed=0)
     return images
 
 

@@ -1,4 +1,4 @@
-"""The top of the command line: one line for every error, and the right exit code."""
+"""The command group: one line for every error, and the right exit code."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
 
 class _Echo(logging.Handler):
-    """Says on stderr what a command waits for, and what it warns of.
+    """Prints log messages on stderr.
 
-    What is marked ``once`` it says once a command.
+    A record that is marked ``once`` is printed once per command.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: set[str] = set()
+        self.printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         if getattr(record, "once", False):
-            if record.getMessage() in self.said:
+            if record.getMessage() in self.printed:
                 return
-            self.said.add(record.getMessage())
-        # Whatever stderr is by now: a live display takes its place for a while.
+            self.printed.add(record.getMessage())
+        # click looks up stderr every time: a live display may have replaced it.
         click.echo(self.format(record), err=True)
 
 
@@ -42,7 +42,7 @@ _ECHO = _Echo()
 
 
 class Group(click.Group):
-    """Runs commands in the order they were given, and turns our errors into exit codes."""
+    """Lists commands in the given order, and turns our errors into exit codes."""
 
     def __init__(self, name: str, *, help: str, commands: Sequence[click.Command]) -> None:
         super().__init__(
@@ -56,11 +56,11 @@ class Group(click.Group):
         click.version_option(metadata.version("tftas-optuna"), prog_name=name)(self)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Keep the order of a first session."""
+        """Return the commands in the order of a first session."""
         return self._order
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse a command line; where it is empty, print the help and exit."""
+        """Parse a command line; if it is empty, print the help and exit."""
         ctx.meta["words"] = tuple(args)
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help(), err=True)
@@ -68,10 +68,10 @@ class Group(click.Group):
         return super().parse_args(ctx, args)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run a command; print what went wrong on one line, and exit."""
+        """Run a command, print its error on one line, and exit."""
         kwargs["standalone_mode"] = False
         logger = logging.getLogger("tftas_optuna")
-        _ECHO.said.clear()
+        _ECHO.printed.clear()
         logger.addHandler(_ECHO)
         logger.setLevel(logging.INFO)
         try:
@@ -90,7 +90,7 @@ class Group(click.Group):
         """Run a command, turning our errors into click's."""
         try:
             result = super().invoke(ctx)
-            # As long as a full disk can be reported.
+            # Flush while a full disk can still be reported.
             sys.stdout.flush()
             return result
         except TftasError as error:
@@ -101,7 +101,7 @@ class Group(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
-            # Only now, as it loads SQLAlchemy.
+            # Imported late because it loads SQLAlchemy.
             from tftas_optuna.storage import told
 
             line = told(error)
@@ -122,7 +122,7 @@ def _drop_unwritten() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-# Seconds; torchrun looks after its processes ten times a second.
+# Seconds. torchrun checks its processes ten times a second.
 _PATIENCE = 5.0
 
 
@@ -134,8 +134,8 @@ def _complain(message: str) -> None:
     message = " ".join(message.split())
     rank = os.environ.get("LOCAL_RANK", "0")
     if rank != "0":
-        # Under torchrun all processes of a machine mostly say the same: the first one does, and
-        # torchrun ends those that still wait here.
+        # Under torchrun all processes of a machine mostly fail alike. The first one prints the
+        # error, and torchrun ends the others while they wait here.
         time.sleep(_PATIENCE)
         message = f"process {rank}: {message}"
     click.echo(f"Error: {message}", err=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, held back until a search has reached a safe place."""
+"""Ctrl-C and SIGTERM, held back until a search reaches a safe point."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 class Interrupts:
     """Catches SIGINT and SIGTERM; use as a context manager.
 
-    Once :meth:`check` is called regularly, a signal takes effect there; before, and when it comes
-    a second time, at once.
+    A signal takes effect at the next call of :meth:`check`. Before the first call, and if a second
+    signal comes, it takes effect at once.
 
     Attributes:
-        exit_code: What a shell expects after the signal that came: 130 or 143.
+        exit_code: The exit code for the signal that came: 130 or 143.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The members of a front that a command is about: picked, and scored exactly."""
+"""Picks the members of a front that a command works on, and scores them exactly."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def pick(
     limits: Mapping[str, float],
     trained: str | None = None,
 ) -> list[Candidate]:
-    """Pick trials by number, or of the front what is within budgets: all, the best, or the knee.
+    """Return trials by number, or members of the front within budgets: all, the best or the knee.
 
     Raises:
         TftasError: There are no trainings called ``trained``.
-        UnavailableError: There is no such trial, or nothing within the budgets.
+        UnavailableError: There is no such trial, or nothing is within the budgets.
     """
     from tftas_optuna.study import front, selection
     from tftas_optuna.study.record import read_settings
@@ -44,7 +44,7 @@ def pick(
 def check_picks(
     *, trials: Sequence[int], best: bool, knee: bool, limits: Mapping[str, float]
 ) -> None:
-    """Check that what is asked for does not exclude each other, before a study is opened."""
+    """Check that the options go together, before a study is opened."""
     if sum((bool(trials), best, knee)) > 1:
         raise click.UsageError("--trial, --best and --knee exclude each other; give one of them")
     if trials and limits:
@@ -52,24 +52,24 @@ def check_picks(
 
 
 def with_exact_scores(study: Study, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Score candidates exactly where that is missing; return them as the study has them then."""
+    """Return candidates with exact scores; missing ones are computed and stored in the study."""
     if all(len(candidate.exact) == len(candidate.approximated) for candidate in candidates):
         return list(candidates)
-    # Only now: PyTorch takes longer to load than most of what needs no score.
+    # Imported late: PyTorch is slow to load, and usually nothing has to be scored.
     from tftas_optuna.cli._progress import StepDisplay
     from tftas_optuna.search import score_exactly
     from tftas_optuna.study.front import exact_values
 
     with StepDisplay("exact scores", "architectures") as display:
         score_exactly(study, candidates, callback=display)
-    known = exact_values(study)
+    exact_scores = exact_values(study)
     return [
         dataclasses.replace(
             candidate,
             exact={
-                name: known[name][str(candidate.trial)]
+                name: exact_scores[name][str(candidate.trial)]
                 for name in candidate.approximated
-                if str(candidate.trial) in known.get(name, {})
+                if str(candidate.trial) in exact_scores.get(name, {})
             },
         )
         for candidate in candidates

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the units people write."""
+"""Options that several commands share, and the types of their values."""
 
 from __future__ import annotations
 
@@ -59,21 +59,21 @@ class Fusion(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, tuple[str, ...]]:
         if isinstance(value, tuple):
             return value
-        name, equals, parts = str(value).partition("=")
-        found = tuple(part.strip() for part in parts.split(","))
-        if not (name.strip() and equals and all(found)):
+        name, equals, text = str(value).partition("=")
+        parts = tuple(part.strip() for part in text.split(","))
+        if not (name.strip() and equals and all(parts)):
             self.fail(f"{value!r} is no fusion; write it like mine=snip,naswot,macs", param, ctx)
-        return name.strip(), found
+        return name.strip(), parts
 
 
 class MetricsOption(click.Option):
-    """An option whose help lists what exists, installed packages' too.
+    """An option whose help lists all metrics or indicators, also those of installed packages.
 
-    It stands in place of ``{metrics}`` or ``{indicators}``.
+    The list replaces ``{metrics}`` or ``{indicators}`` in the help text.
     """
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Look the names up only where the help is printed."""
+        """Return the help; names are looked up only when it is printed."""
         record = super().get_help_record(ctx)
         if record is None:
             return None
@@ -87,7 +87,7 @@ def merge_bounds(
     given: Mapping[str, tuple[float | None, float | None]],
     more: Sequence[tuple[str, str, float]],
 ) -> dict[str, tuple[float | None, float | None]]:
-    """Add bounds of ``--bound`` to those of options of their own."""
+    """Merge the bounds of ``--bound`` with those of other options."""
     bounds = dict(given)
     for name, side, value in more:
         low, high = bounds.get(name, (None, None))
@@ -127,7 +127,7 @@ def storage_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def study_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--storage`` and ``--study-name``."""
     command = click.option(
-        "--study-name", metavar="NAME", help="Study to use; needed where there are several."
+        "--study-name", metavar="NAME", help="Study to use; needed if there are several."
     )(command)
     return storage_option(command)
 
@@ -137,7 +137,7 @@ def trained_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--trained",
         metavar="KEY",
-        help="Key of the trainings that count; by default those of the most trials.",
+        help="Key of the trainings whose accuracies to use; by default those of the most trials.",
     )(command)
 
 
@@ -149,23 +149,25 @@ def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=Bound(),
         metavar="COST<=AMOUNT",
         multiple=True,
-        help="A bound on any cost, also with >=, such as 'activations<=8M'. Repeatable.",
+        help="Bound on any cost, with <= or >=, such as 'activations<=8M'. Repeatable.",
     )(command)
     command = click.option(
-        "--latency-max", type=Amount(), help="Most milliseconds of a batch, such as 25."
+        "--latency-max",
+        type=Amount(),
+        help="Maximum latency of a batch in milliseconds, such as 25.",
     )(command)
     command = click.option(
-        "--macs-max", type=Amount(), help="Most multiply-accumulates, such as 1.3G."
+        "--macs-max", type=Amount(), help="Maximum multiply-accumulates, such as 1.3G."
     )(command)
-    return click.option("--params-max", type=Amount(), help="Most parameters, such as 6M.")(
-        command
-    )
+    return click.option(
+        "--params-max", type=Amount(), help="Maximum number of parameters, such as 6M."
+    )(command)
 
 
 def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--device``."""
     return click.option(
-        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ..."
+        "--device", default="auto", show_default=True, help="Device: auto, cpu, cuda, cuda:1, ..."
     )(command)
 
 
@@ -177,13 +179,13 @@ def fuse_option(command: Callable[..., Any]) -> Callable[..., Any]:
         type=Fusion(),
         metavar="NAME=PARTS",
         multiple=True,
-        help="A metric made of others by their ranks in a sample of the space, such as "
+        help="Metric that combines others by their ranks in a sample of the space, such as "
         "'mine=snip,naswot,macs'. Repeatable.",
     )(command)
 
 
 def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``-f``, the form of what is printed."""
+    """Add ``-f``, the output format."""
     return click.option(
         "-f",
         "--format",
@@ -191,7 +193,7 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(["table", "json", "yaml", "csv"]),
         default="table",
         show_default=True,
-        help="How to print it.",
+        help="Output format.",
     )(command)
 
 

@@ -1,4 +1,4 @@
-"""Displays of what takes long, and their plain lines where stderr is no terminal."""
+"""Progress displays, and plain lines where stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tftas_optuna.search.progress import SearchProgress
 
 _PLAIN_SECONDS = 10.0
-# Seconds after which somebody who waits wants to know for what.
+# Seconds before progress is shown.
 _PATIENCE = 1.0
 
 
@@ -64,14 +64,14 @@ class ProgressDisplay:
         self._quiet = True
 
     def update(self, progress: SearchProgress) -> None:
-        """Show where a search stands."""
+        """Show the progress of a search."""
         self._last = progress
         self._bar.update(self._task, completed=progress.n_done)
         if progress.n_exact_wanted:
             if self._exact is None:
                 self._exact = self._bar.add_task("exact scores", unit="members of the front")
                 if self._live is None and not self._quiet:
-                    # What the search came to, and at once what follows.
+                    # Print how the search ended, and the first exact scores without a pause.
                     self._print_plain(progress._replace(n_exact_wanted=0))
                     self._printed = -float("inf")
             self._bar.update(
@@ -107,13 +107,13 @@ class ProgressDisplay:
 
 
 class StepDisplay:
-    """Shows on stderr how far something is that takes longer than a moment.
+    """Shows the progress of a slow step on stderr.
 
-    Use it as a context manager, and call it with how many are done, and of how many.
+    Use it as a context manager, and call it with the number done and the total.
 
     Args:
-        title: What is done.
-        unit: Of what there are so many.
+        title: Name of the step.
+        unit: What is counted, such as ``"architectures"``.
     """
 
     def __init__(self, title: str, unit: str) -> None:
@@ -132,7 +132,7 @@ class StepDisplay:
             self._bar.stop()
 
     def __call__(self, done: int, total: int) -> None:
-        """Show it, from the second second on."""
+        """Show the progress, once a second has passed."""
         now = time.monotonic()
         if now - self._start < _PATIENCE:
             return
@@ -184,5 +184,5 @@ def _facts(progress: SearchProgress) -> list[tuple[str, str]]:
 
 
 def _screen(agreement: float) -> str:
-    """Tell how well a screen ranks, and where it does not, that it is off."""
+    """Return how well a screen ranks, marked if the screen is off."""
     return f"{agreement:.2f}" + ("" if agreement >= TRUSTED else " (off)")

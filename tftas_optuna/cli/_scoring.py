@@ -1,4 +1,4 @@
-"""Scores what a name stands for: an exported file, a published architecture, a timm model."""
+"""Scores networks by name: exported files, published architectures and timm models."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Scored(NamedTuple):
     """A scored network.
 
     Attributes:
-        row: Its scores, its costs, and what they were taken for.
+        row: Its scores and costs, with the input size and weights that they belong to.
         layers: What each layer adds to the first score; empty unless asked for.
-        left_out: Why a weight does not count, by name; empty unless asked for.
+        left_out: Why weights do not count, by their names; empty unless asked for.
     """
 
     row: dict[str, Any]
@@ -47,10 +47,10 @@ class Scored(NamedTuple):
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Check that every name stands for something.
+    """Check that every name is a file, a published architecture or a timm model.
 
     Raises:
-        TftasError: One does not.
+        TftasError: A name is none of these.
     """
     published = published_architectures()
     for name in names:
@@ -60,8 +60,8 @@ def check_names(names: Sequence[str]) -> None:
             )
 
 
-class Asked(NamedTuple):
-    """What is asked of every network.
+class ScoringRequest(NamedTuple):
+    """What to compute for every network.
 
     Attributes:
         indicators: Names of the indicators; empty for DSS, computed as a file's own search did.
@@ -69,7 +69,7 @@ class Asked(NamedTuple):
         img_size: Height and width of the input, in pixels; None for the network's own.
         num_classes: Outputs of the classifier; None for the network's own.
         images: What indicators see.
-        explain: Whether to tell what was counted as what.
+        explain: Whether to report how each layer was counted.
     """
 
     indicators: tuple[str, ...] = ()
@@ -82,87 +82,87 @@ class Asked(NamedTuple):
 
 def score_names(
     names: Sequence[str],
-    asked: Asked,
+    request: ScoringRequest,
     device: torch.device,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Scored]:
     """Score networks and count their costs.
 
-    What fits one space is scored on the same supernet; the ``weights`` of a row tell which.
-    ``progress`` is told before each network how many are done, and of how many.
+    Architectures that fit one space are scored on the same supernet, which the ``weights`` of a
+    row name. ``progress`` is called before each network with the number done and the total.
 
     Raises:
-        TftasError: A network cannot be scored so, or pictures are given that nothing sees.
+        TftasError: A network cannot be scored this way, or no indicator sees the given pictures.
     """
-    if asked.images.data_dir is not None and not batches_seen(asked.indicators):
+    if request.images.data_dir is not None and not batches_seen(request.indicators):
         raise TftasError(
-            f"--data-dir does not apply: {', '.join(asked.indicators) or EXACT} sees no images;"
+            f"--data-dir does not apply: {', '.join(request.indicators) or EXACT} sees no images;"
             " name --indicators that do, or leave it out"
         )
-    wanted = {"img_size": asked.img_size, "num_classes": asked.num_classes}
-    sizes = {name: value for name, value in wanted.items() if value is not None}
+    given = {"img_size": request.img_size, "num_classes": request.num_classes}
+    sizes = {name: value for name, value in given.items() if value is not None}
     subjects = [find_subject(name, sizes) for name in names]
-    supernets = find_supernets(subjects, asked.seed)
-    scorers = _Scorers(device, asked.images)
+    supernets = find_supernets(subjects, request.seed)
+    scorers = _Scorers(device, request.images)
     scored: list[Scored] = []
     for subject, supernet in zip(subjects, supernets, strict=True):
         progress(len(scored), len(subjects))
         if supernet is not None:
-            scored.append(_score_slices(subject, supernet, scorers, asked))
+            scored.append(_score_slices(subject, supernet, scorers, request))
         elif subject.architecture is not None:
-            scored.append(_score_architecture(subject, asked, device))
+            scored.append(_score_architecture(subject, request, device))
         else:
-            scored.append(_score_timm(subject.name, asked, device))
+            scored.append(_score_timm(subject.name, request, device))
     # Every row has the same columns.
-    labels = asked.indicators or sorted(
-        {label for each in scored for label in each.row if label.startswith(EXACT)}
+    labels = request.indicators or sorted(
+        {label for network in scored for label in network.row if label.startswith(EXACT)}
     )
-    for each in scored:
-        rest = {name: value for name, value in each.row.items() if name not in labels}
-        values = {label: each.row.get(label) for label in labels}
-        each.row.clear()
-        each.row.update({"name": rest.pop("name"), **values, **rest})
+    for network in scored:
+        rest = {name: value for name, value in network.row.items() if name not in labels}
+        values = {label: network.row.get(label) for label in labels}
+        network.row.clear()
+        network.row.update({"name": rest.pop("name"), **values, **rest})
     return scored
 
 
 class _Scorers:
-    """Scorers of supernets, each made when it is first needed."""
+    """Creates the scorers of supernets when they are first needed."""
 
     def __init__(self, device: torch.device, images: ImageSource) -> None:
         self._device = device
         self._images = images
         self._bases: list[tuple[SharedSupernet, Basis]] = []
-        self._made: dict[tuple[int, str], Scorer] = {}
+        self._scorers: dict[tuple[int, str], Scorer] = {}
 
     def get(self, supernet: SharedSupernet, label: str) -> Scorer:
-        place = self._place(supernet)
-        if (place, label) not in self._made:
+        index = self._index(supernet)
+        if (index, label) not in self._scorers:
             # Only DSS is stored under two names.
             collapsed = label.startswith(f"{EXACT}_")
             name = EXACT if collapsed else label
-            self._made[place, label] = Scorer(
-                self._bases[place][1],
+            self._scorers[index, label] = Scorer(
+                self._bases[index][1],
                 indicator=get_indicator(name).with_options(**supernet.options.get(name, {})),
                 fidelity=label.removeprefix(f"{EXACT}_") if collapsed else "exact",
             )
-        return self._made[place, label]
+        return self._scorers[index, label]
 
-    def _place(self, supernet: SharedSupernet) -> int:
-        places = [i for i, (other, _) in enumerate(self._bases) if other == supernet]
-        if places:
-            return places[0]
+    def _index(self, supernet: SharedSupernet) -> int:
+        indices = [i for i, (other, _) in enumerate(self._bases) if other == supernet]
+        if indices:
+            return indices[0]
         conditions = dataclasses.replace(supernet.conditions, images=self._images)
         self._bases.append((supernet, Basis(conditions, self._device)))
         return len(self._bases) - 1
 
 
 def _score_slices(
-    subject: Subject, supernet: SharedSupernet, scorers: _Scorers, asked: Asked
+    subject: Subject, supernet: SharedSupernet, scorers: _Scorers, request: ScoringRequest
 ) -> Scored:
     arch = subject.architecture
     assert arch is not None
     target = supernet.conditions.target
-    labels = asked.indicators or supernet.labels
+    labels = request.indicators or supernet.labels
     row = {
         "name": subject.name,
         **{label: scorers.get(supernet, label)(arch) for label in labels},
@@ -171,65 +171,67 @@ def _score_slices(
         "num_classes": target.num_classes,
         "weights": str(supernet),
     }
-    layers = scorers.get(supernet, labels[0]).explain(arch) if asked.explain else []
+    layers = scorers.get(supernet, labels[0]).explain(arch) if request.explain else []
     return Scored(row, layers, {})
 
 
-def _score_architecture(subject: Subject, asked: Asked, device: torch.device) -> Scored:
+def _score_architecture(subject: Subject, request: ScoringRequest, device: torch.device) -> Scored:
     arch = subject.architecture
     assert arch is not None
     sizes = {"img_size": 224, "num_classes": _CLASSES, "in_chans": 3, **subject.sizes}
-    random_seed(asked.seed or 0)
+    random_seed(request.seed or 0)
     with limit_threads(1):
         model = build_model(arch, **sizes).to(device)
     costs = arch.costs(**sizes)._asdict()
-    return _score_fresh(subject.name, model, asked._replace(img_size=sizes["img_size"]), costs)
+    return _score_fresh(subject.name, model, request._replace(img_size=sizes["img_size"]), costs)
 
 
-def _score_timm(name: str, asked: Asked, device: torch.device) -> Scored:
-    model = _timm_model(name, asked.seed or 0, asked.img_size, asked.num_classes).to(device)
+def _score_timm(name: str, request: ScoringRequest, device: torch.device) -> Scored:
+    model = _timm_model(name, request.seed or 0, request.img_size, request.num_classes).to(device)
     n_params = sum(parameter.numel() for parameter in model.parameters())
-    macs = count_macs(model, img_size=asked.img_size)
-    return _score_fresh(name, model, asked, {"n_params": n_params, "macs": macs})
+    macs = count_macs(model, img_size=request.img_size)
+    return _score_fresh(name, model, request, {"n_params": n_params, "macs": macs})
 
 
 @limit_threads(1)
 def _timm_model(name: str, seed: int, img_size: int | None, num_classes: int | None) -> nn.Module:
-    """Build a timm model with fresh weights; one without a classifier gets one."""
+    """Build a timm model with fresh weights; add a classifier if it has none."""
     if num_classes is None and not timm.get_pretrained_cfg_value(name, "num_classes"):
         num_classes = _CLASSES
-    wanted = {"img_size": img_size, "num_classes": num_classes}
-    given: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
+    sizes = {"img_size": img_size, "num_classes": num_classes}
+    arguments: dict[str, Any] = {key: value for key, value in sizes.items() if value is not None}
     while True:
         random_seed(seed)
         try:
-            model: nn.Module = timm.create_model(name, **given)
+            model: nn.Module = timm.create_model(name, **arguments)
             return model
         except (TypeError, AssertionError, ValueError) as error:
-            # Many networks take images of any size and no argument for it.
-            if "img_size" not in str(error) or given.pop("img_size", None) is None:
-                raise TftasError(f"timm model {name} cannot be built so: {error}") from error
+            # Many networks take images of any size and have no such argument.
+            if "img_size" not in str(error) or arguments.pop("img_size", None) is None:
+                raise TftasError(f"timm model {name} cannot be built: {error}") from error
 
 
-def _score_fresh(name: str, model: nn.Module, asked: Asked, costs: Mapping[str, int]) -> Scored:
-    seed = asked.seed or 0
-    how: dict[str, Any] = dict(img_size=asked.img_size, seed=seed)
-    labels = asked.indicators or (EXACT,)
-    shape, classes = input_shape(model, asked.img_size), getattr(model, "num_classes", _CLASSES)
+def _score_fresh(
+    name: str, model: nn.Module, request: ScoringRequest, costs: Mapping[str, int]
+) -> Scored:
+    seed = request.seed or 0
+    options: dict[str, Any] = dict(img_size=request.img_size, seed=seed)
+    labels = request.indicators or (EXACT,)
+    shape, classes = input_shape(model, request.img_size), getattr(model, "num_classes", _CLASSES)
 
     def images(label: str) -> Images | None:
         batches = get_indicator(label).batches
-        return asked.images.read(seed, shape, classes, batches) if batches else None
+        return request.images.read(seed, shape, classes, batches) if batches else None
 
     layers = (
-        explain_model(model, indicator=labels[0], images=images(labels[0]), **how)
-        if asked.explain
+        explain_model(model, indicator=labels[0], images=images(labels[0]), **options)
+        if request.explain
         else []
     )
     row = {
         "name": name,
         **{
-            label: score_model(model, indicator=label, images=images(label), **how)
+            label: score_model(model, indicator=label, images=images(label), **options)
             for label in labels
         },
         **costs,
@@ -237,6 +239,6 @@ def _score_fresh(name: str, model: nn.Module, asked: Asked, costs: Mapping[str, 
         "num_classes": classes,
         "weights": f"fresh, seed {seed}",
     }
-    if not asked.explain:
+    if not request.explain:
         return Scored(row, [], {})
-    return Scored(row, layers, inspect_model(model, img_size=asked.img_size).left_out)
+    return Scored(row, layers, inspect_model(model, img_size=request.img_size).left_out)

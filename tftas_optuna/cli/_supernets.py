@@ -1,4 +1,4 @@
-"""Decides on which weights each name is scored, so that what can be compared is."""
+"""Chooses the weights that each name is scored on, so that scores compare where they can."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ EXACT = "dss"
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What a name stands for.
+    """The network that a name stands for.
 
     Attributes:
         name: The name.
         architecture: The architecture; None for a timm model.
-        sizes: What the input and the output are known to be, by the names of timm.
-        section: What the scores of its file were computed with; None where it has none.
-        labels: Which scores its file holds: ``"dss"``, ``"dss_collapsed"``, or both.
+        sizes: Known sizes of the input and the output, by timm's names.
+        section: The search section of its file; None without one.
+        labels: The scores in its file: ``"dss"``, ``"dss_collapsed"``, or both.
     """
 
     name: str
@@ -45,9 +45,9 @@ class SharedSupernet:
     """Supernets that several candidates are scored on.
 
     Attributes:
-        conditions: Space, seeds and sizes; which images are seen is asked for apart.
-        options: Options of indicators that are not the usual ones, by indicator.
-        labels: The scores that are taken of every candidate.
+        conditions: Space, seeds and sizes; images are chosen separately.
+        options: Options of indicators that differ from their defaults, by indicator.
+        labels: The scores to compute for every candidate.
     """
 
     conditions: Conditions
@@ -64,18 +64,18 @@ class SharedSupernet:
         )
 
     def takes(self, subject: Subject) -> bool:
-        """Tell whether a subject without a search of its own is a candidate here."""
+        """Return whether a subject without a search of its own fits these supernets."""
         own = self.conditions.target.input
         fits = all(own[name] == value for name, value in subject.sizes.items())
         return fits and subject.architecture in self.conditions.space
 
 
 def find_subject(name: str, sizes: Mapping[str, int]) -> Subject:
-    """Find out what a name stands for.
+    """Return the network that a name stands for.
 
     Args:
         name: The path of a file, the name of a published architecture, or of a timm model.
-        sizes: Sizes that are asked for, in place of the subject's own.
+        sizes: Sizes that replace the subject's own.
 
     Raises:
         UnavailableError: The file cannot be read.
@@ -83,31 +83,32 @@ def find_subject(name: str, sizes: Mapping[str, int]) -> Subject:
     published = published_architectures()
     if not is_file(name):
         return Subject(name, published.get(name), sizes)
-    arch, own = read_architecture(name)
+    arch, own_sizes = read_architecture(name)
     document = read_yaml(name)
     if document.get("search") is None:
-        return Subject(name, arch, {**own, **sizes})
+        return Subject(name, arch, {**own_sizes, **sizes})
     section = read_section(document["search"], name)
     scores = document.get("scores")
-    known = (EXACT, f"{EXACT}_{section.fidelity}")
-    labels = tuple(label for label in dict.fromkeys(known) if label in (scores or ()))
-    return Subject(name, arch, {**own, **sizes}, section, labels or (EXACT,))
+    possible = (EXACT, f"{EXACT}_{section.fidelity}")
+    labels = tuple(label for label in dict.fromkeys(possible) if label in (scores or ()))
+    return Subject(name, arch, {**own_sizes, **sizes}, section, labels or (EXACT,))
 
 
 def is_file(name: str) -> bool:
-    """Tell whether a name is meant as a path."""
+    """Return whether a name is meant as a path."""
     return Path(name).is_file() or Path(name).suffix in (".yaml", ".yml", ".json")
 
 
 def find_supernets(subjects: Sequence[Subject], seed: int | None) -> list[SharedSupernet | None]:
-    """Choose the supernet of each subject; None for weights of its own.
+    """Return the supernet of each subject; None for weights of its own.
 
-    A file of a search has the supernet of that search. What else is in its space shares it, and
-    so do several architectures of one preset. The rest has nothing to share.
+    A file of a search is scored on the supernet of that search, which other architectures in its
+    space share. Several architectures that fit one preset share a supernet of the preset. All
+    others have weights of their own.
 
     Args:
-        subjects: What is scored.
-        seed: Seed of all supernets; None for those of the searches, and 0.
+        subjects: The networks to score.
+        seed: Seed of all supernets; None for the seeds of the searches, and 0 for presets.
     """
     shared: list[SharedSupernet] = []
     chosen: list[SharedSupernet | None] = []
@@ -123,7 +124,7 @@ def find_supernets(subjects: Sequence[Subject], seed: int | None) -> list[Shared
 def _own_supernet(
     subject: Subject, seed: int | None, shared: list[SharedSupernet]
 ) -> SharedSupernet:
-    """Return the supernet of the search that a file comes from, from among the shared ones."""
+    """Return the supernet of a file's search, and add it to the shared ones if it is new."""
     assert subject.section is not None
     conditions = _sized(subject.section.conditions, subject.sizes)
     if seed is not None:
@@ -141,30 +142,30 @@ def _loose(
     chosen: Sequence[SharedSupernet | None],
     shared: Sequence[SharedSupernet],
 ) -> list[Subject]:
-    """List the architectures that no search of the others takes."""
+    """List the architectures that fit no supernet of a search."""
     return [
         subject
         for subject, own in zip(subjects, chosen, strict=True)
         if own is None
         and subject.architecture is not None
-        and not any(one.takes(subject) for one in shared)
+        and not any(supernet.takes(subject) for supernet in shared)
     ]
 
 
 def _preset_supernets(subjects: Sequence[Subject], seed: int | None) -> list[SharedSupernet]:
-    """Make the supernets of the presets that several architectures fit, at the same sizes."""
+    """List the supernets of presets that several architectures of the same sizes fit."""
     shared: list[SharedSupernet] = []
     for name in space_names():
         preset = Conditions.of(get_space(name), supernet=SupernetSource(seed or 0))
         for subject in subjects:
-            one = SharedSupernet(_sized(preset, subject.sizes), labels=[EXACT])
-            if one not in shared and sum(one.takes(other) for other in subjects) > 1:
-                shared.append(one)
+            supernet = SharedSupernet(_sized(preset, subject.sizes), labels=[EXACT])
+            if supernet not in shared and sum(supernet.takes(other) for other in subjects) > 1:
+                shared.append(supernet)
     return shared
 
 
 def _sized(conditions: Conditions, sizes: Mapping[str, int]) -> Conditions:
-    """Return conditions for other sizes of the input and the output, whatever images are seen."""
+    """Return conditions with other sizes of the input and the output, and without images."""
     return dataclasses.replace(
         conditions,
         img_size=sizes.get("img_size", conditions.img_size),

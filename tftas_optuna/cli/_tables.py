@@ -1,4 +1,4 @@
-"""Candidates as a terminal table, JSON, YAML or CSV."""
+"""Prints candidates as a terminal table, JSON, YAML or CSV."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COUNTS = {"n_params": "params", "macs": "MACs"}
 
 
 def score_text(score: float) -> str:
-    """Write a score with at least five digits."""
+    """Format a score with at least five digits."""
     return f"{score:,.0f}" if score >= 1e4 else f"{score:.5g}"
 
 
@@ -60,7 +60,7 @@ def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
     else:
         flat = [_flatten(row) for row in rows]
         buffer = io.StringIO()
-        # Rows of several studies may not have the same names.
+        # Rows of several studies may have different names.
         names = list(dict.fromkeys(name for row in flat for name in row))
         writer = csv.DictWriter(buffer, names, lineterminator="\n")
         writer.writeheader()
@@ -72,7 +72,7 @@ def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
 def candidate_table(
     candidates: Sequence[Candidate], title: str, studies: Sequence[str] = ()
 ) -> Table:
-    """Lay candidates out for the terminal, each with its study where they have several."""
+    """Return a terminal table of candidates, with a column of studies if there are several."""
     table = Table(title=title, title_justify="left")
     columns = [column for name in _names(candidates) for column in _columns(name, candidates)]
     if any(candidate.top1 is not None for candidate in candidates):
@@ -83,9 +83,9 @@ def candidate_table(
     for column in columns:
         table.add_column(column.heading, justify="right", no_wrap=True)
     table.add_column("width x depth, block means", overflow="fold")
-    for place, candidate in enumerate(candidates):
+    for i, candidate in enumerate(candidates):
         table.add_row(
-            *studies[place : place + 1],
+            *studies[i : i + 1],
             str(candidate.trial),
             *(column.text(candidate) for column in columns),
             candidate.architecture.summary(),
@@ -106,27 +106,27 @@ def _names(candidates: Sequence[Candidate]) -> list[str]:
 
 def _columns(name: str, candidates: Sequence[Candidate]) -> list[_Column]:
     if name in cost_names():
-        return [_Column(_heading(name), lambda one: _optional(one.values.get(name), short))]
+        return [_Column(_heading(name), lambda c: _optional(c.values.get(name), short))]
     heading = title(name)
-    approximate = [one.fidelity for one in candidates if name in one.approximated]
-    if not approximate:
-        return [_Column(heading, lambda one: _optional(_exact(one, name)))]
+    fidelities = [c.fidelity for c in candidates if name in c.approximated]
+    if not fidelities:
+        return [_Column(heading, lambda c: _optional(_exact(c, name)))]
     return [
         _Column(
-            f"{approximate[0]} {heading}",
-            lambda one: _optional(one.values.get(name) if name in one.approximated else None),
+            f"{fidelities[0]} {heading}",
+            lambda c: _optional(c.values.get(name) if name in c.approximated else None),
         ),
-        _Column(f"exact {heading}", lambda one: _optional(_exact(one, name))),
+        _Column(f"exact {heading}", lambda c: _optional(_exact(c, name))),
     ]
 
 
 def _exact(candidate: Candidate, name: str) -> float | None:
-    known = candidate.exact if name in candidate.approximated else candidate.values
-    return known.get(name)
+    scores = candidate.exact if name in candidate.approximated else candidate.values
+    return scores.get(name)
 
 
 def title(indicator: str) -> str:
-    """Return the heading of an indicator's values: the name that options take, but of DSS."""
+    """Return the heading of an indicator: its name in options, but in capitals for DSS."""
     return "DSS" if indicator == "dss" else indicator
 
 
@@ -138,7 +138,7 @@ def _heading(name: str) -> str:
 
 
 def training_table(rows: Sequence[dict[str, Any]], title: str) -> Table:
-    """Lay results of trainings out for the terminal."""
+    """Return a terminal table of training results."""
     table = Table(title=title, title_justify="left")
     table.add_column("directory", overflow="fold")
     for heading in ("top-1 %", "top-5 %", "loss", "params", "time"):
@@ -169,11 +169,11 @@ def _accuracy(candidate: Candidate) -> str:
 
 
 def trainings_text(studies: Sequence[Study], key: str | None) -> str:
-    """Say under which conditions accuracies were reached, and which others there are.
+    """Describe the training conditions of the accuracies that are shown, and list others.
 
     Args:
-        studies: Where they are from.
-        key: Of the conditions; None where nothing was trained.
+        studies: The studies with the accuracies.
+        key: The key of the conditions; None if nothing was trained.
     """
     by_key = sets_by_key(studies)
     if key is None or key not in by_key:
@@ -186,7 +186,7 @@ def trainings_text(studies: Sequence[Study], key: str | None) -> str:
 
 
 def say_recorded(study: Study, key: str) -> None:
-    """Tell on stderr how to see accuracies that were recorded, where others are shown."""
+    """Print on stderr how to see recorded accuracies if the front shows others."""
     shown = choose_key([study])
     if key != shown:
         words = ("tftas-optuna", "front", f"--study-name={study.study_name}", "--trained", key)
@@ -198,21 +198,21 @@ def say_recorded(study: Study, key: str) -> None:
 
 
 def say_agreement(study: Study, n_front: int) -> None:
-    """Tell on stderr how the exact scores of a front agree with the approximate ones."""
+    """Print on stderr how well the exact scores of a front agree with the approximate ones."""
     for name, agreement in study.user_attrs.get(AGREEMENT, {}).items():
         n_exact = agreement.get("n", n_front)
-        known = "the front" if n_exact == n_front else f"{n_exact} of {n_front} members"
+        scored = "the front" if n_exact == n_front else f"{n_exact} of {n_front} members"
         click.echo(
-            f"{name} of {known} computed exactly: Kendall tau {agreement['kendall_tau']:.4f},"
+            f"{name} of {scored} computed exactly: Kendall tau {agreement['kendall_tau']:.4f},"
             f" the approximation {agreement['relative_offset']:+.2%} on average.",
             err=True,
         )
 
 
 def stdout() -> Console:
-    """Make a console for results, as wide as they need where stdout is no terminal.
+    """Return a console for results, wide enough for them where stdout is not a terminal.
 
-    Names are the user's, so nothing in them is markup.
+    Names come from the user, so nothing in them is markup.
     """
     console = Console(markup=False, emoji=False)
     return console if console.is_terminal else Console(width=120, markup=False, emoji=False)

@@ -1,4 +1,4 @@
-"""The live display of a training, and its plain lines where stderr is no terminal."""
+"""The live display of a training, and plain lines where stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class TrainingDisplay:
             self._bar.stop()
 
     def tell(self, line: str) -> None:
-        """Say something above the bar."""
+        """Print a line above the bar."""
         if not self._quiet:
             self._console.print(f"{self._title}: {line}", highlight=False, soft_wrap=True)
 
     def update(self, event: Step | Epoch) -> None:
-        """Show where a training stands."""
+        """Show the progress of a training."""
         if isinstance(event, Epoch):
             row = event.row
             self._reached = f"top-1 {row['top1']:.2f} %"

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     "--space",
     "space_name",
     metavar="NAME|FILE",
-    help="Space of the architectures; that of the files which the table names.",
+    help="Space of the architectures; by default that of the files in the table.",
 )
 @click.option(
     "--study",
     "study_name",
     metavar="NAME",
-    help="In place of a table: a study, with the accuracies that `retrain` stored.",
+    help="Study to use instead of a table, with the accuracies that `retrain` stored.",
 )
 @storage_option
 @trained_option
@@ -47,7 +47,8 @@ if TYPE_CHECKING:
     "--accuracy",
     metavar="COLUMN",
     multiple=True,
-    help="Column of accuracies; all called acc, accuracy, top1 or ending so. Repeatable.",
+    help="Column of accuracies; by default all that are called acc, accuracy or top1, or end in "
+    "these. Repeatable.",
 )
 @click.option(
     "--indicators",
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
         None if value is None else tuple(name.strip() for name in value.split(","))
     ),
     cls=MetricsOption,
-    help="What to compare, separated by commas; all: {indicators}.",
+    help="Indicators to compare, separated by commas; by default all: {indicators}.",
 )
 @fuse_option
 @click.option(
@@ -64,64 +65,65 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Bands of parameters to compare inside of, each of as many architectures.",
+    help="Number of parameter bands to compare within, with equally many architectures in each.",
 )
 @click.option(
     "--fidelity",
     type=click.Choice(["auto", "exact", "collapsed"]),
     default="auto",
     show_default=True,
-    help="How indicators are computed; see `tftas-optuna run --help`.",
+    help="How to compute indicators; see `tftas-optuna run --help`.",
 )
 @click.option(
     "--supernet-seed",
     type=click.IntRange(0, 2**32 - 1),
-    help="Seed of the supernet's weights; that of the study, or 0.",
+    help="Seed of the supernet's weights; by default that of the study, or 0.",
 )
 @click.option(
     "--n-seeds",
     type=click.IntRange(min=1),
-    help="Supernets to average scores over; those of the study, or 1.",
+    help="Number of supernets to average scores over; by default that of the study, or 1.",
 )
 @click.option(
     "--img-size",
     type=click.IntRange(1, 4096),
-    help="Input size; that of the study, the files or the space.",
+    help="Input size; by default that of the study, the files or the space.",
 )
 @click.option(
     "--num-classes",
     type=click.IntRange(1, 1_000_000),
-    help="Outputs of the classifier; likewise.",
+    help="Outputs of the classifier; by default likewise.",
 )
 @click.option(
     "--n-images",
     type=click.IntRange(2, 4096),
-    help="Images of one batch, for indicators that see images; those of the study, or 8.",
+    help="Images per batch, for indicators that see images; by default as in the study, or 8.",
 )
 @click.option(
     "--data-dir",
     metavar="DIR",
-    help="Pictures for them to see, one folder for each class; those of the study, or noise.",
+    help="Images for these indicators, one folder per class; by default the study's, or noise.",
 )
 @click.option(
     "--calibrate",
     metavar="NAME",
-    help="Make an objective NAME for `run` of what shapes and --indicators (naswot, snip, "
-    "expressivity) say of one --accuracy. Written to NAME.calibration.yaml.",
+    help="Fit an objective NAME for `run` that predicts one --accuracy from shapes and "
+    "--indicators (by default naswot, snip, expressivity). Written to NAME.calibration.yaml.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Processes to score in; see `tftas-optuna run --help`.",
+    help="Number of processes that score; see `tftas-optuna run --help`.",
 )
 @device_option
 @click.option(
     "--plot",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Draw taus by band and accuracies by score: .html, or .png, .svg, .pdf (with kaleido).",
+    help="Plot taus by band and accuracies by score to .html, or to .png, .svg, .pdf (with "
+    "kaleido).",
 )
 @format_option
 @verbosity_options
@@ -137,22 +139,25 @@ def correlate(
 ) -> None:
     """Compare indicators with the accuracies of trained architectures.
 
-    TABLE is a CSV file (the columns of `front -f csv`) or a JSON list of objects, with one or
-    more columns of accuracies; or a CSV file of names of exported files and accuracies; or the
-    directory of that. Kendall's tau, Spearman's rho and the accuracy that is lost by an
-    indicator's pick, over all and inside bands of equal parameters, where size is no help.
+    TABLE is a CSV file (with the columns of `front -f csv`) or a JSON list of objects, with one
+    or more columns of accuracies. It can also be a CSV file with names of exported files and
+    accuracies, or the directory of one. Prints Kendall's tau, Spearman's rho and the accuracy lost
+    by an indicator's pick, over all architectures and within bands of similar parameters, where
+    size is no help.
 
-    The same command goes on where one was cut off: scores are kept in TABLE.scores.json, those of
-    a study in STUDY.scores.json in this directory.
+    Run an interrupted command again to continue it: scores are kept in TABLE.scores.json, those
+    of a study in STUDY.scores.json in this directory.
 
     \b
       tftas-optuna correlate trained.csv --space autoformer-tiny
       tftas-optuna correlate --study autoformer-tiny --plot worth.html
     """
     if (table is None) == (study_name is None):
-        raise click.UsageError("give a table, a directory, or --study, and one of them")
+        raise click.UsageError("give one of a table, a directory and --study")
     if study_name is None and options["trained"] is not None:
-        raise click.UsageError("--trained is for a --study; of a table, --accuracy names a column")
+        raise click.UsageError(
+            "--trained is for a --study; for a table, name a column with --accuracy"
+        )
     if study_name is not None and (space_name or options["accuracy"]):
         raise click.UsageError("a --study has its space and its accuracies; leave out the options")
     from tftas_optuna.cli import _tables
@@ -168,7 +173,7 @@ def correlate(
     for fused, parts in fusions:
         register_fusion(fused, parts)
     if options["indicators"] is not None:
-        # What is made here is to be compared.
+        # Fusions that are defined here are compared too.
         options["indicators"] = tuple(
             dict.fromkeys((*options["indicators"], *(fused for fused, _ in fusions)))
         )
@@ -185,32 +190,32 @@ def correlate(
         options["cache"] = Path(cache_name(study_name))
     else:
         options["space"] = None if space_name is None else get_space(space_name)
-    found = _correlate(source, **options)
+    correlations = _correlate(source, **options)
     if output == "table":
-        for accuracy in found.accuracies:
-            _print_table(found, accuracy)
+        for accuracy in correlations.accuracies:
+            _print_table(correlations, accuracy)
     else:
-        _tables.print_rows(found.to_dicts(), output)
-    if found.calibration is not None:
-        _keep_calibration(found, str(table or study_name))
+        _tables.print_rows(correlations.to_dicts(), output)
+    if correlations.calibration is not None:
+        _keep_calibration(correlations, str(table or study_name))
     if plot is not None:
         from tftas_optuna.correlate.figure import write_plot
 
-        write_plot(found, plot)
+        write_plot(correlations, plot)
         click.echo(f"Drawn to {plot}.", err=True)
 
 
-def _keep_calibration(found: Correlations, source: str) -> None:
-    """Write a calibrated indicator, and say what it is worth and what comes next."""
+def _keep_calibration(correlations: Correlations, source: str) -> None:
+    """Save a calibrated indicator; print how well it ranks and the command to use it."""
     from tftas_optuna.correlate.calibration import LEFT_OUT
     from tftas_optuna.scoring.calibrated import ENDING
 
-    calibration = found.calibration
+    calibration = correlations.calibration
     assert calibration is not None
-    (accuracy,) = found.accuracies
-    trainings = found.trainings
+    (accuracy,) = correlations.accuracies
+    trainings = correlations.trainings
     name = calibration.indicator.name
-    ours, best = (row for row in found.of(accuracy) if row.metric.endswith(LEFT_OUT))
+    ours, best = (row for row in correlations.of(accuracy) if row.metric.endswith(LEFT_OUT))
     path = Path(name + ENDING)
     calibration.indicator.save(
         path,
@@ -224,24 +229,25 @@ def _keep_calibration(found: Correlations, source: str) -> None:
             "share_of_regression": calibration.share,
         },
     )
-    what = {
+    predictors = {
         0.0: f"{calibration.column} alone",
         0.5: f"{calibration.column} and a regression on shapes, costs and indicators",
         1.0: "a regression on shapes, costs and indicators",
     }
     click.echo(
-        f"{name} is calibrated on {calibration.n} networks: {what[calibration.share]}.\n"
+        f"{name} is calibrated on {calibration.n} networks: {predictors[calibration.share]}.\n"
         "Kendall tau with networks that were left out, over all and in bands:"
         f" {name} {_rounded(ours.tau.value)}, {_rounded(ours.band_tau.value)};"
         f" the best column {_rounded(best.tau.value)}, {_rounded(best.band_tau.value)}.\n"
         f"Written to {path}. Next:\n"
-        f"  tftas-optuna run --space {shlex.quote(found.space)} --objectives {name},n_params",
+        f"  tftas-optuna run --space {shlex.quote(correlations.space)}"
+        f" --objectives {name},n_params",
         err=True,
     )
 
 
 def _correlate(source: Any, device: str, workers: int, **options: Any) -> Correlations:
-    """Correlate, with a display for each step, and tell what is kept if somebody interrupts."""
+    """Correlate with a progress display for each step; scores survive an interruption."""
     from contextlib import ExitStack
 
     from tftas_optuna.cli._interrupts import Interrupts
@@ -259,7 +265,7 @@ def _correlate(source: Any, device: str, workers: int, **options: Any) -> Correl
     displays: dict[str, StepDisplay] = {}
     with ExitStack() as stack, Interrupts() as interrupts:
 
-        def tell(step: str, done: int, total: int) -> None:
+        def show(step: str, done: int, total: int) -> None:
             interrupts.check()
             if step not in displays:
                 stack.close()
@@ -268,21 +274,21 @@ def _correlate(source: Any, device: str, workers: int, **options: Any) -> Correl
 
         try:
             execution = Execution(device, workers)
-            return correlate(source, execution=execution, callback=tell, **options)
+            return correlate(source, execution=execution, callback=show, **options)
         except KeyboardInterrupt:
             stack.close()
             click.echo("Interrupted; scores are kept. Go on with the same command.", err=True)
             raise SystemExit(interrupts.exit_code) from None
 
 
-def _print_table(found: Correlations, accuracy: str) -> None:
+def _print_table(correlations: Correlations, accuracy: str) -> None:
     from tftas_optuna.cli import _tables
     from tftas_optuna.metrics.units import short
 
-    bands, rows = found.bands[accuracy], found.of(accuracy)
-    title = f"{accuracy} of {rows[0].n} architectures in {found.space}"
-    if found.trainings is not None:
-        title += f"; trainings {found.trainings.key}: {found.trainings}"
+    bands, rows = correlations.bands[accuracy], correlations.of(accuracy)
+    title = f"{accuracy} of {rows[0].n} architectures in {correlations.space}"
+    if correlations.trainings is not None:
+        title += f"; trainings {correlations.trainings.key}: {correlations.trainings}"
     _tables.stdout().print(_layout(rows, title))
     ends = [short(bands[0].least), *(short(band.most) for band in bands)]
     random = sum(band.random_regret for band in bands) / len(bands)
@@ -325,7 +331,7 @@ def _with_interval(estimate: Estimate) -> str:
 
 
 def _rounded(value: float | None) -> str:
-    """Write two digits, and no minus before zero."""
+    """Format with two digits, without a minus before zero."""
     return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """Answers several requests at once: browsers open connections that they do not use yet."""
+    """Answers requests in threads: browsers open connections that they do not use yet."""
 
     daemon_threads = True
 
@@ -36,7 +36,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 def dashboard(storage: str, study_name: str | None, host: str, port: int) -> None:
     """Serve optuna-dashboard until interrupted, and print the address of the study.
 
-    First it writes notes: what each study searched, and what the members of its front stand for.
+    It first writes notes on each study and on the members of its front.
     """
     import optuna
 
@@ -44,13 +44,13 @@ def dashboard(storage: str, study_name: str | None, host: str, port: int) -> Non
 
     opened = open_storage(storage, create=False)
     names = list_studies(opened, storage, study_name)
-    # Before what takes long, so that nobody else takes the port.
+    # Listen before the slow part, so that no other program takes the port.
     with _listen(host, port) as server:
         for name in names:
             try:
                 _write_notes(optuna.load_study(study_name=name, storage=opened), storage)
             except Exception as error:
-                # Such as where nothing can be written; the study can be looked at all the same.
+                # The storage may be read-only, for example; the study can still be viewed.
                 if not isinstance(error, UnavailableError) and told(error) is None:
                     raise
                 click.echo(f"Study {name} has no new notes: {told(error) or error}", err=True)
@@ -90,7 +90,7 @@ def _write_notes(study: Study, storage: str) -> None:
         commands = next_commands(shown(storage), study.study_name, members)
         write_study_note(study, len(members), commands)
         noted = {candidate.trial: candidate for candidate in spread(members, SHOWN)}
-        trained = {number for one in training_sets(study) for number in one.records}
+        trained = {number for trainings in training_sets(study) for number in trainings.records}
         for number in sorted(trained - noted.keys()):
             noted[number] = front.get_candidate(study, number)
         write_trial_notes(study, noted.values())

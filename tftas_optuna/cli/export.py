@@ -1,4 +1,4 @@
-"""``tftas-optuna export``: architectures as files that train, networks as files that run."""
+"""``tftas-optuna export``: writes architectures and networks to files."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _NETWORKS = ("onnx", "torchscript", "timm")
 @click.command()
 @click.argument("source", required=False, metavar="[DIRECTORY|FILE|NAME]")
 @study_options
-@click.option("--trial", "trials", type=int, multiple=True, help="This trial; repeatable.")
-@click.option("--best", is_flag=True, help="The best of the front, within the budgets.")
-@click.option("--knee", is_flag=True, help="The knee of the front, within the budgets.")
+@click.option("--trial", "trials", type=int, multiple=True, help="Trial to export; repeatable.")
+@click.option("--best", is_flag=True, help="Export the best of the front, within the budgets.")
+@click.option("--knee", is_flag=True, help="Export the knee of the front, within the budgets.")
 @budget_options
 @click.option(
     "--out",
@@ -42,26 +42,28 @@ _NETWORKS = ("onnx", "torchscript", "timm")
     show_default=True,
     help="Directory to write to.",
 )
-@click.option("--prefix", metavar="NAME", help="First part of the file names; the space's name.")
+@click.option(
+    "--prefix", metavar="NAME", help="First part of the file names; by default the space's name."
+)
 @click.option(
     "-f",
     "--format",
     "formats",
     type=click.Choice([*_DOCUMENTS, *_NETWORKS]),
     multiple=True,
-    help="What to write; repeatable. Default: yaml, json and, where it fits, retrain "
+    help="Format to write; repeatable. Default: yaml, json and, where possible, retrain "
     "(the training configuration of AutoFormer and TF-TAS). onnx, torchscript and timm "
-    "(a directory for local-dir:) hold the weights.",
+    "(a directory for local-dir:) contain the weights.",
 )
 @click.option(
     "--weights",
     metavar="START|PATH",
-    help="Weights in place of those that the study knows of: a directory of `retrain`, a "
-    "checkpoint, or for an untrained network supernet (the slices of its study) or scratch; "
-    "pretrained for a timm model.",
+    help="Weights to use instead of those recorded in the study: a directory of `retrain` or a "
+    "checkpoint; for an untrained network supernet (the slices of its study) or scratch; for a "
+    "timm model also pretrained.",
 )
 @trained_option
-@click.option("--force", is_flag=True, help="Replace files that hold something else.")
+@click.option("--force", is_flag=True, help="Replace files with other contents.")
 @verbosity_options
 def export(
     source: str | None,
@@ -83,8 +85,8 @@ def export(
 ) -> None:
     """Write architectures of a study to files; by default its whole Pareto front.
 
-    Given a directory of `retrain`, an exported file or a timm model, write that network. Weights
-    of a trial are those of its training; what is untrained has "untrained" in its name.
+    Given a directory of `retrain`, an exported file or a timm model, write that network instead.
+    A trial gets the weights of its training; untrained networks have "untrained" in their names.
 
     \b
     Build one with timm:
@@ -95,7 +97,7 @@ def export(
     if weights is not None and trained is not None:
         raise click.UsageError("--weights and --trained exclude each other; give one of them")
     if source is not None:
-        given = (
+        study_options = (
             trained,
             study_name,
             trials,
@@ -106,8 +108,10 @@ def export(
             latency_max,
             more_bounds,
         )
-        if any(given):
-            raise click.UsageError(f"{source} is what is exported; no study to choose from")
+        if any(study_options):
+            raise click.UsageError(
+                f"{source} is exported by itself; leave out the options of a study"
+            )
         _export_source(source, out, prefix, formats, weights, force)
         return
     documents = [name for name in formats if name in _DOCUMENTS]
@@ -127,7 +131,7 @@ def export(
         check_prefix(prefix)
     study = load_study(storage, study_name)
     chosen = pick(study, trials=trials, best=best, knee=knee, limits=limits)
-    known = _weights(study, chosen, weights, trained) if networks else []
+    weighted_networks = _weights(study, chosen, weights, trained) if networks else []
     if documents or not networks:
         check_directory(out)
         chosen = with_exact_scores(study, chosen)
@@ -142,21 +146,21 @@ def export(
 
         stem = check_prefix(read_settings(study).space.name if prefix is None else prefix)
         with StepDisplay("writing", "networks") as display:
-            for i, (candidate, (network, start, told)) in enumerate(
-                zip(chosen, known, strict=True)
+            for i, (candidate, (network, start, note)) in enumerate(
+                zip(chosen, weighted_networks, strict=True)
             ):
                 display(i, len(chosen))
                 model, is_trained = weighted(network, start)
                 path = out / f"{stem}-trial{candidate.trial:05d}"
                 _write(model, path, networks, force, trained=is_trained)
-                if told:
-                    click.echo(f"  {told}", err=True)
+                if note:
+                    click.echo(f"  {note}", err=True)
 
 
 def _weights(
     study: Study, chosen: Sequence[Candidate], weights: str | None, trained: str | None
 ) -> list[tuple[Network, str, str]]:
-    """Find the weights of all that is written before anything is: networks, starts, and words."""
+    """Return network, weights and a note of each candidate, before anything is written."""
     from tftas_optuna.retrain.network import WEIGHTS, candidate_network
     from tftas_optuna.retrain.trained import chosen_weights
     from tftas_optuna.study.record import read_settings
@@ -167,14 +171,16 @@ def _weights(
             " --trial, --best or --knee"
         )
     settings = read_settings(study)
-    found = []
+    weighted_networks = []
     for candidate in chosen:
         network = candidate_network(candidate, settings)
         if weights is not None:
-            found.append((network, weights, ""))
+            weighted_networks.append((network, weights, ""))
         else:
-            found.append((network, *chosen_weights(study, candidate.trial, network, trained)))
-    return found
+            weighted_networks.append(
+                (network, *chosen_weights(study, candidate.trial, network, trained))
+            )
+    return weighted_networks
 
 
 def _export_source(
@@ -201,7 +207,7 @@ def _export_source(
             raise click.UsageError(f"{source} has weights; --weights does not apply")
         label, model = Path(source).resolve().name, read_model(Path(source))
         trained = is_trained(Path(source))
-        # Its name says so already.
+        # Writing adds this ending again.
         label = label if trained else label.removesuffix("-untrained")
     else:
         network = resolve_network(source)

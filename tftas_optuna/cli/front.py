@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     "study_names",
     metavar="NAME",
     multiple=True,
-    help="Study to use; needed where there are several. Repeatable: their fronts in one table.",
+    help="Study to use; needed if there are several. Repeat it for a table of several fronts.",
 )
 @click.option(
     "--exact",
     is_flag=True,
-    help="Score in full what the search has approximated, and keep it in the study.",
+    help="Compute exact scores where the search approximated them, and store them in the study.",
 )
 @trained_option
 @format_option
@@ -70,11 +70,13 @@ def front(
         for study, members, count in zip(studies, fronts, counts, strict=True)
     ]
     title = f"Pareto front of {titles[0]}" if not several else f"Fronts of {'; '.join(titles)}"
-    whose = [
+    row_studies = [
         study.study_name for study, members in zip(studies, fronts, strict=True) for _ in members
     ]
     candidates = [candidate for members in fronts for candidate in members]
-    _tables.stdout().print(_tables.candidate_table(candidates, title, whose if several else ()))
+    _tables.stdout().print(
+        _tables.candidate_table(candidates, title, row_studies if several else ())
+    )
     if about:
         click.echo(about)
 
@@ -85,7 +87,7 @@ def _members(study: Study, exact: bool, trained: str | None) -> list[Candidate]:
     from tftas_optuna.study.accuracy import training_sets
     from tftas_optuna.study.front import pareto_front, without_accuracies
 
-    if trained is None or trained in (one.key for one in training_sets(study)):
+    if trained is None or trained in (trainings.key for trainings in training_sets(study)):
         candidates = pareto_front(study, trained=trained)
     else:
         candidates = without_accuracies(pareto_front(study))
@@ -96,19 +98,19 @@ def _members(study: Study, exact: bool, trained: str | None) -> list[Candidate]:
 
 
 def _warn_of_supernets(studies: list[Study]) -> None:
-    """Say so where an indicator has values that were measured on different weights."""
+    """Warn of indicators whose values were computed on different supernets or inputs."""
     from tftas_optuna.study.record import read_settings
 
-    settings = [read_settings(study) for study in studies]
-    for name in dict.fromkeys(name for one in settings for name in one.indicators):
-        measured = [one for one in settings if name in one.indicators]
-        grounds = [_ground(one, name) for one in measured]
+    all_settings = [read_settings(study) for study in studies]
+    for name in dict.fromkeys(name for settings in all_settings for name in settings.indicators):
+        scored = [settings for settings in all_settings if name in settings.indicators]
+        dependencies = [_dependencies(settings, name) for settings in scored]
         images = {
-            (seen.n_images, seen.digest)
-            for one in measured
-            if (seen := one.conditions.images) is not None
+            (source.n_images, source.digest)
+            for settings in scored
+            if (source := settings.conditions.images) is not None
         }
-        if any(ground != grounds[0] for ground in grounds) or len(images) > 1:
+        if any(other != dependencies[0] for other in dependencies) or len(images) > 1:
             click.echo(
                 f"{name} of these studies was measured on different supernets or inputs: its"
                 " values compare within a study only.",
@@ -116,8 +118,8 @@ def _warn_of_supernets(studies: list[Study]) -> None:
             )
 
 
-def _ground(settings: StudySettings, name: str) -> tuple[object, ...]:
-    """Return what values of an indicator depend on, images apart."""
+def _dependencies(settings: StudySettings, name: str) -> tuple[object, ...]:
+    """Return what the values of an indicator depend on, except images."""
     conditions = dataclasses.replace(settings.conditions, images=None).to_dict()
     del conditions["space_definition"]["name"]
     return conditions, settings.options.get(name)

@@ -27,7 +27,7 @@ from tftas_optuna.cli._options import (
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="File to write; the study's name and .html.",
+    help="File to write; by default the study's name with .html.",
 )
 @verbosity_options
 def report(
@@ -43,7 +43,7 @@ def report(
     trained: str | None,
     out: Path | None,
 ) -> None:
-    """Write a study as one HTML file, which needs no server and no network.
+    """Write a study as one HTML file that needs no server and no network.
 
     It shows the front, how it grew, which choices pay, and some members: by default six of the
     front, evenly spaced, within the budgets.
@@ -72,6 +72,6 @@ def report(
 
 
 def _file_name(study_name: str) -> str:
-    """Name a file after a study, with nothing in it that leads elsewhere."""
+    """Return a file name for a study, without parts of a path."""
     stem = re.sub(r"[^\w.-]+", "-", study_name).strip(".-")[:100]
     return f"{stem or 'report'}.html"

@@ -1,4 +1,4 @@
-"""``tftas-optuna retrain``: trains what was found, and any timm model beside it."""
+"""``tftas-optuna retrain``: trains the architectures of a study, or any timm model."""
 
 from __future__ import annotations
 
@@ -29,31 +29,33 @@ if TYPE_CHECKING:
     "--data-dir",
     type=click.Path(path_type=Path),
     required=True,
-    help="Images: train/CLASS/IMAGE and val/CLASS/IMAGE, or where --dataset lies.",
+    help="Directory of images, train/CLASS/IMAGE and val/CLASS/IMAGE, or of the --dataset.",
 )
-@click.option("--dataset", metavar="NAME", default="", help="Data set of timm, as torch/cifar10.")
-@click.option("--train-split", default="train", show_default=True, help="What to train on.")
+@click.option(
+    "--dataset", metavar="NAME", default="", help="Data set of timm, such as torch/cifar10."
+)
+@click.option("--train-split", default="train", show_default=True, help="Split to train on.")
 @click.option(
     "--val-split",
-    help="What to evaluate on; of folders the first of val, valid, validation, test.",
+    help="Split to evaluate on; default for folders: the first of val, valid, validation, test.",
 )
 @click.option(
     "--val-fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Evaluate on so much of each class, where one folder holds all images.",
+    help="Fraction of each class to evaluate on, if one folder holds all images.",
 )
-@click.option("--download", is_flag=True, help="Download the data set where timm can.")
+@click.option("--download", is_flag=True, help="Download the data set if timm can.")
 @click.option(
     "--recipe",
     "recipe_name",
     metavar="NAME|FILE",
     default="autoformer",
     show_default=True,
-    help="autoformer, az-nas, deit, quick, or a YAML file.",
+    help="Training recipe: autoformer, az-nas, deit, quick, or a YAML file.",
 )
-@click.option("--epochs", type=int, help="Epochs; by default the recipe's.")
-@click.option("--batch-size", type=int, help="Images of one step, all processes together.")
-@click.option("--lr", type=float, help="Learning rate, before it is scaled to the batch.")
+@click.option("--epochs", type=int, help="Number of epochs; by default the recipe's.")
+@click.option("--batch-size", type=int, help="Images per step, over all processes.")
+@click.option("--lr", type=float, help="Learning rate, before it is scaled to the batch size.")
 @click.option("--seed", type=int, help="Seed of the training; by default the recipe's.")
 @click.option("--teacher", metavar="MODEL", help="timm model to distil from, or local-dir:PATH.")
 @click.option(
@@ -68,35 +70,39 @@ if TYPE_CHECKING:
     metavar="START|PATH",
     default="scratch",
     show_default=True,
-    help="Start from scratch, from the slices of the study's supernet, from timm's pretrained "
-    "weights, or from a checkpoint.",
+    help="Weights to start from: scratch, supernet (the slices of the study's), pretrained "
+    "(timm's), or a checkpoint.",
 )
-@click.option("--img-size", type=click.IntRange(1, 4096), help="Input size; the network's own.")
 @click.option(
-    "--num-classes", type=click.IntRange(1, 1_000_000), help="Classes the data must have."
+    "--img-size", type=click.IntRange(1, 4096), help="Input size; by default the network's."
+)
+@click.option(
+    "--num-classes",
+    type=click.IntRange(1, 1_000_000),
+    help="Number of classes that the data must have.",
 )
 @click.option(
     "--study",
     "--study-name",
     "study_name",
     metavar="NAME",
-    help="Train members of this study's front, and write their accuracy into it.",
+    help="Train members of this study's front, and record their accuracies in the study.",
 )
 @storage_option
-@click.option("--no-record", is_flag=True, help="Just try: write no accuracies into the study.")
+@click.option("--no-record", is_flag=True, help="Do not record accuracies in the study.")
 @click.option(
     "--top",
     type=click.IntRange(min=1),
-    help="How many members of the front, best first; by default 1.",
+    help="Number of members of the front to train, best first; by default 1.",
 )
-@click.option("--trial", "trials", type=int, multiple=True, help="This trial; repeatable.")
+@click.option("--trial", "trials", type=int, multiple=True, help="Trial to train; repeatable.")
 @budget_options
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
     default="trained",
     show_default=True,
-    help="Directory to write to, one directory for each network.",
+    help="Directory to write to, with a subdirectory for each network.",
 )
 @device_option
 @click.option(
@@ -104,9 +110,9 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     default=min(8, os.cpu_count() or 1),
     show_default="one for each core, 8 at most",
-    help="Processes that load images, for each that trains.",
+    help="Processes that load images, for each training process.",
 )
-@click.option("--tensorboard", is_flag=True, help="Write the metrics for TensorBoard too.")
+@click.option("--tensorboard", is_flag=True, help="Also write the metrics for TensorBoard.")
 @format_option
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @verbosity_options
@@ -146,7 +152,7 @@ def retrain(
 ) -> None:
     """Train an exported architecture, a published one, a timm model, or members of a front.
 
-    The same command goes on with a training that was stopped, after its last whole epoch.
+    Run the same command again to continue a stopped training after its last whole epoch.
 
     \b
       tftas-optuna retrain front/autoformer-tiny-trial00042.yaml --data-dir imagenet
@@ -156,7 +162,7 @@ def retrain(
     from tftas_optuna.retrain.recipe import load_recipe, parse_overrides
 
     if (config is None) == (study_name is None):
-        raise click.UsageError("give an exported file, a timm model, or --study, and one of them")
+        raise click.UsageError("give one of an exported file, a timm model and --study")
     limits = budgets(params_max, macs_max, latency_max, more_bounds)
     if config is not None and (top or trials or limits):
         raise click.UsageError("--top, --trial and budgets choose from a --study")
@@ -164,9 +170,9 @@ def retrain(
         raise click.UsageError("--no-record is for a --study; nothing else is recorded")
     if trials and (top or limits):
         raise click.UsageError("--trial names its trials; --top and budgets do not apply")
-    named = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
+    options = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     overrides = parse_overrides(assignments)
-    overrides |= {name: value for name, value in named.items() if value is not None}
+    overrides |= {name: value for name, value in options.items() if value is not None}
     if teacher is not None:
         overrides["teacher"] = teacher
     recipe = load_recipe(recipe_name, overrides)
@@ -180,7 +186,7 @@ def retrain(
     source = DataSource(data_dir, dataset, train_split, val_split, download, val_fraction)
     study: Study | None = None
     if study_name is not None:
-        study, chosen = _of_study(storage, study_name, trials, limits, top or 1, img_size)
+        study, chosen = _study_networks(storage, study_name, trials, limits, top or 1, img_size)
     else:
         assert config is not None
         chosen = [(None, resolve_network(config, img_size=img_size))]
@@ -235,7 +241,7 @@ def _train_one(network: Network, out: Path, *, quiet: bool, **arguments: Any) ->
             raise
 
 
-def _of_study(
+def _study_networks(
     storage: str,
     study_name: str,
     trials: tuple[int, ...],

@@ -1,4 +1,4 @@
-"""``tftas-optuna run``: searches a space, live, and ends with the front."""
+"""``tftas-optuna run``: searches a space and prints its Pareto front."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Trials to add.",
 )
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds to search.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Stop after this many seconds."
+)
 @click.option(
     "--patience",
     type=click.IntRange(min=1),
@@ -53,14 +55,14 @@ if TYPE_CHECKING:
 @click.option(
     "--sampler",
     type=click.Choice(["screened-nsgaii", "nsgaii", "nsgaiii", "tpe", "gp", "random"]),
-    help="How trials are drawn; that of the study, or screened-nsgaii, which predicts the scores "
-    "of many candidates and tries the best.",
+    help="Sampler; by default that of the study, or screened-nsgaii, which predicts the scores of "
+    "many candidates and tries the best.",
 )
 @click.option(
     "--population-size",
     type=click.IntRange(min=1),
-    help="Trials of one generation; those of the study, or 20, which grow with it (gp: 1, others: "
-    "50).",
+    help="Trials per generation; by default as in the study, or 20, growing with the number of "
+    "trials (gp: 1, others: 50).",
 )
 @click.option(
     "--seed",
@@ -72,23 +74,23 @@ if TYPE_CHECKING:
 @click.option(
     "--supernet-seed",
     type=click.IntRange(0, 2**32 - 1),
-    help="Seed of the supernet's weights; that of the sampler.",
+    help="Seed of the supernet's weights; by default that of the sampler.",
 )
 @click.option(
     "--fidelity",
     type=click.Choice(["auto", "exact", "collapsed"]),
     default="auto",
     show_default=True,
-    help="How candidates are scored: in full, or collapsed, with all patches of the image as one "
-    "token, which is far faster. auto is that of the study, and for a new one collapsed where "
-    "that ranks candidates alike. What is shown or exported in the end is then scored in full.",
+    help="How to score candidates: exact, or collapsed, which is far faster as it treats all "
+    "patches of the image as one token. auto continues as in the study; a new study is collapsed "
+    "if that ranks candidates alike. Candidates shown or exported at the end are scored exactly.",
 )
 @click.option(
     "--n-seeds",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Supernets to average scores over.",
+    help="Number of supernets to average scores over.",
 )
 @click.option(
     "--objectives",
@@ -97,7 +99,7 @@ if TYPE_CHECKING:
     show_default=True,
     callback=lambda ctx, param, value: tuple(name.strip() for name in value.split(",")),
     cls=MetricsOption,
-    help="What to optimise, one to three, separated by commas: {metrics}.",
+    help="One to three objectives, separated by commas: {metrics}.",
 )
 @fuse_option
 @click.option(
@@ -105,48 +107,52 @@ if TYPE_CHECKING:
     type=click.IntRange(2, 4096),
     default=8,
     show_default=True,
-    help="Images of one batch, for indicators that see images.",
+    help="Images per batch, for indicators that see images.",
 )
 @click.option(
     "--data-dir",
     metavar="DIR",
-    help="Pictures for them to see, one folder for each class; noise by default.",
+    help="Images for these indicators, one folder per class; by default noise.",
 )
 @budget_options
-@click.option("--params-min", type=Amount(), help="Least parameters, such as 5M.")
+@click.option("--params-min", type=Amount(), help="Minimum number of parameters, such as 5M.")
 @click.option(
     "--start",
     metavar="NAME|FILE",
     multiple=True,
-    help="Architecture to start from: an exported file, or a published one by name. Repeatable.",
+    help="Exported file or name of a published architecture to start from. Repeatable.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Processes to score in: this one, with all CPU threads that PyTorch has; or several, one "
-    "for each GPU or with one CPU thread each.",
+    help="Number of processes that score. One uses all CPU threads of PyTorch; several use one "
+    "GPU or one CPU thread each.",
 )
-@click.option("--cluster", metavar="URL", help="Dask scheduler to score on, tcp://host:8786.")
+@click.option(
+    "--cluster", metavar="URL", help="Dask scheduler to score on, such as tcp://host:8786."
+)
 @click.option(
     "--latency-batch-size",
     type=click.IntRange(1, 65536),
     default=1,
     show_default=True,
-    help="Images at once for latency and peak memory.",
+    help="Batch size for latency and peak memory.",
 )
 @click.option(
-    "--latency-threads", type=click.IntRange(1, 4096), help="CPU threads for latency; torch's own."
+    "--latency-threads",
+    type=click.IntRange(1, 4096),
+    help="CPU threads for latency; by default PyTorch's.",
 )
 @device_option
 @click.option(
-    "--img-size", type=click.IntRange(1, 4096), help="Input size; the space's own, or 224."
+    "--img-size", type=click.IntRange(1, 4096), help="Input size; by default the space's, or 224."
 )
 @click.option(
     "--num-classes",
     type=click.IntRange(1, 1_000_000),
-    help="Outputs of the classifier; the space's own, or 1000.",
+    help="Outputs of the classifier; by default the space's, or 1000.",
 )
 @click.option(
     "--out",
@@ -192,9 +198,9 @@ def run(
 
     Latency is measured once before the first trial, block by block, on the device of the search.
 
-    An objective that `correlate --calibrate` has made is found by its file in this directory.
+    An objective made by `correlate --calibrate` is read from its file in this directory.
 
-    A study that exists is continued. Ctrl-C stops and keeps what is scored.
+    An existing study is continued. Ctrl-C stops the search and keeps all scored trials.
     """
     from tftas_optuna.cli._interrupts import Interrupts
     from tftas_optuna.cli._progress import ProgressDisplay
@@ -265,12 +271,12 @@ def run(
             )
         except KeyboardInterrupt:
             display.close()
-            _say_what_is_kept(storage, name, words)
+            _say_interrupted(storage, name, words)
             raise SystemExit(interrupts.exit_code) from None
     _finish(storage, name, words, out, quiet)
 
 
-def _say_what_is_kept(storage: str, study_name: str, words: Sequence[str]) -> None:
+def _say_interrupted(storage: str, study_name: str, words: Sequence[str]) -> None:
     from tftas_optuna.report.commands import record_command
     from tftas_optuna.storage import load_study, told_in_one_line
 
@@ -294,7 +300,7 @@ def _finish(
     from tftas_optuna.study.selection import SHOWN, spread
 
     study = load_study(storage, study_name)
-    # What was found is shown in any case.
+    # The front is shown even if the command cannot be recorded.
     with contextlib.suppress(UnavailableError), told_in_one_line():
         record_command(study, words, storage)
     front = pareto_front(study)

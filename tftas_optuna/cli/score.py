@@ -21,25 +21,31 @@ if TYPE_CHECKING:
     "--indicators",
     metavar="NAMES",
     callback=lambda ctx, param, value: tuple(n.strip() for n in value.split(",")) if value else (),
-    help="What to compute, separated by commas; DSS, as the search of a file did.",
+    help="Indicators to compute, separated by commas; by default DSS, as in the search of a file.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the weights; 0.")
-@click.option("--img-size", type=click.IntRange(1, 4096), help="Input size; the model's own.")
-@click.option("--num-classes", type=click.IntRange(1, 1_000_000), help="Outputs; the model's own.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the weights; by default 0."
+)
+@click.option(
+    "--img-size", type=click.IntRange(1, 4096), help="Input size; by default the model's."
+)
+@click.option(
+    "--num-classes", type=click.IntRange(1, 1_000_000), help="Outputs; by default the model's."
+)
 @device_option
 @click.option(
     "--n-images",
     type=click.IntRange(2, 4096),
     default=8,
     show_default=True,
-    help="Images of one batch, for indicators that see images.",
+    help="Images per batch, for indicators that see images.",
 )
 @click.option(
     "--data-dir",
     metavar="DIR",
-    help="Pictures for them to see, one folder for each class; noise by default.",
+    help="Images for these indicators, one folder per class; by default noise.",
 )
-@click.option("--explain", is_flag=True, help="Show what was counted as what, layer by layer.")
+@click.option("--explain", is_flag=True, help="Show how each layer was counted.")
 @format_option
 @verbosity_options
 def score(
@@ -56,14 +62,14 @@ def score(
 ) -> None:
     """Score exported files, published architectures and timm models.
 
-    An exported file is scored as its own search did, on the same supernets, so its DSS is that
-    of its trial. Published architectures and other files share them where they are in its space,
-    or one of their own where they fit one preset. Everything else gets fresh weights. Compare
-    scores of the same weights only; each kind has a table of its own.
+    An exported file is scored on the supernets of its own search, so its DSS is that of its
+    trial. Other architectures in its space share these supernets, and several that fit one preset
+    share a supernet of it. Everything else gets fresh weights. Compare only scores on the same
+    weights; each set of weights has its own table.
     """
     from tftas_optuna.cli import _tables
     from tftas_optuna.cli._progress import StepDisplay
-    from tftas_optuna.cli._scoring import Asked, check_names, score_names
+    from tftas_optuna.cli._scoring import ScoringRequest, check_names, score_names
     from tftas_optuna.devices import resolve_device
     from tftas_optuna.metrics import get_indicator
     from tftas_optuna.scoring.conditions import ImageSource
@@ -73,22 +79,22 @@ def score(
         get_indicator(indicator)
     check_names(names)
     images = ImageSource.of(n_images, data_dir)
-    asked = Asked(indicators, seed, img_size, num_classes, images, explain)
+    request = ScoringRequest(indicators, seed, img_size, num_classes, images, explain)
     with StepDisplay("scoring", "networks") as display:
-        scored = score_names(names, asked, resolved, display)
+        scored = score_names(names, request, resolved, display)
     if output != "table":
-        rows = [row for each in scored for row in _layer_rows(each)] if explain else None
-        _tables.print_rows([each.row for each in scored] if rows is None else rows, output)
+        rows = [row for network in scored for row in _layer_rows(network)] if explain else None
+        _tables.print_rows([network.row for network in scored] if rows is None else rows, output)
         return
     if explain:
-        for each in scored:
-            _tables.stdout().print(_layer_table(each))
-            for reason, weights in _by_reason(each.left_out).items():
+        for network in scored:
+            _tables.stdout().print(_layer_table(network))
+            for reason, weights in _by_reason(network.left_out).items():
                 click.echo(f"left out, {reason}: {_shown(weights)}")
     comparable: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in (each.row for each in scored):
-        taken_for = (row["weights"], row["img_size"], row["num_classes"])
-        comparable.setdefault(taken_for, []).append(row)
+    for row in (network.row for network in scored):
+        conditions = (row["weights"], row["img_size"], row["num_classes"])
+        comparable.setdefault(conditions, []).append(row)
     for rows in comparable.values():
         _tables.stdout().print(_score_table(rows, indicators))
     if len(comparable) > 1:

@@ -1,4 +1,4 @@
-"""``tftas-optuna spaces``: the known spaces, their choices and sizes."""
+"""``tftas-optuna spaces``: lists search spaces, their choices and sizes."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ if TYPE_CHECKING:
 @click.option(
     "--check",
     is_flag=True,
-    help="Explain each space at length, and measure what a score of it costs on this machine.",
+    help="Describe each space in detail, and measure the time of a score on this machine.",
 )
 @format_option
 @verbosity_options
 def spaces(names: tuple[str, ...], check: bool, output: str) -> None:
-    """Print search spaces: all presets, or those named (a YAML file is a name too)."""
+    """Print search spaces: all presets, or the given presets and YAML files."""
     from tftas_optuna.cli import _tables
     from tftas_optuna.spaces import get_space, space_names
 
-    known = [get_space(name) for name in names or space_names()]
+    search_spaces = [get_space(name) for name in names or space_names()]
     costs: list[dict[str, float]] = []
     if check:
         # Measuring needs PyTorch, listing does not.
         from tftas_optuna.scoring.timing import seconds_per_score
 
-        costs = [seconds_per_score(space) for space in known]
+        costs = [seconds_per_score(space) for space in search_spaces]
     if output != "table":
-        rows = [_row(space) for space in known]
+        rows = [_row(space) for space in search_spaces]
         for row, seconds in zip(rows, costs, strict=False):
             row["seconds_per_score"] = seconds
         _tables.print_rows(rows, output)
     elif check:
-        for space, seconds in zip(known, costs, strict=True):
+        for space, seconds in zip(search_spaces, costs, strict=True):
             _explain(space, seconds)
     else:
-        for title, members in groupby(known, key=_title):
-            _list(title, list(members))
+        for title, group in groupby(search_spaces, key=_title):
+            _list(title, list(group))
 
 
 def _row(space: SearchSpace) -> dict[str, Any]:
@@ -63,18 +63,18 @@ def _title(space: SearchSpace) -> str:
     return f"Search spaces of family {space.family}, for {_images(space)}"
 
 
-def _list(title: str, known: Sequence[SearchSpace]) -> None:
+def _list(title: str, search_spaces: Sequence[SearchSpace]) -> None:
     from rich.table import Table
 
     from tftas_optuna.cli import _tables
 
     table = Table(title=title, title_justify="left")
     table.add_column("space", no_wrap=True)
-    for dimension in known[0].choices():
+    for dimension in search_spaces[0].choices():
         table.add_column(dimension)
     for heading in ("architectures", "params", "MACs"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for space in known:
+    for space in search_spaces:
         table.add_row(
             space.name,
             *map(_values, space.choices().values()),

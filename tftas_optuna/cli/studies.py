@@ -1,4 +1,4 @@
-"""``tftas-optuna studies``: what a storage holds; renames and deletes studies."""
+"""``tftas-optuna studies``: lists, renames and deletes studies."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def studies(ctx: click.Context, storage: str, output: str) -> None:
 
 
 def _same_storage(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--storage`` to a command below ``studies``, which may have been given it, too."""
+    """Add ``--storage`` to a subcommand of ``studies``; by default that of ``studies`` itself."""
     return click.option(
         "--storage",
         metavar="URL",
-        help="Database URL, or path of a SQLite or journal file; as of `studies`.",
+        help="Database URL, or path of a SQLite or journal file; by default that of `studies`.",
         callback=lambda ctx, param, value: value or ctx.obj,
     )(command)
 
@@ -42,7 +42,7 @@ def _same_storage(command: Callable[..., Any]) -> Callable[..., Any]:
 @_same_storage
 @verbosity_options
 def rename(old: str, new: str, storage: str) -> None:
-    """Rename the study OLD to NEW; what it holds stays as it is."""
+    """Rename the study OLD to NEW; its contents stay the same."""
     from tftas_optuna.storage import list_studies, open_storage, rename_study
 
     opened = open_storage(storage, create=False)
@@ -54,7 +54,7 @@ def rename(old: str, new: str, storage: str) -> None:
 @studies.command()
 @click.argument("name")
 @_same_storage
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Delete without asking.")
 @verbosity_options
 def delete(name: str, storage: str, yes: bool) -> None:
     """Delete the study NAME with all its trials; asks first."""
@@ -113,15 +113,15 @@ def _list(storage: str, output: str) -> None:
 
 
 def _how(row: dict[str, Any]) -> str:
-    """Say in a few words how a study was made."""
+    """Describe in a few words how a study was made."""
     seed = "" if row["seed"] is None else f", seed {row['seed']}"
-    return f"{row['sampler'] or 'a sampler of its user'}{seed}, {row['fidelity']}"
+    return f"{row['sampler'] or 'custom sampler'}{seed}, {row['fidelity']}"
 
 
 def _row(study: Study) -> dict[str, Any]:
-    """Describe a study by plain data, with the same names for every study.
+    """Describe a study by plain data, with the same keys for every study.
 
-    One that another program made, or that is damaged, has its ``problem`` there.
+    For a study that is damaged, or that another program made, ``problem`` says so.
     """
     from tftas_optuna.errors import TftasError
     from tftas_optuna.study.front import pareto_front

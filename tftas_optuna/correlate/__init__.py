@@ -1,4 +1,4 @@
-"""What indicators are worth: compared with the accuracies of trained architectures."""
+"""Compares indicators with the accuracies of trained architectures."""
 
 from tftas_optuna.correlate.api import correlate
 from tftas_optuna.correlate.result import Band, Correlation, Correlations, Estimate

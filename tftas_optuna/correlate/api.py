@@ -66,10 +66,10 @@ def correlate(
     cache: str | Path | None = None,
     callback: Callable[[str, int, int], None] | None = None,
 ) -> Correlations:
-    """Tell how well indicators rank architectures whose accuracies are known.
+    """Compare indicators by how well they rank architectures of known accuracy.
 
-    Every indicator stands beside parameters, MACs, depth and width: over all architectures, and
-    inside bands of similar numbers of parameters, where these alone say little. Other columns of
+    Indicators are compared with parameters, MACs, depth and width: over all architectures, and
+    within bands of similar numbers of parameters, where these alone say little. Other columns of
     numbers in the table are scores from elsewhere, and compared under their own names.
 
     Args:
@@ -82,12 +82,12 @@ def correlate(
         accuracy: Columns of accuracies; by default all whose names end in ``acc``, ``accuracy``
             or ``top1``.
         indicators: Names of indicators; by default all.
-        bands: Number of bands, each of as many architectures; fewer where a band would have less
+        bands: Number of bands with equally many architectures; fewer if a band would have less
             than five.
         calibrate: Name of an indicator to make from the shapes and the indicators (by default
             ``naswot``, ``snip`` and ``expressivity``), fitted to one accuracy of ten networks or
             more. ``correlations.calibration.indicator.save(path, {})`` keeps it.
-        fidelity: How indicators are computed that know it: ``"exact"``, ``"collapsed"``, or
+        fidelity: Fidelity of indicators that have one: ``"exact"``, ``"collapsed"`` or
             ``"auto"``; see :func:`tftas_optuna.search`.
         supernet_seed: Seed of the first supernet; that of the study, or 0.
         n_seeds: Supernets to average over; those of the study, or 1.
@@ -97,15 +97,16 @@ def correlate(
         n_images: Images of one batch, for indicators that see images; those of the study, or 8.
         data_dir: A folder of pictures for them to see in place of noise; see
             :func:`tftas_optuna.search`.
-        trained: Of a study, which accuracies: the key of the conditions that its trials were
-            trained under; by default of those that most were. Of several seeds, the mean counts.
+        trained: For a study, the key of the training conditions; by default those with the most
+            trials. Accuracies of several seeds are averaged.
         execution: Where to score.
         cache: A file to keep scores in, with which the next call goes on; by default
-            ``TABLE.scores.json`` beside the table, and none for a study. It knows an indicator of
-            the user's by its name and its file: delete it when what the file imports has changed.
-        callback: Called with what is done (``"reading"``, ``"scoring"``, ``"times"``,
-            ``"statistics"``), how much of it, and of how much. What it raises ends the work;
-            scores are kept.
+            ``TABLE.scores.json`` beside the table, and none for a study. It identifies
+            a user's indicator by its name and its file: delete the cache if what that file
+            imports has changed.
+        callback: Called with the step (``"reading"``, ``"scoring"``, ``"times"``,
+            ``"statistics"``), the number done and the total. An exception that it raises ends the
+            work; scores are kept.
 
     Returns:
         The correlations, with notes on what was left out, which are logged too.
@@ -113,8 +114,8 @@ def correlate(
     Raises:
         TftasError: The space, a column, an indicator or another argument does not exist or does
             not apply.
-        UnavailableError: The table cannot be read or has too few rows, or its cache is something
-            else.
+        UnavailableError: The table cannot be read or has too few rows, or another file is in the
+            place of its cache.
 
     Example:
         Which indicator to search with, after a few trainings::
@@ -148,7 +149,7 @@ def correlate(
                     " folder here; say with data_dir (--data-dir) where they are"
                 )
     elif trained is not None:
-        raise TftasError("trainings are of a study; a table has columns: give accuracy")
+        raise TftasError("trained is for a study; for a table, name a column with accuracy")
     else:
         networks = read_table(table, space, accuracy, tell)
         if cache is None:
@@ -177,7 +178,7 @@ def correlate(
     given = stored_scores(table, settings, set(archs)) if isinstance(table, Study) else Given()
     columns, seconds, undefined = measure(archs, settings, execution, scores, given, tell)
     metrics = [_ranked(name, values, settings, seconds) for name, values in columns.items()]
-    metrics += _of_the_table(networks, {metric.name for metric in metrics})
+    metrics += _table_scores(networks, {metric.name for metric in metrics})
     notes = (*undefined.values(), *_gaps(networks, metrics, undefined))
     networks = dataclasses.replace(networks, notes=(*networks.notes, *notes))
     calibration = None
@@ -192,8 +193,8 @@ def correlate(
     return dataclasses.replace(correlations, calibration=calibration)
 
 
-def _of_the_table(trained: TrainedTable, taken: Collection[str]) -> list[Ranked]:
-    """Rank by the scores from elsewhere that a table has."""
+def _table_scores(trained: TrainedTable, taken: Collection[str]) -> list[Ranked]:
+    """Return the scores from elsewhere that a table has, to be compared as well."""
     ranked = []
     for column, values in trained.scores.items():
         name = column.removesuffix("_collapsed")
@@ -206,7 +207,7 @@ def _of_the_table(trained: TrainedTable, taken: Collection[str]) -> list[Ranked]
 def _gaps(
     trained: TrainedTable, metrics: Sequence[Ranked], undefined: Collection[str]
 ) -> list[str]:
-    """Name the architectures of which a metric has no value."""
+    """Return a note for each metric that lacks values, with the architectures concerned."""
     notes = []
     for name, values, *_ in metrics:
         missing = [trained.numbers[i] for i, value in enumerate(values) if value is None]
@@ -235,7 +236,7 @@ def _calibrated(
     columns: Mapping[str, Sequence[float | None]],
     settings: StudySettings,
 ) -> Calibration:
-    """Calibrate on the networks with all values; nothing is predicted of the others."""
+    """Calibrate on the networks with all values; the others get no prediction."""
     (accuracies,) = _whole(trained, columns).values()
     places = [i for i, accuracy in enumerate(accuracies) if accuracy is not None]
     calibration = run_calibration(

@@ -30,7 +30,7 @@ _EVERY = 2.0
 
 
 class ScoreCache:
-    """Scores and times of indicators, kept by everything that they depend on.
+    """Scores and times of indicators, stored by everything that they depend on.
 
     A file that was cut off or changed by hand is not trusted: its scores are computed again, with
     a warning. Where the file cannot be written, scores are kept in memory alone, with a warning.
@@ -39,7 +39,7 @@ class ScoreCache:
         path: The file; None for memory alone.
 
     Raises:
-        UnavailableError: Something else is in its place.
+        UnavailableError: Another file is in its place.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -77,7 +77,7 @@ class ScoreCache:
         """Add what is new to the file, which is whole at any moment."""
         if self._path is None or not self._changed:
             return
-        for key, theirs in _read(self._path, tell=False).items():
+        for key, theirs in _read(self._path, warn=False).items():
             ours = self._entries.setdefault(key, theirs)
             for part in ("scores", "seconds"):
                 for name, value in theirs[part].items():
@@ -111,11 +111,11 @@ def cache_name(study_name: str) -> str:
 
 
 def identity(arch: Architecture) -> str:
-    """Return a short text that is different for every architecture."""
+    """Return a digest that is different for every architecture."""
     return hashlib.sha256(_canonical(arch.to_dict()).encode()).hexdigest()[:20]
 
 
-def _read(path: Path, *, tell: bool = True) -> dict[str, dict[str, Any]]:
+def _read(path: Path, *, warn: bool = True) -> dict[str, dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -127,7 +127,7 @@ def _read(path: Path, *, tell: bool = True) -> dict[str, dict[str, Any]]:
     except (ValueError, RecursionError):
         if text.strip() and FORMAT not in text[:100]:
             raise _in_the_way(path) from None
-        return _distrust(path, tell)
+        return _distrust(path, warn)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise _in_the_way(path)
     version = document.get("format_version")
@@ -135,7 +135,7 @@ def _read(path: Path, *, tell: bool = True) -> dict[str, dict[str, Any]]:
         raise UnavailableError(f"{path} was written by a later release; upgrade tftas-optuna")
     entries = _with_nan(document.get("scores"))
     if document.get("checksum") != _checksum(entries) or not _is_sound(entries):
-        return _distrust(path, tell)
+        return _distrust(path, warn)
     return {_canonical(entry["ground"]): entry for entry in entries}
 
 
@@ -145,8 +145,8 @@ def _in_the_way(path: Path) -> UnavailableError:
     )
 
 
-def _distrust(path: Path, tell: bool) -> dict[str, dict[str, Any]]:
-    if tell:
+def _distrust(path: Path, warn: bool) -> dict[str, dict[str, Any]]:
+    if warn:
         _LOG.warning("%s is damaged: all scores are computed again", path)
     return {}
 
@@ -164,7 +164,7 @@ def _with_nan(entries: Any) -> Any:
 
 
 def _is_sound(entries: Any) -> bool:
-    """Tell whether entries have the form that they are written in; only scores may be NaN."""
+    """Return whether entries have the form that they are written in; only scores may be NaN."""
     if not isinstance(entries, list):
         return False
     for entry in entries:
@@ -176,7 +176,7 @@ def _is_sound(entries: Any) -> bool:
         if not all(isinstance(by_seed, list) and by_seed for by_seed in scores.values()):
             return False
         times, numbers = list(seconds.values()), list(chain.from_iterable(scores.values()))
-        if not all(isinstance(each, float) and not math.isinf(each) for each in times + numbers):
+        if not all(isinstance(x, float) and not math.isinf(x) for x in times + numbers):
             return False
         if any(map(math.isnan, times)):
             return False

@@ -128,10 +128,11 @@ def check_calibration(
             f"{name!r} is calibrated on one accuracy, the table has {', '.join(accuracies)};"
             " choose one"
         )
-    made = [name for name in indicators if get_indicator(name).composite]
-    if made:
+    composites = [name for name in indicators if get_indicator(name).composite]
+    if composites:
         raise TftasError(
-            f"{name!r} cannot be made of {made[0]!r}, which is itself made of others; leave it out"
+            f"{name!r} cannot be made of {composites[0]!r}, which is itself made of others;"
+            " leave it out"
         )
     (values,) = accuracies.values()
     count = sum(value is not None for value in values)
@@ -154,8 +155,8 @@ def calibrate(
         name: Its name.
         archs: Trained architectures, each once.
         accuracies: Their accuracies.
-        scores: Of each of :data:`COSTS` and of the indicators of the settings, the values of the
-            architectures.
+        scores: Values of the architectures for each of :data:`COSTS` and the indicators of the
+            settings.
         settings: What the indicators were computed with.
     """
     parts = (*COSTS, *(part for part in settings.indicators if part in scores))
@@ -166,29 +167,29 @@ def calibrate(
     inputs = Inputs(
         shapes[:, :-2], np.hstack((shapes[:, -2:], columns)), ("depth", "width", *parts)
     )
-    known = np.array(accuracies, dtype=np.float64)
-    found = fit(inputs, known)
+    observed = np.array(accuracies, dtype=np.float64)
+    fitted = fit(inputs, observed)
     indicator = CalibratedIndicator(
         name,
         parts=parts,
         logs=logs,
-        means=tuple(found.means.tolist()),
-        weights=tuple(found.weights.tolist()),
-        constant=found.constant,
+        means=tuple(fitted.means.tolist()),
+        weights=tuple(fitted.weights.tolist()),
+        constant=fitted.constant,
         conditions=settings.conditions,
     )
-    left_out, alone = np.empty_like(known), np.empty_like(known)
-    for others, fold in _folds(len(known), _FOLDS):
-        left_out[fold] = fit(_some(inputs, others), known[others]).predict(_some(inputs, fold))
-        column = _BestColumn(inputs.columns[others], _normal(known[others]))
+    left_out, alone = np.empty_like(observed), np.empty_like(observed)
+    for rest, fold in _folds(len(observed), _FOLDS):
+        left_out[fold] = fit(_some(inputs, rest), observed[rest]).predict(_some(inputs, fold))
+        column = _BestColumn(inputs.columns[rest], _normal(observed[rest]))
         alone[fold] = column.predict(inputs.columns[fold])
     return Calibration(
         indicator,
         tuple(left_out.tolist()),
-        found.column,
+        fitted.column,
         tuple(alone.tolist()),
-        found.share,
-        len(known),
+        fitted.share,
+        len(observed),
     )
 
 
@@ -200,13 +201,13 @@ def fit(inputs: Inputs, accuracies: Rows) -> Fit:
         accuracies: Their accuracies, shape (networks,).
     """
     left_out = [np.empty_like(accuracies) for _ in SHARES]
-    for others, fold in _folds(len(accuracies), _INNER_FOLDS):
-        some, rest = _some(inputs, others), _some(inputs, fold)
-        targets = _normal(accuracies[others])
-        centre = _rows(some).mean(axis=0)
-        weights, _ = _weights(some, targets)
+    for rest, fold in _folds(len(accuracies), _INNER_FOLDS):
+        kept, tested = _some(inputs, rest), _some(inputs, fold)
+        targets = _normal(accuracies[rest])
+        centre = _rows(kept).mean(axis=0)
+        weights, _ = _weights(kept, targets)
         for predicted, by_share in zip(left_out, weights, strict=True):
-            predicted[fold] = (_rows(rest) - centre) @ by_share
+            predicted[fold] = (_rows(tested) - centre) @ by_share
     taus = [kendall_tau(predicted, accuracies) for predicted in left_out]
     chosen = int(np.argmax(taus))
     by_shares, column = _weights(inputs, _normal(accuracies))
@@ -278,7 +279,7 @@ def _normal(accuracies: Rows) -> Rows:
 
 
 def _folds(count: int, folds: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Split positions at random, but always alike, into those to learn from and those left out."""
+    """Return random but reproducible splits into positions to learn from and to leave out."""
     order = np.random.default_rng(0).permutation(count)
     parts = np.array_split(order, min(folds, count))
     return [(np.setdiff1d(order, part), part) for part in parts]

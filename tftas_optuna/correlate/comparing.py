@@ -67,8 +67,8 @@ def compare_all(
     Args:
         trained: The table.
         metrics: The metrics, ``n_params`` among them.
-        bands: Number of bands, as far as there are five architectures for each.
-        tell: Called with ``"statistics"``, how many comparisons are done, and of how many.
+        bands: Number of bands; fewer if a band would have less than five architectures.
+        tell: Called with ``"statistics"``, the number of comparisons done and their total.
     """
     (n_params,) = (metric.values for metric in metrics if metric.name == "n_params")
     total = len(trained.accuracies) * len(metrics)
@@ -102,7 +102,7 @@ def compare_all(
 
 
 def _notes_on_equal_values(rows: Sequence[Correlation], n_flat: int) -> list[str]:
-    """Say which values are all equal, and cannot be ranked.
+    """Return notes on values that are all equal and cannot be ranked.
 
     Args:
         rows: Comparisons with one accuracy.
@@ -150,7 +150,7 @@ class Comparison:
         name: Column of the accuracies.
         accuracies: One for each architecture; None where it was not trained.
         n_params: Parameters of each architecture.
-        bands: Number of bands, as far as there are five architectures for each.
+        bands: Number of bands; fewer if a band would have less than five architectures.
 
     Attributes:
         bands: The bands.
@@ -228,8 +228,8 @@ class Comparison:
             out=np.full(inside.shape[1], np.nan),
             where=defined.any(axis=0),
         )
-        each = tuple(_or_none(value) for value in inside[:, 0])
-        return _estimate(overall), _estimate(means), each
+        by_band = tuple(_or_none(value) for value in inside[:, 0])
+        return _estimate(overall), _estimate(means), by_band
 
     def _regret(self, values: Floats, band: NDArray[np.intp]) -> float:
         accuracy, values = self._accuracy[band], values[band]
@@ -239,7 +239,7 @@ class Comparison:
 
 
 def _estimate(statistics: Floats) -> Estimate:
-    """Make an estimate from a statistic of the sample, followed by those of its resamples."""
+    """Return an estimate from a statistic of the sample, followed by those of its resamples."""
     value = _or_none(statistics[0])
     ends = interval(statistics[1:]) if value is not None else None
     return Estimate(value, *ends) if ends is not None else Estimate(value)

@@ -76,7 +76,7 @@ def missing_fields(columns: Iterable[str], space: SearchSpace) -> list[str]:
 
 
 def arch_columns(space: SearchSpace) -> set[str]:
-    """Return the columns that describe an architecture of a space, however they are called."""
+    """Return the columns that describe an architecture of a space, under all their names."""
     return {"family", *space.supernet.to_dict(), *_ALIASES, *_NESTED}
 
 
@@ -106,7 +106,7 @@ def read_row(cells: Cells, space: SearchSpace) -> Architecture:
     if missing:
         raise IncompleteError(f"no {missing[0]}", key=(missing[0],))
     fields = {name: read_field(name, value, usual.get(name)) for name, value in given.items()}
-    # Only fields: a depth that is written for the reader is not to come from the supernet.
+    # Only fields: a depth that ``to_dict`` adds for readers must not come from the supernet.
     names = {field.name for field in _fields(space)}
     rest = {n: v for n, v in usual.items() if n in names and n not in fields}
     return get_family(space.family).architecture.from_fields({**rest, **fields})
@@ -117,7 +117,7 @@ def _fields(space: SearchSpace) -> tuple[dataclasses.Field[Any], ...]:
 
 
 def _renamed(cells: Cells, space: SearchSpace) -> Cells:
-    """Give columns with another program's names the names that the space uses."""
+    """Rename columns with another program's names to the fields of the space."""
     fields = space.supernet.to_dict()
     names = {
         other: name for other, name in _ALIASES.items() if name in fields and other not in fields

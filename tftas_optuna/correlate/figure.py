@@ -31,9 +31,9 @@ class Taus(NamedTuple):
     """Contents of the upper part of a figure, for one accuracy.
 
     Attributes:
-        metrics: From the bottom row to the top one.
-        bands: From the left column to the right one: all, and each band.
-        cells: Tau of each, shape (metrics, bands); None where it is not defined.
+        metrics: Names of the metrics, from bottom to top.
+        bands: Names of the bands, from left to right: all, and each band.
+        cells: Taus, shape (metrics, bands); None where one is not defined.
     """
 
     metrics: list[str]
@@ -48,8 +48,8 @@ class Points(NamedTuple):
         metric: Its horizontal axis.
         x: Values of the metric.
         y: Accuracies.
-        bands: Number of the band of each, from 1.
-        labels: What each one is.
+        bands: Numbers of the bands, from 1.
+        labels: Labels of the architectures.
     """
 
     metric: str
@@ -60,7 +60,7 @@ class Points(NamedTuple):
 
 
 def taus_of(correlations: Correlations, accuracy: str) -> Taus:
-    """Prepare the upper part of a figure."""
+    """Return the contents of the upper part of a figure."""
     rows, bands = correlations.of(accuracy), correlations.bands[accuracy]
     names = [f"{short(band.least)} - {short(band.most)}" for band in bands]
     if len(set(names)) < len(names):
@@ -73,7 +73,7 @@ def taus_of(correlations: Correlations, accuracy: str) -> Taus:
 
 
 def points_of(correlations: Correlations, accuracy: str) -> list[Points]:
-    """Prepare the lower part of a figure, a panel for each metric."""
+    """Return the contents of the lower part of a figure, a panel for each metric."""
     members = [
         (i, number)
         for number, band in enumerate(correlations.bands[accuracy], start=1)
@@ -96,11 +96,11 @@ def points_of(correlations: Correlations, accuracy: str) -> list[Points]:
 
 
 def plot_correlations(correlations: Correlations) -> Figure:
-    """Draw correlations; of several accuracies, a menu chooses one.
+    """Draw correlations, with a menu if there are several accuracies.
 
     Returns:
         A Plotly figure: Kendall's tau of each metric, over all and in each band, as colours; and
-        below it, of each metric, the accuracies against its values, coloured by band.
+        below it, for each metric, the accuracies against its values, coloured by band.
 
     Raises:
         UnavailableError: Plotly is not installed.
@@ -142,9 +142,9 @@ def check_plot(path: Path) -> None:
     """Check that a figure can be drawn to a file, before the work for it begins.
 
     Raises:
-        TftasError: The ending of its name is none of a figure.
-        UnavailableError: A file is in the way that was not drawn here, or Plotly is not
-            installed, or kaleido, which draws images.
+        TftasError: The ending of its name is not that of a figure.
+        UnavailableError: Another file is in the way, or Plotly is not installed, or kaleido,
+            which draws images.
     """
     if path.suffix.lower() not in (*_HTML, *_IMAGES):
         raise TftasError(
@@ -168,8 +168,8 @@ def write_plot(correlations: Correlations, path: Path) -> None:
     """Draw correlations to a file: HTML that needs no network, or an image.
 
     Raises:
-        TftasError: The ending of its name is none of a figure.
-        UnavailableError: Something that draws is not installed, or the file cannot be written.
+        TftasError: The ending of its name is not that of a figure.
+        UnavailableError: A package is not installed, or the file cannot be written.
     """
     check_plot(path)
     figure = plot_correlations(correlations)

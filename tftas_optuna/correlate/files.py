@@ -1,6 +1,6 @@
 """Tables as files: the rows of CSV and JSON, and the values that their cells hold.
 
-Numbers may stand there as text, lists as ``[3, 4]`` or ``3 4``, and blanks in several ways.
+Numbers may be written as text, lists as ``[3, 4]`` or ``3 4``, and blanks in several ways.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _SUFFIXES = (".csv", ".json")
 _BETWEEN = re.compile(r"[\s,;]+")
 _WORDS = {"true": True, "false": False}
 
-# Called with what is done, how much of it, and of how much.
+# Called with the name of a step, the number done and the total.
 Tell = Callable[[str, int, int], None]
 # A row: values by column; those of JSON may be lists and mappings.
 Cells = dict[str, Any]
 
 
 def find_table(path: Path) -> Path:
-    """Find the table that a path means: a file, or the only CSV file of a directory.
+    """Return the table at a path: the file, or the only CSV file of a directory.
 
     Raises:
         UnavailableError: There is none, or more than one.
@@ -72,7 +72,7 @@ def read_cells(path: Path) -> list[Cells]:
 
 
 def is_blank(value: Any) -> bool:
-    """Tell whether a cell holds nothing, for which other programs write ``nan``."""
+    """Return whether a cell is blank, which other programs write as ``nan``."""
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or (isinstance(value, str) and value.strip().lower() in ("", "nan"))

@@ -1,4 +1,4 @@
-"""What a score depends on; where that is equal, one score may stand for another."""
+"""What a score depends on: if that is equal, one score can replace another."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def ground_of(settings: StudySettings, name: str) -> dict[str, Any]:
 
 
 def score_key(settings: StudySettings, indicator: str) -> dict[str, Any]:
-    """Return what the scores of an indicator are known by in a cache."""
+    """Return the key of an indicator's scores in a cache."""
     return {
         "fidelity": get_indicator(indicator).fidelity_for(settings.fidelity),
-        # A later release may compute otherwise.
+        # A later release may compute them differently.
         "version": metadata.version("tftas-optuna"),
         **_code_of(indicator),
         **ground_of(settings, indicator),
@@ -42,15 +42,15 @@ def score_key(settings: StudySettings, indicator: str) -> dict[str, Any]:
 def _code_of(name: str) -> dict[str, str]:
     """Return digests of the user's files that define an indicator and its parts."""
     indicator = get_indicator(name)
-    found = {}
-    for each in (indicator, *indicator.made_of):
-        written: Any = each.defined_by
-        if not inspect.isroutine(written) and not inspect.isclass(written):
-            written = type(written)
-        if written.__module__.partition(".")[0] == "tftas_optuna":
+    digests = {}
+    for part in (indicator, *indicator.made_of):
+        definition: Any = part.defined_by
+        if not inspect.isroutine(definition) and not inspect.isclass(definition):
+            definition = type(definition)
+        if definition.__module__.partition(".")[0] == "tftas_optuna":
             continue
         # Code that was typed interactively has no file.
         with contextlib.suppress(TypeError, OSError):
-            code = Path(inspect.getfile(written)).read_bytes()
-            found[each.name] = hashlib.sha256(code).hexdigest()
-    return {"code": json.dumps(found, sort_keys=True)} if found else {}
+            code = Path(inspect.getfile(definition)).read_bytes()
+            digests[part.name] = hashlib.sha256(code).hexdigest()
+    return {"code": json.dumps(digests, sort_keys=True)} if digests else {}

@@ -47,8 +47,8 @@ class Band(NamedTuple):
 class Correlation:
     """How one metric ranks architectures, compared with one accuracy.
 
-    A positive correlation says that architectures are more accurate the better their indicator;
-    for a metric that is no indicator, the larger its value.
+    A positive correlation means that architectures with a better indicator are more accurate; for
+    other metrics, those with a larger value.
 
     Attributes:
         accuracy: Column of the accuracies.

@@ -48,7 +48,7 @@ class Measures(NamedTuple):
         columns: Values of the architectures by name: parameters, MACs, depth and width, then the
             indicators; None where a score is not finite.
         seconds: Time of one score by each indicator alone.
-        undefined: Of each indicator that is not defined at all, why.
+        undefined: Why indicators are not defined at all, by name.
     """
 
     columns: dict[str, tuple[float | None, ...]]
@@ -66,11 +66,11 @@ def measure(
 ) -> Measures:
     """Measure architectures.
 
-    Missing scores are computed, those of several indicators in one pass, and put into the cache as
-    they come. Then the time of each indicator alone is measured, in this process on
-    the device of the execution (a CPU with one thread): together they take less. All supernets
-    that a score is averaged over count. A score that is not finite is missing; so are all of a
-    fusion that has hardly any finite value of a part in its reference sample.
+    Missing scores are computed, those of several indicators in one pass, and cached as they come.
+    Then each indicator is timed alone, since together they take less time: in this process, on the
+    device of the execution (a CPU with one thread), over all supernets that a score is averaged
+    over. A score that is not finite is missing; so are all scores of a fusion if one of its parts
+    has hardly any finite value in the reference sample.
 
     Args:
         archs: The architectures, each once.
@@ -78,8 +78,8 @@ def measure(
         execution: Where to score.
         cache: Scores of earlier runs.
         given: Scores that a study has already.
-        tell: Called with ``"reference sample"``, ``"scoring"`` or ``"times"``, how many are done,
-            and of how many. What it raises ends the work; what is done by then is kept.
+        tell: Called with ``"reference sample"``, ``"scoring"`` or ``"times"``, the number done and
+            the total. An exception that it raises ends the work; finished scores are kept.
     """
     names = settings.indicators
     where = _machine_name(execution.device)
@@ -125,13 +125,13 @@ def measure(
 
 
 def _undefined(task: ScoringTask, reference: Reference) -> dict[str, str]:
-    """Return, by name, why fusions are undefined whose parts have hardly a score in the sample."""
+    """Return why fusions are undefined, by name: a part has hardly any score in the sample."""
     undefined = {}
-    for each in relative_indicators(task):
+    for indicator in relative_indicators(task):
         try:
-            check_reference(each, reference)
+            check_reference(indicator, reference)
         except NotFiniteError as error:
-            undefined[each.name] = str(error)
+            undefined[indicator.name] = str(error)
     return undefined
 
 
@@ -210,16 +210,16 @@ class _Scores:
         missing = self.missing(archs, names)
         n_done = 0
         for lacking in dict.fromkeys(missing.values()):
-            wanted = {arch for arch, lacks in missing.items() if lacks == lacking}
+            incomplete = {arch for arch, lacks in missing.items() if lacks == lacking}
             # All, so that what runs together does not depend on what is in the cache.
-            for part in pool.scores(task.only(lacking), list(archs), wanted):
+            for part in pool.scores(task.only(lacking), list(archs), incomplete):
                 for arch, scores in part.items():
                     for name, by_seed in scores.items():
                         values = [float(value) for value in by_seed]
                         self._cached(name).setdefault(identity(arch), values)
                 if part:
                     self._cache.changed()
-                n_done += len(part.keys() & wanted)
+                n_done += len(part.keys() & incomplete)
                 tell(step, n_done, len(missing))
 
     def _cached(self, name: str) -> dict[str, list[float]]:
@@ -237,12 +237,12 @@ def _seconds_alone(home: Home, task: ScoringTask, archs: Sequence[Architecture])
     """
     parts = cycle(divide(task, visit(home), archs))
     score(home, task, next(parts)[:1])
-    each = _seconds_each(home, task, next(parts)[:1])
-    size = max(1, int(_PASS_SECONDS / each))
-    return median(_seconds_each(home, task, next(parts)[:size]) for _ in range(_TIMED_PASSES))
+    seconds = _seconds_per_score(home, task, next(parts)[:1])
+    size = max(1, int(_PASS_SECONDS / seconds))
+    return median(_seconds_per_score(home, task, next(parts)[:size]) for _ in range(_TIMED_PASSES))
 
 
-def _seconds_each(home: Home, task: ScoringTask, archs: Sequence[Architecture]) -> float:
+def _seconds_per_score(home: Home, task: ScoringTask, archs: Sequence[Architecture]) -> float:
     start = time.perf_counter()
     score(home, task, archs)
     return (time.perf_counter() - start) / len(archs)

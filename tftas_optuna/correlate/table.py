@@ -34,11 +34,22 @@ if TYPE_CHECKING:
 # ``top1``, ``acc``, ``c100_kd_acc``, ``val accuracy``, ...
 _ACCURACY = re.compile(r"(.*[\W_])?(acc|acc@?1|accuracy|top[-_ ]?1)", re.IGNORECASE)
 # Columns that are computed anyway, and those that only number rows.
-_OTHERS = {"n_params", "params", "macs", "flops", "depth", "width", "trial", "seed", "id", "index"}
-_OTHERS |= {"top1_sd"}
+_NOT_SCORES = {
+    "n_params",
+    "params",
+    "macs",
+    "flops",
+    "depth",
+    "width",
+    "trial",
+    "seed",
+    "id",
+    "index",
+}
+_NOT_SCORES |= {"top1_sd"}
 # Spreadsheets and data frames write the numbers of rows into columns without a name.
 _NAMED = re.compile(r"(?!Unnamed: )\S")
-# ``top5``, ``acc@5``, ...: accuracies that nobody compares with.
+# ``top5``, ``acc@5``, ...: accuracies that are not compared.
 _TOP = re.compile(r"(.*[\W_])?(acc@?|top[-_ ]?)\d+", re.IGNORECASE)
 # A column may hold these and still be one of scores.
 _INFINITE = re.compile(r"\s*[+-]?inf(inity)?\s*", re.IGNORECASE)
@@ -49,7 +60,7 @@ class TrainedTable:
     """Different architectures of one space, with accuracies.
 
     Attributes:
-        name: What to call it.
+        name: Its name.
         space: The space.
         architectures: The architectures.
         accuracies: By column, the accuracy of each architecture; None if it was not trained.
@@ -81,15 +92,15 @@ def read_table(
 ) -> TrainedTable:
     """Read a CSV file, a JSON list of objects, or a directory with a CSV file of file names.
 
-    Left out are rows outside the space, repeated architectures, and rows without a field that an
-    architecture needs; the notes give their numbers, counted from 1. Fields that are not in the
-    table and need not be are those of the supernet of the space.
+    Rows outside the space, repeated architectures, and rows without a field that an architecture
+    needs are left out; the notes give their numbers, counted from 1. Optional fields that are not
+    in the table are taken from the supernet of the space.
 
     Args:
         source: The path.
         space: The space; None for that of the exported files in the table.
-        accuracy: Columns of accuracies; None for all whose names say so.
-        tell: Called with ``"reading"``, the number of a row, and the number of all.
+        accuracy: Columns of accuracies; None to find them by their names.
+        tell: Called with ``"reading"``, the number of the row and the number of rows.
 
     Raises:
         TftasError: There is no space, or no such column.
@@ -117,7 +128,7 @@ def read_table(
         except TftasError as error:
             raise UnavailableError(f"{path}, row {number}: {error}") from error
         if arch in row_of:
-            left_out.add(number, "an architecture again", f"as in row {row_of[arch]}")
+            left_out.add(number, "repeated architecture", f"as in row {row_of[arch]}")
             continue
         values = {name: _read_accuracy(name, row.get(name), path, number) for name in names}
         if all(value is None for value in values.values()):
@@ -171,7 +182,7 @@ class _RowReader:
             self.described = {self._file_column}
             return
         if space is None:
-            raise TftasError(f"{path} says of no space that it is from; give one with --space")
+            raise TftasError(f"{path} does not name its space; give one with --space")
         self.described = arch_columns(space)
         missing = missing_fields(columns, space)
         if missing:
@@ -216,30 +227,30 @@ class _RowReader:
 def _space_of(path: Path) -> SearchSpace:
     document = read_yaml(path)
     if not isinstance(document, dict) or document.get("search") is None:
-        raise TftasError(f"{path} says of no space that it is from; give one with --space")
+        raise TftasError(f"{path} does not name its space; give one with --space")
     return read_section(document["search"], str(path)).conditions.space
 
 
 def _accuracy_columns(
-    columns: Mapping[str, Any], asked: Sequence[str] | None, described: set[str], path: Path
+    columns: Mapping[str, Any], accuracy: Sequence[str] | None, described: set[str], path: Path
 ) -> tuple[str, ...]:
     others = [name for name in columns if name not in described]
-    asked = (asked,) if isinstance(asked, str) else asked
-    if asked is not None:
-        unknown = [name for name in asked if name not in others]
-        if unknown or not asked:
+    accuracy = (accuracy,) if isinstance(accuracy, str) else accuracy
+    if accuracy is not None:
+        unknown = [name for name in accuracy if name not in others]
+        if unknown or not accuracy:
             raise TftasError(
                 f"accuracy is {', '.join(unknown) or 'nothing'}; {path} has"
                 f" {', '.join(others) or 'no other columns'}"
             )
-        return tuple(dict.fromkeys(asked))
-    alike = tuple(name for name in others if _ACCURACY.fullmatch(name))
-    if not alike:
+        return tuple(dict.fromkeys(accuracy))
+    matching = tuple(name for name in others if _ACCURACY.fullmatch(name))
+    if not matching:
         raise TftasError(
             f"{path}: no column is called acc, accuracy, top1 or ends so; name one with"
             f" --accuracy, out of {', '.join(others) or 'no other columns'}"
         )
-    return alike
+    return matching
 
 
 def _read_accuracy(name: str, value: Any, path: Path, number: int) -> float | None:
@@ -264,7 +275,7 @@ def _scores_of(
     """
     scores = {}
     for name in dict.fromkeys(name for row in rows for name in row):
-        if name in described or name.lower() in _OTHERS or not _NAMED.match(name):
+        if name in described or name.lower() in _NOT_SCORES or not _NAMED.match(name):
             continue
         # Names are shown in tables on the terminal.
         if not name.isprintable():

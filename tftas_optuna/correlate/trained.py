@@ -53,9 +53,9 @@ def read_study(study: Study, trained: str | None = None) -> TrainedTable:
         arch = settings.space.decode(trials[number].params)
         first.setdefault(arch, (number, chosen.top1(number)))
     others = [
-        f"{one.key} ({count_trials([one])})"
-        for one in training_sets(study)
-        if one.key != chosen.key
+        f"{trainings.key} ({count_trials([trainings])})"
+        for trainings in training_sets(study)
+        if trainings.key != chosen.key
     ]
     return TrainedTable(
         name=study.study_name,
@@ -85,7 +85,7 @@ class Given(NamedTuple):
 
 
 def stored_scores(study: Study, settings: StudySettings, archs: Collection[Architecture]) -> Given:
-    """Look up the scores of a study that other settings would compute alike.
+    """Return the scores of a study that other settings would compute in the same way.
 
     Args:
         study: The study.
@@ -102,12 +102,12 @@ def stored_scores(study: Study, settings: StudySettings, archs: Collection[Archi
     stored: dict[str, dict[Architecture, float]] = {}
     alike = [n for n in settings.indicators if ground_of(theirs, n) == ground_of(settings, n)]
     for name in alike:
-        wanted = get_indicator(name).fidelity_for(settings.fidelity)
+        fidelity = get_indicator(name).fidelity_for(settings.fidelity)
         searched = theirs.fidelity if name in theirs.approximated else "exact"
         scores = stored.setdefault(name, {})
         for trial, arch in trials:
-            value = exact.get(name, {}).get(str(trial.number)) if wanted == "exact" else None
-            if wanted == searched:
+            value = exact.get(name, {}).get(str(trial.number)) if fidelity == "exact" else None
+            if fidelity == searched:
                 value = known_values(trial, theirs).get(name)
             if value is not None:
                 scores.setdefault(arch, float(value))

@@ -1,4 +1,4 @@
-"""From a front to files: our own document, JSON, and AutoFormer's training configuration."""
+"""Exports a front to files: YAML, JSON, and AutoFormer's training configuration."""
 
 from tftas_optuna.export.files import FORMATS, export_candidates, export_front
 

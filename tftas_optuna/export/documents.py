@@ -24,7 +24,7 @@ else:
 
 
 def as_yaml(candidate: Candidate, settings: StudySettings, study_name: str) -> str:
-    """Write our own document, which ``timm.create_model`` and ``score`` read."""
+    """Return our own document, which ``timm.create_model`` and ``score`` read."""
     header = (
         "# A Vision Transformer found by tftas-optuna. To build it:\n"
         "#   import timm, tftas_optuna.models\n"
@@ -34,19 +34,19 @@ def as_yaml(candidate: Candidate, settings: StudySettings, study_name: str) -> s
 
 
 def as_json(candidate: Candidate, settings: StudySettings, study_name: str) -> str:
-    """Write the same document as JSON."""
+    """Return the same document as JSON."""
     return json_text(_document(candidate, settings, study_name), indent=2) + "\n"
 
 
 def as_retrain(candidate: Candidate, settings: StudySettings, study_name: str) -> str:
-    """Write what the training scripts of AutoFormer and TF-TAS take as ``--cfg``.
+    """Return the file that the training scripts of AutoFormer and TF-TAS take as ``--cfg``.
 
     Raises:
-        TftasError: Those scripts cannot train this architecture; says why.
+        TftasError: These scripts cannot train the architecture; the message says why.
     """
     arch = candidate.architecture
-    known = candidate.named_values()
-    scores = ", ".join(f"{n} {value:.6g}" for n, value in known.items() if n not in ALWAYS)
+    values = candidate.named_values()
+    scores = ", ".join(f"{n} {value:.6g}" for n, value in values.items() if n not in ALWAYS)
     header = (
         f"# Trial {candidate.trial} of study {json.dumps(study_name)}:"
         f" {scores}, {candidate.n_params} parameters.\n"

@@ -1,4 +1,4 @@
-"""Writes exported architectures: all of them or none, and never over somebody's file."""
+"""Writes exported architectures: all or none, and never over a file of the user's."""
 
 from __future__ import annotations
 
@@ -62,20 +62,20 @@ def export_candidates(
 
     Args:
         study: The study they come from.
-        candidates: What to write.
-        directory: Where to; made if it is missing.
-        formats: Out of ``"yaml"`` (our document), ``"json"`` (the same) and ``"retrain"``
+        candidates: The candidates to write.
+        directory: Directory to write to; created if it is missing.
+        formats: Any of ``"yaml"`` (our document), ``"json"`` (the same) and ``"retrain"``
             (the training configuration of AutoFormer and TF-TAS); by default all that can
             describe the architecture.
         prefix: First part of the names; by default the name of the space.
-        force: Whether to replace files that hold something else.
+        force: Whether to replace files with other contents.
 
     Returns:
         The paths, in the order of the candidates.
 
     Raises:
         TftasError: A format does not exist or cannot describe an architecture, or the prefix is
-            no plain name.
+            not a plain name.
         UnavailableError: There is nothing to write, a file is in the way, or writing fails.
     """
     unknown = [name for name in formats or () if name not in _WRITERS]
@@ -121,8 +121,8 @@ def check_prefix(prefix: str, *, remedy: str = "give --prefix") -> str:
     """Check that a prefix is a plain file name.
 
     Args:
-        prefix: What file names begin with.
-        remedy: What to do where it is none.
+        prefix: The beginning of file names.
+        remedy: Advice for the error message.
 
     Raises:
         TftasError: It has other characters than letters, digits, ``.``, ``_`` and ``-``, or
@@ -137,7 +137,7 @@ def check_prefix(prefix: str, *, remedy: str = "give --prefix") -> str:
 
 
 def check_directory(directory: str | Path) -> None:
-    """Check that a directory can hold files, without making it.
+    """Check that files can be written to a directory, without creating it.
 
     Raises:
         UnavailableError: It or one of its parents is a file, or is not writable.
@@ -156,7 +156,7 @@ def _holds(path: Path, text: str) -> bool:
 
 
 def _write_all(directory: Path, texts: dict[Path, str]) -> None:
-    """Write to temporary names first, then rename, so that no file is ever half there."""
+    """Write to temporary names first, then rename, so that no file is ever incomplete."""
     with tempfile.TemporaryDirectory(prefix=".tftas-", dir=directory) as scratch:
         for path, text in texts.items():
             if path.is_dir():

@@ -1,4 +1,4 @@
-"""Networks with their weights as files that other programs run, checked before they are kept."""
+"""Exports networks with their weights to files that other programs run, and checks them."""
 
 from __future__ import annotations
 
@@ -29,35 +29,35 @@ UNTRAINED = "untrained"
 TOLERANCE = 1e-4
 _TRACED, _CHECKED = 2, (1, 2, 5)
 _OPSET = 20
-# PyTorch 2.6 refuses its own guards on a batch without an upper end.
+# Without an upper end PyTorch 2.6 refuses its own guards on the batch.
 _BATCH = torch.export.Dim("batch", min=1, max=2**31 - 1)
 
 
 def export_network(
     model: nn.Module, path: Path, form: str, *, trained: bool, force: bool = False
 ) -> tuple[Path, float]:
-    """Write a network in a form, if what is read back computes the same.
+    """Write a network in a format, if the file computes the same when it is read back.
 
-    What is untrained says so: its name ends in ``-untrained``, and its metadata have ``weights``
-    (properties of the ONNX model, an extra file of TorchScript, ``config.json``).
+    An untrained network has a name that ends in ``-untrained``. All metadata have an entry
+    ``weights`` (properties of the ONNX model, an extra file of TorchScript, ``config.json``).
 
     Args:
         model: The network, built by timm.
-        path: Where to, without an ending.
+        path: Path to write to, without an ending.
         form: ``"onnx"`` (one file ``.onnx``; input ``images``, output ``logits``),
             ``"torchscript"`` (``.torchscript.pt``) or ``"timm"`` (a directory for timm's
             ``create_model("local-dir:...")``). The batch size is free in all of them.
         trained: Whether the network is trained.
-        force: Whether to replace what is there.
+        force: Whether to replace an existing file.
 
     Returns:
-        What was written, and the largest difference of a logit from the network's own, over
-        random images at batch sizes that differ from the traced one.
+        The path that was written, and the largest difference of a logit from the network's own,
+        over random images at batch sizes other than the traced one.
 
     Raises:
-        TftasError: There is no such form.
-        UnavailableError: A package is missing, something is in the way, the disk is full, or the
-            written network computes something else.
+        TftasError: There is no such format.
+        UnavailableError: A package is missing, another file is in the way, the disk is full, or
+            the written network computes something else.
     """
     if form not in _FORMS:
         raise TftasError(f"format {form!r} does not exist; known: {', '.join(_FORMS)}")
@@ -94,7 +94,7 @@ def export_network(
 
 
 def save_timm(model: nn.Module, folder: Path, *, trained: bool) -> None:
-    """Write ``model.safetensors`` and ``config.json`` into a directory that exists.
+    """Write ``model.safetensors`` and ``config.json`` to an existing directory.
 
     Args:
         model: The network, built by timm.
@@ -113,27 +113,27 @@ def save_timm(model: nn.Module, folder: Path, *, trained: bool) -> None:
                 model_config={"label_names": list(names)} if names else None,
                 safe_serialization=True,
             )
-            _tell_weights(Path(scratch) / "config.json", trained)
-            # safetensors writes for the owner alone.
+            _record_weights(Path(scratch) / "config.json", trained)
+            # safetensors makes files readable for their owner alone.
             shutil.copymode(Path(scratch) / "config.json", Path(scratch) / "model.safetensors")
             _move_files(Path(scratch), folder)
     except (OSError, SafetensorError) as error:
         raise UnavailableError(f"{folder}: the model cannot be written ({error})") from error
 
 
-def _tell_weights(path: Path, trained: bool) -> None:
-    """Say in timm's configuration whether the weights are trained, which timm does not know."""
+def _record_weights(path: Path, trained: bool) -> None:
+    """Record in timm's configuration whether the weights are trained."""
     config = json.loads(path.read_text(encoding="utf-8"))
-    known = config["pretrained_cfg"]
+    pretrained_cfg = config["pretrained_cfg"]
     if not trained:
-        known["tag"] = UNTRAINED
-    elif known.get("tag") == UNTRAINED:
-        del known["tag"]
-    config["weights"] = _told(trained)
+        pretrained_cfg["tag"] = UNTRAINED
+    elif pretrained_cfg.get("tag") == UNTRAINED:
+        del pretrained_cfg["tag"]
+    config["weights"] = _label(trained)
     path.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
-def _told(trained: bool) -> str:
+def _label(trained: bool) -> str:
     return "trained" if trained else UNTRAINED
 
 
@@ -170,7 +170,7 @@ def _write_onnx(model: nn.Module, path: Path, images: Tensor, trained: bool) -> 
         verbose=False,
     )
     assert program is not None
-    program.model.metadata_props["weights"] = _told(trained)
+    program.model.metadata_props["weights"] = _label(trained)
     program.save(str(path))
 
 
@@ -182,8 +182,8 @@ def _load_onnx(path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def _write_torchscript(model: nn.Module, path: Path, images: Tensor, trained: bool) -> None:
-    told = {"weights": _told(trained)}
-    torch.jit.save(torch.jit.trace(model, images), str(path), _extra_files=told)
+    metadata = {"weights": _label(trained)}
+    torch.jit.save(torch.jit.trace(model, images), str(path), _extra_files=metadata)
 
 
 def _load_torchscript(path: Path) -> Callable[[Tensor], Tensor]:

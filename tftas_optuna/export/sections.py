@@ -1,4 +1,4 @@
-"""The ``search`` section of an exported file: what the scores in it were computed with."""
+"""The ``search`` section of an exported file: the settings of its scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tftas_optuna.study.settings import StudySettings
 
-# What a file says elsewhere, or need not say to have its scores computed again.
+# Settings that a file has elsewhere, or that are not needed to compute its scores again.
 _LEFT_OUT = (
     "space",
     "space_definition",
@@ -27,12 +27,12 @@ _LEFT_OUT = (
 
 @dataclasses.dataclass(frozen=True)
 class SearchSection:
-    """What scores were computed with.
+    """The settings that scores were computed with.
 
     Attributes:
-        conditions: What they depend on; the sizes are the space's own.
-        fidelity: How the approximated indicators are computed.
-        options: Options of indicators that are not the usual ones, by indicator.
+        conditions: The conditions of the scores; the sizes are the space's own.
+        fidelity: The fidelity of approximated indicators.
+        options: Options of indicators that differ from their defaults, by indicator.
     """
 
     conditions: Conditions
@@ -42,19 +42,19 @@ class SearchSection:
 
 def write_section(settings: StudySettings) -> dict[str, Any]:
     """Return the section of a study's files as plain data."""
-    told = {n: value for n, value in settings.attributes().items() if n not in _LEFT_OUT}
-    return {**told, "space": settings.space.to_dict()}
+    section = {n: value for n, value in settings.attributes().items() if n not in _LEFT_OUT}
+    return {**section, "space": settings.space.to_dict()}
 
 
 def read_section(data: Any, where: str) -> SearchSection:
-    """Read the section, that of release 0.1 too.
+    """Read a section, also one of release 0.1.
 
-    Release 0.1 used one seed for the sampler and the supernet, and had one indicator with one
-    option, which stood beside the seed.
+    Release 0.1 used one seed for the sampler and the supernet, and stored the one option of its
+    one indicator beside the seed.
 
     Args:
         data: The section as plain data.
-        where: What to name in an error.
+        where: Name of the file in an error.
 
     Raises:
         UnavailableError: It is damaged.

@@ -1,4 +1,4 @@
-"""What all figures share: Plotly, loaded when one is drawn, colours, and names on axes."""
+"""Shared by all figures: Plotly, loaded on first use, colours, and titles of axes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEAD_PIXELS = 70
 
 
 def graph_objects() -> Any:
-    """Load what figures are made of.
+    """Load and return ``plotly.graph_objects``.
 
     Raises:
         UnavailableError: Plotly is not installed.
@@ -42,12 +42,12 @@ def graph_objects() -> Any:
 def panels(
     titles: Sequence[str], columns: int, pixels: int = _PANEL_PIXELS, **options: Any
 ) -> Figure:
-    """Make a figure of empty panels, row by row; see :func:`cell`.
+    """Return a figure of empty panels, row by row; see :func:`cell`.
 
     Args:
-        titles: One for each panel; what is not ours in it is :func:`plain`.
-        columns: Panels of a row, where there are so many.
-        pixels: Height of a row.
+        titles: Titles of the panels; text of others must be made :func:`plain`.
+        columns: Largest number of panels in a row.
+        pixels: Height of a row in pixels.
         options: Passed on to Plotly's ``make_subplots``.
     """
     graph_objects()
@@ -76,28 +76,28 @@ def panels(
 
 
 def cell(place: int, columns: int, n_panels: int) -> dict[str, int]:
-    """Tell where a panel is, as Plotly's ``row`` and ``col``."""
+    """Return the place of a panel as Plotly's ``row`` and ``col``."""
     columns = min(columns, n_panels)
     return {"row": place // columns + 1, "col": place % columns + 1}
 
 
 def plain(text: str) -> str:
-    """Write a text as it stands: Plotly reads tags, and ``%{...}`` for values."""
+    """Escape a text for Plotly, which interprets tags and ``%{...}``."""
     return html.escape(text, quote=False).replace("%{", "%\u200b{")
 
 
 def axis_title(settings: StudySettings, name: str) -> str:
-    """Return what an axis of a metric is called: with its fidelity and its unit."""
+    """Return the title of a metric's axis, with fidelity and unit."""
     unit = get_cost(name).unit if name in cost_names() else ""
     return settings.label(name) + (f" ({unit})" if unit else "")
 
 
 def whole_steps(last: int, most_ticks: int = 14) -> dict[str, Any]:
-    """Return range and ticks of an axis from 1 to a number, without fractions."""
+    """Return the range and ticks of an axis of whole numbers from 1 to ``last``."""
     step = max(1, math.ceil(last / most_ticks))
     return {"range": [0.4, last + 0.6], "tick0": 1, "dtick": step}
 
 
 def rounded(values: Iterable[float]) -> list[float]:
-    """Round to what an eye can tell apart, so that files stay small."""
+    """Round values to five digits, which keeps files small."""
     return [float(f"{value:.5g}") for value in values]

@@ -1,4 +1,4 @@
-"""Scores of a study against the accuracies of what was trained."""
+"""Scores of a study against the accuracies of trained architectures."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def trained_candidates(study: Study, trained: str | None = None) -> list[Candida
 
     Args:
         study: The study.
-        trained: The key of the conditions; None for those of the most trials.
+        trained: Key of the conditions; None for those with the most trials.
 
     Returns:
-        In the order of their trials.
+        The candidates, in the order of their trials.
 
     Raises:
-        TftasError: Nothing was trained under such conditions.
+        TftasError: Nothing was trained under these conditions.
         UnavailableError: Nothing was trained at all.
     """
     chosen = choose_trainings(study, trained)
@@ -55,37 +55,36 @@ def plot_accuracy(study: Study, trained: str | None = None) -> Figure:
 
     Args:
         study: The study.
-        trained: Which accuracies: the key of the conditions that they were trained under; by
-            default of those that most trials were.
+        trained: Key of the training conditions; by default those with the most trials.
 
     Returns:
-        A Plotly figure, with a panel for each objective. Where there are several seeds, points
-        are means, with their standard deviations.
+        A Plotly figure, with a panel for each objective. With several seeds, points are means
+        with standard deviations.
 
     Raises:
-        TftasError: Nothing was trained under such conditions.
+        TftasError: Nothing was trained under these conditions.
         UnavailableError: Plotly is not installed, nothing was trained, or the study was not made
             by this package.
     """
     graph = graph_objects()
     settings = read_settings(study)
-    found = trained_candidates(study, trained)
-    several = any(candidate.top1_sd is not None for candidate in found)
+    candidates = trained_candidates(study, trained)
+    several = any(candidate.top1_sd is not None for candidate in candidates)
     names = settings.objectives
     figure = panels([""] * len(names), _COLUMNS)
     for place, name in enumerate(names):
         where = cell(place, _COLUMNS, len(names))
         figure.add_trace(
             graph.Scatter(
-                x=rounded(candidate.value(name) for candidate in found),
-                y=[candidate.top1 for candidate in found],
-                error_y={"array": [c.top1_sd or 0.0 for c in found]} if several else None,
+                x=rounded(candidate.value(name) for candidate in candidates),
+                y=[candidate.top1 for candidate in candidates],
+                error_y={"array": [c.top1_sd or 0.0 for c in candidates]} if several else None,
                 mode="markers+text",
-                text=[str(candidate.trial) for candidate in found],
+                text=[str(candidate.trial) for candidate in candidates],
                 textposition="top center",
                 cliponaxis=False,
                 marker={"color": BLUE, "size": 9},
-                customdata=[plain(candidate.architecture.summary()) for candidate in found],
+                customdata=[plain(candidate.architecture.summary()) for candidate in candidates],
                 hovertemplate="trial %{text}: %{customdata}<br>"
                 f"{name} %{{x:.5s}}, top-1 %{{y:.2f}} %<extra></extra>",
                 showlegend=False,
@@ -93,6 +92,6 @@ def plot_accuracy(study: Study, trained: str | None = None) -> Figure:
             **where,
         )
         figure.update_xaxes(title_text=axis_title(settings, name), exponentformat="SI", **where)
-        title = f"top-1 (%), trainings {found[0].trained}"
+        title = f"top-1 (%), trainings {candidates[0].trained}"
         figure.update_yaxes(title_text=title, **where)
     return figure

@@ -33,21 +33,21 @@ def plot_architectures(picked: Sequence[Candidate]) -> Figure:
         picked: Members of a front, as :func:`tftas_optuna.pareto_front` returns them.
 
     Returns:
-        A Plotly figure. Upwards the hidden width of every block's MLP, downwards the width of its
-        attention, with the number of its heads; on one scale in all panels. Architectures of a
-        family that does not tell its blocks are left out.
+        A Plotly figure. Bars show the hidden width of every block's MLP upwards, and the width of
+        its attention with the number of heads downwards, on the same scale in all panels.
+        Architectures of families that do not describe their blocks are left out.
 
     Raises:
         UnavailableError: Plotly is not installed.
     """
-    told = [candidate for candidate in picked if blocks_of(candidate.architecture)]
-    titles = [f"trial {c.trial}: {plain(c.architecture.summary())}" for c in told]
+    drawn = [candidate for candidate in picked if blocks_of(candidate.architecture)]
+    titles = [f"trial {c.trial}: {plain(c.architecture.summary())}" for c in drawn]
     figure = panels(titles or [""], _COLUMNS, _PIXELS, shared_yaxes="all")
     graph = graph_objects()
-    for place, candidate in enumerate(told):
+    for place, candidate in enumerate(drawn):
         blocks = blocks_of(candidate.architecture)
         numbers = list(range(1, len(blocks) + 1))
-        where = cell(place, _COLUMNS, len(told))
+        where = cell(place, _COLUMNS, len(drawn))
         heads = [block.heads for block in blocks]
         common = {"x": numbers, "showlegend": place == 0}
         figure.add_trace(
@@ -77,9 +77,9 @@ def plot_architectures(picked: Sequence[Candidate]) -> Figure:
             ),
             **where,
         )
-    most = max((b.hidden for c in told for b in blocks_of(c.architecture)), default=1)
-    widest = max((b.attention for c in told for b in blocks_of(c.architecture)), default=1)
-    longest = max((len(blocks_of(c.architecture)) for c in told), default=1)
+    most = max((b.hidden for c in drawn for b in blocks_of(c.architecture)), default=1)
+    widest = max((b.attention for c in drawn for b in blocks_of(c.architecture)), default=1)
+    longest = max((len(blocks_of(c.architecture)) for c in drawn), default=1)
     # Room for the numbers of heads below the bars.
     figure.update_yaxes(range=[-widest - 0.22 * (most + widest), most * 1.1], showticklabels=False)
     figure.update_xaxes(title_text="block", **whole_steps(longest))

@@ -35,15 +35,15 @@ _HALF_WIDTH = 1.96
 
 
 class Effect(NamedTuple):
-    """What the trials with one choice have more than all that had the choice.
+    """The difference between trials with one choice and all trials that had the choice.
 
     Attributes:
-        dimension: What is chosen, such as ``"num_heads"``.
-        block: Where, from 0: the block, or the stage; None for what is chosen once.
-        choice: What was chosen.
-        mean: Mean of the objective, less the mean over all trials that have this block.
-        half: Half the width of its 95 % interval; None of a single trial.
-        n_trials: How many trials chose it.
+        dimension: Name of the choice, such as ``"num_heads"``.
+        block: Index of the block or stage; None for a choice made once per network.
+        choice: The value that was chosen.
+        mean: Mean of the objective, minus the mean over all trials that have this block.
+        half: Half the width of its 95 % interval; None for a single trial.
+        n_trials: Number of trials that chose it.
     """
 
     dimension: str
@@ -57,8 +57,8 @@ class Effect(NamedTuple):
 def effects(study: Study, objective: str) -> list[Effect]:
     """Compare the choices of a study by their marginal means.
 
-    What was chosen for blocks that a trial does not have does not count. An architecture counts
-    once. Choices that all trials share are left out.
+    Choices for blocks that a network does not have do not count, and an architecture counts once.
+    Choices that all trials share are left out.
 
     Raises:
         TftasError: The study has no such objective.
@@ -91,16 +91,16 @@ def effects(study: Study, objective: str) -> list[Effect]:
 def plot_choices(study: Study, objective: str | None = None) -> Figure:
     """Draw which choices pay in one objective.
 
-    A mean says what the trials with a choice have, not what the choice does: a sampler tries wide
-    blocks together with deep networks.
+    A mean describes the trials with a choice, not the effect of the choice alone: a sampler may
+    try wide blocks together with deep networks.
 
     Args:
         study: The study.
         objective: Name of the objective; the first one by default.
 
     Returns:
-        A Plotly figure of ``effects``, with a panel for each dimension: over the choices, or
-        where every block has its own, over the blocks with a line for each choice.
+        A Plotly figure of ``effects``, with a panel for each dimension: over its choices, or if
+        every block has its own choice, over the blocks with a line for each choice.
 
     Raises:
         TftasError: The study has no such objective.
@@ -108,16 +108,16 @@ def plot_choices(study: Study, objective: str | None = None) -> Figure:
     """
     settings = finished_trials(study).settings
     name = settings.objectives[0] if objective is None else objective
-    found = effects(study, name)
-    dimensions = list(dict.fromkeys(effect.dimension for effect in found))
-    figure = panels([_title(found, name) for name in dimensions] or [""], _COLUMNS)
+    all_effects = effects(study, name)
+    dimensions = list(dict.fromkeys(effect.dimension for effect in all_effects))
+    figure = panels([_title(all_effects, name) for name in dimensions] or [""], _COLUMNS)
     staged = isinstance(getattr(settings.space.smallest(), "depth", None), tuple)
     part = "stage" if staged else "block"
     for place, dimension in enumerate(dimensions):
         where = cell(place, _COLUMNS, len(dimensions))
-        for number, line in enumerate(_lines(found, dimension)):
+        for number, line in enumerate(_lines(all_effects, dimension)):
             figure.add_trace(_drawn(line, number, part), **where)
-        blocks = [effect.block for effect in found if effect.dimension == dimension]
+        blocks = [effect.block for effect in all_effects if effect.dimension == dimension]
         if None in blocks:
             figure.update_xaxes(title_text="choice", type="category", **where)
         else:
@@ -130,9 +130,9 @@ def plot_choices(study: Study, objective: str | None = None) -> Figure:
     return figure
 
 
-def _title(found: list[Effect], dimension: str) -> str:
-    """Name a panel, and in their colours the choices that are lines in it."""
-    lines = _lines(found, dimension)
+def _title(effects: list[Effect], dimension: str) -> str:
+    """Return the title of a panel, with the choices in the colours of their lines."""
+    lines = _lines(effects, dimension)
     if lines[0][0].block is None:
         return plain(dimension)
     colours = itertools.cycle(COLOURS)
@@ -143,10 +143,10 @@ def _title(found: list[Effect], dimension: str) -> str:
     return f"{plain(dimension)}: {', '.join(choices)}"
 
 
-def _lines(found: list[Effect], dimension: str) -> list[list[Effect]]:
+def _lines(effects: list[Effect], dimension: str) -> list[list[Effect]]:
     """Divide the effects in a dimension into lines: one, or one for each choice of a block."""
     lines: dict[Any, list[Effect]] = {}
-    for effect in found:
+    for effect in effects:
         if effect.dimension == dimension:
             lines.setdefault(None if effect.block is None else effect.choice, []).append(effect)
     return [lines[choice] for choice in sorted(lines)] if None not in lines else [*lines.values()]
@@ -176,27 +176,27 @@ def _label(effect: Effect) -> str:
 
 
 def _choices(arch: Architecture) -> list[tuple[tuple[str, int | None], Any]]:
-    """List what was chosen for an architecture, and where; of any family."""
+    """Return the choices of an architecture of any family, by dimension and block."""
     fields = arch.to_dict()
     depth = depth_of(arch)
     if "depth" not in fields and depth is not None:
         fields["depth"] = depth
-    found: list[tuple[tuple[str, int | None], Any]] = []
+    choices: list[tuple[tuple[str, int | None], Any]] = []
     for name, value in fields.items():
         if isinstance(value, list):
-            found += [((name, block), each) for block, each in enumerate(value)]
+            choices += [((name, block), choice) for block, choice in enumerate(value)]
         elif name != "family":
-            found.append(((name, None), value))
-    # A family may have fields that are no plain choices.
-    return [(place, choice) for place, choice in found if isinstance(choice, int | float | str)]
+            choices.append(((name, None), value))
+    # Some fields of a family may not be plain choices.
+    return [(place, choice) for place, choice in choices if isinstance(choice, int | float | str)]
 
 
 def _effect(
     place: tuple[str, int | None], choice: Any, values: list[float], groups: dict[Any, list[float]]
 ) -> Effect:
-    everybody = np.concatenate([np.array(each) for each in groups.values()])
+    all_values = np.concatenate([np.array(group) for group in groups.values()])
     half = None
     if len(values) > 1:
         half = _HALF_WIDTH * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    mean = float(np.mean(values) - everybody.mean())
+    mean = float(np.mean(values) - all_values.mean())
     return Effect(place[0], place[1], choice, mean, half, len(values))

@@ -1,4 +1,4 @@
-"""The front of a study among its other trials, with its bounds and the members picked."""
+"""The front of a study among its other trials, with bounds and picked members."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _MOST_MEMBERS = 800
 
 
 class Group(NamedTuple):
-    """Trials that are drawn alike.
+    """Trials that are drawn in the same style.
 
     Attributes:
-        name: What they are.
-        labels: What each one is.
-        columns: Their metrics, by name.
-        total: How many there are, of which these are some.
+        name: Name of the group.
+        labels: Labels of the trials.
+        columns: Values of their metrics, by name.
+        total: Number of trials in the group, of which only some may be drawn.
     """
 
     name: str
@@ -56,10 +56,10 @@ class Group(NamedTuple):
 
 
 def planes(settings: StudySettings) -> list[tuple[str, str]]:
-    """List the planes in which a front is drawn, horizontal metric first.
+    """Return the pairs of metrics that a front is drawn over, horizontal metric first.
 
-    All pairs of objectives, and the first indicator against every bounded metric that is no
-    objective.
+    These are all pairs of objectives, and the first indicator against every bounded metric that
+    is not an objective.
     """
     best, _ = merit(settings)
     others = [name for name in settings.objectives if name != best]
@@ -70,7 +70,7 @@ def planes(settings: StudySettings) -> list[tuple[str, str]]:
 
 
 def front_groups(study: Study, picked: Sequence[Candidate] = ()) -> list[Group]:
-    """Prepare what a figure of the front shows: groups of trials, the most important last."""
+    """Return the groups of trials in a figure of the front, the most important last."""
     finished = finished_trials(study)
     names = list(dict.fromkeys(itertools.chain(*planes(finished.settings))))
     members = pareto_front(study)
@@ -113,11 +113,11 @@ def plot_front(study: Study, picked: Sequence[Candidate] = ()) -> Figure:
 
     Args:
         study: The study.
-        picked: Members to stand out.
+        picked: Members to highlight.
 
     Returns:
         A Plotly figure with a panel for each pair of objectives, and for each bounded metric that
-        is no objective. Bounds are dashed lines, where trials are near. Of thousands of trials
+        is not an objective. Bounds near the trials are dashed lines. Of thousands of trials only
         some are drawn; the legend says how many.
 
     Raises:
@@ -167,11 +167,11 @@ def plot_front(study: Study, picked: Sequence[Candidate] = ()) -> Figure:
 
 
 def _bounds_near(groups: Sequence[Group], settings: StudySettings, name: str) -> list[float]:
-    """List the bounds of a metric, but those so far off that the trials would shrink to a dot."""
-    known = [value for group in groups for value in group.columns[name]]
-    if not known:
+    """Return the bounds of a metric, except for those too far away from the trials to show."""
+    values = [value for group in groups for value in group.columns[name]]
+    if not values:
         return []
-    low, high = float(np.nanmin(known)), float(np.nanmax(known))
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     room = high - low
     limits = settings.bounds.get(name, ())
     return [x for x in limits if x is not None and low - room <= x <= high + room]

@@ -1,4 +1,4 @@
-"""How the front of a study grew."""
+"""The growth of a study's front."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _MOST_STEPS = 80
 
 
 def hypervolumes(study: Study) -> list[tuple[int, float]]:
-    """Measure the hypervolume after some of the trials, the first and the last among them.
+    """Return the hypervolume after some of the trials, including the first and the last.
 
     Returns:
-        How many trials had finished, and the hypervolume then. All are measured from the same
-        corner: an indicator that counts from its worst value counts from that of the whole study.
+        Pairs of the number of finished trials and their hypervolume. All have the same reference
+        point: indicators that count from their worst value use the worst of the whole study.
 
     Raises:
         UnavailableError: An objective was measured, and the study has no record of it.
@@ -36,19 +36,19 @@ def hypervolumes(study: Study) -> list[tuple[int, float]]:
     if not finished.trials:
         return []
     settings, values = finished.settings, finished.values
-    measure = Hypervolume(settings, _meters(study, settings))
-    signs = np.array([-1 if each == "maximize" else 1 for each in settings.directions])
+    hypervolume = Hypervolume(settings, _meters(study, settings))
+    signs = np.array([-1 if direction == "maximize" else 1 for direction in settings.directions])
     losses = values * signs
     front = losses[:0]
-    done, found = 0, []
+    done, steps = 0, []
     for count in np.unique(np.linspace(1, len(losses), _MOST_STEPS).astype(int)):
         new = losses[done:count][finished.feasible[done:count]]
         front = front_rows(np.concatenate([front, new]))
         done = int(count)
-        # The worst of all adds nothing to what is dominated, and fixes from where it counts.
+        # The worst values of all trials add no hypervolume, and fix the reference point.
         corner = losses[finished.feasible].max(axis=0) if len(front) else losses[:0]
-        found.append((done, measure(np.vstack([front, corner]) * signs)))
-    return found
+        steps.append((done, hypervolume(np.vstack([front, corner]) * signs)))
+    return steps
 
 
 def plot_hypervolume(study: Study) -> Figure:
@@ -82,10 +82,9 @@ def _meters(study: Study, settings: StudySettings) -> Meters:
     records = meter_records(study)
     names = [name for name in settings.costs if name in settings.objectives]
     for name in names:
-        # Measured anew, here and now, it would be another number than the trials have.
+        # A new measurement would differ from the values of the trials.
         if get_cost(name).measured and name not in records:
             raise UnavailableError(
-                f"the study keeps no record of how {name} was measured, from which a hypervolume"
-                " could be told"
+                f"the study keeps no record of how {name} was measured, which a hypervolume needs"
             )
     return Meters(names, settings.space, settings.target, records)

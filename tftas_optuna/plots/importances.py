@@ -1,4 +1,4 @@
-"""How much each parameter of a study matters, as Optuna tells."""
+"""Importances of a study's parameters, computed by Optuna."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 
     from tftas_optuna.spaces import SearchSpace
 
-# The best tenth of fewer is too few to tell from the others.
+# The best tenth of fewer trials is too small.
 LEAST_TRIALS = 50
 
 
 def importances(study: Study) -> dict[str, dict[str, float]]:
-    """Ask Optuna which parameters decide whether a trial is among the best tenth.
+    """Return how much each parameter decides whether a trial is among the best tenth.
 
-    By PED-ANOVA, which needs nothing installed besides Optuna. Parameters of blocks that not every
-    architecture has are left out: where they mean nothing, they tell how deep it is.
+    Uses Optuna's PED-ANOVA, which needs no other package. Parameters of blocks that not every
+    architecture has are left out: where they have no meaning, they would reveal the depth.
 
     Returns:
         By objective, the importance of each parameter; they add up to 1.
 
     Raises:
-        UnavailableError: The study has less than ``LEAST_TRIALS`` finished trials, or was not
+        UnavailableError: The study has fewer than ``LEAST_TRIALS`` finished trials, or was not
             made by this package.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -46,22 +46,22 @@ def importances(study: Study) -> dict[str, dict[str, float]]:
             f"importances say nothing of {len(finished.trials)} trials; they need {LEAST_TRIALS}"
         )
     shared = _shared_parameters(settings.space)
-    asked = _without_foreign(study, finished)
-    found = {}
+    own_study = _without_foreign(study, finished)
+    by_objective = {}
     for i, (name, direction) in enumerate(
         zip(settings.objectives, settings.directions, strict=True)
     ):
         sign = -1 if direction == "maximize" else 1
         with warnings.catch_warnings():
-            # It is experimental, and says that less is better, which is so here.
+            # It is experimental, and warns that it assumes minimization, which holds here.
             warnings.simplefilter("ignore")
-            found[name] = get_param_importances(
-                asked,
+            by_objective[name] = get_param_importances(
+                own_study,
                 evaluator=PedAnovaImportanceEvaluator(),
                 params=shared,
                 target=partial(_loss, i, sign),
             )
-    return found
+    return by_objective
 
 
 def plot_importances(study: Study) -> Figure:
@@ -75,15 +75,15 @@ def plot_importances(study: Study) -> Figure:
             by this package.
     """
     graph = graph_objects()
-    found = importances(study)
+    by_objective = importances(study)
     names = list(finished_trials(study).settings.space.distributions())
     figure = panels([""], 1)
-    for number, (objective, known) in enumerate(found.items()):
-        shown = [name for name in names if name in known]
+    for number, (objective, values) in enumerate(by_objective.items()):
+        shown = [name for name in names if name in values]
         figure.add_trace(
             graph.Bar(
                 x=[plain(name) for name in shown],
-                y=rounded(known[name] for name in shown),
+                y=rounded(values[name] for name in shown),
                 marker={"color": COLOURS[number % len(COLOURS)]},
                 hovertemplate=f"{objective}: %{{x}} %{{y:.3f}}<extra></extra>",
                 name=objective,
@@ -95,7 +95,7 @@ def plot_importances(study: Study) -> Figure:
 
 
 def _without_foreign(study: Study, finished: Finished) -> Study:
-    """Return a study of the finished trials alone: Optuna looks at all that are complete."""
+    """Return a study of the finished trials alone, as Optuna uses all complete ones."""
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) == len(finished.trials):
         return study
@@ -105,9 +105,10 @@ def _without_foreign(study: Study, finished: Finished) -> Study:
 
 
 def _shared_parameters(space: SearchSpace) -> list[str]:
-    """List the parameters that mean something in every architecture of a space.
+    """Return the parameters that matter in every architecture of a space.
 
-    The smallest one has only blocks that all have: what can be changed of it counts always.
+    The smallest architecture has only blocks that all have, so a parameter that changes it always
+    matters.
     """
     smallest = space.smallest()
     params = space.encode(smallest)

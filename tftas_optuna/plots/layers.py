@@ -1,4 +1,4 @@
-"""Where in a network its score comes from."""
+"""The contributions of layers to the scores of networks."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Layers(NamedTuple):
 
     Attributes:
         trial: Number of its trial.
-        kind: Which layer of a block, such as ``"attn.qkv"``.
-        values: What each block's adds to the score.
+        kind: Name of the layer in a block, such as ``"attn.qkv"``.
+        values: What the layer of each block adds to the score.
     """
 
     trial: int
@@ -46,28 +46,28 @@ def layer_scores(study: Study, picked: Sequence[Candidate]) -> tuple[str, list[L
     """Score architectures of a study layer by layer, on its first supernet.
 
     Returns:
-        What was scored: the first indicator of the study that is a sum over layers, as the study
-        computes it; and the layers of each architecture, by kind.
+        The label of the first indicator of the study that is a sum over layers, which is scored
+        as in the study; and the layers of each architecture, by kind.
 
     Raises:
-        UnavailableError: None of its indicators is such a sum, or its options are not kept.
+        UnavailableError: None of its indicators is such a sum, or its options are not stored.
     """
     label, explained = explain(read_settings(study), picked)
-    found = []
+    all_layers = []
     for candidate, scores in zip(picked, explained, strict=True):
         for kind, values in _by_kind(scores).items():
-            found.append(Layers(candidate.trial, kind, values))
-    return label, found
+            all_layers.append(Layers(candidate.trial, kind, values))
+    return label, all_layers
 
 
 def plot_layers(study: Study, picked: Sequence[Candidate]) -> Figure:
-    """Draw where in architectures their score comes from.
+    """Draw what each layer of architectures adds to their scores.
 
-    It draws the study's supernet again and takes a pass for each architecture.
+    This draws the study's supernet again and needs one pass per architecture.
 
     Args:
         study: The study.
-        picked: Architectures of it.
+        picked: Its architectures to draw.
 
     Returns:
         A Plotly figure of ``layer_scores``: a panel for each kind of layer, over the blocks,
@@ -75,14 +75,14 @@ def plot_layers(study: Study, picked: Sequence[Candidate]) -> Figure:
 
     Raises:
         UnavailableError: Plotly is not installed; or none of the indicators of the study is a sum
-            over layers, or has options that a study does not keep.
+            over layers, or its options are not stored.
     """
     graph = graph_objects()
-    label, found = layer_scores(study, picked)
-    kinds = list(dict.fromkeys(layers.kind for layers in found))
-    trials = list(dict.fromkeys(layers.trial for layers in found))
+    label, all_layers = layer_scores(study, picked)
+    kinds = list(dict.fromkeys(layers.kind for layers in all_layers))
+    trials = list(dict.fromkeys(layers.trial for layers in all_layers))
     figure = panels([plain(kind) for kind in kinds] or [""], _COLUMNS)
-    for layers in found:
+    for layers in all_layers:
         place = kinds.index(layers.kind)
         number = trials.index(layers.trial)
         figure.add_trace(
@@ -100,7 +100,7 @@ def plot_layers(study: Study, picked: Sequence[Candidate]) -> Figure:
         )
     figure.update_yaxes(title_text=label, exponentformat="SI", rangemode="tozero")
     for place, kind in enumerate(kinds):
-        deepest = max(len(layers.values) for layers in found if layers.kind == kind)
+        deepest = max(len(layers.values) for layers in all_layers if layers.kind == kind)
         where = cell(place, _COLUMNS, len(kinds))
         if deepest > 1:
             figure.update_xaxes(title_text="block", **whole_steps(deepest), **where)

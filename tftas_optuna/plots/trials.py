@@ -22,9 +22,9 @@ class Finished(NamedTuple):
     """The finished trials of a study.
 
     Attributes:
-        settings: Of the study.
-        trials: In the order of their numbers.
-        feasible: Whether each is within the bounds.
+        settings: Settings of the study.
+        trials: The trials, in the order of their numbers.
+        feasible: Whether each trial is within the bounds.
     """
 
     settings: StudySettings
@@ -32,9 +32,9 @@ class Finished(NamedTuple):
     feasible: NDArray[np.bool_]
 
     def column(self, name: str) -> NDArray[np.float64]:
-        """Return a metric of every trial; NaN where a trial does not say it."""
-        found = (known_values(trial, self.settings).get(name) for trial in self.trials)
-        return np.array([np.nan if value is None else value for value in found], dtype=float)
+        """Return a metric of every trial; NaN where a trial lacks it."""
+        values = (known_values(trial, self.settings).get(name) for trial in self.trials)
+        return np.array([np.nan if value is None else value for value in values], dtype=float)
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -56,7 +56,7 @@ def finished_trials(study: Study) -> Finished:
 
 
 def thinned(indices: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Keep some of many, evenly spaced."""
+    """Return at most ``most`` of the indices, evenly spaced."""
     if len(indices) <= most:
         return indices
     kept: NDArray[np.int64] = indices[np.linspace(0, len(indices) - 1, most).round().astype(int)]

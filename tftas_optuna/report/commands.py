@@ -1,4 +1,4 @@
-"""What to type next about a study: after a search, in notes and in reports."""
+"""Commands to run next for a study: after a search, in notes and in reports."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Command(NamedTuple):
     """A command line.
 
     Attributes:
-        line: What is typed.
-        purpose: What it does.
+        line: The line to type.
+        purpose: What the command is for.
     """
 
     line: str
@@ -38,7 +38,7 @@ def record_command(study: Study, words: Sequence[str], storage: str) -> None:
 
     Args:
         study: The study.
-        words: What follows ``tftas-optuna`` on the command line.
+        words: The arguments of ``tftas-optuna``.
         storage: The storage as it was given; its password is left out.
     """
     if _COMMAND not in study.user_attrs:
@@ -47,10 +47,10 @@ def record_command(study: Study, words: Sequence[str], storage: str) -> None:
 
 
 def next_commands(storage: str, study_name: str, front: Sequence[Candidate]) -> list[Command]:
-    """Return commands for a searched study.
+    """Return the commands to run next for a searched study.
 
     Args:
-        storage: Where the study lies.
+        storage: The study's storage.
         study_name: Its name.
         front: Its front, not empty.
     """
@@ -72,29 +72,29 @@ def next_commands(storage: str, study_name: str, front: Sequence[Candidate]) -> 
 def report_commands(
     study: Study, picked: Sequence[Candidate], storage: str | None, trained: str | None
 ) -> list[Command]:
-    """List the commands that make a study and its report again, and go on with its members.
+    """Return the commands that reproduce a study and its report, and continue with its members.
 
-    The search is not among them where it was not begun on the command line.
+    The search is included only if it was started on the command line.
 
     Args:
         study: The study.
         picked: The members that the report shows.
-        storage: Where the study lies; its password is left out.
-        trained: Which accuracies the report shows, if that was asked for.
+        storage: The study's storage; its password is left out.
+        trained: Key of the trainings that the report shows, if one was given.
     """
     where = _where(DEFAULT_STORAGE if storage is None else shown(storage), study.study_name)
     trials = [f"--trial={candidate.trial}" for candidate in picked]
     which = [] if trained is None else ["--trained", trained]
-    found = [Command(_line("report", *where, *trials, *which), "this report")]
-    if (begun := attributes(study).get(_COMMAND)) is not None:
-        found.insert(0, Command(str(begun), "the search"))
+    commands = [Command(_line("report", *where, *trials, *which), "this report")]
+    if (search := attributes(study).get(_COMMAND)) is not None:
+        commands.insert(0, Command(str(search), "the search"))
     if trials:
         training = _line("retrain", *where, *trials, "--data-dir", "DIR")
-        found += [
+        commands += [
             Command(_line("export", *where, *trials), "the picked members as files"),
             Command(training, "the picked members, trained"),
         ]
-    return found
+    return commands
 
 
 def _where(storage: str, study_name: str) -> list[str]:
@@ -107,7 +107,7 @@ def _line(*words: str) -> str:
 
 
 def _rounded_up(count: int) -> str:
-    """Write a count as options take it, with three digits: ``7.19M``, ``36.4k``."""
+    """Format a count for an option, rounded up to three digits: ``7.19M``, ``36.4k``."""
     unit, name = (1e6, "M") if count >= 1e6 else (1e3, "k")
     step = 10 ** (math.floor(math.log10(count)) - 2)
     return f"{math.ceil(count / step) * step / unit:g}{name}"

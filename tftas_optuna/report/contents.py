@@ -1,4 +1,4 @@
-"""What a report says, as plain values: facts, tables, figures and commands."""
+"""The contents of a report as plain values: facts, tables, figures and commands."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
 
 PICKED = 6
 _MOST_ROWS = 200
-# Of fewer, an order says nothing.
+# The rank correlation of fewer says nothing.
 _LEAST_TRAINED = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Members of a front, one a row.
+    """A table with one candidate per row.
 
     Attributes:
         head: Names of the columns.
         rows: Their cells.
-        title: What the members are.
+        title: Title of the table.
     """
 
     head: list[str]
@@ -58,10 +58,10 @@ class Section:
     Attributes:
         title: Its heading.
         text: What the figures show, and how far to trust them.
-        figures: Plotly's plain form of each, and what it is called.
-        table: Shown below.
-        more: Shown folded.
-        missing: Why something is not there, one line each.
+        figures: Names and plain data of Plotly figures.
+        table: A table to show below.
+        more: A table to show folded.
+        missing: Lines that say what is missing, and why.
     """
 
     title: str
@@ -77,10 +77,10 @@ class Contents:
     """A whole report.
 
     Attributes:
-        name: Of the study.
-        facts: What the study is, by name.
-        sections: Its parts.
-        commands: That make it again, and go on from it.
+        name: Name of the study.
+        facts: Facts about the study, by name.
+        sections: The sections.
+        commands: Commands that reproduce the report, and continue from it.
         space: The space, as YAML.
     """
 
@@ -98,17 +98,17 @@ def contents(
     trained: str | None = None,
     callback: Callable[[int, int], None] | None = None,
 ) -> Contents:
-    """Gather what a report says.
+    """Return the contents of a report.
 
     Args:
         study: The study.
         picked: Members to draw; by default :data:`PICKED` of the front, evenly spaced.
-        storage: Where the study lies, for the commands.
-        trained: Which accuracies it shows; see :func:`tftas_optuna.pareto_front`.
-        callback: Called before every section with how many are done, and of how many.
+        storage: The study's storage, for the commands.
+        trained: Key of the trainings to show; see :func:`tftas_optuna.pareto_front`.
+        callback: Called before every section with the number done and the total.
 
     Raises:
-        TftasError: Nothing was trained under such conditions.
+        TftasError: Nothing was trained under these conditions.
         UnavailableError: Plotly is not installed, or the study was not made by this package.
     """
     settings = read_settings(study)
@@ -139,32 +139,31 @@ def contents(
 
 
 _FRONT = (
-    "Every point is a trial. A trial is on the front when no other one within the bounds is better"
+    "Every point is a trial. A trial is on the front if no other trial within the bounds is better"
     " in one objective and as good in the others. Dashed lines are bounds."
 )
 _GROWTH = (
-    "The hypervolume: how much of the space of objectives the front dominates. Costs count as"
-    " fractions of the range of the space, so a front that reached a score of s at every cost"
-    " would have s. Where the curve has become flat, more trials would find little."
+    "The hypervolume: how much of the objective space the front dominates. Costs count as"
+    " fractions of their range in the search space, so a front with a score of s at every cost"
+    " would have a hypervolume of s. Once the curve is flat, more trials improve little."
 )
 _CHOICES = (
-    "The mean of each objective over the trials that made a choice, less its mean over all trials"
+    "The mean of each objective over the trials that made a choice, minus its mean over all trials"
     " that had the choice, with 95 % intervals. Blocks that a network does not have do not count."
-    " It says what the trials have in common, not what a choice does by itself: a sampler tries"
-    " some choices together."
+    " This is not the effect of a choice by itself: a sampler tries some choices together."
 )
 _IMPORTANCES = (
-    "Importances are Optuna's (PED-ANOVA): which parameters tell the best tenth from the others,"
-    " of those that every network has."
+    "Importances are Optuna's (PED-ANOVA): how well a parameter separates the best tenth of trials"
+    " from the rest. Only parameters that matter in every network are shown."
 )
 _ARCHITECTURES = (
-    "Upwards the hidden width of each block's MLP, downwards the width of its attention, with the"
-    " number of its heads. All are on one scale."
+    "The hidden width of each block's MLP is drawn upwards, the width of its attention downwards,"
+    " with the number of heads. All panels have the same scale."
 )
 _LAYERS = "What each layer of the picked networks adds to their score, on the study's supernet."
 _ACCURACY = (
-    "Top-1 accuracy of what was trained, with the number of its trial. An untrained score is worth"
-    " what its order agrees with this one, among networks of like size."
+    "Top-1 accuracy of trained networks, with the numbers of their trials. An untrained score is"
+    " useful if it ranks networks of similar size as their accuracies do."
 )
 
 
@@ -186,11 +185,11 @@ def _choices(study: Study, settings: StudySettings) -> Section:
     def of(objective: str) -> Callable[[], Figure]:
         return lambda: plots.plot_choices(study, objective)
 
-    made: dict[str, Callable[[], Figure]] = {
+    figures: dict[str, Callable[[], Figure]] = {
         f"Choices, {settings.label(name)}": of(name) for name in settings.objectives
     }
-    made["Importances"] = lambda: plots.plot_importances(study)
-    return _drawn("Which choices pay", f"{_CHOICES} {_IMPORTANCES}", made)
+    figures["Importances"] = lambda: plots.plot_importances(study)
+    return _drawn("Which choices pay", f"{_CHOICES} {_IMPORTANCES}", figures)
 
 
 def _architectures(chosen: list[Candidate]) -> Section:
@@ -213,29 +212,29 @@ def _accuracy(study: Study, settings: StudySettings, trained: str | None) -> Sec
     shown = choose_trainings(study, trained)
     if shown is None:
         return Section("Trained accuracy", missing=["Nothing of this study was trained yet."])
-    found = trained_candidates(study, trained)
+    candidates = trained_candidates(study, trained)
     text = f"{_ACCURACY} These are trainings {shown.key}: {shown}."
     others = [f"{o.key} ({count_trials([o])})" for o in training_sets(study) if o.key != shown.key]
     if others:
         text += f" Others, under other conditions, are not shown: {', '.join(others)}."
-    if len(found) >= _LEAST_TRAINED:
-        tops = [float(candidate.top1 or 0) for candidate in found]
+    if len(candidates) >= _LEAST_TRAINED:
+        tops = [float(candidate.top1 or 0) for candidate in candidates]
         taus = (
             f"{settings.label(name)} {tau:.2f}"
             for name in settings.objectives
-            if (tau := kendall_tau([c.value(name) for c in found], tops)) is not None
+            if (tau := kendall_tau([c.value(name) for c in candidates], tops)) is not None
         )
-        text += f" Kendall's tau over {len(found)} networks: {', '.join(taus)}."
+        text += f" Kendall's tau over {len(candidates)} networks: {', '.join(taus)}."
     section = _drawn(
         "Trained accuracy", text, {"Accuracy": lambda: plots.plot_accuracy(study, trained)}
     )
-    return dataclasses.replace(section, table=_table(found, "Trained"))
+    return dataclasses.replace(section, table=_table(candidates, "Trained"))
 
 
-def _drawn(title: str, text: str, made: dict[str, Callable[[], Figure]]) -> Section:
-    """Draw the figures of a section; say of those that cannot be drawn why."""
+def _drawn(title: str, text: str, figures: dict[str, Callable[[], Figure]]) -> Section:
+    """Return a section with its figures, and the reasons why any are missing."""
     section = Section(title, text)
-    for name, draw in made.items():
+    for name, draw in figures.items():
         try:
             figure = draw()
         except TftasError as error:
@@ -246,7 +245,7 @@ def _drawn(title: str, text: str, made: dict[str, Callable[[], Figure]]) -> Sect
 
 
 def _plain(figure: Figure) -> dict[str, Any]:
-    """Return a figure as plain data, less its template: the page has one of its own."""
+    """Return a figure as plain data, without its template: the page has its own."""
     data: dict[str, Any] = json.loads(figure.to_json())
     data["layout"].pop("template", None)
     return {"data": data["data"], "layout": data["layout"]}
@@ -272,7 +271,7 @@ def _facts(study: Study, settings: StudySettings, n_front: int) -> dict[str, str
         "bounds": ", ".join(bounds) or "none",
         "trials": f"{len(finished):,} finished, {len(feasible):,} within the bounds,"
         f" {n_front:,} on the front",
-        "sampler": f"{settings.sampler or 'not told'}, seed {settings.seed}",
+        "sampler": f"{settings.sampler or 'unknown'}, seed {settings.seed}",
         "supernet": str(conditions.supernet)
         + (f", scores averaged over {conditions.n_seeds} seeds" if conditions.n_seeds > 1 else ""),
         "input": f"{conditions.img_size} pixels, {conditions.num_classes} classes",

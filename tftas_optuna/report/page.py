@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs no network, and runs nothing but its own scripts."""
+"""Writes a report as one HTML file that needs no network and runs only its own scripts."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def write_report(
 ) -> None:
     """Write a study as one HTML file.
 
-    It holds Plotly and needs no network. A file that is there is replaced.
+    It includes Plotly and needs no network. An existing report is replaced.
 
     Args:
         study: The study.
         path: The file.
-        picked: Members to draw; by default six of the front, evenly spaced, both ends among them.
-        storage: Where the study lies, for the commands in the report; its password is left out.
-        trained: Which accuracies it shows; see :func:`tftas_optuna.pareto_front`.
-        callback: Called before every section with how many are done, and of how many.
+        picked: Members to draw; by default six of the front, evenly spaced, with both ends.
+        storage: The study's storage, for the commands in the report; its password is left out.
+        trained: Key of the trainings to show; see :func:`tftas_optuna.pareto_front`.
+        callback: Called before every section with the number done and the total.
 
     Raises:
-        TftasError: Nothing was trained under such conditions.
+        TftasError: Nothing was trained under these conditions.
         UnavailableError: Plotly is not installed, the study was not made by this package, or the
             file cannot be written.
 
@@ -66,10 +66,10 @@ def write_report(
 
 
 def check_report(path: Path) -> None:
-    """Check that a report can be written to a file, before there is one.
+    """Check that a report can be written to a file, before it is made.
 
     Raises:
-        UnavailableError: There is no such directory, a file is in the way that is no report, or
+        UnavailableError: There is no such directory, the file exists and is not a report, or
             Plotly or Jinja is not installed.
     """
     if not path.parent.is_dir() or path.is_dir():
@@ -91,11 +91,11 @@ def render(
     trained: str | None,
     callback: Callable[[int, int], None] | None,
 ) -> str:
-    """Write a study as HTML; see :func:`write_report`."""
+    """Return a study as HTML; see :func:`write_report`."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
 
-    # Compressed it is less than half as large; see page.js.
+    # Compression more than halves its size; see page.js.
     plotly = get_plotlyjs()
     packed = base64.b64encode(gzip.compress(plotly.encode(), mtime=0)).decode("ascii")
     script = (_TEMPLATES / "page.js").read_text(encoding="utf-8")
@@ -106,18 +106,18 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found = contents(study, picked, storage, trained, callback)
+    report = contents(study, picked, storage, trained, callback)
     return environment.get_template("page.html").render(
-        report=found,
+        report=report,
         figures={
             f"figure-{s}-{f}": figure
-            for s, section in enumerate(found.sections)
+            for s, section in enumerate(report.sections)
             for f, (_, figure) in enumerate(section.figures)
         },
         style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
         script=script,
         plotly=packed,
-        # What a name of a study might smuggle in has none of these digests, and does not run.
+        # A script that a study's name smuggles in has another digest and does not run.
         digests=[_digest(script), _digest(plotly)],
     )
 

@@ -1,4 +1,4 @@
-"""What trainings need of timm that timm does not promise, checked before it is used."""
+"""Private parts of timm that trainings use, checked before use."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _HOOKS = {
 
 
 class WholeFileSaver(CheckpointSaver):
-    """timm's saver, whose files are always whole.
+    """timm's saver, with files that are whole at any moment.
 
-    timm unlinks a file before it renames the next one to its name; between the two there is no
-    last checkpoint.
+    timm unlinks a file before it renames the next one to its name; in between there is no last
+    checkpoint.
 
     Raises:
-        UnavailableError: timm's saver no longer writes through what is replaced here.
+        UnavailableError: timm's saver no longer uses the methods that are replaced here.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -39,7 +39,7 @@ class WholeFileSaver(CheckpointSaver):
         super().__init__(*args, **kwargs)
 
     def rank_last(self, epoch: int, metric: float) -> None:
-        """Rank the last checkpoint, where a kill came after it was there and before its copies."""
+        """Rank the last checkpoint if a kill came after it was written and before its copies."""
         last, path = os.path.join(self.checkpoint_dir, LAST), self._checkpoint_path(epoch)
         if os.path.exists(path):
             if self.best_epoch == epoch:

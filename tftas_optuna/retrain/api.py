@@ -1,4 +1,4 @@
-"""Retraining from Python: what ``tftas-optuna retrain`` does with one network."""
+"""Retraining from Python, as ``tftas-optuna retrain`` does it for one network."""
 
 from __future__ import annotations
 
@@ -45,12 +45,11 @@ def retrain(
     tensorboard: bool = False,
     callback: Callable[[Step | Epoch], None] | None = None,
 ) -> dict[str, Any]:
-    """Train a network and leave it as a model that timm loads.
+    """Train a network and save it as a model that timm loads.
 
-    What is left in ``out/NAME``, and what it means, is said at
-    :func:`tftas_optuna.retrain.run.train_network`. The same call goes on with a training that was
-    stopped, after its last whole epoch, and returns at once what a finished one has reached.
-    Under ``torchrun`` all processes train together.
+    :func:`tftas_optuna.retrain.run.train_network` describes the files in ``out/NAME``. The same
+    call continues a stopped training after its last whole epoch, and returns the result of a
+    finished one at once. Under ``torchrun`` all processes train together.
 
     Example:
         Search, and train the best architecture of at most six million parameters::
@@ -72,31 +71,31 @@ def retrain(
         network: The path of an exported file, the name of a published architecture
             (``"tf-tas-tiny"``) or of a timm model, an architecture, or a candidate of a study's
             front.
-        data_dir: Images as ``train/CLASS/IMAGE`` and ``val/CLASS/IMAGE``, or where ``dataset``
-            lies; with ``val_fraction`` also ``CLASS/IMAGE``.
+        data_dir: Directory of images, ``train/CLASS/IMAGE`` and ``val/CLASS/IMAGE``, or of
+            ``dataset``; with ``val_fraction`` also ``CLASS/IMAGE``.
         dataset: A data set of timm, such as ``"torch/cifar10"``.
-        train_split: What to train on.
-        val_split: What to evaluate on; of folders by default the first there is of ``val``,
+        train_split: Split to train on.
+        val_split: Split to evaluate on; for folders, by default the first that exists of ``val``,
             ``valid``, ``validation`` and ``test``.
-        val_fraction: Fraction of each class to evaluate on, such as 0.1, where one folder holds
-            all images; always the same images.
-        download: Whether to download the data set where timm can.
+        val_fraction: Fraction of each class to evaluate on, such as 0.1, if one folder holds all
+            images; always the same images.
+        download: Whether to download the data set if timm can.
         recipe: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, the path of a YAML file,
             or a :class:`tftas_optuna.retrain.Recipe`.
         overrides: Values of the recipe to replace, such as ``{"epochs": 100}``.
-        weights: What to start from: ``"scratch"``, ``"supernet"`` (the slices that the study
+        weights: Weights to start from: ``"scratch"``, ``"supernet"`` (the slices that the study
             scored), ``"pretrained"`` (timm's), or the path of a checkpoint.
-        study: The study of a candidate; its accuracy is written there, for
+        study: The study of a candidate; its accuracy is recorded there, for
             :func:`tftas_optuna.pareto_front` and the dashboard. Every training is kept with its
             conditions; one with the same conditions and seed replaces the one before.
-        record: Whether to write it there; False for a try that is not to be remembered.
-        img_size: Height and width of the input, in pixels; the network's by default. An
-            architecture alone has none, and needs it.
+        record: Whether to record the accuracy in the study.
+        img_size: Height and width of the input, in pixels; the network's by default. It is
+            needed for an architecture alone, which has none.
         num_classes: Classes that the data must have; those of the data by default.
-        out: Where to write to, one directory for each network.
+        out: Directory to write to, with a subdirectory for each network.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         workers: Processes that load images; 0 loads them in this one.
-        tensorboard: Whether to write the metrics for TensorBoard too.
+        tensorboard: Whether to write the metrics for TensorBoard as well.
         callback: Called after every step and every epoch, with a
             :class:`tftas_optuna.retrain.training.Step` or
             :class:`tftas_optuna.retrain.run.Epoch`.
@@ -105,12 +104,12 @@ def retrain(
         The network's ``name``; ``top1``, ``top5`` (per cent) and ``loss`` after the last epoch;
         ``best_top1`` and its ``best_epoch``; ``epochs``, ``n_params``, ``num_classes``,
         ``n_train``, ``n_val``, ``train_split``, ``val_split``, ``data_digest``, ``seconds``; the
-        directory, ``out``; and ``trained``, the key of the conditions under which the study has
-        it.
+        directory, ``out``; and ``trained``, the key of the training conditions, if the study
+        recorded it.
 
     Raises:
         TftasError: There is no such network, recipe or device, or they do not fit together.
-        UnavailableError: Data, weights, checkpoints or disk are not as they must be.
+        UnavailableError: Data, weights or checkpoints cannot be used, or the disk is full.
     """
     recipe = load_recipe(recipe, overrides)
 

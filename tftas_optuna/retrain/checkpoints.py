@@ -45,7 +45,7 @@ class Checkpoints(WholeFileSaver):
             ) from error
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up the history of a checkpoint that was loaded."""
+        """Restore the history of a loaded checkpoint."""
         self.load_state_dict(state["saver"])
         epoch, metric = state["saver"]["pending"]
         self.rank_last(epoch, metric)
@@ -73,7 +73,7 @@ def read_last(folder: Path) -> dict[str, Any] | None:
 
 
 def checkpoint_bytes(model: nn.Module, *, history: int, ema: bool) -> int:
-    """Estimate what all checkpoints of a training take together.
+    """Estimate the size of all checkpoints of a training together, in bytes.
 
     Each holds the weights, the two moments of an Adam-like optimizer and maybe the averaged
     weights; there are ``history`` ranked ones, the best, the last, and the next one being written.

@@ -1,4 +1,4 @@
-"""The images: any data set that timm knows, checked before anything is trained."""
+"""The training data: any data set that timm knows, checked before training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _SHOWN = 3
 
-# Of the draw of held-back images; fixed, so that trainings with other seeds stay comparable.
+# Seed for drawing held-back images; fixed so that trainings with other seeds stay comparable.
 _SPLIT_SEED = 0
 
 
@@ -46,15 +46,15 @@ class DataSource:
     Attributes:
         root: The directory.
         dataset: Name of the data set; empty for folders with one folder of images per class.
-        train_split: What is trained on.
-        val_split: What is evaluated on; None for ``validation`` of a data set, and of folders for
-            the first there is of ``val``, ``valid``, ``validation`` and ``test``.
+        train_split: Split to train on.
+        val_split: Split to evaluate on; None for ``validation`` of a data set, and for the first
+            folder that exists of ``val``, ``valid``, ``validation`` and ``test``.
         download: Whether the data set may be downloaded.
-        val_fraction: Fraction of the images of each class that is evaluated on, where one folder
-            holds all; None for two folders.
+        val_fraction: Fraction of the images of each class to evaluate on, if one folder holds
+            all; None for two folders.
 
     Raises:
-        TftasError: The fraction is none, or there are splits beside it.
+        TftasError: The fraction is out of range, or does not apply to these data.
     """
 
     root: Path
@@ -82,13 +82,13 @@ class Images:
     """Opened data sets.
 
     Attributes:
-        train: What is trained on.
-        val: What is evaluated on.
-        class_names: Names of the classes in the order of their numbers; None where the data set
-            does not tell.
-        about: What tells these data from others, wherever they are: ``dataset``,
-            ``train_split``, ``val_split``, ``digest`` of their files or of what else is known of
-            them, ``n_train``, ``n_val``; where they were divided ``val_fraction``, ``split_seed``.
+        train: The training data.
+        val: The evaluation data.
+        class_names: Names of the classes in the order of their numbers; None if the data set does
+            not list them.
+        about: Facts that identify the data, wherever they are stored: ``dataset``,
+            ``train_split``, ``val_split``, ``digest`` of their files or else of what is known,
+            ``n_train``, ``n_val``; if one folder was divided, ``val_fraction``, ``split_seed``.
     """
 
     train: Any
@@ -97,7 +97,7 @@ class Images:
     about: dict[str, Any]
 
     def summary(self, num_classes: int) -> str:
-        """Say in a line what they are, and which folders or splits."""
+        """Describe the data in one line."""
         about = self.about
         which = f"{about['train_split']} and {about['val_split']}"
         if "val_fraction" in about:
@@ -108,16 +108,16 @@ class Images:
         )
 
 
-def open_images(
+def open_data(
     source: DataSource, *, in_chans: int, num_classes: int | None, batch_size: int, seed: int
 ) -> tuple[Images, int]:
-    """Open both data sets and find the number of classes.
+    """Open the data to train and to evaluate on, and count their classes.
 
     Args:
-        source: Where they are.
-        in_chans: Channels that the network takes.
-        num_classes: Classes that there must be; None to take those of the data.
-        batch_size: Images of one step, of which there must be at least one batch.
+        source: Where the data are.
+        in_chans: Input channels of the network.
+        num_classes: Number of classes that the data must have; None for any.
+        batch_size: Images per step; the training data must fill at least one batch.
         seed: Seed of data sets that shuffle themselves.
 
     Returns:
@@ -125,7 +125,8 @@ def open_images(
 
     Raises:
         TftasError: The number of classes is needed or is not that of the data.
-        UnavailableError: The data are missing, empty, the same or at odds with each other.
+        UnavailableError: The data are missing or empty, both sets are the same, or their classes
+            differ.
     """
     if not source.dataset and not source.root.is_dir():
         raise UnavailableError(
@@ -137,7 +138,7 @@ def open_images(
     if source.dataset:
         train = _open(source, splits[0], mode, batch_size, seed, training=True)
         val = _open(source, splits[1], mode, batch_size, seed, training=False)
-        # Of torchvision's small data sets every unknown split is the test set.
+        # torchvision's small data sets take any unknown split for the test set.
         same = getattr(train, "train", None), getattr(val, "train", None)
         if splits[0] == splits[1] or (same[0] is not None and same[0] == same[1]):
             raise UnavailableError(
@@ -146,19 +147,19 @@ def open_images(
             )
     else:
         train, val, splits = _open_folders(source, mode)
-    names, others = _class_names(train), _class_names(val)
-    if names is not None and others is not None and names != others:
-        odd = sorted(set(names) ^ set(others))
+    names, val_names = _class_names(train), _class_names(val)
+    if names is not None and val_names is not None and names != val_names:
+        unshared = sorted(set(names) ^ set(val_names))
         raise UnavailableError(
-            f"{source.root}: {len(names)} classes to train on, {len(others)} to evaluate on"
-            + (f"; only one of them has {odd[0]!r}" if odd else "")
+            f"{source.root}: {len(names)} classes to train on, {len(val_names)} to evaluate on"
+            + (f"; only one of them has {unshared[0]!r}" if unshared else "")
         )
     hidden = next((name for name in names or () if name.startswith(".")), None)
     if hidden is not None:
         raise UnavailableError(f"{source.root}: {hidden!r} is hidden and no class; delete it")
     if num_classes is None and names is None:
         raise TftasError(
-            f"data set {source.dataset or splits[0]} does not tell its classes; give --num-classes"
+            f"data set {source.dataset or splits[0]} does not list its classes; give --num-classes"
         )
     if num_classes is not None and names is not None and num_classes != len(names):
         raise TftasError(
@@ -176,7 +177,7 @@ def open_images(
         trained, evaluated = cast("list[list[File]]", files)
         check_apart(trained, evaluated)
         parts = [contents(trained), contents(evaluated), names]
-        _tell_empty(trained)
+        _warn_of_empty(trained)
     about: dict[str, Any] = {
         "dataset": source.dataset,
         "train_split": splits[0],
@@ -195,15 +196,15 @@ def data_config(
 ) -> dict[str, Any]:
     """Resolve input size, normalisation and evaluation crop as timm does.
 
-    The model's ``pretrained_cfg`` is updated, so that whatever is saved of it says how its
-    images were prepared and what its outputs are called.
+    The model's ``pretrained_cfg`` is updated, so that a saved model records how its images were
+    prepared and what its classes are called.
     """
-    wanted = {
+    overrides = {
         name: value
         for name in ("mean", "std", "interpolation", "crop_pct")
         if (value := getattr(recipe, name)) is not None
     }
-    config: dict[str, Any] = resolve_data_config(wanted, model=model)
+    config: dict[str, Any] = resolve_data_config(overrides, model=model)
     cast("Any", model).pretrained_cfg.update(
         {name: config[name] for name in ("mean", "std", "interpolation", "crop_pct")},
         label_names=class_names,
@@ -214,7 +215,7 @@ def data_config(
 def make_loaders(
     images: Images, config: dict[str, Any], recipe: Recipe, world: World, *, workers: int
 ) -> tuple[Any, Any]:
-    """Make timm's loaders of training and evaluation images for this process."""
+    """Return timm's loaders of training and evaluation images for this process."""
     shared: dict[str, Any] = dict(
         input_size=config["input_size"],
         batch_size=recipe.batch_size // (world.size * recipe.grad_accum_steps),
@@ -277,7 +278,7 @@ def set_order(loader: Any, *, seed: int, epoch: int) -> None:
 def _open(
     source: DataSource, split: str, mode: str, batch_size: int, seed: int, *, training: bool
 ) -> Any:
-    """Open a data set of timm's, torchvision's or another that timm knows."""
+    """Open a data set through timm."""
     try:
         data = create_dataset(
             source.dataset,
@@ -290,10 +291,10 @@ def _open(
             input_img_mode=mode,
         )
     except Exception as error:
-        # Every reader has errors of its own: missing files, packages, names, splits.
+        # Every reader raises its own errors: missing files, packages, names, splits.
         what = f"{source.dataset} ({split}) in {source.root}"
         raise UnavailableError(f"{what} cannot be opened: {first_line(error)}") from error
-    # torchvision's folders read by it.
+    # torchvision's folders read images with it.
     if hasattr(data, "loader"):
         data.loader = read_file
     if isinstance(data, ImageDataset):
@@ -322,7 +323,7 @@ def _files(data: Any, source: DataSource) -> list[File] | None:
     return list_files(data, source.root)
 
 
-def _tell_empty(files: Sequence[File]) -> None:
+def _warn_of_empty(files: Sequence[File]) -> None:
     empty = [file.name for file in files if not file.size]
     if empty:
         _LOG.warning(

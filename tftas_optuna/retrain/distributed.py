@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class World:
-    """This process among all of them.
+    """This process among all processes of a training.
 
     Attributes:
         device: Where it computes.
         rank: Its number; 0 is the primary one, which writes the files.
-        size: How many there are.
+        size: Number of processes.
     """
 
     device: torch.device
@@ -37,7 +37,7 @@ class World:
 
     @property
     def distributed(self) -> bool:
-        """Whether there are others."""
+        """Whether there are several processes."""
         return self.size > 1
 
     def barrier(self) -> None:
@@ -53,7 +53,7 @@ class World:
         return float(value) / self.size
 
     def agree(self, value: int) -> bool:
-        """Tell whether all processes hold the same number."""
+        """Return whether all processes hold the same number."""
         if not self.distributed:
             return True
         extremes = torch.tensor([value, -value], device=self.device)
@@ -67,8 +67,8 @@ def join_world(device: str = "auto") -> Iterator[World]:
 
     Args:
         device: ``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ...; with several
-            processes each takes the CUDA device of its local rank. CUDA talks through NCCL,
-            a CPU through gloo.
+            processes each takes the CUDA device of its local rank. Processes communicate
+            through NCCL on CUDA, and through gloo on a CPU.
 
     Raises:
         TftasError: The device does not exist.
@@ -79,6 +79,6 @@ def join_world(device: str = "auto") -> Iterator[World]:
         return
     joined = init_distributed_device_so(device=resolved.type)
     yield World(torch.device(joined["device"]), joined["global_rank"], joined["world_size"])
-    # Not after an error: the other processes would fail of the lost connection, and have this
-    # one ended before it has said what went wrong.
+    # Not after an error: the other processes would fail because of the lost connection, and this
+    # one would be killed before it has printed its error.
     distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""The directory of one training: what it is, what was measured, and where it stands."""
+"""The directory of one training: its recipe, metrics, checkpoints and result."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class RunFolder:
         return (self.path / ABOUT).is_file()
 
     def prepare(self, recipe: Recipe, about: dict[str, Any], *, needed_bytes: int) -> None:
-        """Make the directory, or check that it holds this very training.
+        """Create the directory, or check that it holds this same training.
 
         Args:
             recipe: How the network is trained.
-            about: What is trained, on what, and by which versions.
-            needed_bytes: What the checkpoints will take.
+            about: The network, the data and the versions of packages.
+            needed_bytes: Size of the checkpoints.
 
         Raises:
             UnavailableError: Something else is in the way, or the disk is too full.
@@ -79,11 +79,11 @@ class RunFolder:
         return result
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Record the end."""
+        """Write the result of a finished training."""
         self._write(RESULT, json_text(result, indent=2) + "\n")
 
     def rows(self, *, before_epoch: int) -> list[dict[str, Any]]:
-        """Read the metrics of the epochs before one."""
+        """Return the metrics of the epochs before the given one."""
         return [row for row in self._read_csv(METRICS) if row["epoch"] < before_epoch]
 
     def write_rows(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -91,7 +91,7 @@ class RunFolder:
         self._write(METRICS, _csv(rows))
 
     def cut_steps(self, *, before_step: int) -> None:
-        """Forget the losses of steps that will be repeated."""
+        """Delete the losses of steps that will be repeated."""
         kept = [row for row in self._read_csv(STEPS) if row["step"] < before_step]
         self._write(STEPS, _csv(kept) if kept else "")
 
@@ -156,13 +156,13 @@ def _comparable(about: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """Return the settings by which two trainings are compared."""
     compared = _flat({key: about.get(key) for key in _COMPARED})
     if compared.pop("data.digest", None) is None and not compared.get("data.dataset"):
-        # Release 0.2.0 wrote here what was asked for, whichever folder it took.
+        # Release 0.2.0 recorded the requested split, not the folder that it used.
         compared["data.val_split"] = other["data"]["val_split"]
     return compared
 
 
 def _same_images(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Tell whether two trainings see the same files; for release 0.2.0, the same directory."""
+    """Return whether two trainings see the same files; for release 0.2.0, the same directory."""
     digest = (old.get("data") or {}).get("digest")
     if digest is None:
         return bool(old.get("data_dir") == new["data_dir"])
@@ -171,7 +171,7 @@ def _same_images(old: dict[str, Any], new: dict[str, Any]) -> bool:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while files are written into one line.
+    """Turn errors of writing files into one line.
 
     Raises:
         UnavailableError: The disk is full, or the directory cannot be written.

@@ -28,21 +28,21 @@ _AT_ONCE = 64
 
 
 class NamedImages(ImageDataset):
-    """Images of a reader of timm's; what cannot be read is named.
+    """Images of a reader of timm's; errors name the image that cannot be read.
 
     Args:
         reader: The reader.
         mode: ``"RGB"`` or ``"L"``, as Pillow calls them.
-        skipping: Whether the next image takes the place of one that cannot be read, with a
-            warning, as in timm; else it is an error.
+        skipping: Whether to use the next image, with a warning, in place of one that cannot be
+            read, as timm does; otherwise it is an error.
     """
 
     def __init__(self, reader: Any, mode: str, *, skipping: bool) -> None:
         super().__init__(None, reader=reader, input_img_mode=mode)
         self._skipping = skipping
-        # Workers come and go with every epoch; what one of them has told, all others see.
-        self._told = torch.zeros(len(reader) if skipping else 0, dtype=torch.uint8)
-        self._told.share_memory_()
+        # Workers start anew in every epoch, so they share which images were reported.
+        self._reported = torch.zeros(len(reader) if skipping else 0, dtype=torch.uint8)
+        self._reported.share_memory_()
 
     def __getitem__(self, index: int) -> tuple[Any, Any]:
         for place in range(index, index + _IN_A_ROW):
@@ -51,7 +51,7 @@ class NamedImages(ImageDataset):
             except UnavailableError as error:
                 if not self._skipping:
                     raise
-                self._tell(place % len(self), error)
+                self._report(place % len(self), error)
             else:
                 image = image if self.transform is None else self.transform(image)
                 return image, -1 if label is None else label
@@ -59,13 +59,13 @@ class NamedImages(ImageDataset):
             f"image {name_of(self.reader, index)!r} cannot be read, nor those after it"
         )
 
-    def _tell(self, index: int, error: UnavailableError) -> None:
-        if self._told[index]:
+    def _report(self, index: int, error: UnavailableError) -> None:
+        if self._reported[index]:
             return
-        self._told[index] = 1
-        n_told = int(self._told.sum())
-        if n_told <= _SHOWN:
-            last = "; others will not be named" if n_told == _SHOWN else ""
+        self._reported[index] = 1
+        n_reported = int(self._reported.sum())
+        if n_reported <= _SHOWN:
+            last = "; others will not be named" if n_reported == _SHOWN else ""
             _LOG.warning("%s: the next one is trained on in its place%s", error, last)
 
 
@@ -84,10 +84,10 @@ def read_file(path: str) -> Image.Image:
 
 
 def check_readable(images: Any, world: World, *, workers: int) -> None:
-    """Read all images once, each process its share, before anything is trained.
+    """Check before training that all images can be read; each process reads its share.
 
     Args:
-        images: What will be evaluated on, without a transform.
+        images: The evaluation images, without a transform.
         world: This process among all.
         workers: Processes that read.
 
@@ -98,22 +98,22 @@ def check_readable(images: Any, world: World, *, workers: int) -> None:
         return
     share = range(world.rank, len(images), world.size)
     loader = DataLoader(
-        # Readers of archives keep them open, which processes must not share afterwards.
-        Subset(_Complaints(copy.deepcopy(images)), share),
+        # Readers keep archives open, and processes must not share them.
+        Subset(_ReadErrors(copy.deepcopy(images)), share),
         batch_size=_AT_ONCE,
         num_workers=min(workers, len(share) // _AT_ONCE),
         collate_fn=list,
-        # Not the one that everything else draws from.
+        # The default generator would change what is drawn later.
         generator=torch.Generator(),
     )
-    told = [complaint for batch in loader for complaint in batch if complaint]
-    if told:
-        more = f" (and {len(told) - 1} more of what is evaluated on)" if len(told) > 1 else ""
-        raise UnavailableError(f"{told[0]}{more}; replace or delete it")
+    errors = [error for batch in loader for error in batch if error]
+    if errors:
+        more = f" (and {len(errors) - 1} more to evaluate on)" if len(errors) > 1 else ""
+        raise UnavailableError(f"{errors[0]}{more}; replace or delete it")
 
 
-class _Complaints(Dataset[str]):
-    """What is wrong with each image, or nothing."""
+class _ReadErrors(Dataset[str]):
+    """The error of reading each image; empty if there is none."""
 
     def __init__(self, images: Any) -> None:
         self._images = images
@@ -128,7 +128,7 @@ class _Complaints(Dataset[str]):
 
 @contextlib.contextmanager
 def without_tracebacks() -> Iterator[None]:
-    """Keep the last line of an error of a worker, which comes with its traceback."""
+    """Reduce an error of a worker, which includes its traceback, to its last line."""
     try:
         yield
     except UnavailableError as error:

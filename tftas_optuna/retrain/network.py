@@ -1,4 +1,4 @@
-"""What is trained: an exported file, a published architecture or a timm model, and its weights."""
+"""Networks to train, from exported files, published architectures or timm, and their weights."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Network:
     search: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data that tells two networks apart."""
+        """Return plain data that identifies the network."""
         arch = self.architecture
         return {
             "model": self.model,
@@ -72,12 +72,12 @@ class Network:
 def resolve_network(
     source: str | Path | Architecture | Network, *, img_size: int | None = None
 ) -> Network:
-    """Find out which network is meant.
+    """Return the network that a source stands for.
 
     Args:
         source: The path of an exported file, the name of a published architecture such as
-            ``"tf-tas-tiny"`` or of a timm model, an architecture (called by its family and the
-            first digits of a hash), or a network, which stays as it is.
+            ``"tf-tas-tiny"`` or of a timm model, an architecture (labelled by its family and the
+            first digits of a hash), or a network, which is returned as it is.
         img_size: Height and width of the input, in pixels; None for the source's own, which an
             architecture alone does not have.
 
@@ -97,7 +97,7 @@ def resolve_network(
         label = f"{source.family}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         network = _of_architecture(label, source, img_size=img_size)
     else:
-        network = _named(str(source))
+        network = _network_by_name(str(source))
     return network if img_size is None else dataclasses.replace(network, img_size=img_size)
 
 
@@ -128,7 +128,7 @@ def build_network(
 
     Args:
         network: What to build.
-        num_classes: Outputs of the classifier; None for those of the model of timm.
+        num_classes: Outputs of the classifier; None for those of the timm model.
         weights: ``"scratch"`` draws them from the seed; ``"supernet"`` takes the slices, signs
             kept, that the study scored; ``"pretrained"`` downloads those of a timm model; else
             the path of a checkpoint or of a directory with ``model.safetensors``. A classifier of
@@ -155,7 +155,7 @@ def build_network(
     except TftasError:
         raise
     except (TypeError, AssertionError, ValueError) as error:
-        raise TftasError(f"{network.model} cannot be built so: {first_line(error)}") from error
+        raise TftasError(f"{network.model} cannot be built: {first_line(error)}") from error
     except (OSError, RuntimeError) as error:
         raise UnavailableError(f"{network.model}: {first_line(error)}") from error
     if weights == "supernet":
@@ -230,7 +230,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _named(name: str) -> Network:
+def _network_by_name(name: str) -> Network:
     published = published_architectures()
     if Path(name).is_file() or Path(name).suffix in (".yaml", ".yml", ".json"):
         arch, model = read_architecture(name)
@@ -272,9 +272,7 @@ def _of_architecture(
     in_chans: int = 3,
     search: dict[str, Any] | None = None,
 ) -> Network:
-    arch.costs(
-        img_size=img_size, num_classes=num_classes or 0
-    )  # says so where the image is too small
+    arch.costs(img_size=img_size, num_classes=num_classes or 0)  # raises if the image is too small
     return Network(label, f"tftas_{arch.family}", arch, img_size, in_chans, num_classes, search)
 
 

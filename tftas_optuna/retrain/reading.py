@@ -1,4 +1,4 @@
-"""Weights that somebody else wrote: read as tensors, refused in one line."""
+"""Reads weights from files that are not trusted: nothing but tensors, errors in one line."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _SHOWN = 120
 
 @contextlib.contextmanager
 def reading(path: Path | None, told: Callable[[str], str]) -> Iterator[None]:
-    """Turn what goes wrong while weights are read into one line.
+    """Turn errors of reading weights into one line.
 
     Args:
-        path: The file, or the directory with it; None where nobody knows.
+        path: The file, or the directory with it; None if it is unknown.
         told: Makes the line from the reason.
 
     Raises:
@@ -32,16 +32,16 @@ def reading(path: Path | None, told: Callable[[str], str]) -> Iterator[None]:
     """
     try:
         with warnings.catch_warnings():
-            # Of a file that is refused in the next moment, and not torch's fault.
+            # It comes with files that are refused below anyway.
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             yield
     except TftasError:
         raise
     except Exception as error:
-        # Anything may happen between a name and its weights, above all in a file that was made to.
+        # Loading may fail in any way, above all for a malicious file.
         if not _refused(error):
             raise UnavailableError(told(first_line(error))) from error
-        # PyTorch and timm advise here to read the file unsafely: not even a traceback says so.
+        # PyTorch and timm advise to read the file unsafely: no traceback may show that.
         raise UnavailableError(told(_why_refused(path))) from None
 
 
@@ -53,19 +53,19 @@ def _refused(error: BaseException) -> bool:
 
 
 def _why_refused(path: Path | None) -> str:
-    held = _held(path)
-    what = f"holds {held}" if held else "is damaged or holds something else"
+    names = _pickled_names(path)
+    what = f"holds {names}" if names else "is damaged or holds something else"
     return f"only tensors are read, and it {what} (nothing in it was run)"
 
 
-def _held(path: Path | None) -> str:
+def _pickled_names(path: Path | None) -> str:
     if path is None:
         return ""
     files = [path] if path.is_file() else sorted(path.glob("*"))
     names: set[str] = set()
     for file in files:
         if file == path or file.suffix in _PICKLED:
-            # Looks at the names in a pickle without loading it; knows no file before PyTorch 1.6.
+            # Lists the names in a pickle without loading it; fails for files before PyTorch 1.6.
             with contextlib.suppress(Exception):
                 names |= set(torch.serialization.get_unsafe_globals_in_checkpoint(str(file)))
     text = ", ".join(sorted(names))

@@ -1,4 +1,4 @@
-"""How a network is trained: named recipes as data, and every value to be overridden."""
+"""Training recipes: named ones as data, every value of which can be overridden."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def _number(low: float, high: float = math.inf, *, whole: bool = False) -> Calla
 
 
 def _numbers(low: float, high: float, *counts: int) -> Callable[[Any], Any]:
-    one = _number(low, high)
+    check_number = _number(low, high)
 
     def check(value: Any) -> Any:
         if not isinstance(value, list | tuple) or len(value) not in counts:
             raise ValueError
-        return tuple(one(item) for item in value)
+        return tuple(check_number(item) for item in value)
 
     lengths = " or ".join(map(str, counts))
     check.__doc__ = f"a list of {lengths} numbers from {low:g} to {high:g}"
@@ -77,20 +77,20 @@ def _setting(default: Any, check: Callable[[Any], Any], *, optional: bool = Fals
     return field(default=default, metadata={"check": check, "optional": optional})
 
 
-# Length, seed, and what is kept on the way: not how a network is trained.
-_NO_PART_OF_IT = ("name", "epochs", "seed", "checkpoint_hist", "log_interval")
+# Length, seed and what is kept on the way do not change how a network is trained.
+_NOT_IN_DIGEST = ("name", "epochs", "seed", "checkpoint_hist", "log_interval")
 _FRACTION = _number(0, 1)
 _COUNT = _number(1, 1_000_000, whole=True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """Everything about a training that belongs neither to the network nor to the machine.
+    """All settings of a training that belong neither to the network nor to the machine.
 
-    Names and meanings are those of timm's training script, but for two: ``batch_size`` counts
-    the images of one optimizer step, over all processes and accumulated steps, so that a recipe
-    means the same on any number of GPUs; and ``lr`` belongs to ``lr_base_size`` images, being
-    scaled linearly to ``batch_size`` (no scaling where ``lr_base_size`` is None).
+    Names and meanings are those of timm's training script, with two exceptions: ``batch_size``
+    counts the images of one optimizer step, over all processes and accumulated steps, so that a
+    recipe means the same on any number of GPUs; and ``lr`` is for ``lr_base_size`` images, and
+    scaled linearly to ``batch_size`` (not scaled if ``lr_base_size`` is None).
 
     Raises:
         TftasError: A value is of the wrong type or out of range; says what is allowed.
@@ -204,15 +204,15 @@ class Recipe:
 
     @property
     def digest(self) -> str:
-        """Digest of how it trains, whatever its name, length and seed."""
+        """Digest of the settings, without name, length and seed."""
         # Defaults are left out: a setting that a later release adds changes no digest.
-        told = {
+        settings = {
             setting.name: value
             for setting in dataclasses.fields(self)
-            if setting.name not in _NO_PART_OF_IT
+            if setting.name not in _NOT_IN_DIGEST
             and (value := getattr(self, setting.name)) != setting.default
         }
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data, complete and ready for YAML."""
@@ -229,14 +229,14 @@ def recipe_names() -> tuple[str, ...]:
 
 
 def load_recipe(source: str | Path | Recipe, overrides: Mapping[str, Any] | None = None) -> Recipe:
-    """Load a recipe by name or from a YAML file, and override values of it.
+    """Load a recipe by name or from a YAML file, and override some of its values.
 
     A file lists what differs from the defaults of :class:`Recipe`, or from another recipe that
     it names as ``base``. The ``recipe.yaml`` beside the checkpoints of a training is such a file.
 
     Args:
-        source: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, a path, or a recipe that
-            was loaded.
+        source: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, a path, or a loaded
+            recipe.
         overrides: Values by name.
 
     Raises:
@@ -245,10 +245,10 @@ def load_recipe(source: str | Path | Recipe, overrides: Mapping[str, Any] | None
     """
     base = source.to_dict() if isinstance(source, Recipe) else _read(str(source))
     fields = {**base, **(overrides or {})}
-    known = [setting.name for setting in dataclasses.fields(Recipe)]
-    unknown = [str(name) for name in fields if name not in known]
+    names = [setting.name for setting in dataclasses.fields(Recipe)]
+    unknown = [str(name) for name in fields if name not in names]
     if unknown:
-        raise TftasError(f"a recipe has no {unknown[0]!r}; it has {', '.join(known[1:])}")
+        raise TftasError(f"a recipe has no {unknown[0]!r}; it has {', '.join(names[1:])}")
     return Recipe(**fields)
 
 

@@ -1,4 +1,4 @@
-"""One training in a directory of its name, whose accuracy a study remembers."""
+"""Trains a network in its own directory, and records its accuracy in its study."""
 
 from __future__ import annotations
 
@@ -35,25 +35,24 @@ def train_and_record(
     record: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
-    """Train a network, and write what it reaches into the study that it comes from.
+    """Train a network, and record its accuracy in the study that it comes from.
 
     Args:
-        network: What to train.
-        recipe: How.
-        source: On what.
-        out: Where directories of networks lie; this one's is called like the network.
+        network: The network.
+        recipe: How to train it.
+        source: The data.
+        out: Directory of trainings; this one gets a subdirectory with the network's label.
         world: This process among all.
-        weights: What it starts from.
+        weights: Weights to start from.
         study: The study that the network comes from.
         trial: Number of its trial there.
-        record: Whether to write into the study.
-        **options: Passed on to :func:`tftas_optuna.retrain.run.train_network`, which also says
-            what is raised.
+        record: Whether to record the accuracy in the study.
+        **options: Passed on to :func:`tftas_optuna.retrain.run.train_network`, which also
+            lists the errors.
 
     Returns:
-        Its result, the network's ``name`` before it and the directory, ``out``, after it; and
-        ``trained``, the key of the conditions that the study has it under, where it was written
-        there.
+        The result, with the network's ``name`` first and the directory, ``out``, last; after
+        that ``trained``, the key of the training conditions, if the study recorded it.
     """
     if study is not None and world.primary:
         check_writable(study, storage_of(study)[0])
@@ -61,15 +60,15 @@ def train_and_record(
     result = train_network(
         network, recipe, source, folder, world=world, weights=weights, **options
     )
-    told = {"name": network.label, **result, "out": str(folder)}
+    row = {"name": network.label, **result, "out": str(folder)}
     if record and study is not None and trial is not None and world.primary:
-        how = {
+        details = {
             "recipe": recipe.name,
             "recipe_digest": fit_recipe(recipe, world).digest,
             "epochs": recipe.epochs,
             "img_size": network.img_size,
             "seed": recipe.seed,
-            # Where each network has a checkpoint of its own, they differ in its name alone.
+            # Checkpoints of different networks may differ in the network's name alone.
             "weights": weights.replace(network.label, "NETWORK"),
             "data": source.dataset or str(source.root),
             # Release 0.2.0 did not record it.
@@ -78,9 +77,9 @@ def train_and_record(
             "model_digest": model_digest(folder),
             "recorded": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
-        told["trained"] = record_accuracy(study, trial, {**result, **how})
+        row["trained"] = record_accuracy(study, trial, {**result, **details})
         _show_accuracies(study)
-    return told
+    return row
 
 
 def model_digest(folder: Path) -> str | None:
@@ -92,11 +91,11 @@ def model_digest(folder: Path) -> str | None:
 
 
 def _show_accuracies(study: Study) -> None:
-    """Write the accuracies that the front shows into the trials, and take others away."""
+    """Write the accuracies that the front shows to the trials, and remove others."""
     shown = choose_trainings(study)
     assert shown is not None
     storage = storage_of(study)[0]
-    for number in {number for one in training_sets(study) for number in one.records}:
+    for number in {number for trainings in training_sets(study) for number in trainings.records}:
         key = shown.key if number in shown.records else None
         for name, value in {"top1": shown.top1(number), "trained": key}.items():
             annotate_finished(storage, study.study_name, number, name, value)

@@ -1,4 +1,4 @@
-"""Trains one network into one directory, from wherever that directory stands."""
+"""Trains one network in one directory, from its last checkpoint if there is one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.networks import save_timm
 from tftas_optuna.retrain.checkpoints import Checkpoints, checkpoint_bytes, read_last
-from tftas_optuna.retrain.data import data_config, make_loaders, open_images
+from tftas_optuna.retrain.data import data_config, make_loaders, open_data
 from tftas_optuna.retrain.folder import RunFolder
 from tftas_optuna.retrain.images import check_readable
 from tftas_optuna.retrain.network import build_network
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger(__name__)
 _VERSIONS = ("tftas-optuna", "torch", "timm")
-# What of the data a result calls otherwise.
+# Facts about the data that a result leaves out, or has under another name.
 _ELSEWHERE = ("dataset", "digest")
 _SHORT = 16
 
@@ -64,41 +64,41 @@ def train_network(
     callback: Callable[[Step | Epoch], None] = lambda _: None,
     told: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train a network, or go on with it, and leave it as a model that timm loads.
+    """Train a network, or continue its training, and save it as a model that timm loads.
 
     The directory then holds ``recipe.yaml`` (resolved), ``run.yaml``, ``metrics.csv`` (one line
     per epoch), ``steps.csv`` (losses on the way), the checkpoints of timm's saver, and
-    ``model.safetensors`` with ``config.json``: the network after the last epoch, averaged where
-    the recipe averages. A training that was killed goes on after its last whole epoch, and on one
-    CPU and the same number of workers ends with the same metrics as an uninterrupted one.
+    ``model.safetensors`` with ``config.json``: the network after the last epoch, averaged if the
+    recipe averages. A killed training continues after its last whole epoch; on one CPU with the
+    same number of workers it ends with the same metrics as an uninterrupted one.
 
     Args:
-        network: What to train.
-        recipe: How.
-        source: On what.
+        network: The network.
+        recipe: How to train it.
+        source: The data.
         out: The directory, the same for all processes.
         world: This process among all.
-        weights: What it starts from; see :func:`tftas_optuna.retrain.network.build_network`.
-        num_classes: Classes that the data must have; None to take theirs.
+        weights: Weights to start from; see :func:`tftas_optuna.retrain.network.build_network`.
+        num_classes: Number of classes that the data must have; None for any.
         workers: Processes that load images, for each process that trains.
         tensorboard: Whether to write ``tensorboard/`` as well.
         callback: Called after every step and every epoch.
-        told: Called with a line that says what is trained and evaluated on, before anything else.
+        told: Called before training with a line that describes the data.
 
     Returns:
         ``top1``, ``top5`` (per cent) and ``loss`` after the last epoch, ``best_top1`` and its
         ``best_epoch`` (from 0, as in ``metrics.csv``), and ``n_params``, ``num_classes``,
         ``epochs``, ``n_train``, ``n_val``, the splits (with ``val_fraction`` and ``split_seed``
-        where one was divided), ``data_digest``, ``seconds``.
+        if one was divided), ``data_digest``, ``seconds``.
 
     Raises:
         TftasError: The recipe, the weights or the number of classes do not fit.
-        UnavailableError: Data, weights, checkpoints or disk are not as they must be.
+        UnavailableError: Data, weights or checkpoints cannot be used, or the disk is full.
     """
-    asked, recipe = recipe, fit_recipe(recipe, world)
-    if recipe.aug_repeats != asked.aug_repeats:
+    given_recipe, recipe = recipe, fit_recipe(recipe, world)
+    if recipe.aug_repeats != given_recipe.aug_repeats:
         _logger.warning("one process trains without repeated augmentation (aug_repeats 0)")
-    images, classes = open_images(
+    images, classes = open_data(
         source,
         in_chans=network.in_chans,
         num_classes=num_classes,
@@ -229,7 +229,7 @@ def _train(
             }
         )
         if saver is not None:
-            # Metrics first: whichever epochs the checkpoint has, the metrics have them too.
+            # Metrics first, so that they have all epochs of the checkpoint.
             folder.write_rows(rows)
             saver.save(epoch, metrics["top1"])
         if board is not None:
@@ -239,7 +239,7 @@ def _train(
 
 
 class _Board:
-    """The same numbers for TensorBoard."""
+    """Writes the metrics for TensorBoard."""
 
     def __init__(self, path: Path, start: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -267,7 +267,7 @@ def check_tensorboard() -> None:
 
 
 def fit_recipe(recipe: Recipe, world: World) -> Recipe:
-    """Resolve what depends on the machine.
+    """Return the recipe with what depends on the machine resolved.
 
     Raises:
         TftasError: The recipe does not fit the processes or the device.

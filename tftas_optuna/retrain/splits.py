@@ -1,4 +1,4 @@
-"""Which images are trained on and which are evaluated on: two folders, or two parts of one."""
+"""Splits images into training and evaluation data: two folders, or two parts of one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _TRAIN_NAMES = ("train", "training")
 _VAL_NAMES = ("val", "valid", "validation", "test")
 _SHOWN = 8
-# Files that are read to tell a data set from another, and how much of each.
+# Number of files that are read to identify a data set, and bytes of each.
 _READ = 256
 _BEGINNING = 1 << 16
 
@@ -40,10 +40,10 @@ class File(NamedTuple):
     """An image's file.
 
     Attributes:
-        name: Its path, from the folder of its split on.
-        size: Its bytes; 0 where there is no such file.
-        place: Device and number there, the same under all its names; None in an archive.
-        path: Where it is read; None in an archive, and where there is no such file.
+        name: Its path, relative to the folder of its split.
+        size: Its size in bytes; 0 if it is missing.
+        place: Its device and inode, the same for all links to it; None in an archive.
+        path: Its path; None in an archive, and if it is missing.
     """
 
     name: str
@@ -58,11 +58,11 @@ def find_splits(root: Path, train_split: str, val_split: str | None) -> tuple[Sp
     Args:
         root: The directory.
         train_split: Folder to train on.
-        val_split: Folder to evaluate on; None to take the first there is of ``val``, ``valid``,
+        val_split: Folder to evaluate on; None for the first that exists of ``val``, ``valid``,
             ``validation`` and ``test``.
 
     Raises:
-        UnavailableError: One is not there or holds no images, or one lies in the other.
+        UnavailableError: A folder is missing or holds no images, or one lies in the other.
     """
     train = _train_name(root, train_split)
     if train is None:
@@ -82,7 +82,7 @@ def find_splits(root: Path, train_split: str, val_split: str | None) -> tuple[Sp
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise UnavailableError(
             f"training on {root / train} and evaluation on {root / val} would use the same images;"
-            f" give two folders as --train-split and --val-split; {_told(root)}"
+            f" give two folders as --train-split and --val-split; {_list_folders(root)}"
         )
     return Split(train, _read(root / train)), Split(val, _read(root / val))
 
@@ -90,13 +90,13 @@ def find_splits(root: Path, train_split: str, val_split: str | None) -> tuple[Sp
 def divide(root: Path, train_split: str, fraction: float, seed: int) -> tuple[Split, Split]:
     """Hold back a fraction of the images of every class to evaluate on.
 
-    An image's lot is drawn from its name alone: it stays where images are added, wherever the
-    folder lies, and on every machine.
+    Images are drawn by their names alone, so an image stays in its part when others are added or
+    the folder moves, and on every machine.
 
     Args:
         root: A folder of classes, or a directory with one.
         train_split: Its name in the directory.
-        fraction: How much is held back, of each class at least one image.
+        fraction: Fraction to hold back; at least one image of each class.
         seed: Seed of the draw.
 
     Raises:
@@ -124,9 +124,9 @@ def divide(root: Path, train_split: str, fraction: float, seed: int) -> tuple[Sp
         lots = {path: _lot(within(path, reader.root), seed) for path, _ in samples}
         held_back.update(sorted(lots, key=lots.__getitem__)[:count])
     parts = []
-    for wanted in (False, True):
+    for is_val in (False, True):
         part = copy.copy(reader)
-        part.samples = [sample for sample in reader.samples if (sample[0] in held_back) == wanted]
+        part.samples = [sample for sample in reader.samples if (sample[0] in held_back) == is_val]
         parts.append(Split(train, part))
     return parts[0], parts[1]
 
@@ -136,27 +136,27 @@ def list_files(data: Any, root: Path | None = None) -> list[File] | None:
 
     Args:
         data: A reader of timm's, or a data set of torchvision's.
-        root: What its names are relative to; None for its own folder.
+        root: Folder that names are relative to; None for the reader's own.
 
     Returns:
-        The files by their names; None where it does not tell.
+        The files, sorted by name; None if the data set does not list them.
     """
     samples = getattr(data, "samples", None)
     if samples is None:
         return None
     files = []
-    for what, *_ in samples:
+    for path, *_ in samples:
         # Archives list their members.
-        if not isinstance(what, str):
-            files.append(File(what.path, what.size))
+        if not isinstance(path, str):
+            files.append(File(path.path, path.size))
             continue
-        name = within(what, str(root or data.root))
+        name = within(path, str(root or data.root))
         try:
-            stat = os.stat(what)
+            stat = os.stat(path)
         except OSError:
             files.append(File(name, 0))
         else:
-            files.append(File(name, stat.st_size, (stat.st_dev, stat.st_ino), what))
+            files.append(File(name, stat.st_size, (stat.st_dev, stat.st_ino), path))
     return sorted(files)
 
 
@@ -164,7 +164,7 @@ def check_apart(train: Sequence[File], val: Sequence[File]) -> None:
     """Check that no file is both trained on and evaluated on.
 
     Raises:
-        UnavailableError: One is, under whichever names, or all are copies; names one.
+        UnavailableError: A file is in both, under any name, or all are copies; names one.
     """
     trained = {file.place: file.name for file in train if file.place is not None}
     for file in val:
@@ -183,10 +183,10 @@ def check_apart(train: Sequence[File], val: Sequence[File]) -> None:
 
 
 def contents(files: Sequence[File]) -> list[Any]:
-    """Describe files by names and sizes, and some of them by what they hold.
+    """Describe files by their names and sizes, and some of them by their contents.
 
-    Uncompressed images have equal sizes, and to read all of a large data set takes too long: the
-    beginnings of a few hundred are read, spread evenly.
+    Uncompressed images have equal sizes, and reading all of a large data set takes too long: the
+    beginnings of a few hundred evenly spaced files are read.
     """
     samples = []
     for file in files[:: -(-len(files) // _READ) or 1]:
@@ -198,14 +198,14 @@ def contents(files: Sequence[File]) -> list[Any]:
 
 def digest(parts: Iterable[Any]) -> str:
     """Return a digest of plain values."""
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for part in parts:
-        found.update(repr(part).encode("utf-8", "surrogateescape") + b"\n")
-    return found.hexdigest()
+        sha.update(repr(part).encode("utf-8", "surrogateescape") + b"\n")
+    return sha.hexdigest()
 
 
-def _train_name(root: Path, asked: str) -> str | None:
-    names = _TRAIN_NAMES if asked == _TRAIN_NAMES[0] else (asked,)
+def _train_name(root: Path, train_split: str) -> str | None:
+    names = _TRAIN_NAMES if train_split == _TRAIN_NAMES[0] else (train_split,)
     return next((name for name in names if (root / name).exists()), None)
 
 
@@ -220,10 +220,10 @@ def _lot(name: str, seed: int) -> bytes:
 
 
 def _no_folder(root: Path, name: str) -> str:
-    return f"{root} has no folder {name}; {_told(root)}"
+    return f"{root} has no folder {name}; {_list_folders(root)}"
 
 
-def _told(root: Path) -> str:
+def _list_folders(root: Path) -> str:
     names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"its folders: {', '.join(names[:_SHOWN]) or 'none'}{more}"

@@ -1,4 +1,4 @@
-"""Finds the weights of a training, and checks that they are its own, for an export."""
+"""Finds the weights of a training for an export, and checks that they are still its own."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _REMEDY = (
 
 
 class Weights(NamedTuple):
-    """Which weights a network has.
+    """The weights of a network.
 
     Attributes:
         source: What :func:`weighted` takes: how they are drawn, or the path of a training.
-        told: What to say of them.
+        told: A line that describes them.
     """
 
     source: str
@@ -47,31 +47,31 @@ class Weights(NamedTuple):
 def chosen_weights(
     study: Study, trial: int, network: Network, trained: str | None = None
 ) -> Weights:
-    """Find the weights that a study knows of one of its trials.
+    """Return the weights that a study has recorded for one of its trials.
 
     Args:
         study: The study.
         trial: Number of the trial.
         network: Its network.
-        trained: The key of the conditions that it was trained under; by default of the first of
-            :func:`tftas_optuna.study.accuracy.training_sets` that has the trial.
+        trained: The key of the training conditions; by default the first of
+            :func:`tftas_optuna.study.accuracy.training_sets` with this trial.
 
     Returns:
-        Those of its training with the lowest seed.
+        The weights of its training with the lowest seed.
 
     Raises:
-        TftasError: It was not trained, or not under such conditions.
-        UnavailableError: The weights are not where they were, or are others by now.
+        TftasError: The trial was not trained, or not under these conditions.
+        UnavailableError: The weights were moved, deleted or replaced.
     """
     sets = training_sets(study) if trained is None else [choose_trainings(study, trained)]
-    chosen = next((one for one in sets if one is not None and trial in one.records), None)
+    chosen = next((t for t in sets if t is not None and trial in t.records), None)
     if chosen is None:
         how = "" if trained is None else f" among the trainings {trained}"
         raise TftasError(f"trial {trial} was not trained{how}; {_REMEDY}")
     record = chosen.records[trial][0]
     reached = f"trial {trial} was trained to {record['top1']:.2f} %"
     if not isinstance(record.get("out"), str):
-        raise UnavailableError(f"{reached}, but its study tells no directory of it; {_REMEDY}")
+        raise UnavailableError(f"{reached}, but its study records no directory of it; {_REMEDY}")
     folder = Path(record["out"])
     if not (folder / "config.json").is_file():
         raise UnavailableError(
@@ -92,10 +92,10 @@ def chosen_weights(
 
 
 def weighted(network: Network, weights: str) -> tuple[nn.Module, bool]:
-    """Build a network with weights of its own, its classifier too.
+    """Build a network with given weights, also for its classifier.
 
     Args:
-        network: What to build.
+        network: The network.
         weights: ``"scratch"``, ``"supernet"``, ``"pretrained"``, or the path of a directory of a
             training or of a checkpoint.
 
@@ -128,7 +128,7 @@ def weighted(network: Network, weights: str) -> tuple[nn.Module, bool]:
 
 
 def is_trained(folder: Path) -> bool:
-    """Tell whether a directory holds a trained network.
+    """Return whether a directory holds a trained network.
 
     Raises:
         UnavailableError: Its ``config.json`` cannot be read.
@@ -136,17 +136,17 @@ def is_trained(folder: Path) -> bool:
     config = _config(folder)
     if "weights" in config:
         return bool(config["weights"] != "untrained")
-    # Release 0.2.0 gave this tag to every network. What it trained has more than that.
-    known = config.get("pretrained_cfg")
-    tag = known.get("tag") if isinstance(known, dict) else None
+    # Release 0.2.0 gave this tag to trained networks too, but those have labels or a result.
+    pretrained_cfg = config.get("pretrained_cfg")
+    tag = pretrained_cfg.get("tag") if isinstance(pretrained_cfg, dict) else None
     return tag != "untrained" or "label_names" in config or (folder / RESULT).is_file()
 
 
 def _check_same(network: Network, folder: Path, num_classes: int | None = None) -> None:
-    """Check that a directory holds a network, and not another one.
+    """Check that a directory holds a given network.
 
     Raises:
-        UnavailableError: It does.
+        UnavailableError: It holds another one.
     """
     config = _config(folder)
     arguments = config.get("model_args")

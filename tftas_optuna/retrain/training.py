@@ -39,7 +39,7 @@ Batch = tuple["Tensor", "Tensor"]
 
 
 class Step(NamedTuple):
-    """Where an epoch stands.
+    """The progress of an epoch.
 
     Attributes:
         epoch: The epoch, from 0.
@@ -58,11 +58,10 @@ class Step(NamedTuple):
 
 
 class Training:
-    """What changes while a network is trained.
+    """The state of a training.
 
-    An epoch depends on the weights, the optimizer's state, the seed and its number, and on
-    nothing else: it starts from random states of its own, so that a resumed training repeats
-    what an uninterrupted one does.
+    An epoch depends only on the weights, the optimizer's state, the seed and its number: it sets
+    all random states anew, so that a resumed training repeats an uninterrupted one.
 
     Args:
         model: The network.
@@ -73,7 +72,7 @@ class Training:
 
     Raises:
         TftasError: The optimizer does not exist, or the recipe does not fit the machine.
-        UnavailableError: The teacher cannot be had or does not fit.
+        UnavailableError: The teacher cannot be loaded or does not fit.
     """
 
     def __init__(
@@ -108,7 +107,7 @@ class Training:
 
     @property
     def threads(self) -> int | None:
-        """Threads that its passes are worth; None for all that PyTorch has."""
+        """Number of CPU threads that suit its passes; None for all that PyTorch has."""
         if self.world.device.type != "cpu":
             return None
         model = unwrap_model(self.task.get_eval_model(ema=False))
@@ -118,12 +117,12 @@ class Training:
 
     @property
     def network(self) -> nn.Module:
-        """The network that is evaluated and kept: the averaged one where there is one."""
+        """The network that is evaluated and kept: the averaged one if there is one."""
         network: nn.Module = unwrap_model(self.task.get_eval_model(ema=self.ema))
         return network
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take up a checkpoint of timm's saver."""
+        """Restore a checkpoint of timm's saver."""
         self.task.load_checkpoint_state(state["state_dict"])
         if self.ema:
             self.task.load_checkpoint_state(state["state_dict_ema"], ema=True)
@@ -175,7 +174,7 @@ class Training:
 
     @torch.no_grad()
     def evaluate(self, loader: Any) -> dict[str, float]:
-        """Evaluate the network: cross-entropy, and the percentages top-1 and top-5."""
+        """Return the cross-entropy of the network, and its top-1 and top-5 in per cent."""
         network = self.network
         network.eval()
         evaluator = self.task.create_evaluator(max_samples=evaluation_sample_limit(loader))
@@ -261,7 +260,7 @@ def _make_teacher(
     name: str, student: nn.Module, num_classes: int, device: torch.device
 ) -> nn.Module:
     local = Path(name.removeprefix(_LOCAL)) if name.startswith(_LOCAL) else None
-    with reading(local, lambda reason: f"teacher {name} cannot be had: {reason}; {_TEACHERS}"):
+    with reading(local, lambda reason: f"teacher {name} cannot be loaded: {reason}; {_TEACHERS}"):
         teacher: nn.Module = timm.create_model(name, pretrained=True)
     if teacher.num_classes != num_classes:
         raise UnavailableError(

@@ -1,4 +1,4 @@
-"""Storages: opened, appended to, locked between searches, and waited for."""
+"""Opens storages, appends to them, locks them between searches, and waits for them."""
 
 from tftas_optuna.storage.appending import Append, check_writable, make_append, write_lock
 from tftas_optuna.storage.bulk import annotate_finished

@@ -1,4 +1,4 @@
-"""Every name of Optuna that this room uses and that Optuna does not promise to keep."""
+"""The private names of Optuna that this room uses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _TRIED = "5.0"
 _MISSING = object()
-# The models of everything that a trial is made of.
+# The models of the tables that hold a trial.
 _MODELS = (
     "StudyModel",
     "TrialModel",
@@ -46,8 +46,8 @@ class ReadingStorage(RDBStorage):
         trial_id_greater_than: int,
     ) -> list[FrozenTrial]:
         old = {number for number in included_trial_ids if number <= trial_id_greater_than}
-        if states is None and (found := self.read_trials(study_id, old, trial_id_greater_than)):
-            return found
+        if states is None and (trials := self.read_trials(study_id, old, trial_id_greater_than)):
+            return trials
         return super()._get_trials(
             study_id, states, set(included_trial_ids), trial_id_greater_than
         )
@@ -59,17 +59,17 @@ class ReadingStorage(RDBStorage):
         Args:
             study_id: The study.
             some: Ids of trials to read.
-            after: All trials with larger ids are read, too.
+            after: Trials with larger ids are all read as well.
 
         Returns:
-            The trials; empty to leave it to Optuna.
+            The trials; empty to let Optuna read them.
         """
 
 
 class SharingJournal(JournalStorage):
-    """A journal that makes each distribution once, however many trials have it.
+    """A journal whose trials share equal distributions.
 
-    Optuna makes the same ones for every trial anew, which takes most of the time of reading.
+    Optuna creates them again for every trial, which takes most of the time of reading.
     """
 
     def _sync_with_backend(self) -> None:
@@ -80,7 +80,7 @@ class SharingJournal(JournalStorage):
 
 
 class _SharingCreation:
-    """Creates the trials of a journal as its replay does, which it stands in for.
+    """Replaces the method by which the replay of a journal creates trials.
 
     Args:
         replay: The replay.
@@ -97,7 +97,7 @@ class _SharingCreation:
         before = len(self._trials)
         self._create({**log, "distributions": {}, "params": {}})
         if len(self._trials) == before:
-            return  # of a study that is deleted
+            return  # Its study was deleted.
         trial = self._trials[before]
         texts = log.get("distributions", {})
         trial.distributions = {name: self._distribution(text) for name, text in texts.items()}
@@ -108,12 +108,12 @@ class _SharingCreation:
 
 
 def is_tried_release() -> bool:
-    """Tell whether this is the Optuna whose schema was compared; a later one may have another."""
+    """Return whether this is the Optuna whose schema was compared; later ones may differ."""
     return optuna.__version__.startswith(f"{_TRIED}.")
 
 
 def unwrapped(storage: BaseStorage) -> BaseStorage:
-    """Return the storage behind the cache that Optuna puts before a database."""
+    """Return a storage without the cache that Optuna puts in front of a database."""
     cached = _get(optuna.storages, "_CachedStorage", "optuna.storages")
     if not isinstance(storage, cached):
         return storage
@@ -128,7 +128,7 @@ def engine_of(storage: RDBStorage) -> Engine:
 
 
 def journal_path(storage: JournalStorage) -> Path | None:
-    """Return the file of a journal; None for one that is kept elsewhere, such as in Redis."""
+    """Return the file of a journal; None if it is stored elsewhere, such as in Redis."""
     backend = _get(storage, "_backend", "JournalStorage")
     if not isinstance(backend, JournalFileBackend):
         return None
@@ -136,7 +136,7 @@ def journal_path(storage: JournalStorage) -> Path | None:
 
 
 def journal_lock(storage: JournalStorage) -> Any:
-    """Return the lock that a journal on a file takes to append; it has acquire and release."""
+    """Return the lock of a journal file for appending, with ``acquire`` and ``release``."""
     backend = _get(storage, "_backend", "JournalStorage")
     return _get(backend, "_lock", "JournalFileBackend")
 
@@ -150,8 +150,8 @@ def proxy_address(storage: GrpcStorageProxy) -> str:
 def trial_tables() -> dict[str, Table]:
     """Return the tables that a finished trial is written to, by their names in the database."""
     models = _models()
-    found = [_get(_get(models, name, "models"), "__table__", name) for name in _MODELS]
-    return {table.name: table for table in found}
+    tables = [_get(_get(models, name, "models"), "__table__", name) for name in _MODELS]
+    return {table.name: table for table in tables}
 
 
 def version_table() -> Table:
@@ -162,7 +162,7 @@ def version_table() -> Table:
 
 
 def stored_value(value: float) -> tuple[float | None, Any]:
-    """Return an objective's value as Optuna stores it: a number, and the kind of it."""
+    """Return an objective's value as Optuna stores it: a number and its kind."""
     model = _get(_models(), "TrialValueModel", "models")
     stored: tuple[float | None, Any] = _get(model, "value_to_stored_repr", "TrialValueModel")(
         value
@@ -171,20 +171,20 @@ def stored_value(value: float) -> tuple[float | None, Any]:
 
 
 def value_reader() -> Callable[[float | None, Any], float]:
-    """Return what turns a stored value of an objective, and its kind, into a number."""
+    """Return the function from a stored objective value and its kind to a number."""
     return _reader("TrialValueModel", "stored_repr_to_value")
 
 
 def intermediate_value_reader() -> Callable[[float | None, Any], float]:
-    """Return what turns a stored intermediate value, and its kind, into a number."""
+    """Return the function from a stored intermediate value and its kind to a number."""
     return _reader("TrialIntermediateValueModel", "stored_repr_to_intermediate_value")
 
 
 def _reader(model: str, name: str) -> Callable[[float | None, Any], float]:
-    found: Callable[[float | None, Any], float] = _get(
+    reader: Callable[[float | None, Any], float] = _get(
         _get(_models(), model, "models"), name, model
     )
-    return found
+    return reader
 
 
 def _models() -> Any:
@@ -195,10 +195,10 @@ def _models() -> Any:
 
 
 def _get(owner: Any, name: str, shown: str) -> Any:
-    found = getattr(owner, name, _MISSING)
-    if found is _MISSING:
+    value = getattr(owner, name, _MISSING)
+    if value is _MISSING:
         raise _gone(f"{shown}.{name}")
-    return found
+    return value
 
 
 def _gone(name: str) -> UnavailableError:

@@ -1,4 +1,4 @@
-"""Appends finished trials to a study, so that two searches never write at the same place."""
+"""Appends finished trials to a study, safely beside other searches."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
     from tftas_optuna.study.place import Place
 
 _LOG = logging.getLogger("tftas_optuna")
-# Others hold the lock for milliseconds at a time.
+# Seconds; other searches hold the lock for milliseconds.
 _LOCK_SECONDS = 10
 
 
 class Append(Protocol):
-    """Writes trials; all or none where the storage can do that."""
+    """Writes trials: all or none, if the storage can do that."""
 
     def __call__(self, trials: Sequence[FrozenTrial], after: int | None = None) -> int | None:
         """Append finished trials with places, in their order.
 
         Args:
             trials: The trials, at least one.
-            after: Number of the trial to append them to; None for the last one, whichever it is.
+            after: Number that the study's last trial must have; None for any.
 
         Returns:
-            The number of the last of them; None, with nothing written, when ``after`` is not the
-            study's last trial.
+            The number of the last appended trial; None, with nothing written, if ``after`` is not
+            the study's last trial.
         """
 
 
 def make_append(study: Study, storage: BaseStorage) -> Append:
-    """Choose how to write to a study.
+    """Return the way to append trials to a study.
 
     A database of a known schema takes whole generations at once. Anything else goes through
     Optuna, trial by trial, under a lock that all searches of the study share.
@@ -59,21 +59,21 @@ def make_append(study: Study, storage: BaseStorage) -> Append:
     """
     storage = unwrapped(storage)
     if isinstance(storage, RDBStorage):
-        found = schema_version(storage)
-        if found in KNOWN_SCHEMAS:
+        schema = schema_version(storage)
+        if schema in KNOWN_SCHEMAS:
             return BulkAppend(study, storage)
         _LOG.warning(
             "the database has Optuna's schema %s, and whole generations are stored only in %s:"
             " trials are stored one by one through Optuna, which is slower; look for a newer"
             " tftas-optuna",
-            found,
+            schema,
             ", ".join(map(str, sorted(KNOWN_SCHEMAS))),
         )
     return OptunaAppend(study, write_lock(study, storage))
 
 
 def check_writable(study: Study, storage: BaseStorage) -> None:
-    """Wait for whoever locks a study, before something long is begun that is to be kept in it.
+    """Wait until a study can be written, before long work whose result it is to store.
 
     Args:
         study: The study.
@@ -108,7 +108,7 @@ class OptunaAppend:
 
     Args:
         study: The study.
-        lock: Held meanwhile, so that no other search comes between.
+        lock: Held while writing, so that no other search writes in between.
     """
 
     def __init__(self, study: Study, lock: AbstractContextManager[object]) -> None:
@@ -124,7 +124,7 @@ class OptunaAppend:
 
 
 def write_lock(study: Study, storage: BaseStorage) -> AbstractContextManager[object]:
-    """Return the lock for what only one search of a study may do at a time, held for moments.
+    """Return the short-lived lock for steps that only one search of a study may take at a time.
 
     Args:
         study: The study.
@@ -136,5 +136,5 @@ def write_lock(study: Study, storage: BaseStorage) -> AbstractContextManager[obj
         return FileLock(lock_path(path, study.study_name, "write"), path, timeout=_LOCK_SECONDS)
     if isinstance(storage, RDBStorage) and has_server_locks(engine_of(storage)):
         return ServerLock(engine_of(storage), study.study_name, "write", timeout=_LOCK_SECONDS)
-    # Memory, or a proxy that one search uses at a time.
+    # Memory, or a proxy, which only one search may use at a time.
     return contextlib.nullcontext()

@@ -1,9 +1,9 @@
 """Writes into Optuna's own tables: a whole generation at once, and attributes of finished trials.
 
-Optuna adds a trial to a database by some sixty statements, and one commit each. A generation goes
-there in seven statements and one commit instead. Attributes of finished trials, by which
-optuna-dashboard sorts, Optuna does not write. The rows are the ones that it would have written;
-that was compared for the versions of the schema named here, and for no others.
+Optuna needs some sixty statements to add a trial to a database, with a commit for each. Here a
+generation takes seven statements and one commit. Optuna does not write attributes of finished
+trials, by which optuna-dashboard sorts. The rows are those that Optuna would write, which was
+compared for the schema versions named here and for no others.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 
 class SchemaVersion(NamedTuple):
-    """The version of a database, as Optuna records it.
+    """The schema version of a database, as Optuna records it.
 
     Attributes:
         revision: The revision of its tables.
-        number: The number that Optuna counts beside it.
+        number: The version number that Optuna records as well.
     """
 
     revision: str | None
@@ -54,7 +54,7 @@ KNOWN_SCHEMAS = frozenset({SchemaVersion("v3.2.0.a", 12)})
 
 
 def schema_version(storage: RDBStorage) -> SchemaVersion:
-    """Read the version of a database from Optuna's record of it; None for what is not recorded."""
+    """Return the schema version that Optuna recorded in a database; None for what is missing."""
     number = sqlalchemy.select(version_table().c.schema_version)
     revision = sqlalchemy.text("SELECT version_num FROM alembic_version")
     return SchemaVersion(_read(storage, revision), _read(storage, number))
@@ -86,13 +86,13 @@ class BulkAppend:
             for trial, trial_id in zip(trials, ids, strict=True):
                 for name, details in _details(trial).items():
                     rows.setdefault(name, []).extend({"trial_id": trial_id, **d} for d in details)
-            for name, some in rows.items():
-                if some:
-                    connection.execute(self._tables[name].insert(), some)
+            for name, table_rows in rows.items():
+                if table_rows:
+                    connection.execute(self._tables[name].insert(), table_rows)
         return first + len(trials) - 1
 
     def _next_number(self, connection: Connection) -> int:
-        """Lock the study for the rest of the transaction; count its trials."""
+        """Lock the study for the rest of the transaction, and return its number of trials."""
         studies, table = self._tables["studies"], self._tables["trials"]
         this = studies.c.study_id == self._study_id
         connection.execute(studies.update().where(this).values(study_name=studies.c.study_name))
@@ -105,7 +105,7 @@ class BulkAppend:
     def _insert(
         self, connection: Connection, trials: Sequence[FrozenTrial], first: int
     ) -> Sequence[int]:
-        """Insert the trials themselves under the numbers from the first on; return their ids."""
+        """Insert the trials, numbered from ``first``, without their details; return their ids."""
         table = self._tables["trials"]
         rows = [
             {
@@ -131,17 +131,17 @@ def annotate_finished(
 ) -> bool:
     """Set a user attribute of a finished trial, which Optuna itself refuses.
 
-    Whoever has read the trial already, such as a dashboard that is running, keeps it as it was.
+    A program that has read the trial already, such as a running dashboard, does not see it.
 
     Args:
         storage: The storage.
         study_name: The study.
         trial: Number of the trial.
         name: Name of the attribute.
-        value: Its value; None to take the attribute away.
+        value: Its value; None to remove the attribute.
 
     Returns:
-        Whether it is set: only a database whose tables are known takes it.
+        Whether it was set, which only works in a database of a known schema.
     """
     storage = unwrapped(storage)
     if not isinstance(storage, RDBStorage) or schema_version(storage) not in KNOWN_SCHEMAS:
@@ -167,10 +167,10 @@ def _read(storage: RDBStorage, statement: sqlalchemy.Executable) -> Any:
 
 
 def _details(trial: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of a finished trial in the other tables, less its id."""
+    """Return the rows of a finished trial in the other tables, without its id."""
     assert trial.state.is_finished()
     values = []
-    # A failed trial has none.
+    # A failed trial has no values.
     for i, value in enumerate(trial.values or ()):
         number, kind = stored_value(value)
         values.append({"objective": i, "value": number, "value_type": kind})
@@ -190,7 +190,7 @@ def _details(trial: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
 
 
 def _utc(time: datetime.datetime | None) -> datetime.datetime | None:
-    """Turn a time of this place into one of UTC, as which Optuna stores it."""
+    """Convert a local time to UTC, as Optuna stores it."""
     if time is None:
         return None
     return time.astimezone(datetime.timezone.utc).replace(tzinfo=None)

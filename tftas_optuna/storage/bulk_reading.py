@@ -1,9 +1,9 @@
-"""Reads the trials of a study from Optuna's own tables, by one plain query for each table.
+"""Reads the trials of a study from Optuna's own tables, with one plain query for each table.
 
-Optuna makes an object of every row, and every distribution as often as a trial has it; nearly all
-of the time of reading a study goes there. What is read here are the same trials, which was
-compared for the schemas of :data:`tftas_optuna.storage.bulk.KNOWN_SCHEMAS`; any other is left to
-Optuna.
+Optuna creates an object for every row and a distribution for every parameter of a trial, which
+takes nearly all of the time of reading a study. The trials read here are the same, which was
+compared for the schemas of :data:`tftas_optuna.storage.bulk.KNOWN_SCHEMAS`; Optuna reads any
+other.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Row
 
-# Databases take a limited number of values in one statement.
+# Databases limit the number of values in one statement.
 _MOST = 500
-# Rows; all of them together keep Python's garbage collector busy.
+# Rows; fetching all at once keeps Python's garbage collector busy.
 _AT_ONCE = 1000
 
 
 class BulkReadingStorage(ReadingStorage):
-    """Optuna's database storage, with trials that are read in bulk."""
+    """Optuna's database storage, but reading trials in bulk."""
 
     def read_trials(self, study_id: int, some: Collection[int], after: int) -> list[FrozenTrial]:
         """Read trials in bulk, if the database is of a known schema; see the base class.
@@ -63,79 +63,79 @@ class BulkReadingStorage(ReadingStorage):
 
     @cached_property
     def is_known(self) -> bool:
-        """Whether its tables are those of a schema that was compared."""
+        """Whether its schema was compared."""
         return schema_version(self) in KNOWN_SCHEMAS
 
 
 class _Reading:
-    """One reading of trials.
+    """Reads trials once.
 
     Args:
-        connection: Where to read.
-        wanted: Which of the trials.
+        connection: A connection to the database.
+        condition: Condition for the rows of trials.
     """
 
-    def __init__(self, connection: Connection, wanted: ColumnElement[bool]) -> None:
+    def __init__(self, connection: Connection, condition: ColumnElement[bool]) -> None:
         self._connection = connection
-        self._wanted = wanted
+        self._condition = condition
         self._tables = trial_tables()
 
     def trials(self) -> list[FrozenTrial]:
         """Return the trials, in the order of their ids."""
-        # First: all that belongs to a trial that is finished by then is there. What comes then
-        # may belong to one that began since.
-        found = {row.trial_id: _bare(row) for row in self._rows()}
-        self._add_params(found)
-        self._add_values(found)
+        # Trials come first, so that those that have finished are read completely. Other tables
+        # may then have rows of trials that began later.
+        trials = {row.trial_id: _bare(row) for row in self._rows()}
+        self._add_params(trials)
+        self._add_values(trials)
         for table, attributes in (
-            ("trial_user_attributes", {i: trial.user_attrs for i, trial in found.items()}),
-            ("trial_system_attributes", {i: trial.system_attrs for i, trial in found.items()}),
+            ("trial_user_attributes", {i: trial.user_attrs for i, trial in trials.items()}),
+            ("trial_system_attributes", {i: trial.system_attrs for i, trial in trials.items()}),
         ):
             for trial_id, key, text in self._details(table, "key", "value_json"):
                 if trial_id in attributes:
                     attributes[trial_id][key] = json.loads(text)
-        return list(found.values())
+        return list(trials.values())
 
-    def _add_params(self, found: Mapping[int, FrozenTrial]) -> None:
+    def _add_params(self, trials: Mapping[int, FrozenTrial]) -> None:
         distribution_of = lru_cache(maxsize=None)(json_to_distribution)
         columns = ("param_name", "distribution_json", "param_value")
         for trial_id, name, text, value in self._details("trial_params", *columns):
-            if (trial := found.get(trial_id)) is not None:
+            if (trial := trials.get(trial_id)) is not None:
                 distribution = trial.distributions[name] = distribution_of(text)
                 trial.params[name] = distribution.to_external_repr(value)
 
-    def _add_values(self, found: Mapping[int, FrozenTrial]) -> None:
+    def _add_values(self, trials: Mapping[int, FrozenTrial]) -> None:
         value_of, step_of = value_reader(), intermediate_value_reader()
         values: dict[int, dict[int, float]] = {}
         columns = ("objective", "value", "value_type")
         for trial_id, objective, value, kind in self._details("trial_values", *columns):
             values.setdefault(trial_id, {})[objective] = value_of(value, kind)
-        for trial_id in values.keys() & found.keys():
-            found[trial_id].values = [value for _, value in sorted(values[trial_id].items())]
+        for trial_id in values.keys() & trials.keys():
+            trials[trial_id].values = [value for _, value in sorted(values[trial_id].items())]
         columns = ("step", "intermediate_value", "intermediate_value_type")
         for trial_id, step, value, kind in self._details("trial_intermediate_values", *columns):
-            if trial_id in found:
-                found[trial_id].intermediate_values[step] = step_of(value, kind)
+            if trial_id in trials:
+                trials[trial_id].intermediate_values[step] = step_of(value, kind)
 
     def _rows(self) -> Sequence[Row[Any]]:
         table = self._tables["trials"]
-        rows = sqlalchemy.select(table).where(self._wanted).order_by(table.c.trial_id)
+        rows = sqlalchemy.select(table).where(self._condition).order_by(table.c.trial_id)
         return self._connection.execute(rows).all()
 
     def _details(self, name: str, *columns: str) -> Iterator[Any]:
-        """Read columns of another table, rows in the order in which they were written."""
+        """Return columns of another table, in the order in which its rows were written."""
         table, trials = self._tables[name], self._tables["trials"]
         rows = (
             sqlalchemy.select(table.c.trial_id, *(table.c[column] for column in columns))
             .join(trials, trials.c.trial_id == table.c.trial_id)
-            .where(self._wanted)
+            .where(self._condition)
             .order_by(*table.primary_key)
         )
         return chain.from_iterable(self._connection.execute(rows).partitions(_AT_ONCE))
 
 
 def _bare(row: Row[Any]) -> FrozenTrial:
-    """Make a trial without what lies in the other tables."""
+    """Return a trial without what the other tables hold."""
     return FrozenTrial(
         number=row.number,
         trial_id=row.trial_id,
@@ -152,7 +152,7 @@ def _bare(row: Row[Any]) -> FrozenTrial:
 
 
 def _local(time: datetime.datetime | None) -> datetime.datetime | None:
-    """Turn a time as it is stored, of UTC, into one of this place."""
+    """Convert a stored time, which is in UTC, to local time."""
     if time is None:
         return None
     return time.replace(tzinfo=datetime.timezone.utc).astimezone().replace(tzinfo=None)

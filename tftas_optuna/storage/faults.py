@@ -1,7 +1,7 @@
-"""Errors of storages, files and terminals, each in one line that says what to do.
+"""Errors of storages, files and terminals, in one line that says what to do.
 
-They come from many libraries, and from wherever a storage is read or written. What is none of
-these is a fault of this package, and stays as it is.
+They come from many libraries, wherever a storage is read or written. Any other error is a bug of
+this package and is not changed.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DATABASE = (StorageInternalError, DBAPIError, PoolTimeoutError, sqlite3.Error)
-# Modules that read storages: where they fail on a key or a value, the storage is damaged.
+# Modules that read storages: if they fail on a key or a value, the storage is damaged.
 _READERS = ("optuna.storages", "tftas_optuna.storage.bulk_reading")
 
 
 def told(error: BaseException) -> str | None:
-    """Tell an error of a storage, a file or a terminal in one line; None for any other."""
+    """Return one line for an error of a storage, a file or a terminal; None for any other."""
     if isinstance(error, _DATABASE) or _is_of_proxy(error):
         return f"the storage cannot be used: {advised(error)}"
     if isinstance(error, UnicodeEncodeError):
@@ -65,7 +65,7 @@ def told_in_one_line() -> Iterator[None]:
 
 
 def _is_of_proxy(error: BaseException) -> bool:
-    # It is loaded only where a proxy is used.
+    # It is loaded only if a proxy is used.
     grpc = sys.modules.get("grpc")
     return grpc is not None and isinstance(error, grpc.RpcError)
 

@@ -1,10 +1,10 @@
-"""Locks between the searches that work on one file, beside that file.
+"""File locks between searches that use the same storage file.
 
-A lock is free the moment its process is gone, however it went. Its file is removed by whoever held
-it; who waits for it meanwhile sees that, and takes the next one.
+A lock is free as soon as its process ends, however it ends. Its holder removes the lock file; a
+search that waits for the lock notices that and creates a new file.
 
-The package filelock does not do: it leaves its files behind, takes any file in their place for a
-lock, keeps what root makes for root, and has no room for the name of the holder.
+The package filelock does not suffice: it leaves its files behind, takes any file in their place
+for a lock, locks out others from files that root has created, and cannot store who holds a lock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ else:
     import fcntl
 
 _PAUSE = 0.01
-# Nothing, or who holds it: host, process, machine.
+# Empty, or the holder: host, process, machine.
 _CONTENT = re.compile(rb"(\S+ \d+ \S+)?")
 _LONGEST = 1000
 _HELD = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
@@ -34,17 +34,17 @@ if sys.platform == "win32":
 
 
 class LockError(OSError):
-    """A lock that cannot be made at all; the message is one line that says what to do."""
+    """A lock cannot be created; the message is one line that says what to do."""
 
 
 class FileLock:
-    """Locks a file that lies beside a storage, for one holder at a time.
+    """A lock file beside a storage, with one holder at a time.
 
-    The file has the permissions of the storage's own, so whoever can write to the one can lock
-    the other. A symbolic link in its place is not followed.
+    It has the permissions of the storage's file, so whoever can write to the storage can lock it.
+    A symbolic link in its place is not followed.
 
     Args:
-        path: The file, made when it is missing.
+        path: The lock file, created if it is missing.
         storage: The file of the storage.
         timeout: Seconds to wait for another holder.
     """
@@ -66,8 +66,8 @@ class FileLock:
         """Wait for the lock, and take it.
 
         Raises:
-            TimeoutError: Another holds it all the time.
-            LockError: It cannot be made here.
+            TimeoutError: Another holder keeps it for too long.
+            LockError: It cannot be created here.
         """
         deadline = time.monotonic() + self._timeout
         while True:
@@ -88,7 +88,7 @@ class FileLock:
                 time.sleep(_PAUSE)
 
     def write(self, text: str) -> None:
-        """Say in the file who holds it."""
+        """Write the name of the holder to the file."""
         assert self._fd is not None
         os.ftruncate(self._fd, 0)
         os.lseek(self._fd, 0, os.SEEK_SET)
@@ -100,7 +100,7 @@ class FileLock:
         fd, self._fd = self._fd, None
         if fd is None:
             return
-        # If the file cannot be removed, it at least names no holder.
+        # If the file cannot be removed, it should at least not name a holder.
         with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
         if sys.platform == "win32":
@@ -122,7 +122,7 @@ class FileLock:
                 except FileNotFoundError:
                     if self._path.is_symlink():
                         raise
-                    # Its holder has removed it at this moment.
+                    # Its holder has just removed it.
                     return self._open()
             if sys.platform != "win32":
                 self._share(fd)
@@ -138,24 +138,24 @@ class FileLock:
             ) from None
 
     def _share(self, fd: int) -> None:
-        """Let everybody lock who may write to the storage, as SQLite does for its own files."""
+        """Give the lock the storage's permissions, as SQLite does for its own files."""
         try:
             like = self._storage.stat()
         except FileNotFoundError:
-            return  # Whoever held the lock has removed it.
+            return  # Another holder of the lock has removed it.
         with contextlib.suppress(PermissionError):
             os.fchown(fd, like.st_uid if os.geteuid() == 0 else -1, like.st_gid)
         os.fchmod(fd, stat.S_IMODE(like.st_mode) & 0o666)
 
     def _is_in_place(self, fd: int) -> bool:
-        """Tell whether an open file is still the one at the path, which its holder removes."""
+        """Return whether an open file is still at the path, and not removed by its last holder."""
         try:
             return os.path.samestat(os.fstat(fd), os.lstat(self._path))
         except FileNotFoundError:
             return False
 
     def _check_ours(self, fd: int) -> None:
-        """Check that a file may be written to and removed."""
+        """Check that a file is a lock of ours, so that it may be overwritten and removed."""
         os.lseek(fd, 0, os.SEEK_SET)
         if not stat.S_ISREG(os.fstat(fd).st_mode) or not _CONTENT.fullmatch(os.read(fd, _LONGEST)):
             raise LockError(
@@ -176,14 +176,14 @@ class FileLock:
 
 
 def lock(fd: int, *, shared: bool = False) -> None:
-    """Lock an open file at once, or raise OSError; on Linux also between machines, over NFS.
+    """Lock an open file without waiting, or raise OSError; works over NFS on Linux.
 
     Args:
         fd: The file.
-        shared: Beside others who share it.
+        shared: Whether others may hold a shared lock as well.
     """
     if sys.platform == "win32":
-        # Windows locks bytes, and nobody else could read those.
+        # Windows locks bytes and lets nobody else read them, so lock one past the contents.
         os.lseek(fd, 1 << 20, os.SEEK_SET)
         msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
     else:
@@ -191,7 +191,7 @@ def lock(fd: int, *, shared: bool = False) -> None:
 
 
 def lock_path(storage: Path, study_name: str, purpose: str) -> Path:
-    """Return the file of a lock.
+    """Return the path of a lock file.
 
     Args:
         storage: The file of a storage.
@@ -202,5 +202,5 @@ def lock_path(storage: Path, study_name: str, purpose: str) -> Path:
 
 
 def digest(text: str) -> str:
-    """Turn a text into 32 characters that any file system and database takes as a name."""
+    """Return a digest of 32 characters that any file system and database accepts as a name."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""Numbers the searches that work on one study; a search keeps its number for as long as it runs.
+"""Numbers the searches that work on one study; a search keeps its number while it runs.
 
-The lock behind a number is held by a connection to the database server, or lies beside the file of
-a file storage, so it is free again the moment its process is gone, however it went.
+A number is locked by a connection to the database server, or by a file beside a storage file, so
+it is free again as soon as its process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 _MOST = 1000
-# A server does not list its locks by name. Searches take the lowest number that is free, so that
-# one has a higher number than this only where as many were begun before it.
+# Servers do not list locks by name, so numbers below this are tried. Searches take the lowest free
+# number, so a higher one means that as many searches were running at once.
 _LIKELY = 32
 
 
@@ -36,7 +36,7 @@ class Claim(Protocol):
     """The number of a search within its study.
 
     Attributes:
-        island: The number; 0 for a search that has the study to itself.
+        island: The number; 0 for a search that is alone.
     """
 
     island: int
@@ -45,7 +45,7 @@ class Claim(Protocol):
         """Check that the number is still this search's; take it again after a lost connection.
 
         Raises:
-            UnavailableError: Another search has taken it meanwhile.
+            UnavailableError: Another search has taken it in the meantime.
         """
 
     def release(self) -> None:
@@ -60,7 +60,7 @@ def claim_island(storage: BaseStorage, study_name: str) -> Claim:
         study_name: The study.
 
     Raises:
-        UnavailableError: No locks can be made, or a search on another machine works on a file
+        UnavailableError: Locks cannot be created, or a search on another machine uses a file
             that is for one machine at a time.
     """
     storage = unwrapped(storage)
@@ -69,8 +69,8 @@ def claim_island(storage: BaseStorage, study_name: str) -> Claim:
         claim = _lowest(lambda island: _FileClaim(path, study_name, island))
         if isinstance(storage, RDBStorage):
             try:
-                # Looked at with this search's number taken, so that of two that start at the
-                # same moment at least one sees the other.
+                # Checked after taking a number, so that of two searches that start at the same
+                # time at least one sees the other.
                 check_machine(path)
             except UnavailableError:
                 claim.release()
@@ -83,31 +83,31 @@ def claim_island(storage: BaseStorage, study_name: str) -> Claim:
 
 
 def check_unsearched(storage: BaseStorage, study_name: str, claim: Claim) -> None:
-    """Check that no other search works on a study at this moment.
+    """Check that no other search works on a study right now.
 
-    Where a storage has no locks, such as behind a proxy, nobody can tell.
+    This cannot be checked for a storage without locks, such as a proxy.
 
     Args:
         storage: The storage.
         study_name: The study.
-        claim: A number in it that the caller holds meanwhile.
+        claim: A number in it that the caller holds.
 
     Raises:
         UnavailableError: A search works on it.
     """
     storage = unwrapped(storage)
     path = storage_file(storage)
-    others: list[Callable[[], Claim]] = []
+    claims: list[Callable[[], Claim]] = []
     if path is not None:
         for lock in path.parent.glob(glob.escape(lock_path(path, study_name, "").stem) + "*"):
             island = lock.stem.rpartition("-")[2]
             if island.isdigit() and int(island) != claim.island:
-                others.append(partial(_FileClaim, path, study_name, int(island)))
+                claims.append(partial(_FileClaim, path, study_name, int(island)))
     elif isinstance(storage, RDBStorage) and has_server_locks(engine_of(storage)):
         engine = engine_of(storage)
         numbers = set(range(_LIKELY)) - {claim.island}
-        others = [partial(_ServerClaim, engine, study_name, number) for number in numbers]
-    if any(map(_is_taken, others)):
+        claims = [partial(_ServerClaim, engine, study_name, number) for number in numbers]
+    if any(map(_is_taken, claims)):
         raise UnavailableError(
             f"a search works on study {study_name!r}; stop it, or wait until it has ended"
         )
@@ -122,7 +122,7 @@ def _is_taken(take: Callable[[], Claim]) -> bool:
 
 
 class _NoClaim:
-    """A storage without locks: memory, or a proxy that one search uses at a time."""
+    """The number in a storage without locks: memory, or a proxy, for one search at a time."""
 
     island = 0
 

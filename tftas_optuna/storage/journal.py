@@ -24,10 +24,10 @@ def open_journal(path: Path, *, create: bool) -> JournalStorage:
 
     Args:
         path: The file.
-        create: Whether it is to be written to, and made when it is missing.
+        create: Whether to prepare it for writing, and create it if it is missing.
 
     Raises:
-        UnavailableError: It does not exist, or is no journal.
+        UnavailableError: It does not exist, or is not a journal.
     """
     if not path.exists() and not create:
         raise UnavailableError(f"storage {path} does not exist; make it with `tftas-optuna run`")
@@ -46,17 +46,17 @@ def open_journal(path: Path, *, create: bool) -> JournalStorage:
 
 
 def prepare_journal(path: Path, lock: Any) -> None:
-    """Make a journal ready to be written to: mend half a line that a killed process left.
+    """Prepare a journal for writing: repair a partial line that a killed process left.
 
-    Optuna would never read past it.
+    Optuna would never read beyond it.
 
     Args:
         path: The journal.
-        lock: The lock under which it is appended to.
+        lock: The lock for appending to it.
 
     Raises:
-        UnavailableError: The file is no journal, or a line of it is damaged, or something else
-            lies where its lock belongs. Nothing was written.
+        UnavailableError: The file is not a journal, a line of it is damaged, or another file is
+            in the place of its lock. Nothing was written.
     """
     check_kind(path, Kind.JOURNAL, str(path))
     _check_lock(path)
@@ -77,7 +77,7 @@ def _lacks_an_end(file: BinaryIO) -> bool:
 
 
 def _mend(file: BinaryIO, path: Path) -> None:
-    """Cut off half a last line, or end a whole one, if all lines before are records."""
+    """Remove a partial last line, or end a whole one, if all lines before it are records."""
     file.seek(0)
     end = 0
     for number, line in enumerate(file, start=1):
@@ -95,7 +95,7 @@ def _mend(file: BinaryIO, path: Path) -> None:
 
 
 def _check_lock(path: Path) -> None:
-    """Check what lies where Optuna locks a journal: it removes whatever stays there for long."""
+    """Check the place of Optuna's lock: Optuna removes any file that stays there for long."""
     lock = path.with_name(f"{path.name}.lock")
     if lock.is_symlink():
         is_lock = Path(os.readlink(lock)).name == path.name

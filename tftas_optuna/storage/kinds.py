@@ -1,4 +1,4 @@
-"""Tells what a file holds, before anything is written to it."""
+"""Detects what a file holds, before anything is written to it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tftas_optuna.errors import UnavailableError
 if TYPE_CHECKING:
     from pathlib import Path
 
-# What every journal begins with; a process that was killed may have written less.
+# The beginning of every journal; a killed process may have written less.
 _JOURNAL = b'{"op_code":0,"worker_id":"'
-# What every record of a journal begins with.
+# The beginning of every record of a journal.
 _RECORD = b'{"op_code":'
 _LONGEST_LINE = 1 << 20
-# Bytes that every SQLite database begins with; SQLite takes a shorter file for an empty one.
+# Size of the header of a SQLite database; SQLite takes a shorter file for an empty one.
 _SQLITE_HEADER = 100
 
 
 class Kind(enum.Enum):
-    """What may lie at the path of a storage."""
+    """The kinds of what may be at the path of a storage."""
 
     NOTHING = "nothing"
     SQLITE = "a SQLite database"
@@ -34,7 +34,7 @@ class Kind(enum.Enum):
 
 
 def kind_of(path: Path) -> Kind:
-    """Look at what lies at a path; a file that is missing or empty is nothing.
+    """Return the kind of what is at a path; a missing or empty file is nothing.
 
     Raises:
         UnavailableError: It cannot be read.
@@ -44,7 +44,7 @@ def kind_of(path: Path) -> Kind:
             return Kind.DIRECTORY
         if not path.exists():
             return Kind.NOTHING
-        # A pipe or a device would wait for somebody, or never end.
+        # Reading a pipe or a device might block or never end.
         if not path.is_file():
             return Kind.OTHER
         size = path.stat().st_size
@@ -62,38 +62,38 @@ def kind_of(path: Path) -> Kind:
 
 
 def _is_sqlite(path: Path) -> bool:
-    """Tell whether a file is a SQLite database, and ask SQLite itself.
+    """Return whether a file is a SQLite database, by SQLite's own judgement.
 
-    To open and close the file here would take away the locks that SQLite holds on it in this
-    process: another process would then remove the write-ahead log under a search.
+    Opening and closing the file here would drop the locks that SQLite holds on it in this
+    process: another process could then remove the write-ahead log of a running search.
     """
     uri = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
     try:
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
             connection.execute("PRAGMA schema_version")
     except sqlite3.OperationalError:
-        return False  # It cannot be read, which is told when it is opened.
+        return False  # It cannot be read, which is reported when it is opened.
     except sqlite3.DatabaseError as error:
-        # A damaged database is one all the same.
+        # A damaged database is still a database.
         return "not a database" not in str(error)
     return True
 
 
 def is_begun(line: bytes) -> bool:
-    """Tell whether a line may be the beginning of a record that was cut off."""
+    """Return whether a line may be the beginning of a record that was cut off."""
     return line.startswith(_RECORD) or _RECORD.startswith(line)
 
 
 def check_kind(path: Path, kind: Kind, shown: str) -> None:
-    """Check that a file is of a kind, or is still to be made.
+    """Check that a file is of a kind, or does not exist yet.
 
     Args:
         path: The file.
-        kind: What it has to be.
-        shown: How the storage is called in messages.
+        kind: The kind that it must have.
+        shown: Name of the storage in messages.
 
     Raises:
-        UnavailableError: Something else is in its place, or it cannot be read.
+        UnavailableError: It is of another kind, or cannot be read.
     """
     actual = kind_of(path)
     if actual in (kind, Kind.NOTHING):
@@ -106,13 +106,13 @@ def check_kind(path: Path, kind: Kind, shown: str) -> None:
 
 
 def refusal(kind: Kind, shown: str) -> UnavailableError:
-    """Make the error for a file that is no storage."""
+    """Return the error for a file that is not a storage."""
     remedy = "give a file in it" if kind is Kind.DIRECTORY else "give another file"
     return UnavailableError(f"storage {shown} is {kind.value}; {remedy}")
 
 
 def is_record(line: bytes) -> bool:
-    """Tell whether a line is a record of a journal."""
+    """Return whether a line is a record of a journal."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,8 +1,8 @@
-"""Refuses a SQLite file that a search on another machine works on.
+"""Refuses a SQLite file that a search on another machine uses.
 
 SQLite shares the index of its write-ahead log through memory. Two machines that write to one file
-on a network drive do not see each other's log and destroy the database, and nothing but this says
-so before trials are lost. Journals and database servers are for any number.
+on a network drive do not see each other's log and destroy the database, and nothing else detects
+that before trials are lost. Journals and database servers work for any number of machines.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Holder(NamedTuple):
-    """Who holds a lock.
+    """The holder of a lock.
 
     Attributes:
         host: Name of the machine, for people.
         pid: The process.
-        machine: What tells machines apart; containers of one machine share it, and its memory.
+        machine: Id of the machine, and of all containers on it, which share its memory.
     """
 
     host: str
@@ -53,20 +53,20 @@ def check_machine(path: Path) -> None:
         path: The file.
 
     Raises:
-        UnavailableError: One does; says where, and what to use instead.
+        UnavailableError: One does; the message names it, and what to use instead.
     """
     for island in _claims(path):
-        found = _active_elsewhere(island)
-        if found is not None:
+        holder = _active_elsewhere(island)
+        if holder is not None:
             raise UnavailableError(
-                f"a search on {found.host} (process {found.pid}) works on {path}, and SQLite is"
+                f"a search on {holder.host} (process {holder.pid}) works on {path}, and SQLite is"
                 " for one machine at a time; wait for it, or share a journal (journal:///FILE) or"
                 " a PostgreSQL or MySQL database instead"
             )
 
 
 def _claims(path: Path) -> list[Path]:
-    """Return the locks of all searches on a file, whatever their study."""
+    """Return the locks of all searches on a file, of any study."""
     name = re.compile(re.escape(path.name) + r"\.tftas-[0-9a-f]{8}-\d+\.lock")
     try:
         return [other for other in path.parent.iterdir() if name.fullmatch(other.name)]
@@ -75,10 +75,10 @@ def _claims(path: Path) -> list[Path]:
 
 
 def _active_elsewhere(path: Path) -> Holder | None:
-    found = _read(path)
-    if found is None or found.machine == this_holder().machine or not _is_held(path):
+    holder = _read(path)
+    if holder is None or holder.machine == this_holder().machine or not _is_held(path):
         return None
-    return found
+    return holder
 
 
 def _read(path: Path) -> Holder | None:

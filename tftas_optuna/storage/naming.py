@@ -1,4 +1,4 @@
-"""What a storage is called and where it lies, however it is spelled."""
+"""Names and files of storages, the same in every spelling."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEFAULT_STORAGE = "sqlite:///tftas.db"
 GRPC = "grpc://"
 
 _JOURNAL = "journal:///"
-# What a file that is missing or empty is going to be, by its ending.
+# The kind to create for a missing or empty file, by its ending.
 _ENDINGS = {
     ".db": Kind.SQLITE,
     ".sqlite": Kind.SQLITE,
@@ -31,7 +31,7 @@ _ENDINGS = {
     ".journal": Kind.JOURNAL,
     ".log": Kind.JOURNAL,
 }
-# What Python's driver takes, and what SQLite itself takes of a file that is given as an URI.
+# Settings of Python's driver, and those of SQLite itself for a file given as a URI.
 _SQLITE_KEYS = (
     "timeout",
     "detect_types",
@@ -45,13 +45,13 @@ _DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 
 
 def storage_file(storage: str | BaseStorage | None) -> Path | None:
-    """Return the file of a SQLite or journal storage, free of links; None for any other."""
+    """Return the file of a SQLite or journal storage, links resolved; None for any other."""
     path = _file(storage)
     return path.resolve() if path is not None else None
 
 
 def storage_name(storage: str | BaseStorage | None) -> str:
-    """Name a storage, the same in every run and spelling, and without its password."""
+    """Return the name of a storage, equal in every run and spelling, without its password."""
     if storage is None:
         return "memory"
     path = storage_file(storage)
@@ -73,7 +73,7 @@ def storage_name(storage: str | BaseStorage | None) -> str:
 
 
 def shown(storage: str | BaseStorage) -> str:
-    """Return how a storage is called in messages: as it was given, without its password."""
+    """Return the name of a storage for messages: as it was given, without its password."""
     if not isinstance(storage, str):
         return storage_name(storage)
     if "://" not in storage or storage.startswith((_JOURNAL, GRPC, "sqlite:", "sqlite+pysqlite:")):
@@ -84,18 +84,18 @@ def shown(storage: str | BaseStorage) -> str:
 def storage_url(storage: str) -> str:
     """Return the URL of a storage, which may be given as the path of its file.
 
-    A path is what its file is: a SQLite database, or a journal. One that is missing or empty goes
-    by the ending of its name. Nothing else in this package decides that.
+    For a path, the contents of the file decide whether it is a SQLite database or a journal, and
+    for a missing or empty file the ending of its name. Nothing else in this package decides that.
 
     Raises:
-        UnavailableError: The file is neither, and no storage is to be made in its place.
+        UnavailableError: The file is neither, and no storage may be created in its place.
     """
     if "://" in storage:
         return storage
     path = Path(storage)
     kind = kind_of(path)
     if kind is Kind.NOTHING:
-        # A slash too few, as in sqlite:study.db, makes no file of that name.
+        # With too few slashes, as in sqlite:study.db, no file of that name is created.
         misspelt = re.match(r"[a-z][a-z0-9+]+:", storage)
         kind = Kind.OTHER if misspelt else _ENDINGS.get(path.suffix.lower(), Kind.OTHER)
         if kind is Kind.OTHER:
@@ -115,17 +115,17 @@ def journal_file(storage: str) -> Path | None:
     """Return the file of a journal storage; None for any other.
 
     Raises:
-        UnavailableError: It is neither an URL nor the file of a storage.
+        UnavailableError: It is neither a URL nor the file of a storage.
     """
     url = storage_url(storage)
     return Path(url.removeprefix(_JOURNAL)) if url.startswith(_JOURNAL) else None
 
 
 def parse_url(storage: str) -> URL:
-    """Read the URL of a database, and choose a driver where it names none.
+    """Parse the URL of a database, and choose a driver if it names none.
 
     Raises:
-        UnavailableError: It is no URL, or one of SQLite with a query that nothing takes.
+        UnavailableError: It is not a URL, or has a query that SQLite does not know.
     """
     text = storage_url(storage)
     try:
@@ -140,8 +140,7 @@ def parse_url(storage: str) -> URL:
         ) from error
     if backend == "sqlite":
         _check_query(url, text.partition("?")[2], storage)
-    # Without a driver in the URL SQLAlchemy asks for psycopg2 and mysqlclient; the extras bring
-    # pure-Python ones.
+    # By default SQLAlchemy uses psycopg2 and mysqlclient; our extras install other drivers.
     if url.drivername == backend and backend in _DRIVERS:
         default = {"postgresql": "psycopg2"}.get(backend, "MySQLdb")
         if importlib.util.find_spec(default) is None:
@@ -150,7 +149,7 @@ def parse_url(storage: str) -> URL:
 
 
 def sqlite_file(url: URL) -> Path | None:
-    """Return the file that the URL of a SQLite database names; None for one in memory."""
+    """Return the file of a SQLite URL; None for a database in memory."""
     name = url.database or ""
     if url.query.get("mode") == "memory":
         return None
@@ -160,7 +159,7 @@ def sqlite_file(url: URL) -> Path | None:
 
 
 def _check_query(url: URL, query: str, shown: str) -> None:
-    """Check the query of a SQLite URL: what is not taken was meant as part of the file's name."""
+    """Check the query of a SQLite URL: an unknown key may be meant as part of the file's name."""
     is_uri = "uri" in url.query
     if is_uri and not (url.database or "").startswith("file:"):
         raise UnavailableError(
@@ -193,7 +192,7 @@ def _file(storage: str | BaseStorage | None) -> Path | None:
     if isinstance(storage, JournalStorage):
         return journal_path(storage)
     if isinstance(storage, RDBStorage) and engine_of(storage).dialect.name == "sqlite":
-        # The file that is really open, whatever the URL and the working directory say.
+        # The file that is really open, whatever the URL and the working directory are now.
         with engine_of(storage).connect() as connection:
             opened: str = connection.exec_driver_sql("PRAGMA database_list").fetchall()[0][2]
         return Path(opened) if opened else None

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _RACES = 10
 _PROXY_SECONDS = 10
-# What to do about what drivers and systems say, by a part of it.
+# Advice for errors of drivers and systems, by a part of their message.
 _ADVICE = {
     "database is locked": "another program writes to it and does not end: end that one, then run"
     " the same command again",
@@ -56,20 +56,19 @@ _EXTRAS = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
 
 
 def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
-    """Open a storage given as Optuna's tools take it.
+    """Open a storage, given in any form that Optuna's tools take.
 
     Args:
         storage: A database URL; ``journal:///`` and the path of a journal file; the path of a
-            SQLite database or a journal alone, which is what it is, or, where there is none yet,
-            what the ending of its name says (``.db``, ``.sqlite``, ``.sqlite3``, ``.journal``,
-            ``.log``); ``grpc://host:port`` for Optuna's storage proxy; or a storage object,
-            which is open already.
-        create: Whether it is to be written to: a missing file and missing tables are made.
+            SQLite database or a journal, told apart by their contents or, for a new file, by its
+            ending (``.db``, ``.sqlite``, ``.sqlite3``, ``.journal``, ``.log``);
+            ``grpc://host:port`` for Optuna's storage proxy; or a storage object.
+        create: Whether to prepare it for writing: a missing file and missing tables are created.
 
     Raises:
-        UnavailableError: It cannot be reached, does not exist, is a file of something else, its
-            driver is not installed, or a search on another machine works on a file that is for
-            one machine at a time. The message never contains a password.
+        UnavailableError: It cannot be reached, does not exist, or is another kind of file; its
+            driver is not installed; or a search on another machine uses a file that is for one
+            machine at a time. The message never contains a password.
     """
     if not isinstance(storage, str):
         return _opened(unwrapped(storage), create=create)
@@ -107,10 +106,10 @@ def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
 
 
 def load_study(storage: str | BaseStorage, study_name: str | None = None) -> Study:
-    """Load a study, by name or because it is the only one.
+    """Load a study by name, or the only one.
 
     Raises:
-        UnavailableError: There is no such study, none at all, or several to choose from.
+        UnavailableError: There is no such study, no study at all, or several without a name given.
     """
     opened = open_storage(storage, create=False)
     names = list_studies(opened, storage, study_name)
@@ -124,15 +123,15 @@ def load_study(storage: str | BaseStorage, study_name: str | None = None) -> Stu
 def list_studies(
     opened: BaseStorage, storage: str | BaseStorage, study_name: str | None = None
 ) -> list[str]:
-    """Return the names of the studies in a storage, or just the one asked for.
+    """Return the names of all studies in a storage, or check and return one name.
 
     Args:
         opened: The storage.
-        storage: How it was given, for messages.
-        study_name: The one asked for.
+        storage: The storage as it was given, for messages.
+        study_name: A study; None for all.
 
     Raises:
-        UnavailableError: There is no such study, or none at all.
+        UnavailableError: There is no such study, or no study at all.
     """
     try:
         names = optuna.get_all_study_names(opened)
@@ -154,26 +153,26 @@ def list_studies(
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of what a database driver said."""
+    """Return the first line of a database driver's message."""
     origin = getattr(error, "orig", None) or error.__cause__ or error
     origin = getattr(origin, "orig", None) or origin
     return first_line(origin)
 
 
 def advised(error: BaseException) -> str:
-    """Return what a database driver or the system said, and what to do about it."""
+    """Return the message of a database driver or the system, and what to do about it."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        said = f"{error.filename}: {error.strerror}"
+        message = f"{error.filename}: {error.strerror}"
     elif isinstance(error, OSError) and error.strerror:
-        said = error.strerror
+        message = error.strerror
     else:
-        said = reason(error)
-    todo = next((todo for sign, todo in _ADVICE.items() if sign in said.lower()), None)
-    return said if todo is None else f"{said}; {todo}"
+        message = reason(error)
+    advice = next((advice for part, advice in _ADVICE.items() if part in message.lower()), None)
+    return message if advice is None else f"{message}; {advice}"
 
 
 def _opened(storage: BaseStorage, *, create: bool) -> BaseStorage:
-    """Do for a storage object what is done for one that is opened here."""
+    """Check and prepare a storage object like one that is opened here."""
     path = storage_file(storage)
     if path is not None and isinstance(storage, RDBStorage):
         check_machine(path)
@@ -185,28 +184,28 @@ def _opened(storage: BaseStorage, *, create: bool) -> BaseStorage:
 
 
 def _open_database(url: URL, arguments: dict[str, Any], *, create: bool) -> RDBStorage:
-    # Optuna takes what stands in braces for something to fill in.
+    # Optuna would take braces for placeholders.
     text = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    how = {"engine_kwargs": arguments, "skip_table_creation": not create}
+    options = {"engine_kwargs": arguments, "skip_table_creation": not create}
     for _ in range(_RACES if create else 0):
         try:
-            return _new_storage(text, **how)
+            return _new_storage(text, **options)
         except (SQLAlchemyError, StorageInternalError) as error:
             if not any(sign in str(error).lower() for sign in ("exist", "unique", "duplicate")):
                 raise
-            # Somebody else creates the tables at this moment.
+            # Another process is creating the tables.
             time.sleep(random.uniform(0.1, 0.5))
-    return _new_storage(text, **how)
+    return _new_storage(text, **options)
 
 
-def _new_storage(text: str, **how: Any) -> RDBStorage:
-    """Open a database; whether its schema fits is told here in a tenth of the time of Optuna's."""
+def _new_storage(text: str, **options: Any) -> RDBStorage:
+    """Open a database; checks its schema in a tenth of the time that Optuna needs."""
     if is_tried_release():
-        opened = BulkReadingStorage(text, skip_compatibility_check=True, **how)
+        opened = BulkReadingStorage(text, skip_compatibility_check=True, **options)
         if opened.is_known:
             return opened
         engine_of(opened).dispose()
-    return BulkReadingStorage(text, **how)
+    return BulkReadingStorage(text, **options)
 
 
 def _lacks_tables(error: BaseException) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from optuna.storages import BaseStorage
 
-# Characters that Optuna's tables have room for.
+# Characters; the limit of Optuna's tables.
 LONGEST_NAME = 512
 
 
@@ -31,30 +31,30 @@ def delete_study(storage: BaseStorage, study_name: str) -> None:
 
     Args:
         storage: The storage.
-        study_name: A study that is there.
+        study_name: An existing study.
 
     Raises:
         UnavailableError: A search works on it.
     """
-    with _nobody_else(storage, study_name):
+    with _without_searches(storage, study_name):
         optuna.delete_study(study_name=study_name, storage=storage)
 
 
 def rename_study(storage: BaseStorage, study_name: str, new_name: str) -> None:
-    """Rename a study, all or nothing; what it holds stays as it is.
+    """Rename a study, all or nothing; its contents stay the same.
 
-    Optuna can only copy studies, which loses the notes of trials and, cut off, leaves half of
-    one. In a database the name stands in one row, which is written here instead.
+    Optuna can only copy studies, which loses the notes of trials and leaves a partial copy if it
+    is interrupted. In a database the name is stored in one row, which is updated here.
 
     Args:
         storage: The storage.
-        study_name: A study that is there.
-        new_name: Its name from now on.
+        study_name: An existing study.
+        new_name: Its new name.
 
     Raises:
-        TftasError: The new name is none.
-        UnavailableError: Another study has it, a search works on this one, or the storage is no
-            database of a version that is known.
+        TftasError: The new name is not valid.
+        UnavailableError: Another study has this name, a search works on this study, or the
+            storage is not a database of a known schema.
     """
     if not new_name.strip() or not new_name.isprintable() or len(new_name) > LONGEST_NAME:
         raise TftasError(
@@ -69,7 +69,7 @@ def rename_study(storage: BaseStorage, study_name: str, new_name: str) -> None:
             " Optuna 3.2 to 5.0 alone; Optuna can only copy others, without the notes of their"
             " trials: optuna.copy_study does it"
         )
-    with _nobody_else(storage, new_name), _nobody_else(storage, study_name):
+    with _without_searches(storage, new_name), _without_searches(storage, study_name):
         table = trial_tables()["studies"]
         statement = table.update().where(table.c.study_name == study_name)
         try:
@@ -84,8 +84,8 @@ def _taken(name: str) -> UnavailableError:
 
 
 @contextlib.contextmanager
-def _nobody_else(storage: BaseStorage, study_name: str) -> Iterator[None]:
-    """Keep the first number of a study's searches taken, once none of them is."""
+def _without_searches(storage: BaseStorage, study_name: str) -> Iterator[None]:
+    """Hold a number of a study's searches, after checking that no search works on it."""
     claim = claim_island(storage, study_name)
     try:
         check_unsearched(storage, study_name, claim)

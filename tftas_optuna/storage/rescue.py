@@ -1,4 +1,4 @@
-"""Scored trials that could not be stored: kept in a journal file, and merged back later."""
+"""Keeps scored trials that cannot be stored in a journal file, and merges them back later."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from tftas_optuna.study.settings import StudySettings
 
 _LOG = logging.getLogger("tftas_optuna")
-# Merging takes seconds.
+# Seconds; merging may take that long.
 _LOCK_SECONDS = 30
 
 
@@ -50,7 +50,7 @@ def rescue(
     Args:
         trials: The trials, with places.
         study_name: Their study.
-        storage_name: How its storage is known to the next run.
+        storage_name: Name of its storage, see :func:`tftas_optuna.storage.storage_name`.
         settings: Its settings.
 
     Returns:
@@ -75,16 +75,15 @@ def merge_rescued(
 ) -> None:
     """Move trials of this study from the journal files of :func:`rescue` into its storage.
 
-    Of an architecture that another search has stored meanwhile, no second trial is stored. A file
-    of a study with other settings is left alone, with a warning, and so is what somebody else put
-    into a directory that everybody may write to. Of several searches that begin at once, one
-    merges a file.
+    Architectures that another search has stored in the meantime are not stored again. Files with
+    other settings are left alone with a warning, and so are files of other users in a directory
+    that everybody may write to. If several searches begin at once, one of them merges a file.
 
     Args:
         study: The study.
-        storage_name: How its storage is known, see :func:`tftas_optuna.storage.storage_name`.
+        storage_name: Name of its storage, see :func:`tftas_optuna.storage.storage_name`.
         settings: Its settings.
-        append: Writes to it.
+        append: Appends trials to it.
     """
     stem = _stem(study.study_name, storage_name)
     paths = [path for folder in _folders() for path in sorted(folder.glob(f"{stem}*.journal"))]
@@ -103,13 +102,13 @@ def _merge(path: Path, study: Study, settings: StudySettings, append: Append) ->
     lock = path.with_name(f"{path.name}.lock")
     with FileLock(lock, path, timeout=_LOCK_SECONDS):
         if not path.exists():
-            return  # Another search was first.
+            return  # Another search has merged it.
         try:
             journal = JournalStorage(JournalFileBackend(str(path)))
             kept = optuna.load_study(study_name=study.study_name, storage=journal)
             check_continues(kept, settings)
         except Exception as error:
-            # A damaged file must not keep anybody from searching.
+            # A damaged file must not prevent a search.
             _LOG.warning("%s is not merged: %s", path, error)
             return
         stored = stored_places(study)
@@ -129,10 +128,10 @@ def _merge(path: Path, study: Study, settings: StudySettings, append: Append) ->
 
 
 def _distrusted(path: Path) -> str | None:
-    """Say why a file is not to be merged; None for one that is."""
+    """Return why a file must not be merged; None if it may."""
     try:
         info, folder = path.lstat(), path.parent.stat()
-        # Nothing is left of one that another search has merged meanwhile.
+        # It is nothing if another search has merged it in the meantime.
         is_journal = stat.S_ISREG(info.st_mode) and kind_of(path) in (Kind.JOURNAL, Kind.NOTHING)
     except FileNotFoundError:
         return None
@@ -158,7 +157,7 @@ def _stem(study_name: str, storage_name: str) -> str:
 def _save(
     trials: Sequence[FrozenTrial], study_name: str, stem: Path, settings: StudySettings
 ) -> Path:
-    # A name that nobody can foresee, and that no two processes share.
+    # A name that nobody can guess, and that no two processes share.
     path = stem.with_name(f"{stem.name}-{secrets.token_hex(8)}.journal")
     with replacing(path) as scratch:
         journal = JournalStorage(JournalFileBackend(str(scratch)))

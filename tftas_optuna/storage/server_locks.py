@@ -1,7 +1,7 @@
-"""Locks between the searches that work on one database server.
+"""Locks between searches that use the same database server.
 
-A lock belongs to the session of one connection and ends with it, so it is free the moment its
-process is gone, however it went.
+A lock belongs to the session of one connection and ends with it, so it is free as soon as its
+process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _TOO_LATE = "55P03"
 
 
 class ServerLock:
-    """Locks a name within a database, for one holder at a time.
+    """A lock on a name within a database, with one holder at a time.
 
     Args:
-        engine: Connects to the database.
+        engine: The engine of the database.
         study_name: A study in it.
         purpose: What is locked.
         timeout: Seconds to wait for another holder.
@@ -60,10 +60,10 @@ class ServerLock:
         """Wait for the lock, and take it.
 
         Raises:
-            TimeoutError: Another holds it all the time.
+            TimeoutError: Another holder keeps it for too long.
             SQLAlchemyError: The server does not answer.
         """
-        # The connection is the lock: it must not return to the pool, nor come from it.
+        # The lock lives as long as its connection, which must not return to the pool.
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         connection.detach()
         try:
@@ -75,7 +75,7 @@ class ServerLock:
         self._connection = connection
 
     def is_held(self) -> bool:
-        """Ask the server whether the connection, and with it the lock, is still there."""
+        """Return whether the connection, and with it the lock, is still alive."""
         if self._connection is None:
             return False
         try:
@@ -85,10 +85,10 @@ class ServerLock:
         return True
 
     def release(self) -> None:
-        """Free the lock; one that is not held stays so."""
+        """Free the lock, if it is held."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            # A connection that is lost already cannot be closed properly.
+            # A lost connection cannot be closed properly.
             with contextlib.suppress(SQLAlchemyError):
                 connection.close()
 
@@ -110,5 +110,5 @@ class ServerLock:
 
 
 def has_server_locks(engine: Engine) -> bool:
-    """Tell whether a database has locks of this kind."""
+    """Return whether a database has locks of this kind."""
     return engine.dialect.name in _TRY

@@ -1,4 +1,4 @@
-"""Opens SQLite files, for several readers beside the writer, and where nothing can be written."""
+"""Opens SQLite files for a writer with several readers, and in read-only places."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 
-# How long to wait for another process that writes.
+# How long to wait for another process that is writing.
 BUSY_SECONDS = 60.0
 
 
 def check_sqlite(url: URL, shown: str, *, create: bool) -> Path:
-    """Check what can be told of a SQLite file without opening it.
+    """Check what can be checked of a SQLite file without opening it.
 
     Args:
         url: Its URL.
-        shown: How it is called in messages.
-        create: Whether it is to be written to.
+        shown: Its name in messages.
+        create: Whether it is opened for writing.
 
     Returns:
         The file.
@@ -69,9 +69,9 @@ def check_sqlite(url: URL, shown: str, *, create: bool) -> Path:
 
 
 def tune(engine: Engine) -> None:
-    """Let readers and the writer work at once, and wait for the disk once per transaction.
+    """Let readers work beside a writer, and wait for the disk once per transaction.
 
-    With a write-ahead log a killed process loses nothing that was committed.
+    With a write-ahead log a killed process loses nothing that it has committed.
     """
 
     @event.listens_for(engine, "connect")
@@ -83,15 +83,15 @@ def tune(engine: Engine) -> None:
 
 
 def wait_for_writers(path: Path, shown: str) -> None:
-    """Wait until nobody else writes to a file, if it is there, and check that it is Optuna's.
+    """Wait until no other process writes to a file, if it exists, and check that it is Optuna's.
 
     Args:
         path: The file.
-        shown: How it is called in messages.
+        shown: Its name in messages.
 
     Raises:
         UnavailableError: It is the database of another program. Nothing was written.
-        sqlite3.Error: Somebody does all the time, or the file is damaged.
+        sqlite3.Error: Another process writes for too long, or the file is damaged.
     """
     if not path.exists():
         return
@@ -109,22 +109,22 @@ def wait_for_writers(path: Path, shown: str) -> None:
 
 
 def waiting_arguments(url: URL) -> dict[str, Any]:
-    """Return what SQLAlchemy's engine needs to wait for others who write, unless a URL says it."""
+    """Return engine arguments to wait for other writers, unless the URL has a timeout."""
     return {} if "timeout" in url.query else {"connect_args": {"timeout": BUSY_SECONDS}}
 
 
 def reading_arguments(path: Path) -> dict[str, Any]:
-    """Return what SQLAlchemy's engine needs to read a file where nothing can be written.
+    """Return engine arguments to read a file in a read-only directory.
 
-    SQLite makes files beside a database with a write-ahead log even to read it. Where it cannot,
-    it has to be told that nobody else writes either, unless a log is there, with its index.
+    SQLite creates files beside a database with a write-ahead log even to read it. If it cannot,
+    it has to assume that nobody else writes either, unless there is a log with its index.
     """
     folder = path.resolve().parent
     if os.access(folder, os.W_OK):
         return {}
 
     def connect() -> sqlite3.Connection:
-        # Looked at for every connection: whoever may write there can begin a search meanwhile.
+        # Checked for every connection: another user with write access may begin a search.
         log = folder / f"{path.resolve().name}-wal"
         mode = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
         return sqlite3.connect(

@@ -1,4 +1,4 @@
-"""Announces waits for a storage, and tries again what may pass."""
+"""Announces waits for a storage, and retries after passing failures."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ WAITING = "waiting for the storage, which another program may have locked"
 
 @contextlib.contextmanager
 def say_if_slow(message: str) -> Iterator[None]:
-    """Log a message where what is done meanwhile takes longer than two seconds.
+    """Log a message if the body takes longer than two seconds.
 
-    Each use starts a thread: it is for writing whole generations, not for single statements.
+    Each use starts a thread, so use it for whole generations, not for single statements.
     """
     timer = threading.Timer(_PATIENCE, _LOG.info, (message,))
     timer.daemon = True
@@ -37,13 +37,13 @@ def say_if_slow(message: str) -> Iterator[None]:
 
 
 def keep(write: Callable[[], None]) -> None:
-    """Write what took long to compute; try again for minutes while the storage fails.
+    """Write results that took long to compute; retry for minutes while the storage fails.
 
     Args:
-        write: Writes it, as often as it is called.
+        write: Writes the results; it may be called several times.
 
     Raises:
-        Exception: What the storage says in the end.
+        Exception: The last error of the storage.
     """
     deadline = time.monotonic() + _KEEPING
     while True:

@@ -1,4 +1,4 @@
-"""Stores generations while the next one is scored, and outlives a storage that goes away."""
+"""Stores generations while the next one is scored, and survives an outage of the storage."""
 
 from __future__ import annotations
 
@@ -36,26 +36,25 @@ _POLL = 0.2
 class TrialWriter:
     """Writes the generations of one search to its study, in order, in a second thread.
 
-    Of an architecture that another search has stored since it was proposed here, no second trial
-    is stored.
+    An architecture that another search has stored since it was proposed here is not stored again.
 
-    A storage that fails is tried again with growing pauses. When it stays away the trials that
-    it lacks are saved to a local journal file; see :mod:`tftas_optuna.storage.rescue`.
+    A failing storage is retried with growing pauses. If it stays away, the trials that it lacks
+    are saved to a local journal file; see :mod:`tftas_optuna.storage.rescue`.
 
     Args:
         study: The study.
-        append: Writes to it.
+        append: Appends trials to it.
         settings: Its settings.
         claim: The number of this search in the study.
-        storage_name: How the storage is known to the next run.
-        last_number: Number of the last trial of the generations before.
-        taken: Architectures of other searches up to there that this one has not learned yet.
-        patience: Seconds for which a storage may be away.
+        storage_name: Name of its storage, see :func:`tftas_optuna.storage.storage_name`.
+        last_number: Number of the last trial of earlier generations.
+        taken: Architectures of other searches up to there that this search does not know yet.
+        patience: Seconds that a storage may be away.
         meanwhile: Called a few times a second while the search waits for the storage.
 
     Attributes:
-        n_stored: Trials stored so far.
-        n_doubled: Trials not stored, as another search was first.
+        n_stored: Number of trials stored so far.
+        n_doubled: Number of trials not stored, as another search was faster.
     """
 
     def __init__(
@@ -89,17 +88,17 @@ class TrialWriter:
         self._unsaved: list[FrozenTrial] = []
 
     def submit(self, trials: Sequence[FrozenTrial], *, generation_size: int) -> list[FrozenTrial]:
-        """Store a generation, once the one before is stored.
+        """Store a generation, after the previous one is stored.
 
         Args:
             trials: Its trials that are not stored yet, with places.
-            generation_size: Trials of the generation so far, with those stored before.
+            generation_size: Trials of the generation so far, including stored ones.
 
         Returns:
-            Trials of others that came between the generation before and the one before that.
+            Trials of other searches stored between the previous generation and the one before it.
 
         Raises:
-            UnavailableError: The storage stays away; says where the trials are.
+            UnavailableError: The storage stays away; the message says where the trials are.
         """
         arrived = self.wait(unsubmitted=trials)
         self._unsaved = list(trials)
@@ -115,7 +114,7 @@ class TrialWriter:
         """Wait for the last generation.
 
         Raises:
-            UnavailableError: The storage stays away; says where the trials are.
+            UnavailableError: The storage stays away; the message says where the trials are.
         """
         try:
             self.wait()
@@ -126,13 +125,13 @@ class TrialWriter:
         """Wait for the last generation.
 
         Args:
-            unsubmitted: Trials to save with it when the storage stays away.
+            unsubmitted: Trials to save with it if the storage stays away.
 
         Returns:
-            As :meth:`submit` does.
+            The same as :meth:`submit`.
 
         Raises:
-            UnavailableError: The storage stays away; says where the trials are.
+            UnavailableError: The storage stays away; the message says where the trials are.
         """
         if self._job is None:
             return []
@@ -160,27 +159,27 @@ class TrialWriter:
         if last - before == expected:
             return []
         between = self._study.get_trials(deepcopy=False)[before + 1 : last + 1]
-        others = [trial for trial in between if not self._is_this_search(trial)]
-        if len(between) - len(others) != expected:
+        foreign = [trial for trial in between if not self._is_this_search(trial)]
+        if len(between) - len(foreign) != expected:
             raise UnavailableError(
                 f"another search writes to study {self._study.study_name!r} through a storage"
                 " without locks; give one of them another --study-name"
             )
-        return own_trials(self._study, self._settings, others, with_failed=True)
+        return own_trials(self._study, self._settings, foreign, with_failed=True)
 
     def _is_this_search(self, trial: FrozenTrial) -> bool:
         place = place_of(trial)
         return place is not None and place.island == self._claim.island
 
     def _write(self, trials: list[FrozenTrial]) -> tuple[int, int]:
-        """Store trials however often the storage fails; return what :meth:`_append_new` does."""
+        """Store trials, with retries; return the same as :meth:`_append_new`."""
         pause, deadline = _FIRST_PAUSE, time.monotonic() + self._patience
         failed = False
         while True:
             try:
                 self._claim.renew()
                 if failed:
-                    # The storage may have taken some, or all, before it failed to say so.
+                    # The storage may have stored some or all of them before it failed.
                     stored = stored_places(self._study)
                     missing = [trial for trial in trials if place_of(trial) not in stored]
                     if not missing:
@@ -204,28 +203,28 @@ class TrialWriter:
                 pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _append_new(self, trials: list[FrozenTrial]) -> tuple[int, int]:
-        """Store those trials that no other search has doubled.
+        """Store the trials whose architectures no other search has stored.
 
         Returns:
-            The number of the study's last trial, and how many were not stored.
+            The number of the study's last trial, and the number of trials not stored.
         """
         decode = self._settings.space.decode
         while True:
             new = [t for t in trials if is_repeat(t) or decode(t.params) not in self._taken]
             if not new:
-                self._look()
+                self._read_others()
                 return self._end, len(trials)
-            # Only at the end that was looked at, so that none comes between look and write.
+            # Append only at the known end, so that no trial comes between reading and writing.
             last = self._append(new, after=self._end)
             if last is not None:
                 self._end = last
                 return last, len(trials) - len(new)
-            self._look()
+            self._read_others()
 
-    def _look(self) -> None:
-        """See what the study holds by now."""
+    def _read_others(self) -> None:
+        """Read the trials that other searches have added to the study."""
         stored = self._study.get_trials(deepcopy=False)
-        others = [t for t in stored[self._end + 1 :] if not self._is_this_search(t)]
-        own = own_trials(self._study, self._settings, others, with_failed=True)
-        self._taken.update(self._settings.space.decode(trial.params) for trial in own)
+        foreign = [t for t in stored[self._end + 1 :] if not self._is_this_search(t)]
+        trials = own_trials(self._study, self._settings, foreign, with_failed=True)
+        self._taken.update(self._settings.space.decode(trial.params) for trial in trials)
         self._end = len(stored) - 1
