@@ -138,14 +138,14 @@ def _check_format(document: dict[str, Any]) -> None:
 
 
 def read_fields(
-    cls: type[Architecture], fields: dict[str, Any], *, besides: tuple[str, ...] = ()
+    cls: type[Architecture], fields: dict[str, Any], *, extra: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """Check that no field of an architecture is unknown or missing, and return the fields.
 
     Args:
         cls: The class, a dataclass.
         fields: Values by name.
-        besides: Other keys that files may contain, for the error message.
+        extra: Other keys that files may contain, for the error message.
 
     Raises:
         TftasError: A field is unknown or missing.
@@ -156,7 +156,7 @@ def read_fields(
     if unknown:
         raise TftasError(
             f"unknown key {shown(unknown[0])} in {article} {cls.family} architecture; known:"
-            f" {', '.join((*dataclass_fields, *besides))}",
+            f" {', '.join((*dataclass_fields, *extra))}",
             key=(unknown[0],),
         )
     missing = [

@@ -232,7 +232,7 @@ class AutoFormerArchitecture(Architecture):
     def from_fields(cls, fields: dict[str, Any]) -> AutoFormerArchitecture:
         """Read the fields that :meth:`to_dict` returned; the depth may be left out."""
         depth = fields.pop("depth", None)
-        architecture = cls(**read_fields(cls, fields, besides=("depth",)))
+        architecture = cls(**read_fields(cls, fields, extra=("depth",)))
         if depth is not None and depth != architecture.depth:
             raise TftasError(
                 f"depth is {shown(depth)} but num_heads lists {architecture.depth} blocks"

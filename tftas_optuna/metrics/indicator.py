@@ -125,7 +125,7 @@ class Indicator(Metric):
 
     @property
     def needs_passes(self) -> bool:
-        """Whether its value depends on weights, or on the architecture alone."""
+        """Whether its value depends on weights and not on the architecture alone."""
         return True
 
     @property

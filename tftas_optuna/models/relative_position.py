@@ -107,7 +107,7 @@ def query_embeddings(rows: Tensor, columns: Tensor, class_pair: Tensor) -> Tenso
     by_column = columns.repeat(n_rows, 1, 1)
     class_first = class_pair.expand(n_rows * n_columns, 1, -1)
     patches = torch.cat((class_first, by_row, by_column), dim=1)
-    # As a query, the class token has the same embedding for every key, set for rows only.
+    # As a query, the class token has the same embedding for every key; columns add zero.
     same = class_pair.expand(1 + n_rows, -1)
     first = torch.cat((same, class_pair.new_zeros(n_columns, len(class_pair))))
     return torch.cat((first.unsqueeze(0), patches))

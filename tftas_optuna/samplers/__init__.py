@@ -1,4 +1,4 @@
-"""Samplers for any study: Optuna's by name, and NSGA-II with a screen."""
+"""Samplers for any study: Optuna's samplers by name, and NSGA-II with a screen."""
 
 from tftas_optuna.samplers.archive import PREDICTED, agreement
 from tftas_optuna.samplers.knowledge import Knowledge, Known, KnownTable, ManyKnown

@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 
 def on_one_thread(function: Callable[P, R]) -> Callable[P, R]:
-    """Let NumPy's linear algebra run on one thread while a function runs."""
+    """Decorate a function so that NumPy's linear algebra uses one thread while it runs."""
 
     @functools.wraps(function)
     def limited(*args: P.args, **kwargs: P.kwargs) -> R:

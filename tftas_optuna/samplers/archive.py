@@ -1,4 +1,4 @@
-"""What a study has tried so far, as arrays."""
+"""The finished trials of a study as arrays."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.float64]
 
-# System attribute of a trial: its objectives as they were predicted, in their order; None for
-# those that are computed.
+# System attribute of a trial with the predictions of its objectives, None for computed ones.
 PREDICTED = "ScreenedNSGAIISampler:predicted"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tried:
-    """Finished trials as arrays, in their order.
+    """Finished trials as arrays, in the order in which they were added.
 
     Attributes:
-        rows: Their genes, shape (trials, parameters).
-        features: Shape (trials, features).
-        losses: Their objectives with signs by which less is better, shape (trials, objectives).
-        penalties: Sums of their constraint violations, shape (trials,).
-        violations: Values of the constraints that have to be tried, NaN where a trial lacks one,
+        rows: Genes, shape (trials, parameters).
+        features: Features, shape (trials, features).
+        losses: Objectives, with signs so that all are minimised, shape (trials, objectives).
+        penalties: Sums of constraint violations, shape (trials,).
+        violations: Values of the constraints that are not computed, NaN where a trial lacks one,
             shape (trials, constraints).
-        keys: Their features as bytes; trials with equal features count as the same candidate.
+        keys: Features of all trials, and of failed ones, as bytes; trials with equal features
+            count as the same candidate.
     """
 
     rows: Rows
@@ -56,7 +56,7 @@ class Archive:
         problem: The search problem of the study.
 
     Attributes:
-        problem: The same.
+        problem: The search problem of the study.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -72,10 +72,10 @@ class Archive:
         return len(self._losses)
 
     def add(self, trials: Iterable[FrozenTrial]) -> None:
-        """Take in finished trials.
+        """Add finished trials.
 
-        Failed ones count as tried. Trials from elsewhere are left out if they lack a parameter or
-        have a value for it that it cannot take.
+        Failed trials count as tried. Trials of other programs are ignored if a parameter is
+        missing or has a value outside its distribution.
         """
         problem = self.problem
         trials = [trial for trial in trials if problem.genes.hold(trial.params)]
@@ -89,36 +89,39 @@ class Archive:
         losses = np.array([trial.values for trial in trials]) * problem.signs
         self._losses = np.concatenate((self._losses, losses))
         violations = [dict(trial.constraints) for trial in trials]
-        excess = [sum(max(value, 0.0) for value in each.values()) for each in violations]
+        excess = [
+            sum(max(value, 0.0) for value in constraints.values()) for constraints in violations
+        ]
         self._penalties = np.concatenate((self._penalties, excess))
         self._violations += violations
-        names = dict.fromkeys(name for each in violations for name in each)
+        names = dict.fromkeys(name for constraints in violations for name in constraints)
         self._names |= {n: None for n in names if n not in problem.computed_constraints}
         self._keys.update(described.keys())
 
     def table(self) -> Tried:
-        """Return all that was collected."""
+        """Return all trials as arrays."""
         violations = [
-            [each.get(name, np.nan) for each in self._violations] for name in self._names
+            [constraints.get(name, np.nan) for constraints in self._violations]
+            for name in self._names
         ]
         return Tried(
             self._described.rows,
             self._described.features,
-            _with_finite_ends(self._losses.copy()),
+            _clip_infinite(self._losses.copy()),
             self._penalties,
-            _with_finite_ends(np.array(violations).reshape(len(self._names), len(self)).T),
+            _clip_infinite(np.array(violations).reshape(len(self._names), len(self)).T),
             frozenset(self._keys),
         )
 
 
 def agreement(trials: Iterable[FrozenTrial]) -> float | None:
-    """Tell how well a screen's predictions ranked trials.
+    """Return how well a screen's predictions ranked trials.
 
     Args:
-        trials: Finished trials; those without a prediction and failed ones do not count.
+        trials: Finished trials; failed ones and those without a prediction are ignored.
 
     Returns:
-        Kendall's tau between predicted and actual values, for the objective where it is lowest;
+        Kendall's tau between predicted and actual values, for the objective with the lowest tau;
         None for fewer than two predictions.
     """
     pairs = [
@@ -130,15 +133,15 @@ def agreement(trials: Iterable[FrozenTrial]) -> float | None:
         return None
     predicted, actual = (np.array(rows, dtype=float) for rows in zip(*pairs, strict=True))
     taus = [
-        kendall_tau(guesses, values)
-        for guesses, values in zip(predicted.T, _with_finite_ends(actual).T, strict=True)
-        if np.isfinite(guesses).all()
+        kendall_tau(predictions, values)
+        for predictions, values in zip(predicted.T, _clip_infinite(actual).T, strict=True)
+        if np.isfinite(predictions).all()
     ]
     return min(taus, default=None)
 
 
-def _with_finite_ends(values: Rows) -> Rows:
-    """Replace infinite values by the smallest or largest finite one of their column."""
+def _clip_infinite(values: Rows) -> Rows:
+    """Replace infinite values by the smallest or largest finite value of their column."""
     for column in values.T:
         finite = column[np.isfinite(column)]
         ends = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)

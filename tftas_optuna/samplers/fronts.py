@@ -1,4 +1,4 @@
-"""Choosing among many candidates: by rank and crowding, or by what they add to a front."""
+"""Selection of candidates: by rank and crowding, or by their gain in hypervolume."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ if TYPE_CHECKING:
     Rows = NDArray[np.float64]
     Indices = NDArray[np.int64]
 
-# Random points that estimate a volume which is not computed in closed form.
+# Number of random points for the estimate of a hypervolume.
 _POINTS = 4096
 _MARGIN = 0.1
-# Candidates whose gains are computed again together.
-_HANDFUL = 64
+# Number of candidates whose gains are updated together.
+_BATCH = 64
 
 
 def elite(losses: Rows, penalties: Rows, count: int) -> Indices:
-    """Order candidates by rank and crowding as NSGA-II does, and return the first of them.
+    """Return the indices of the best candidates by rank and crowding, as in NSGA-II.
 
-    Deb et al. 2002; those with a penalty come behind all without.
+    Deb et al. 2002; candidates with a penalty come after all others.
 
     Args:
-        losses: Less is better, shape (candidates, objectives).
-        penalties: Sum of a candidate's constraint violations, zero where it has none.
-        count: How many to return, at most.
+        losses: Objectives to minimise, shape (candidates, objectives).
+        penalties: Sum of each candidate's constraint violations; zero means feasible.
+        count: Maximum number of candidates to return.
     """
     if not len(losses):
         return np.empty(0, dtype=np.int64)
     ranks = domination_ranks(losses, penalties, count)
     crowding = np.zeros(len(losses))
-    # Only the last rank that is needed may be taken in part.
+    # All ranks up to this one are needed, the last one perhaps only in part.
     last = np.sort(ranks)[min(count, len(ranks)) - 1]
     for rank in range(last + 1):
         members = np.flatnonzero(ranks == rank)
@@ -57,23 +57,23 @@ def _crowding(losses: Rows) -> Rows:
 
 
 def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generator) -> Indices:
-    """Choose the candidates that together add most hypervolume to a front, greedily.
+    """Choose greedily the candidates that add the most hypervolume to a front.
 
-    The gain of a candidate only shrinks as others are chosen, so it is computed again only while
-    the candidate seems to be the best (lazy greedy, Minoux 1978), a handful at once. When none
-    adds anything more, the rest is chosen by rank and crowding.
+    The gain of a candidate only shrinks as others are chosen, so gains are updated only for the
+    candidates that seem to be the best (lazy greedy, Minoux 1978), a batch at a time. If no
+    candidate has a gain, the rest is chosen by rank and crowding.
 
     Args:
-        front: Losses of the front, shape (members, objectives); dominated ones do no harm.
-        candidates: Losses to choose from, shape (candidates, objectives).
-        count: How many to choose, at most.
-        rng: Randomness of the estimate for three objectives or more.
+        front: Losses of the front, shape (members, objectives); may contain dominated members.
+        candidates: Losses of the candidates, shape (candidates, objectives).
+        count: Maximum number of candidates to choose.
+        rng: Random generator of the estimate for three or more objectives.
 
     Returns:
-        Indices, in the order of the choice.
+        Indices of the candidates, in the order of the choice.
     """
-    everything = np.concatenate((front, candidates))
-    low, high = everything.min(axis=0), everything.max(axis=0)
+    losses = np.concatenate((front, candidates))
+    low, high = losses.min(axis=0), losses.max(axis=0)
     width = np.where(high > low, high - low, 1.0)
     front = front[domination_ranks(front, np.zeros(len(front)), 1) == 0]
     front, candidates = (front - low) / width, (candidates - low) / width
@@ -92,20 +92,20 @@ def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generat
             gains[best] = 0.0
             fresh[:] = False
             continue
-        handful = np.argpartition(-gains, min(_HANDFUL, len(gains)) - 1)[:_HANDFUL]
-        # Among many equal gains the handful may miss the best.
-        handful = np.append(handful, best)
-        gains[handful] = volume.gains(handful)
-        fresh[handful] = True
+        batch = np.argpartition(-gains, min(_BATCH, len(gains)) - 1)[:_BATCH]
+        # With many equal gains the batch may not contain the best.
+        batch = np.append(batch, best)
+        gains[batch] = volume.gains(batch)
+        fresh[batch] = True
     if len(chosen) < count:
-        others = np.setdiff1d(np.arange(len(candidates)), chosen)
-        order = elite(candidates[others], np.zeros(len(others)), count - len(chosen))
-        chosen += others[order].tolist()
+        rest = np.setdiff1d(np.arange(len(candidates)), chosen)
+        order = elite(candidates[rest], np.zeros(len(rest)), count - len(chosen))
+        chosen += rest[order].tolist()
     return np.array(chosen, dtype=np.int64)
 
 
 class _Staircase:
-    """Area that points add to a front of two objectives, exactly; all in the unit square."""
+    """Exact hypervolume gains for two objectives; all points are in the unit square."""
 
     def __init__(self, front: Rows, candidates: Rows, rng: np.random.Generator) -> None:
         self._candidates = candidates
@@ -113,7 +113,7 @@ class _Staircase:
         self._build(front)
 
     def _build(self, points: Rows) -> None:
-        """Compute where each step begins and ends, and the height above which it is dominated."""
+        """Compute the ends of each step, and the height above which points are dominated."""
         points = points[np.lexsort((points[:, 1], points[:, 0]))]
         heights = np.minimum.accumulate(points[:, 1]) if len(points) else points[:, 1]
         self._points = points
@@ -136,7 +136,7 @@ class _Staircase:
 
 
 class _Points:
-    """Volume that points add to a front, estimated by the random points that they dominate."""
+    """Hypervolume gains estimated by the number of random points that candidates dominate."""
 
     def __init__(self, front: Rows, candidates: Rows, rng: np.random.Generator) -> None:
         points = rng.random((_POINTS, candidates.shape[1])) * (1 + _MARGIN)

@@ -1,4 +1,4 @@
-"""Optuna parameters as rows of numbers, so that thousands are bred and judged at once."""
+"""Optuna parameters as rows of numbers, to breed and predict thousands of candidates at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.float64]
 
-# In simulated binary crossover: the larger, the nearer children stay to their parents.
+# Distribution index of simulated binary crossover: larger values keep children near parents.
 _ETA = 10.0
 # Standard deviation of a small step, as a fraction of a parameter's range.
 _STEP = 0.1
@@ -29,22 +29,22 @@ _STEP = 0.1
 class Genes:
     """The parameters of a search space as columns.
 
-    A categorical parameter is the index of its choice; a number lies between 0 and 1, on a
-    logarithmic scale where its distribution says so, and on the distribution's grid if it has one.
+    A categorical parameter is the index of its choice. A number is scaled to the range from 0 to
+    1, on a logarithmic scale if its distribution has one, and snapped to the distribution's grid.
 
     Args:
         distributions: The parameters.
     """
 
     def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
-        self._columns = [_gene(name, each) for name, each in distributions.items()]
+        self._columns = [_gene(name, distribution) for name, distribution in distributions.items()]
         self.is_number = np.array([isinstance(c, _Number) for c in self._columns], dtype=bool)
 
     def __len__(self) -> int:
         return len(self._columns)
 
     def hold(self, params: Mapping[str, Any]) -> bool:
-        """Tell whether parameters have an allowed value for each column."""
+        """Return whether parameters have a valid value for every column."""
         try:
             self.encode([params])
         except (KeyError, TypeError, ValueError):
@@ -52,14 +52,14 @@ class Genes:
         return True
 
     def encode(self, params: Sequence[Mapping[str, Any]]) -> Rows:
-        """Turn parameters into rows, shape (candidates, parameters)."""
+        """Return parameters as rows, shape (candidates, parameters)."""
         rows = np.empty((len(params), len(self._columns)))
         for i, column in enumerate(self._columns):
             rows[:, i] = [column.encode(values[column.name]) for values in params]
         return rows
 
     def decode(self, rows: Rows) -> list[dict[str, Any]]:
-        """Turn rows into parameters."""
+        """Return rows as parameters."""
         if not len(rows):
             return []
         names = [column.name for column in self._columns]
@@ -67,35 +67,35 @@ class Genes:
         return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
     def choices(self, rows: Rows) -> dict[str, NDArray[np.int64]]:
-        """Return the index of the choice of every parameter, when all are categorical."""
+        """Return the index of the choice of every parameter; all must be categorical."""
         return {column.name: rows[:, i].astype(np.int64) for i, column in enumerate(self._columns)}
 
     def features(self, rows: Rows) -> Rows:
-        """Describe rows for a regression: a column for each choice, numbers with their squares."""
+        """Return features for a regression: choices one-hot, numbers with their squares."""
         features = [column.features(rows[:, i]) for i, column in enumerate(self._columns)]
         return np.concatenate(features, axis=1)
 
     def draw(self, count: int, rng: np.random.Generator) -> Rows:
-        """Draw rows uniformly."""
+        """Return rows that are drawn uniformly."""
         rows = [column.draw(count, rng) for column in self._columns]
         return np.stack(rows, axis=1)
 
     def cross(
         self, first: Rows, second: Rows, swapping_prob: float, rng: np.random.Generator
     ) -> Rows:
-        """Take each gene of a child from one of its two parents (uniform crossover)."""
+        """Return children with each gene from one of two parents (uniform crossover)."""
         swap = rng.random(first.shape) < swapping_prob
         return np.where(swap, second, first)
 
     def mutate(self, rows: Rows, prob: float, rng: np.random.Generator) -> Rows:
-        """Draw new values for some genes."""
+        """Return rows with new random values for some genes."""
         change = rng.random(rows.shape) < prob
         return np.where(change, self.draw(len(rows), rng), rows)
 
     def blend(self, first: Rows, second: Rows, rng: np.random.Generator) -> Rows:
-        """Move the numbers of children off their parents (simulated binary crossover).
+        """Return children of simulated binary crossover, applied to numbers only.
 
-        Deb and Agrawal 1995, equation 5, one child of each pair.
+        Deb and Agrawal 1995, equation 5, with one child per pair.
         """
         u = rng.random(first.shape)
         exponent = 1 / (_ETA + 1)
@@ -104,7 +104,7 @@ class Genes:
         return self._snap(np.where(self.is_number, blended, first))
 
     def step(self, rows: Rows, prob: float, rng: np.random.Generator) -> Rows:
-        """Move some numbers a little."""
+        """Return rows with a small random step for some numbers."""
         change = (rng.random(rows.shape) < prob) & self.is_number
         return self._snap(rows + np.where(change, rng.normal(0, _STEP, rows.shape), 0.0))
 
@@ -140,10 +140,10 @@ class _Choice:
         return [choices[int(index)] for index in column]
 
     def features(self, column: Rows) -> Rows:
-        # One column less than choices: where all are zero it is the first choice.
-        others = np.arange(1, len(self._distribution.choices))
-        marks: Rows = (column[:, None] == others).astype(float)
-        return marks
+        # The first choice has no column: all columns are zero.
+        indices = np.arange(1, len(self._distribution.choices))
+        one_hot: Rows = (column[:, None] == indices).astype(float)
+        return one_hot
 
     def draw(self, count: int, rng: np.random.Generator) -> Rows:
         return rng.integers(len(self._distribution.choices), size=count).astype(float)
@@ -161,12 +161,12 @@ class _Number:
         self._log = distribution.log
         ends = [math.log(end) if self._log else float(end) for end in self._bounds]
         self._start, self._range = ends[0], (ends[1] - ends[0]) or 1.0
-        # A number of a single value is always at its start.
+        # A distribution with a single value has the range 0.
         self._end = float(ends[1] > ends[0])
-        # Half a step more on both sides, to draw the ends of a grid as often as the rest.
+        # Half a step more on both sides, so that the ends of a grid are as likely as the rest.
         half = (self._step or 0) / 2
         low, high = self._bounds
-        self._drawn = self._to_unit(np.array([low - half, high + half])) * self._end
+        self._draw_range = self._to_unit(np.array([low - half, high + half])) * self._end
 
     def encode(self, value: Any) -> float:
         return float(self._to_unit(np.array([float(value)]))[0])
@@ -179,7 +179,7 @@ class _Number:
         return np.stack((column, column**2), axis=1)
 
     def draw(self, count: int, rng: np.random.Generator) -> Rows:
-        start, end = self._drawn
+        start, end = self._draw_range
         return self.snap(start + rng.random(count) * (end - start))
 
     def snap(self, column: Rows) -> Rows:

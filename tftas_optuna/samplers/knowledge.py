@@ -1,4 +1,4 @@
-"""What a user knows of parameters before they are tried."""
+"""Knowledge about parameters before they are tried: features, objectives, constraints."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class Known(NamedTuple):
-    """What is known of one set of parameters before it is tried.
+    """Knowledge about one set of parameters before it is tried.
 
     Attributes:
-        features: Numbers from which a regression predicts values; equally many for all sets of
-            parameters. Sets with equal features count as the same candidate.
-        objectives: Objectives that can be computed without a trial, by their position.
-        constraints: Constraints that can be computed without one, by name; zero or less is
+        features: Inputs of the regressions that predict objectives, the same number for all sets
+            of parameters. Sets with equal features count as the same candidate.
+        objectives: Objectives that can be computed without a trial, by position.
+        constraints: Constraints that can be computed without a trial, by name; zero or less is
             feasible.
     """
 
@@ -27,19 +27,19 @@ class Known(NamedTuple):
 
 
 class Knowledge(Protocol):
-    """Any function from a set of parameters to what is known of it."""
+    """A function that returns the knowledge about a set of parameters."""
 
     def __call__(self, params: Mapping[str, Any], /) -> Known:
-        """Return what is known of one set of parameters."""
+        """Return the knowledge about one set of parameters."""
 
 
 class KnownTable(NamedTuple):
-    """What is known of many sets of categorical parameters; see :class:`Known`.
+    """Knowledge about many sets of categorical parameters; see :class:`Known`.
 
     Attributes:
-        features: Shape (candidates, features).
-        objectives: By position, shape (candidates,).
-        constraints: By name, shape (candidates,).
+        features: Features, shape (candidates, features).
+        objectives: Computed objectives by position, shape (candidates,).
+        constraints: Computed constraints by name, shape (candidates,).
     """
 
     features: NDArray[np.float64]
@@ -49,10 +49,10 @@ class KnownTable(NamedTuple):
 
 @runtime_checkable
 class ManyKnown(Knowledge, Protocol):
-    """Knowledge that can also be asked about many candidates at once, which is far faster."""
+    """Knowledge that is also available for many candidates at once, which is far faster."""
 
     def many(self, choices: Mapping[str, NDArray[np.int64]]) -> KnownTable:
-        """Return what is known of candidates whose parameters are all categorical.
+        """Return the knowledge about candidates whose parameters are all categorical.
 
         Args:
             choices: For each parameter, the index of every candidate's choice, shape

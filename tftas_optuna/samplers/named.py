@@ -26,32 +26,32 @@ SCREENED = "screened-nsgaii"
 _OPTUNAS: dict[str, Callable[[int, int], BaseSampler]] = {
     "nsgaii": lambda size, seed: NSGAIISampler(population_size=size, seed=seed),
     "nsgaiii": lambda size, seed: NSGAIIISampler(population_size=size, seed=seed),
-    # A whole generation is asked for before any of it is scored.
+    # constant_liar, because a whole generation is sampled before any trial of it is scored.
     "tpe": lambda size, seed: TPESampler(seed=seed, constant_liar=True),
     "gp": lambda size, seed: GPSampler(seed=seed),
     "random": lambda size, seed: RandomSampler(seed=seed),
 }
 
-# A surrogate learns from every generation: small ones make the most of it.
+# Surrogates are fitted again after every generation, so small generations are better.
 _POPULATIONS = {SCREENED: 20, "gp": 1}
 _POPULATION = 50
 _LARGEST = 256
 
 
 def usual_population_size(name: str) -> int:
-    """Return the trials of a sampler's generation when the user does not say how many."""
+    """Return the default number of trials in a generation of a sampler."""
     return _POPULATIONS.get(name, _POPULATION)
 
 
 def generation_sizes(sampler: str, population_size: int) -> Iterator[int]:
     """Yield the number of trials of each generation.
 
-    A screened generation grows to a twentieth of all trials before it: a surrogate that knows
-    thousands of trials learns little from twenty more, and many are scored faster together.
+    A screened generation grows to a twentieth of all trials before it: a surrogate fitted to
+    thousands of trials learns little from twenty more, and large generations score faster.
 
     Args:
         sampler: Name of the sampler.
-        population_size: Trials of the first one.
+        population_size: Number of trials of the first generation.
     """
     before = 0
     while True:
@@ -63,11 +63,11 @@ def generation_sizes(sampler: str, population_size: int) -> Iterator[int]:
 
 
 def make_sampler(name: str, population_size: int, seed: int) -> BaseSampler:
-    """Make one of Optuna's samplers.
+    """Return one of Optuna's samplers.
 
     Raises:
-        TftasError: No sampler has this name.
-        UnavailableError: It needs a package that is not installed.
+        TftasError: There is no sampler of this name.
+        UnavailableError: The sampler needs a package that is not installed.
     """
     if name not in _OPTUNAS:
         names = ", ".join((SCREENED, *_OPTUNAS))
@@ -83,7 +83,7 @@ def make_sampler(name: str, population_size: int, seed: int) -> BaseSampler:
 
 
 def sampler_name(sampler: str | BaseSampler) -> str:
-    """Return the name that a study records."""
+    """Return the name of a sampler as studies record it."""
     return sampler if isinstance(sampler, str) else type(sampler).__name__
 
 
@@ -93,6 +93,6 @@ def users_population_size(sampler: str | BaseSampler | None) -> int | None:
 
 
 def generation_seeds(seed: int, island: int, generation: int) -> tuple[int, int]:
-    """Derive two seeds for a generation from the seed, its search and its number alone."""
+    """Return two seeds for a generation, derived from the seed, the island and its number."""
     first, second = np.random.SeedSequence((seed, island, generation)).generate_state(2)
     return int(first), int(second)

@@ -1,4 +1,4 @@
-"""What is searched: parameters, directions, and what is known without a trial."""
+"""The search problem: parameters, directions, and knowledge about candidates."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.float64]
 
-# Features that agree to this many digits are equal.
+# Features are equal if they agree to this number of decimals.
 _DIGITS = 9
 
 
 class Described(NamedTuple):
-    """Candidates, with all that is known of them without a trial.
+    """Candidates, with everything that is known about them without a trial.
 
     Attributes:
-        rows: Their genes, shape (candidates, parameters).
-        features: Shape (candidates, features).
-        losses: Objectives with signs by which less is better, NaN for those that have to be
-            tried; shape (candidates, objectives).
+        rows: Genes, shape (candidates, parameters).
+        features: Features, shape (candidates, features).
+        losses: Objectives, with signs so that all are minimised, NaN for those that are not
+            computed; shape (candidates, objectives).
         penalties: Sums of the violations of computed constraints, shape (candidates,).
     """
 
@@ -40,8 +40,8 @@ class Described(NamedTuple):
     penalties: Rows
 
     def keys(self) -> list[bytes]:
-        """Return the features of each candidate as bytes, to compare candidates by."""
-        # Minus zero is zero.
+        """Return the features of each candidate as bytes, for comparing candidates."""
+        # Adding 0.0 turns minus zero into zero.
         return [row.tobytes() for row in np.round(self.features, _DIGITS) + 0.0]
 
     def taken(self, indices: Sequence[int] | NDArray[np.int64]) -> Described:
@@ -55,20 +55,20 @@ class Described(NamedTuple):
 
 
 class Problem:
-    """What a study searches.
+    """The search problem of a study.
 
     Args:
         distributions: The parameters.
         directions: ``"minimize"`` or ``"maximize"`` for each objective.
-        knowledge: What is known of parameters without a trial, if anything.
-        fixed: Further parameters that the knowledge asks for, the same for all candidates.
+        knowledge: Knowledge about parameters without a trial, or None.
+        fixed: Further parameters for the knowledge function, the same for all candidates.
 
     Attributes:
         genes: The parameters as columns.
         signs: Factors that turn objectives into losses.
-        learned: Positions of the objectives that have to be tried.
-        computed_constraints: Names of the constraints that are computed.
-        n_features: Features of a candidate.
+        learned: Positions of the objectives that are not computed without a trial.
+        computed_constraints: Names of the constraints that are computed without a trial.
+        n_features: Number of features of a candidate.
     """
 
     def __init__(
@@ -84,17 +84,17 @@ class Problem:
         self._fixed = dict(fixed or {})
         self.learned = tuple(range(len(directions)))
         self.computed_constraints: frozenset[str] = frozenset()
-        one = self.genes.draw(1, np.random.default_rng(0))
+        example = self.genes.draw(1, np.random.default_rng(0))
         if knowledge is None:
-            self.n_features = self.genes.features(one).shape[1]
+            self.n_features = self.genes.features(example).shape[1]
         else:
-            answer = knowledge({**self._fixed, **self.genes.decode(one)[0]})
+            answer = knowledge({**self._fixed, **self.genes.decode(example)[0]})
             self.n_features = len(answer.features)
             self.learned = tuple(i for i in self.learned if i not in answer.objectives)
             self.computed_constraints = frozenset(answer.constraints)
 
     def describe(self, rows: Rows) -> Described:
-        """Return candidates, given by their genes, with all that is known of them."""
+        """Return candidates with everything that is known about them, given their genes."""
         losses = np.full((len(rows), len(self.signs)), np.nan)
         penalties = np.zeros(len(rows))
         if self._knowledge is None or not len(rows):

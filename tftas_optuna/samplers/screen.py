@@ -1,4 +1,4 @@
-"""The screen: breeds many children, judges them by surrogates, and chooses which to try."""
+"""The screen: breeds many children, predicts their values, and chooses which to try."""
 
 from __future__ import annotations
 
@@ -22,42 +22,41 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.float64]
 
-# Below this rank correlation of its predictions a screen is not worth having.
+# Below this rank correlation of its predictions a screen is switched off.
 TRUSTED = 0.2
-# The last trials, over which it is computed.
+# Number of last trials for which the rank correlation is computed.
 WINDOW = 50
 
-# Rounds of breeding before children are chosen; each starts from the best of those before.
+# Rounds of breeding; each starts from the best candidates of the rounds before.
 _ROUNDS = 6
-# The most children that are bred for one generation, however large it is.
-_MOST = 10_000
-# Of the best trials, how many a surrogate has to be most exact around.
+# Largest number of children that are bred for one generation.
+_MAX_CHILDREN = 10_000
+# Number of best trials around which a surrogate has to be most accurate.
 _NEAREST = 300
-# Of the best trials, how many a surrogate learns from.
+# Number of best trials that a surrogate is fitted to.
 _LEARNED = 2000
-# The fewest trials that a surrogate can learn from.
-_FEWEST = 10
-# Rounds of breeding until enough of the children that are not judged keep the computed
-# constraints.
+# Smallest number of trials that a surrogate is fitted to.
+_MIN_TRIALS = 10
+# Largest number of rounds to breed unscreened children that meet the computed constraints.
 _TRIES = 8
-# Children of a screened generation that are drawn instead of bred, and steps that lead them into
-# the constraints.
+# Number of children of a screened generation that are drawn instead of bred, and largest number
+# of mutations to make them meet the computed constraints.
 _DRAWN = 300
 _STEPS = 40
 
 
 @dataclasses.dataclass(frozen=True)
 class Breeding:
-    """How children are bred.
+    """Settings of crossover, mutation and screening.
 
     Attributes:
-        population_size: Trials of one generation, and parents of the next.
-        n_offspring: Children that are judged for each one that is tried.
-        unscreened: Share of a generation that is tried without being judged.
-        mutation_prob: Chance of each parameter to get a new value; None for one parameter of
-            each child, on average.
-        crossover_prob: Chance that a child has two parents.
-        swapping_prob: Chance of each parameter to come from the second one.
+        population_size: Number of trials of a generation, and of parents of the next one.
+        n_offspring: Number of children that are bred for each one that is tried.
+        unscreened: Share of a generation that is tried without screening.
+        mutation_prob: Probability that a parameter gets a new value; None for one parameter per
+            child on average.
+        crossover_prob: Probability that a child has two parents.
+        swapping_prob: Probability that a parameter comes from the second parent.
     """
 
     population_size: int = 20
@@ -69,12 +68,12 @@ class Breeding:
 
 
 class Child(NamedTuple):
-    """A child that a sampler has bred or drawn, to be tried.
+    """A child that a sampler proposes for a trial.
 
     Attributes:
         params: Its parameters.
-        predicted: Predictions of its objectives, None for those that are computed; None altogether
-            where nothing is predicted.
+        predicted: Predictions of its objectives, with None for computed ones; None if nothing is
+            predicted.
     """
 
     params: dict[str, Any]
@@ -82,7 +81,7 @@ class Child(NamedTuple):
 
     @property
     def labels(self) -> dict[str, Any]:
-        """System attributes of its trial."""
+        """The system attributes of its trial."""
         return {} if self.predicted is None else {PREDICTED: self.predicted}
 
 
@@ -92,9 +91,9 @@ class Screen:
     Args:
         archive: The finished trials.
         breeding: How children are bred.
-        agreement: How well the last predictions ranked trials; None if there were none.
-        rng: Randomness.
-        running: Parameters that are being tried.
+        agreement: Rank correlation of the last predictions; None if there were none.
+        rng: Random generator.
+        running: Parameters of running trials.
 
     Attributes:
         is_on: Whether its predictions are trusted.
@@ -114,18 +113,20 @@ class Screen:
         self._breeding = breeding
         self._rng = rng
         self._seen = {*tried.keys, *problem.describe(problem.genes.encode(running)).keys()}
-        given = breeding.mutation_prob
-        self._mutation_prob = 1 / max(len(problem.genes), 1) if given is None else given
+        prob = breeding.mutation_prob
+        self._mutation_prob = 1 / max(len(problem.genes), 1) if prob is None else prob
         best = elite(tried.losses, tried.penalties, max(breeding.population_size, _LEARNED))
         self._parents = best[: breeding.population_size]
-        self._judge = _Judge(problem, tried, best[:_LEARNED]) if len(tried) >= _FEWEST else None
+        self._judge = (
+            _Judge(problem, tried, best[:_LEARNED]) if len(tried) >= _MIN_TRIALS else None
+        )
         if agreement is None and self._judge is not None:
             agreement = self._judge.agreement
         self.is_on = self._judge is not None and (agreement is None or agreement >= TRUSTED)
 
     @on_one_thread
     def choose(self, count: int) -> list[Child]:
-        """Choose children that were not tried before; fewer than ``count`` if none is left."""
+        """Return up to ``count`` children that were not tried before."""
         judge = self._judge
         if judge is None:
             chosen = self._plain(count)
@@ -139,12 +140,12 @@ class Screen:
         return [children[i] for i in self._rng.permutation(len(children))]
 
     def draw(self) -> Child:
-        """Draw a child uniformly, even one that was tried."""
+        """Return a child that is drawn uniformly, even if it was tried before."""
         (params,) = self._problem.genes.decode(self._problem.genes.draw(1, self._rng))
         return Child(params)
 
     def _plain(self, count: int) -> Described:
-        """Breed children as NSGA-II does; those that break a computed constraint come last."""
+        """Breed children as in NSGA-II; those that violate a computed constraint come last."""
         children = self._drawn(count // 2)
         for _ in range(_TRIES):
             missing = count - int((children.penalties <= 0).sum())
@@ -154,14 +155,14 @@ class Screen:
         return children.taken(np.argsort(children.penalties > 0, kind="stable")[:count])
 
     def _drawn(self, count: int) -> Described:
-        """Draw children and lead them into the computed constraints, if there are any.
+        """Draw children and mutate them until they meet the computed constraints, if any.
 
-        Within narrow bounds candidates lie far apart, such as wide ones and deep ones of the same
-        size: crossing the wide ones never gives a deep one.
+        Within narrow bounds there are very different candidates, such as wide and deep ones of
+        the same size, and crossover of wide ones never gives a deep one.
         """
         problem, rng = self._problem, self._rng
         if not problem.computed_constraints:
-            return self._nothing()
+            return self._no_children()
         drawn = problem.describe(problem.genes.draw(count, rng))
         for _ in range(_STEPS):
             outside = np.flatnonzero(drawn.penalties > 0)
@@ -170,18 +171,18 @@ class Screen:
             moved = problem.describe(
                 problem.genes.mutate(drawn.rows[outside], self._mutation_prob, rng)
             )
-            nearer = np.flatnonzero(moved.penalties < drawn.penalties[outside])
-            drawn.rows[outside[nearer]] = moved.rows[nearer]
-            drawn.penalties[outside[nearer]] = moved.penalties[nearer]
+            better = np.flatnonzero(moved.penalties < drawn.penalties[outside])
+            drawn.rows[outside[better]] = moved.rows[better]
+            drawn.penalties[outside[better]] = moved.penalties[better]
         return self._new(drawn.rows[drawn.penalties <= 0])
 
     def _children(self, count: int) -> Rows:
-        """Cross and mutate parents by NSGA-II's operators."""
+        """Return children of the parents by NSGA-II's operators."""
         genes, rng = self._problem.genes, self._rng
         if not len(self._tried):
             return genes.draw(count, rng)
         parents = self._tried.rows[self._parents]
-        # Parents stand in the order of their worth: of two that are drawn the first one wins.
+        # Binary tournament: parents are sorted, so the one with the lower index wins.
         first, second = rng.integers(len(parents), size=(2, 2, count)).min(axis=1)
         return genes.mutate(
             self._crossed(parents[first], parents[second]), self._mutation_prob, rng
@@ -194,12 +195,12 @@ class Screen:
         return np.where(alone[:, None], first, crossed)
 
     def _screened(self, judge: _Judge, count: int) -> Described:
-        """Breed from the best, tried and predicted; return those that add most to the front."""
+        """Breed from the best trials and children; return those that add most to the front."""
         tried, size = self._tried, self._breeding.population_size
-        pool = self._nothing()
+        pool = self._no_children()
         losses, penalties = tried.losses[self._parents], tried.penalties[self._parents]
         n_parents = len(losses)
-        n_children = min(self._breeding.n_offspring * count, _MOST)
+        n_children = min(self._breeding.n_offspring * count, _MAX_CHILDREN)
         for i in range(_ROUNDS):
             rows = np.concatenate((tried.rows[self._parents], pool.rows))
             best = elite(losses, penalties, 2 * size)
@@ -207,9 +208,9 @@ class Screen:
             if i == 0:
                 children = children.joined(self._drawn(_DRAWN))
             pool = pool.joined(children)
-            more = judge.judge(children)
-            losses = np.concatenate((losses, more[0]))
-            penalties = np.concatenate((penalties, more[1]))
+            new_losses, new_penalties = judge.judge(children)
+            losses = np.concatenate((losses, new_losses))
+            penalties = np.concatenate((penalties, new_penalties))
         losses, penalties = losses[n_parents:], penalties[n_parents:]
         feasible = np.flatnonzero(penalties <= 0)
         if len(feasible) <= count:
@@ -218,7 +219,7 @@ class Screen:
         return pool.taken(feasible[most_added(front, losses[feasible], count, self._rng)])
 
     def _varied(self, parents: Rows, count: int) -> Rows:
-        """Breed from parents; numbers also move a little, to come close to an optimum."""
+        """Breed from parents; numbers also take small steps, to get close to an optimum."""
         genes, rng = self._problem.genes, self._rng
         first, second = parents[rng.integers(len(parents), size=(2, count))]
         rows = self._crossed(first, second)
@@ -229,7 +230,7 @@ class Screen:
         return genes.mutate(rows, self._mutation_prob, rng)
 
     def _new(self, rows: Rows) -> Described:
-        """Describe the children that were neither tried nor bred before."""
+        """Return the children that were neither tried nor bred before."""
         described = self._problem.describe(rows)
         fresh = []
         for i, key in enumerate(described.keys()):
@@ -238,21 +239,21 @@ class Screen:
                 fresh.append(i)
         return described.taken(fresh)
 
-    def _nothing(self) -> Described:
+    def _no_children(self) -> Described:
         return self._problem.describe(np.empty((0, len(self._problem.genes))))
 
 
 class _Judge:
-    """Predicts candidates by a surrogate for each objective and constraint that has to be tried.
+    """Surrogates for all objectives and constraints that are not computed.
 
     Args:
-        problem: What is searched.
+        problem: The search problem.
         tried: The finished trials.
-        best: Those to learn from, the best first.
+        best: Indices of the trials to fit, the best first.
 
     Attributes:
-        agreement: How well trials are ranked when each is predicted from all others, from -1 to 1,
-            for the objective where that is worst; None where no objective is predicted.
+        agreement: Rank correlation of the leave-one-out predictions of trials, for the objective
+            with the lowest one; None if no objective is predicted.
     """
 
     def __init__(self, problem: Problem, tried: Tried, best: NDArray[np.int64]) -> None:
@@ -263,10 +264,10 @@ class _Judge:
             Surrogate(features, losses[:, i] * problem.signs[i], nearest) for i in problem.learned
         ]
         self._constraints = [_constraint(tried, values) for values in tried.violations.T]
-        self.agreement = min((each.agreement for each in self._objectives), default=None)
+        self.agreement = min((surrogate.agreement for surrogate in self._objectives), default=None)
 
     def predictions(self, described: Described) -> list[list[float | None]]:
-        """Predict the objectives of candidates, None for those that are computed."""
+        """Return predictions of the objectives of candidates, with None for computed ones."""
         rows: list[list[float | None]] = [
             [None] * len(self._problem.signs) for _ in described.rows
         ]
@@ -276,7 +277,7 @@ class _Judge:
         return rows
 
     def judge(self, described: Described) -> tuple[Rows, Rows]:
-        """Return the losses of candidates, and by how much they break the constraints."""
+        """Return the losses of candidates, and the sums of their constraint violations."""
         losses, penalties = described.losses.copy(), described.penalties.copy()
         for i, surrogate in zip(self._problem.learned, self._objectives, strict=True):
             losses[:, i] = surrogate.predict(described.features) * self._problem.signs[i]
@@ -286,7 +287,7 @@ class _Judge:
 
 
 def _constraint(tried: Tried, values: Rows) -> Surrogate:
-    """Learn a constraint from the trials that have it."""
-    given = np.flatnonzero(~np.isnan(values))
-    nearest = elite(tried.losses[given], tried.penalties[given], _NEAREST)
-    return Surrogate(tried.features[given], values[given], nearest)
+    """Fit a surrogate to a constraint, from the trials that have it."""
+    indices = np.flatnonzero(~np.isnan(values))
+    nearest = elite(tried.losses[indices], tried.penalties[indices], _NEAREST)
+    return Surrogate(tried.features[indices], values[indices], nearest)

@@ -1,4 +1,4 @@
-"""NSGA-II whose children are screened before they cost a trial."""
+"""NSGA-II that screens children before they are tried."""
 
 from __future__ import annotations
 
@@ -31,34 +31,33 @@ _NOT_PICKLED = ("_lock", "_view")
 class ScreenedNSGAIISampler(NSGAIISampler):
     """NSGA-II (Deb et al. 2002) that tries only the most promising of many children.
 
-    For every trial of a generation crossover and mutation breed ``n_offspring`` children, round
-    after round from the best so far. Surrogates that are fitted to the finished trials of the
-    study predict their objectives and constraints, and those that together add most to the
-    hypervolume of the front are tried. A share of every generation is bred by NSGA-II alone. The
-    predictions are kept with each trial; while they rank trials hardly better than chance, whole
-    generations are bred by NSGA-II.
+    For every trial of a generation, crossover and mutation breed ``n_offspring`` children in
+    several rounds, each from the best candidates so far. Surrogates fitted to the finished trials
+    of the study predict their objectives and constraints, and the children that add the most
+    hypervolume to the front are tried. A share of every generation is bred by NSGA-II alone. The
+    predictions are stored with each trial; while they rank trials hardly better than chance,
+    whole generations are bred by NSGA-II.
 
-    It works with any objective, storage and study; with one objective it tries those that are
-    predicted best. Until ``population_size`` trials have finished, trials are drawn uniformly.
-    Parameters that only some trials have are drawn uniformly, too, as NSGA-II does.
+    It works with any objective, storage and study; with a single objective it tries the children
+    with the best predictions. Until ``population_size`` trials have finished, trials are drawn
+    uniformly. As in NSGA-II, so are parameters that only some trials have.
 
     Args:
-        population_size: Trials of one generation. Small generations learn more often: NSGA-II's
-            usual 50 need more trials for the same front.
-        n_offspring: Children that are bred and judged for each trial; at most 10,000 for one
+        population_size: Number of trials of a generation. The surrogates learn from every
+            generation, so NSGA-II's default of 50 needs more trials for the same front.
+        n_offspring: Number of children that are bred for each trial; at most 10,000 for one
             generation.
-        unscreened: Share of a generation that is tried without being judged, above 0 and at most
-            1.
-        knowledge: What is known of parameters without a trial: features to predict from, and
-            objectives and constraints that are computed; see
-            :class:`tftas_optuna.samplers.Known`. For an
-            :class:`tftas_optuna.ArchitectureObjective` it is ``objective.knowledge``. By default
-            nothing is known, and parameters are their own features.
+        unscreened: Share of a generation that is tried without screening, above 0 and at most 1.
+        knowledge: Function that returns features, computed objectives and computed constraints
+            of parameters; see :class:`tftas_optuna.samplers.Known`. For an
+            :class:`tftas_optuna.ArchitectureObjective` use ``objective.knowledge``. By default
+            the parameters are the features, and nothing is computed without a trial.
         start: Parameters of the first trials.
-        mutation_prob: Chance of each parameter to get a new value; ``1 / parameters`` by default.
-        crossover_prob: Chance that a child has two parents.
-        swapping_prob: Chance of each parameter to come from the second one.
-        seed: Seed of the randomness.
+        mutation_prob: Probability that a parameter gets a new value; by default one divided by
+            the number of parameters.
+        crossover_prob: Probability that a child has two parents.
+        swapping_prob: Probability that a parameter comes from the second parent.
+        seed: Seed of the random generator.
 
     Raises:
         ValueError: An argument is out of range.
@@ -122,14 +121,14 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         vars(self).update(state, _lock=threading.Lock(), _view=None)
 
     def reseed_rng(self) -> None:
-        """Go on with other randomness, as each of several processes has to."""
+        """Continue with a new random generator, as parallel processes must."""
         super().reseed_rng()
         self._generator = np.random.default_rng()
 
     def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
-        """Return the generation of a trial, and label it; see Optuna's ``BaseGASampler``.
+        """Return and record the generation of a trial; see Optuna's ``BaseGASampler``.
 
-        Optuna looks through all trials of a study; the last ones are enough.
+        Optuna reads all trials of a study; the last ones are enough.
         """
         key = generation_key(self)
         if key in trial.system_attrs:
@@ -174,23 +173,23 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        """Return a parameter of ``start``, or one that is drawn uniformly."""
+        """Return a parameter from ``start``, or one that is drawn uniformly."""
         if trial.number < len(self._start) and param_name in self._start[trial.number]:
             return self._start[trial.number][param_name]
         return super().sample_independent(study, trial, param_name, param_distribution)
 
 
 class _View:
-    """A strategy for one study, asked trial by trial.
+    """A screened strategy for one study that proposes one trial at a time.
 
     Args:
         study: The study, with at least one finished trial.
         search_space: The parameters that all trials have, except those with a single choice.
-        knowledge: What is known of parameters without a trial.
-        breeding: How children are bred.
+        knowledge: Knowledge about parameters without a trial.
+        breeding: Settings of the breeding.
 
     Attributes:
-        generation: The generation that is tried.
+        generation: The current generation.
     """
 
     def __init__(
@@ -202,7 +201,7 @@ class _View:
     ) -> None:
         self._study = study
         self._search_space = search_space
-        # Trials from elsewhere may lack some; the last trial with a parameter decides.
+        # Trials of other programs may lack some; the last trial with a parameter decides.
         fixed = {
             name: trial.params[name]
             for trial in self._trials(TrialState.COMPLETE)
@@ -221,22 +220,22 @@ class _View:
     def is_of(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> bool:
-        """Tell whether this serves a trial of a study, with the parameters that are asked for."""
+        """Return whether this view fits a trial of a study and its search space."""
         if self.goes_on(study, trial):
-            # Parameters may cease to be shared by all trials; the others stay the same.
+            # A parameter may leave the shared search space; the other parameters do not change.
             return self._search_space.keys() == search_space.keys()
         return self._study == study and self._search_space == search_space
 
     def goes_on(self, study: Study, trial: FrozenTrial) -> bool:
-        """Tell, without reading the study, whether a trial is of the same generation as the last.
+        """Return, without reading the study, whether a trial continues the last generation.
 
-        While children are left the generation has not ended, unless other processes try some too;
-        then the numbers of trials have gaps.
+        While there are children left the generation has not ended, unless other processes add
+        trials; then the numbers of trials have gaps.
         """
         return bool(self._children) and study == self._study and trial.number == self._last + 1
 
     def next(self, trial: FrozenTrial, generation: int, rng: np.random.Generator) -> Child | None:
-        """Return the child to try next; None if too little was tried, or everything."""
+        """Return the next child; None if there are too few finished trials or no new children."""
         self._last = trial.number
         same = generation == self.generation
         if not (same and self._children):
@@ -245,7 +244,7 @@ class _View:
             if len(finished) < count:
                 return None
             self.generation = generation
-            # What failed would fail again, which no surrogate predicts.
+            # Failed trials are learned too, so that they are not tried again.
             done = [*finished, *self._trials(TrialState.FAIL)]
             self._strategy.learn(t for t in done if t.number not in self._learned)
             self._learned.update(t.number for t in done)
@@ -254,10 +253,10 @@ class _View:
                 for t in self._trials(TrialState.RUNNING)
                 if t.params.keys() >= self._search_space.keys()
             ]
-            # Where trials run side by side, a generation may get more trials than planned. The
-            # children that are left were chosen with less knowledge than there is now.
-            more = -(-count // 4) if same else count
-            self._children = deque(self._strategy.screen(rng, running).choose(more))
+            # With parallel trials a generation may get more trials than planned. These few extra
+            # children are chosen anew, because more trials have finished since.
+            n_children = -(-count // 4) if same else count
+            self._children = deque(self._strategy.screen(rng, running).choose(n_children))
         return self._children.popleft() if self._children else None
 
     def _trials(self, state: TrialState) -> list[FrozenTrial]:

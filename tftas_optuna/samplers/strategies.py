@@ -1,4 +1,4 @@
-"""Samplers that are asked for whole generations: the screened one, and any of Optuna's."""
+"""Strategies that breed whole generations: the screened one, and any sampler of Optuna."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ if TYPE_CHECKING:
 
 
 class Strategy(Protocol):
-    """Breeds generation after generation from the trials that it learned."""
+    """Breeds generations of children from the finished trials."""
 
     @property
     def label(self) -> str | None:
-        """System attribute with the generation of a trial; None if the sampler writes none."""
+        """The system attribute with the generation of a trial; None if the sampler has none."""
 
     def learn(self, trials: Iterable[FrozenTrial]) -> None:
-        """Take in finished trials."""
+        """Add finished trials."""
 
     def generation(self, seed: int, size: int) -> Generator[Child, None, None]:
-        """Breed children for the next generation, each when it is asked for.
+        """Yield children for the next generation; they are bred lazily.
 
         Args:
-            seed: Seed of their randomness.
-            size: Trials of the generation. More children may be asked for, as some may turn out
-                to be of no use.
+            seed: Seed of the children.
+            size: Number of trials of the generation. Callers may take more children, because
+                some may not become trials.
 
         Returns:
-            Children without end; to be closed when there are enough.
+            An endless generator, which the caller closes.
         """
 
 
@@ -59,14 +59,14 @@ def make_strategy(
     distributions: Mapping[str, BaseDistribution],
     knowledge: Knowledge | None = None,
 ) -> Strategy:
-    """Make the strategy that asks a sampler for whole generations.
+    """Return the strategy that breeds whole generations with a sampler.
 
     Args:
-        sampler: Its name, or the sampler itself, whose randomness goes on from where it is.
-        population_size: Parents of a generation.
+        sampler: Name of the sampler, or a sampler, which keeps its own random state.
+        population_size: Number of parents of a generation.
         directions: ``"minimize"`` or ``"maximize"`` for each objective.
         distributions: The parameters.
-        knowledge: What is known of parameters without a trial; only the screened sampler uses it.
+        knowledge: Knowledge about parameters; only the screened sampler uses it.
     """
     if sampler == SCREENED:
         problem = Problem(distributions, directions, knowledge)
@@ -87,12 +87,12 @@ def make_strategy(
 class ScreenedStrategy:
     """NSGA-II with a screen.
 
-    Nothing is computed before a child is asked for: a search that goes on with a study does not
-    breed its past generations again.
+    Trials are only collected until the next child is needed, so that a search that resumes a
+    study does not breed its past generations again.
 
     Args:
-        problem: What is searched.
-        breeding: How children are bred.
+        problem: The search problem.
+        breeding: Settings of the breeding.
     """
 
     label = "ScreenedNSGAIISampler:generation"
@@ -104,7 +104,7 @@ class ScreenedStrategy:
         self._recent: deque[FrozenTrial] = deque(maxlen=WINDOW)
 
     def learn(self, trials: Iterable[FrozenTrial]) -> None:
-        """Take in finished trials; those that failed are not tried again."""
+        """Add finished trials; failed ones are not tried again."""
         trials = list(trials)
         self._unread += trials
         self._recent.extend(trial for trial in trials if trial.values is not None)
@@ -112,29 +112,29 @@ class ScreenedStrategy:
     def screen(
         self, rng: np.random.Generator, running: Sequence[Mapping[str, Any]] = ()
     ) -> Screen:
-        """Make a screen from all trials so far.
+        """Return a screen that is fitted to all trials so far.
 
         Args:
-            rng: Randomness of the screen.
-            running: Parameters that are being tried, and not to be tried twice.
+            rng: Random generator of the screen.
+            running: Parameters of running trials, which are not proposed again.
         """
         self._archive.add(self._unread)
         self._unread = []
         return Screen(self._archive, self._breeding, agreement(self._recent), rng, running)
 
     def generation(self, seed: int, size: int) -> Generator[Child, None, None]:
-        """Breed children; see :class:`Strategy`. Where none is new, they are drawn uniformly."""
+        """Yield children; see :class:`Strategy`. If none is new, they are drawn uniformly."""
         screen = self.screen(np.random.default_rng(seed))
         while True:
             yield from screen.choose(size) or [screen.draw()]
 
 
 class _GeneticStrategy:
-    """A genetic sampler of Optuna's in a study that holds only what may become a parent.
+    """A genetic sampler of Optuna in a study that contains only possible parents.
 
-    Optuna looks through all trials of a study whenever it is asked for one. Its choice of parents,
-    though, depends only on the parents so far and the trials since. With those as the first
-    generation of a small study, its next generation is the same, and the time does not grow.
+    Optuna reads all trials of a study for every new trial. But its choice of parents depends only
+    on the last parents and the trials since. If these are the first generation of a small study,
+    the next generation is the same, and the time does not grow with the number of trials.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class _GeneticStrategy:
         self._parents: list[FrozenTrial] = []
 
     def learn(self, trials: Iterable[FrozenTrial]) -> None:
-        # What failed has no objectives, and no children.
+        # Failed trials have no objectives, and cannot become parents.
         self._parents += [trial for trial in trials if trial.values is not None]
 
     def generation(self, seed: int, size: int) -> Generator[Child, None, None]:
@@ -173,8 +173,8 @@ class _GeneticStrategy:
         )
 
     def _children(self, study: Study, sampler: BaseGASampler) -> Generator[Child, None, None]:
-        # One trial stands for all children: the sampler needs a trial for its generation, and to
-        # store one for each child would take time for every parameter.
+        # All children use the same trial, which the sampler needs for its generation: one trial
+        # per child would take time for every parameter.
         study.ask()
         sampler.get_trial_generation(study, study.get_trials(deepcopy=False)[-1])
         trial = study.get_trials(deepcopy=False)[-1]
@@ -192,7 +192,7 @@ class _GeneticStrategy:
 
 
 class _HistoryStrategy:
-    """Any other sampler of Optuna's, in a study that holds all trials."""
+    """Any other sampler of Optuna, in a study that contains all trials."""
 
     def __init__(
         self,
@@ -211,19 +211,19 @@ class _HistoryStrategy:
 
     def generation(self, seed: int, size: int) -> Generator[Child, None, None]:
         self._study.sampler = self._make(seed)
-        asked: list[Trial] = []
+        trials: list[Trial] = []
         try:
             while True:
-                asked.append(self._study.ask(fixed_distributions=self._distributions))
-                yield Child(asked[-1].params)
+                trials.append(self._study.ask(fixed_distributions=self._distributions))
+                yield Child(trials[-1].params)
         finally:
-            # The children that are tried come back as trials of the search.
-            for trial in asked:
+            # Children that are tried come back as finished trials through `learn`.
+            for trial in trials:
                 self._study.tell(trial, state=TrialState.FAIL)
 
 
 def _study(directions: Directions, sampler: BaseSampler | None = None) -> Study:
-    """Create a study in memory, without Optuna's announcement, as only this file uses it."""
+    """Return an internal study in memory, created without Optuna's log message."""
     with _quiet():
         return optuna.create_study(directions=list(directions), sampler=sampler)
 

@@ -1,8 +1,9 @@
-"""Predicts what candidates would score from those that were scored.
+"""Surrogate model that predicts objectives of candidates from finished trials.
 
-A ridge regression on the features of all candidates, and a Gaussian kernel on what that leaves
-unexplained of some. Both choose how far to trust the data by the leave-one-out error, which has a
-closed form; see :mod:`tftas_optuna.ridge`. ``benchmarks/surrogates.py`` compares it with others.
+It is a ridge regression on the features, plus a Gaussian kernel regression on the residuals of
+the nearest candidates. Both choose their regularisation by the leave-one-out error, which has a
+closed form; see :mod:`tftas_optuna.ridge`. ``benchmarks/surrogates.py`` compares it with
+other models.
 """
 
 from __future__ import annotations
@@ -30,18 +31,18 @@ class Surrogate:
     """Predicts one value of candidates from their features.
 
     Args:
-        features: Shape (candidates, features).
-        values: Finite, shape (candidates,).
-        nearest: The rows whose neighbourhood matters most. Only they are in the kernel, as its
+        features: Features, shape (candidates, features).
+        values: Finite values, shape (candidates,).
+        nearest: Indices of the rows that the kernel uses, around which accuracy matters most; its
             time grows with the cube of their number.
 
     Attributes:
-        agreement: Kendall's tau between the values of the nearest rows and their predictions from
-            all other rows.
+        agreement: Kendall's tau between the values of the nearest rows and their leave-one-out
+            predictions.
     """
 
     def __init__(self, features: Rows, values: Rows, nearest: NDArray[np.int64]) -> None:
-        # Products, such as scores and times, are easier to predict by their logarithms.
+        # Positive values, such as scores and times, are easier to predict on a log scale.
         self._log = bool(values.min() > 0)
         targets = np.log(values) if self._log else values
         self._center, scale = features.mean(axis=0), features.std(axis=0)
@@ -56,7 +57,7 @@ class Surrogate:
         self.agreement = kendall_tau(predicted, targets[nearest])
 
     def predict(self, features: Rows) -> Rows:
-        """Predict the values of candidates, shape (candidates,)."""
+        """Return the predicted values of candidates, shape (candidates,)."""
         inputs = self._inputs(features)
         targets = self._ridge.predict(inputs) + self._kernel.predict(inputs * self._weights)
         values: Rows = np.exp(targets) if self._log else targets
@@ -68,7 +69,7 @@ class Surrogate:
 
 
 def _importances(weights: Rows) -> Rows:
-    """Return the square roots of how much inputs count, with a mean square of one."""
+    """Return the square roots of absolute weights, scaled to a mean square of one."""
     roots: Rows = np.sqrt(np.abs(weights))
     return roots / max(float(np.sqrt(np.mean(roots**2))), _TINY) if roots.size else roots
 
@@ -77,16 +78,16 @@ class _Kernel:
     """Kernel ridge regression with a Gaussian kernel.
 
     Attributes:
-        left_out: For each row, the error of its prediction when it is fitted without that row.
+        left_out: Leave-one-out error of each row, shape (rows,).
     """
 
     def __init__(self, inputs: Rows, targets: Rows) -> None:
         self._inputs = inputs
         squares = _squares(inputs, inputs)
-        # Some of the rows choose the width as well as all of them would, in an eighth of the time.
+        # A subset of the rows is enough to choose the width, in an eighth of the time.
         step = max(-(-len(targets) // _ROWS_FOR_WIDTH), 1)
-        some, theirs = squares[::step, ::step], targets[::step]
-        self._width = min(_WIDTHS, key=lambda width: _fit_kernel(some, theirs, width).error)
+        some, some_targets = squares[::step, ::step], targets[::step]
+        self._width = min(_WIDTHS, key=lambda width: _fit_kernel(some, some_targets, width).error)
         fit = _fit_kernel(squares, targets, self._width)
         self._weights, self.left_out = fit.weights, fit.left_out
 
@@ -97,7 +98,7 @@ class _Kernel:
 
 
 class _KernelFit(NamedTuple):
-    """A kernel's weights for its rows, and the errors of each when it is left out."""
+    """The weights of the rows in a kernel regression, and their leave-one-out errors."""
 
     error: float
     weights: Rows
@@ -105,13 +106,13 @@ class _KernelFit(NamedTuple):
 
 
 def _fit_kernel(squares: Rows, targets: Rows, width: float) -> _KernelFit:
-    """Fit a kernel with the noise of the least error; all weights are zero if that is better."""
+    """Fit a kernel with the noise of the lowest error, or with zero weights if that is better."""
     values, vectors = np.linalg.eigh(np.exp(-squares / (2 * width**2)))
-    along = vectors.T @ targets
+    coefficients = vectors.T @ targets
     best = _KernelFit(float(np.mean(targets**2)), np.zeros(len(targets)), targets)
     for noise in _NOISES:
         inverse = 1 / (np.maximum(values, 0) + noise)
-        weights = vectors @ (inverse * along)
+        weights = vectors @ (inverse * coefficients)
         left_out = weights / ((vectors**2) @ inverse)
         error = float(np.mean(left_out**2))
         if error < best.error:
@@ -120,7 +121,7 @@ def _fit_kernel(squares: Rows, targets: Rows, width: float) -> _KernelFit:
 
 
 def _squares(first: Rows, second: Rows) -> Rows:
-    """Compute the squared distances between all rows of two sets."""
+    """Return the squared distances between all rows of two sets."""
     sums = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)
     squares: Rows = np.maximum(sums - 2 * first @ second.T, 0.0)
     return squares

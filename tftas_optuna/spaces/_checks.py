@@ -23,11 +23,11 @@ def check_keys(
     """Check that the data of a space has all required keys and no unknown ones."""
     article = "an" if family[0] in "aeiou" else "a"
     required = ("name", "family", *required)
-    known = {*required, *optional}
+    allowed = {*required, *optional}
     for key in data:
-        if key not in known:
-            close = difflib.get_close_matches(str(key), sorted(known), n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"
+        if key not in allowed:
+            close = difflib.get_close_matches(str(key), sorted(allowed), n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(allowed))}"
             raise TftasError(
                 f"unknown key {shown(key)} in {article} {family} space; {hint}", key=(key,)
             )

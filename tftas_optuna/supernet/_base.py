@@ -83,7 +83,7 @@ class Supernet(ABC, Generic[A]):
         self.device = torch.device(device)
         self.dtype = dtype
         self._seed = seed
-        self._given = state_dict
+        self._user_weights = state_dict
         self._arranging = threading.Lock()
         if state_dict is not None:
             for name, shape in self.shapes().items():
@@ -102,8 +102,8 @@ class Supernet(ABC, Generic[A]):
         return {name: self.absolute_of(name) for name in self.shapes()}
 
     def _signed(self, name: str) -> Tensor:
-        if self._given is not None:
-            return self._given[name]
+        if self._user_weights is not None:
+            return self._user_weights[name]
         # Weights drawn during a pass are used by later passes too, so they must not be inference
         # tensors. Drawing is sequential: more threads would only wait.
         with torch.inference_mode(False), limit_threads(1):
@@ -114,7 +114,7 @@ class Supernet(ABC, Generic[A]):
         """Return the absolute values of one weight, as a new tensor."""
         with torch.inference_mode(False):
             weight = self._signed(name).to(device=self.device, dtype=self.dtype)
-            return weight.abs() if self._given is not None else weight.abs_()
+            return weight.abs() if self._user_weights is not None else weight.abs_()
 
     def check(self, arch: A) -> None:
         """Check that a candidate can be cut from this supernet.

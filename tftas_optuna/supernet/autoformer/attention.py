@@ -40,7 +40,7 @@ class RelativeAttention(Attention):
         super().__init__(qkv, group, positions.key_weights)
 
     def _logits(self, q: Tensor, k: Tensor, key_weights: Tensor | None) -> Tensor:
-        q = self._with_scores(q, self._key_embeddings)
+        q = self._with_products(q, self._key_embeddings)
         return super()._logits(q, self._with_features(k), key_weights)
 
     def _attend(self, attention: Tensor, v: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class RelativeAttention(Attention):
         )
 
     def _d_attention(self, delta: Tensor) -> Tensor:
-        return super()._d_attention(self._with_scores(delta, self._value_embeddings))
+        return super()._d_attention(self._with_products(delta, self._value_embeddings))
 
     def _d_q(self, d_logits: Tensor) -> Tensor:
         return self._fold_features(super()._d_q(d_logits), self._key_embeddings)
@@ -58,7 +58,7 @@ class RelativeAttention(Attention):
         """Append their features to the keys, shape (batch, tokens, head_dim + features)."""
         return torch.cat((keys, self._features.expand(len(keys), -1, -1)), 2)
 
-    def _with_scores(self, queries: Tensor, embeddings: Tensor) -> Tensor:
+    def _with_products(self, queries: Tensor, embeddings: Tensor) -> Tensor:
         """Append each query's product with the embedding of every feature of the keys."""
         index = self._index.expand(len(queries), -1, -1)
         return torch.cat((queries, (queries @ embeddings.T).gather(2, index)), 2)

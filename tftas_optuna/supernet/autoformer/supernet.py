@@ -28,8 +28,8 @@ POSITIONS: dict[str, Callable[[int, int, torch.device], Positions]] = {
 }
 
 
-# Up to so many candidates, a CPU is faster with one mixed group than with one group per width. A
-# GPU always is, because it waits for the launch of every operation.
+# Largest number of candidates for which a CPU is faster with one mixed group than with one group
+# per width. A GPU always is, because it waits for the launch of every operation.
 MIXED_ON_CPU = 64
 
 
@@ -210,14 +210,14 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
                 "mlp.fc2.weight": source[f"{block}.fc2.weight"][:width, :hidden],
                 "mlp.fc2.bias": source[f"{block}.fc2.bias"][:width],
             }
-            for ours, theirs in (("norm1", "attn_layer_norm"), ("norm2", "ffn_layer_norm")):
-                rows[f"{ours}.weight"] = source[f"{block}.{theirs}.weight"][:width]
-                rows[f"{ours}.bias"] = source[f"{block}.{theirs}.bias"][:width]
+            for name, shared in (("norm1", "attn_layer_norm"), ("norm2", "ffn_layer_norm")):
+                rows[f"{name}.weight"] = source[f"{block}.{shared}.weight"][:width]
+                rows[f"{name}.bias"] = source[f"{block}.{shared}.bias"][:width]
             if arch.relative_position:
-                for ours, theirs in (("relative_key", "k"), ("relative_value", "v")):
-                    table = f"{block}.attn.rel_pos_embed_{theirs}.embeddings_table_"
-                    rows[f"attn.{ours}.vertical"] = source[table + "v"][:, :head_dim]
-                    rows[f"attn.{ours}.horizontal"] = source[table + "h"][:, :head_dim]
+                for name, kind in (("relative_key", "k"), ("relative_value", "v")):
+                    table = f"{block}.attn.rel_pos_embed_{kind}.embeddings_table_"
+                    rows[f"attn.{name}.vertical"] = source[table + "v"][:, :head_dim]
+                    rows[f"attn.{name}.horizontal"] = source[table + "h"][:, :head_dim]
             slices.update({f"{block}.{name}": weight for name, weight in rows.items()})
         return slices
 
