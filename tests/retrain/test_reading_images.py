@@ -156,7 +156,9 @@ def test_a_hidden_folder_in_an_archive_is_refused(data: Path) -> None:
         (data / split / "red").rename(data / split / ".red")
         with tarfile.open(data / f"{split}.tar", "w") as archive:
             archive.add(data / split, "")
-    with pytest.raises(UnavailableError, match="'.red' is hidden and no class; delete it"):
+    with pytest.raises(
+        UnavailableError, match="'.red' is hidden, so it is not a class; delete it"
+    ):
         opened(data, **archives)
 
 

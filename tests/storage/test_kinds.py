@@ -226,11 +226,14 @@ def test_a_path_alone_is_taken_literally(
 @pytest.mark.parametrize(
     ("storage", "message"),
     [
-        ("sqlite:///a?b.db", "'b.db' is none; known: timeout,.*; a file with ? in its name"),
-        ("sqlite:///a.db?timout=9", "'timout' is none; known: timeout,"),
+        (
+            "sqlite:///a?b.db",
+            "'b.db' after ? is not a setting; known: timeout,.*; a file with ? in its name",
+        ),
+        ("sqlite:///a.db?timout=9", "'timout' after ? is not a setting; known: timeout,"),
         ("sqlite:///a.db?mode=ro", "mode needs file: before the name and uri=true"),
         ("sqlite:///a.db?uri=true", "uri=true needs file: before the name"),
-        ("sqlite:///file:a.db?mode=memory&uri=true", "keeps nothing"),
+        ("sqlite:///file:a.db?mode=memory&uri=true", "is in memory only"),
         ("journal://a.log", "'journal://a.log' is neither .* such as journal:///tftas.journal"),
     ],
 )

@@ -139,4 +139,4 @@ def test_what_somebody_else_prepared_where_everybody_may_write_is_not_merged(
     with caplog.at_level(logging.WARNING, "tftas_optuna"):
         rescued.merge()
     assert rescued.n_merged() == (len(rescued.trials) if merged else 0)
-    assert ("it is somebody else's" in caplog.text, path.exists()) == (not merged, not merged)
+    assert ("it belongs to another user" in caplog.text, path.exists()) == (not merged, not merged)

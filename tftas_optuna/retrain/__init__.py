@@ -1,4 +1,4 @@
-"""From an architecture to a trained network, on timm's training parts."""
+"""Trains architectures, on timm's training parts."""
 
 from tftas_optuna.retrain.api import retrain
 from tftas_optuna.retrain.recipe import Recipe, load_recipe, recipe_names

@@ -156,7 +156,9 @@ def open_data(
         )
     hidden = next((name for name in names or () if name.startswith(".")), None)
     if hidden is not None:
-        raise UnavailableError(f"{source.root}: {hidden!r} is hidden and no class; delete it")
+        raise UnavailableError(
+            f"{source.root}: {hidden!r} is hidden, so it is not a class; delete it"
+        )
     if num_classes is None and names is None:
         raise TftasError(
             f"data set {source.dataset or splits[0]} does not list its classes; give --num-classes"

@@ -39,7 +39,7 @@ _SHORT = 16
 
 
 class Epoch(NamedTuple):
-    """What was measured after an epoch.
+    """The metrics after an epoch.
 
     Attributes:
         row: The line of ``metrics.csv``.

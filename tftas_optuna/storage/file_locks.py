@@ -134,7 +134,7 @@ class FileLock:
                 ) from None
             raise LockError(
                 f"the lock {self._path} cannot be opened ({error.strerror}); make"
-                f" {self._path.parent} and the files in it writable for all who search"
+                f" {self._path.parent} and the files in it writable for everybody who searches"
             ) from None
 
     def _share(self, fd: int) -> None:

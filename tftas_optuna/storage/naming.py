@@ -175,7 +175,7 @@ def _check_query(url: URL, query: str, shown: str) -> None:
             )
         if key not in allowed:
             raise UnavailableError(
-                f"storage {shown}: what follows ? are settings, and {key!r} is none; known:"
+                f"storage {shown}: {key!r} after ? is not a setting; known:"
                 f" {', '.join(allowed)}; a file with ? in its name is given by its path alone"
             )
 

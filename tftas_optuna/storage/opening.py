@@ -37,14 +37,14 @@ _RACES = 10
 _PROXY_SECONDS = 10
 # Advice for errors of drivers and systems, by a part of their message.
 _ADVICE = {
-    "database is locked": "another program writes to it and does not end: end that one, then run"
-    " the same command again",
-    "lock wait timeout": "another program holds a lock on it: end that one, then run the same"
-    " command again",
+    "database is locked": "another program keeps writing to it: stop that program, then run the"
+    " same command again",
+    "lock wait timeout": "another program holds a lock on it: stop that program, then run the"
+    " same command again",
     "malformed": "the file is damaged: go on with a copy of it, or save what is left by"
     " `sqlite3 FILE .recover`",
-    "not a database": "the file is damaged, or none of SQLite: go on with a copy of it",
-    "disk i/o error": "look at the disk, and whether the file is still there",
+    "not a database": "the file is damaged, or not a SQLite database: go on with a copy of it",
+    "disk i/o error": "check the disk, and whether the file still exists",
     "disk is full": "make room on the disk, then run the same command again",
     "no space left": "make room on the disk, then run the same command again",
     "quota exceeded": "make room on the disk, then run the same command again",
@@ -216,7 +216,7 @@ def _lacks_tables(error: BaseException) -> bool:
 def _open_proxy(storage: str) -> BaseStorage:
     host, _, port = storage.removeprefix(GRPC).partition(":")
     if not host or not port.isdigit():
-        raise UnavailableError(f"storage {storage!r} is no grpc://host:port")
+        raise UnavailableError(f"storage {storage!r} is not of the form grpc://host:port")
     try:
         import grpc  # noqa: F401
     except ImportError as error:
@@ -229,7 +229,7 @@ def _open_proxy(storage: str) -> BaseStorage:
     try:
         proxy.wait_server_ready(timeout=_PROXY_SECONDS)
     except ConnectionError as error:
-        raise UnavailableError(f"storage {storage} cannot be opened: nothing answers") from error
+        raise UnavailableError(f"storage {storage} cannot be opened: no server answers") from error
     return proxy
 
 

@@ -58,7 +58,7 @@ def rename_study(storage: BaseStorage, study_name: str, new_name: str) -> None:
     """
     if not new_name.strip() or not new_name.isprintable() or len(new_name) > LONGEST_NAME:
         raise TftasError(
-            f"new name {new_name!r} is none; give one of 1 to {LONGEST_NAME} printable characters"
+            f"new name {new_name!r} is not valid; give 1 to {LONGEST_NAME} printable characters"
         )
     if new_name in optuna.get_all_study_names(storage):
         raise _taken(new_name)

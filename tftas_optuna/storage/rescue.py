@@ -140,7 +140,7 @@ def _distrusted(path: Path) -> str | None:
     if not is_journal:
         return "it is no journal"
     if sys.platform != "win32" and folder.st_mode & stat.S_IWOTH and info.st_uid != os.geteuid():
-        return "it is somebody else's, where everybody may write; if you trust it, copy it"
+        return "it belongs to another user, where everybody may write; if you trust it, copy it"
     return None
 
 

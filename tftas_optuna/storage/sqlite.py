@@ -44,7 +44,7 @@ def check_sqlite(url: URL, shown: str, *, create: bool) -> Path:
     path = sqlite_file(url)
     if path is None:
         raise UnavailableError(
-            f"storage {shown} keeps nothing; give a file, such as {DEFAULT_STORAGE}"
+            f"storage {shown} is in memory only; give a file, such as {DEFAULT_STORAGE}"
         )
     if path.is_dir():
         raise UnavailableError(f"storage {shown} is a directory; give a file in it")
