@@ -15,7 +15,7 @@ from tftas_optuna.samplers import (
     users_population_size,
     usual_population_size,
 )
-from tftas_optuna.scoring.basis import as_seen
+from tftas_optuna.scoring.basis import resolve_images
 from tftas_optuna.scoring.conditions import batches_seen
 from tftas_optuna.scoring.scorer import check_family_fidelity
 from tftas_optuna.study.settings import StudySettings
@@ -80,7 +80,7 @@ def make_settings(
             f"data_dir does not apply: this study computes {what}, which sees no images; leave it"
             " out"
         )
-    conditions = as_seen(conditions, settings.indicators)
+    conditions = resolve_images(conditions, settings.indicators)
     settings = dataclasses.replace(settings, conditions=conditions)
     indicators = [get_indicator(name) for name in settings.indicators]
     for indicator in indicators:

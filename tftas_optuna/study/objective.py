@@ -17,7 +17,7 @@ from tftas_optuna.metrics import (
     get_indicator,
     get_metric,
 )
-from tftas_optuna.scoring.basis import as_seen
+from tftas_optuna.scoring.basis import resolve_images
 from tftas_optuna.scoring.conditions import Conditions
 from tftas_optuna.scoring.panel import Panel, Scores
 from tftas_optuna.scoring.scorer import Scorer
@@ -284,7 +284,7 @@ def _as_scored(settings: StudySettings, scorer: Scorer) -> StudySettings:
     options = {} if indicator == usual else {indicator.name: indicator.options}
     return dataclasses.replace(
         settings,
-        conditions=as_seen(scorer.conditions, settings.indicators),
+        conditions=resolve_images(scorer.conditions, settings.indicators),
         fidelity=scorer.fidelity,
         approximated=() if scorer.fidelity == "exact" else (indicator.name,),
         options=options,
