@@ -12,7 +12,7 @@ from tftas_optuna.search.progress import RunningFront
 from tftas_optuna.search.scorable import Scorable
 from tftas_optuna.study.evaluations import Evaluations
 from tftas_optuna.study.front import known_values
-from tftas_optuna.study.own import failure_of, own_trials, said_numbers
+from tftas_optuna.study.own import failure_of, numeric_attributes, own_trials
 from tftas_optuna.study.place import place_of
 
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class History:
 
     def _remember(self, trial: FrozenTrial) -> None:
         failure = failure_of(trial)
-        values = said_numbers(trial) if failure else known_values(trial, self._settings)
+        values = numeric_attributes(trial) if failure else known_values(trial, self._settings)
         self.evaluations.remember(self.architecture(trial), values, failure)
         self.scorable.count(trial)
 
