@@ -1,4 +1,4 @@
-"""What a search is asked for, checked and written down as the settings of its study."""
+"""The arguments of a search, checked and turned into the settings of its study."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def make_settings(
     seed: int = 0,
     fidelity: str = "auto",
 ) -> StudySettings:
-    """Check what a study is made of, and write it down; see :func:`tftas_optuna.search`.
+    """Check the arguments of a search and return its settings; see :func:`tftas_optuna.search`.
 
-    Where an indicator sees images, pictures are read to tell them from others.
+    If an indicator sees pictures, they are read for their digest.
 
     Raises:
         TftasError: An argument is out of range, or does not apply.
