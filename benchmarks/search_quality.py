@@ -152,7 +152,7 @@ def exhaustive(space_name: str, supernet: int, folder: Path) -> Run:
 
     from tftas_optuna import get_space
     from tftas_optuna.scoring.conditions import Conditions, SupernetSource
-    from tftas_optuna.scoring.task import Home, ScoringTask
+    from tftas_optuna.scoring.task import BasisKey, ScoringTask
 
     torch.set_num_threads(1)
     space = get_space(space_name)
@@ -162,12 +162,12 @@ def exhaustive(space_name: str, supernet: int, folder: Path) -> Run:
     task = ScoringTask(
         Conditions.of(space, supernet=SupernetSource(supernet)), ("dss",), "collapsed"
     )
-    home = Home(task.conditions, "cpu")
+    key = BasisKey(task.conditions, "cpu")
     scores = Cache(folder, space, supernet)
     values = []
     for i in range(0, len(archs), 50):
         some = archs[i : i + 50]
-        found = scores.score(home, task, some)
+        found = scores.score(key, task, some)
         values += [
             (s["dss"][0], space.costs(a).n_params) for s, a in zip(found, some, strict=True)
         ]

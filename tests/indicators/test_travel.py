@@ -14,7 +14,7 @@ from tftas_optuna.architecture import Architecture
 from tftas_optuna.metrics import Indicator, registry
 from tftas_optuna.scoring import timing
 from tftas_optuna.scoring.conditions import Conditions, SupernetSource
-from tftas_optuna.scoring.task import Home, ScoringTask, Site, divide, score, visit
+from tftas_optuna.scoring.task import BasisKey, ScoringTask, Worker, describe_worker, divide, score
 from tftas_optuna.spaces import AutoFormerSpace
 
 SIZES = {"img_size": 32, "num_classes": 10}
@@ -84,29 +84,29 @@ def test_scorers_of_two_indicators_share_their_supernets(small_space: AutoFormer
 def test_a_task_scores_every_indicator_at_its_own_fidelity(small_space: AutoFormerSpace) -> None:
     (arch,) = archs = several(small_space, 1)
     both = task(small_space, "mean_weight", "dss", fidelity="collapsed")
-    (found,) = score(Home(both.conditions, "cpu"), both, archs)
+    (found,) = score(BasisKey(both.conditions, "cpu"), both, archs)
     usual: dict[str, Any] = dict(seed=3, n_seeds=2, device="cpu", **SIZES)
     weights = Scorer(small_space, indicator="mean_weight", **usual)
     collapsed = Scorer(small_space, fidelity="collapsed", **usual)
     assert list(found) == ["mean_weight", "dss"]
     assert found["mean_weight"] == weights.by_seed([arch])[0]
     assert found["dss"] == pytest.approx(collapsed.by_seed([arch])[0], rel=1e-6)
-    assert [fidelity for _, fidelity in both.wanted()] == ["exact", "collapsed"]
+    assert [fidelity for _, fidelity in both.entries()] == ["exact", "collapsed"]
 
 
 def test_dividing_keeps_every_candidate_once(small_space: AutoFormerSpace) -> None:
     archs = several(small_space, 10) * 100
     for fidelity, most in (("exact", 1), ("collapsed", 256)):
-        parts = divide(task(small_space, "dss", fidelity=fidelity), Site("1", "cpu"), archs)
+        parts = divide(task(small_space, "dss", fidelity=fidelity), Worker("1", "cpu"), archs)
         assert max(map(len, parts)) == most
         assert sorted(map(str, sum(parts, []))) == sorted(map(str, archs))
 
 
-def test_a_task_tells_where_it_would_be_carried_out(small_space: AutoFormerSpace) -> None:
+def test_a_worker_describes_itself(small_space: AutoFormerSpace) -> None:
     conditions = task(small_space, "dss").conditions
-    assert visit(Home(conditions, "cpu")).device == "cpu"
+    assert describe_worker(BasisKey(conditions, "cpu")).device == "cpu"
     with pytest.raises(TftasError, match="device 'cuda:99' is not there"):
-        visit(Home(conditions, "cuda:99"))
+        describe_worker(BasisKey(conditions, "cuda:99"))
 
 
 def test_the_time_of_a_score_is_that_of_one_candidate(

@@ -64,13 +64,13 @@ def test_a_cut_generation_scores_to_the_same_digits(run: Any, tmp_path: Any) -> 
 def test_a_gpu_is_needed_only_where_candidates_are_scored(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def on_the_worker(home: Any) -> Any:
-        return home._replace(device="cpu")
+    def on_the_worker(key: Any) -> Any:
+        return key._replace(device="cpu")
 
-    visit, score = executors.visit, executors.score
-    monkeypatch.setattr(executors, "visit", lambda home: visit(on_the_worker(home)))
+    describe, score = executors.describe_worker, executors.score
+    monkeypatch.setattr(executors, "describe_worker", lambda key: describe(on_the_worker(key)))
     monkeypatch.setattr(
-        executors, "score", lambda home, task, archs: score(on_the_worker(home), task, archs)
+        executors, "score", lambda key, task, archs: score(on_the_worker(key), task, archs)
     )
     monkeypatch.setattr(
         "tftas_optuna.scoring.execution.dask_cluster", lambda _: executors.this_process()
@@ -124,8 +124,10 @@ def test_a_cluster_without_dask_names_the_extra(run: Any, monkeypatch: pytest.Mo
 def test_another_version_on_the_cluster_is_refused(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = executors.visit
-    monkeypatch.setattr(executors, "visit", lambda task: other(task)._replace(version="9.9"))
+    other = executors.describe_worker
+    monkeypatch.setattr(
+        executors, "describe_worker", lambda key: other(key)._replace(version="9.9")
+    )
     with pytest.raises(UnavailableError, match=r"has tftas-optuna 9\.9, this is .*; install"):
         run()
 
@@ -188,10 +190,10 @@ def gpus_of_workers(monkeypatch: pytest.MonkeyPatch, count: int, device: str) ->
 
 
 def test_workers_without_this_package_are_told(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def visit(task: Any) -> Any:
+    def describe_worker(key: Any) -> Any:
         raise ModuleNotFoundError("No module named 'tftas_optuna'")
 
-    monkeypatch.setattr(executors, "visit", visit)
+    monkeypatch.setattr(executors, "describe_worker", describe_worker)
     message = "this process cannot score: No module named 'tftas_optuna'; install tftas-optuna"
     with pytest.raises(UnavailableError, match=message):
         run()

@@ -220,7 +220,7 @@ def test_a_process_with_other_pictures_does_not_score(
     from tftas_optuna.search import planning
 
     other = draw_images(tmp_path / "other", train=5, val=0, side=32)
-    seen = planning.as_seen
+    seen = planning.resolve_images
 
     def elsewhere(conditions: Conditions, names: Sequence[str]) -> Conditions:
         there = dataclasses.replace(conditions, images=ImageSource.of(4, str(other)))
@@ -229,7 +229,7 @@ def test_a_process_with_other_pictures_does_not_score(
         images = dataclasses.replace(conditions.images, digest=found.digest)
         return dataclasses.replace(conditions, images=images)
 
-    monkeypatch.setattr(planning, "as_seen", elsewhere)
+    monkeypatch.setattr(planning, "resolve_images", elsewhere)
     with pytest.raises(UnavailableError, match="data' holds other pictures on .* than where this"):
         run(small_space, objectives=("snip", "n_params"), n_trials=2, data_dir=str(data))
 

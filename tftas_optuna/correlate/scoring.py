@@ -22,7 +22,7 @@ from tftas_optuna.metrics import Meters, NotFiniteError
 from tftas_optuna.scoring.conditions import batches_seen
 from tftas_optuna.scoring.panel import Scores
 from tftas_optuna.scoring.reference import relative_indicators, score_reference
-from tftas_optuna.scoring.task import ScoringTask, divide, score, visit
+from tftas_optuna.scoring.task import ScoringTask, describe_worker, divide, score
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tftas_optuna.indicators.composite import Reference
     from tftas_optuna.scoring.execution import Execution
     from tftas_optuna.scoring.pool import ScoresOf, ScoringPool
-    from tftas_optuna.scoring.task import Home
+    from tftas_optuna.scoring.task import BasisKey
     from tftas_optuna.study.settings import StudySettings
 
 _TIMED_PASSES = 3
@@ -107,7 +107,7 @@ def measure(
                     tell("times", done, len(names))
                     if name in untimed and name not in undefined:
                         alone = task.only([name])
-                        times[name][where] = _seconds_alone(pool.home, alone, archs)
+                        times[name][where] = _seconds_alone(pool.key, alone, archs)
                         cache.changed()
             finally:
                 cache.save()
@@ -228,23 +228,23 @@ class _Scores:
         return self._tables[name]
 
 
-def _seconds_alone(home: Home, task: ScoringTask, archs: Sequence[Architecture]) -> float:
+def _seconds_alone(key: BasisKey, task: ScoringTask, archs: Sequence[Architecture]) -> float:
     """Measure how long a score by the one indicator of a task takes, in this process.
 
     On a CPU that is one thread. A pass takes as many candidates as a search gives it, unless that
     would take long; the median of three counts. What is computed once for a whole supernet is left
     out.
     """
-    parts = cycle(divide(task, visit(home), archs))
-    score(home, task, next(parts)[:1])
-    seconds = _seconds_per_score(home, task, next(parts)[:1])
+    parts = cycle(divide(task, describe_worker(key), archs))
+    score(key, task, next(parts)[:1])
+    seconds = _seconds_per_score(key, task, next(parts)[:1])
     size = max(1, int(_PASS_SECONDS / seconds))
-    return median(_seconds_per_score(home, task, next(parts)[:size]) for _ in range(_TIMED_PASSES))
+    return median(_seconds_per_score(key, task, next(parts)[:size]) for _ in range(_TIMED_PASSES))
 
 
-def _seconds_per_score(home: Home, task: ScoringTask, archs: Sequence[Architecture]) -> float:
+def _seconds_per_score(key: BasisKey, task: ScoringTask, archs: Sequence[Architecture]) -> float:
     start = time.perf_counter()
-    score(home, task, archs)
+    score(key, task, archs)
     return (time.perf_counter() - start) / len(archs)
 
 

@@ -1,4 +1,4 @@
-"""What a candidate is worth: the kinds of indicators, and `measures`, one file each."""
+"""Indicators of a candidate's worth: their kinds, and one file each in `measures`."""
 
 from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.indicators.fusion import FusionIndicator, register_fusion

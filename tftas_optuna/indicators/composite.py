@@ -1,4 +1,4 @@
-"""Indicators that are made of other metrics."""
+"""Indicators that are computed from other metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tftas_optuna.passes.networks import View
     from tftas_optuna.spaces import SearchSpace
 
-# Values of the reference sample, ascending: by part those of every supernet.
+# Values of the reference sample: for each part, an ascending list for each supernet.
 Reference = dict[str, list[list[float]]]
 
 
@@ -29,12 +29,12 @@ Reference = dict[str, list[list[float]]]
 class CompositeIndicator(Indicator):
     """An indicator that is computed from other metrics of the same candidate.
 
-    It travels to other processes as it is, so that those need not know its name. Its parts are
-    computed exactly, with all else that is computed of a candidate in the same passes.
+    It is sent to other processes as a value, so it need not be registered there. Its parts are
+    computed exactly, and share passes with the other indicators of a candidate.
 
     Attributes:
         parts: Names of indicators, and of costs in closed form.
-        relative: Whether it looks at where a value lies among those of a reference sample.
+        relative: Whether it compares values with those of a reference sample.
     """
 
     composite: ClassVar[bool] = True
@@ -44,46 +44,46 @@ class CompositeIndicator(Indicator):
 
     @property
     def indicators(self) -> tuple[str, ...]:
-        """The parts that need passes."""
+        """Names of the parts that are indicators."""
         costs = cost_names()
         return tuple(part for part in self.parts if part not in costs)
 
     @property
     def made_of(self) -> tuple[Indicator, ...]:
-        """The parts that need passes, looked up by their names."""
+        """The parts that are indicators."""
         return tuple(map(get_indicator, self.indicators))
 
     @property
     def batches(self) -> int:
-        """Batches of images that its parts see."""
+        """Number of batches of images that its parts see."""
         return max((part.batches for part in self.made_of), default=0)
 
     @property
     def needs_passes(self) -> bool:
-        """Whether it has a part that does, or a reference sample, which a seed draws."""
+        """Whether a part is an indicator, or there is a reference sample, which needs a seed."""
         return self.relative or bool(self.indicators)
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """All that it is made of, as plain data."""
+        """Its definition as plain data."""
         return dataclasses.asdict(self)
 
     @property
     def sent(self) -> CompositeIndicator:
-        """Itself: other processes need not know its name."""
+        """The indicator itself, as other processes may not know its name."""
         return self
 
     def check(self) -> None:
-        """Check that its parts can be parts.
+        """Check its parts.
 
         Raises:
-            TftasError: One does not exist, stands there twice, or is itself made of others.
+            TftasError: A part does not exist, is listed twice, or is itself a composite indicator.
         """
         for part in self.parts:
             if part not in metric_names():
-                known = ", ".join(metric_names())
+                names = ", ".join(metric_names())
                 raise TftasError(
-                    f"{self.name!r} is made of {part!r}, which does not exist; known: {known}"
+                    f"{self.name!r} is made of {part!r}, which does not exist; known: {names}"
                 )
             if part not in cost_names() and get_indicator(part).composite:
                 raise TftasError(
@@ -95,10 +95,10 @@ class CompositeIndicator(Indicator):
             )
 
     def meters(self, space: SearchSpace, target: Target) -> dict[str, Meter]:
-        """Make the costs among its parts ready.
+        """Return the meters of the costs among its parts, by name.
 
         Raises:
-            TftasError: One is not in closed form, or the family does not have it.
+            TftasError: A cost is not in closed form, or the family does not have it.
         """
         meters = {}
         for part in self.parts:
@@ -120,17 +120,17 @@ class CompositeIndicator(Indicator):
         values: Mapping[str, float],
         reference: Mapping[str, Sequence[float]],
     ) -> float:
-        """Compute its value.
+        """Compute the value of a candidate on one supernet.
 
         Args:
             arch: The candidate.
-            values: Its parts by name, on one supernet.
-            reference: Of each part the values of the reference sample on the same supernet,
-                ascending; empty unless it is relative.
+            values: The values of the parts by name.
+            reference: For each part, the values of the reference sample on the same supernet,
+                ascending; empty unless the indicator is relative.
         """
 
     def score_network(self, model: nn.Module, view: View) -> float:
-        """Refuse: a single network has no place in a search space.
+        """Refuse, as a single network cannot be compared within a search space.
 
         Raises:
             TftasError: Always.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tftas_optuna.spaces import SearchSpace
 
 N_REFERENCE = 256
-# The share of architectures that an indicator has to have a score of to say something.
+# The least share of architectures with a finite score for an indicator to be useful.
 LEAST_SCORED = 0.1
 
 
@@ -29,11 +29,11 @@ LEAST_SCORED = 0.1
 class FusionIndicator(CompositeIndicator):
     """The sum over its parts of the logarithm of a candidate's rank in a reference sample.
 
-    Lee and Ham, AZ-NAS, CVPR 2024, equation 12, rank the candidates of a search among each other:
-    a value then depends on who else was scored. Here the ranks are those in a fixed sample: 256
-    architectures drawn uniformly from the space with the seed of the supernet. See
-    :func:`tftas_optuna.indicators.fusion.rank`. Higher is better, whatever is better of its
-    indicators; of costs more is, as in AZ-NAS: here they stand for capacity.
+    Lee and Ham, AZ-NAS, CVPR 2024, equation 12, rank the candidates of a search among each other,
+    so a value depends on which other candidates were scored. Here candidates are ranked in a
+    fixed sample: 256 architectures drawn uniformly from the space with the seed of the supernet.
+    See :func:`tftas_optuna.indicators.fusion.rank`. Higher is better, also for parts that are
+    minimised, whose ranks are reversed. Costs count as capacity: more is better, as in AZ-NAS.
     """
 
     relative: bool = dataclasses.field(default=True, kw_only=True)
@@ -44,7 +44,7 @@ class FusionIndicator(CompositeIndicator):
         values: Mapping[str, float],
         reference: Mapping[str, Sequence[float]],
     ) -> float:
-        """Compute its value; see :meth:`CompositeIndicator.combine`."""
+        """Compute the value of a candidate; see :meth:`CompositeIndicator.combine`."""
         total = 0.0
         for part in self.parts:
             share = rank(values[part], reference[part])
@@ -57,30 +57,30 @@ class FusionIndicator(CompositeIndicator):
 def rank(value: float, reference: Sequence[float]) -> float:
     """Return the share of a sample that a value exceeds, from 1/257 to 1 for a sample of 256.
 
-    Between two neighbours it is interpolated, and beyond the lowest and the highest it goes on
-    towards 1/257 and 1 without reaching them: a greater value always has a greater rank.
+    Between two values of the sample the rank is interpolated. Beyond the lowest and the highest
+    it approaches 1/257 and 1 without reaching them, so a greater value always ranks higher.
 
     Args:
         value: The value.
         reference: The sample, ascending.
     """
     sample = np.asarray(reference, dtype=np.float64)
-    known, counts = np.unique(sample, return_counts=True)
-    # Of each distinct value, the number below it and half of those that equal it.
+    distinct, counts = np.unique(sample, return_counts=True)
+    # For each distinct value, the number of lower values and half of the equal ones.
     places = np.cumsum(counts) - counts / 2
-    low, high = known[0], known[-1]
+    low, high = distinct[0], distinct[-1]
     scale = (high - low) or abs(high) or 1.0
     if value < low:
         place = places[0] * scale / (scale + low - value)
     elif value > high:
         place = len(sample) - (len(sample) - places[-1]) * scale / (scale + value - high)
     else:
-        place = np.interp(value, known, places)
+        place = np.interp(value, distinct, places)
     return float((1 + place) / (len(sample) + 1))
 
 
 def reference_sample(space: SearchSpace, seed: int) -> list[Architecture]:
-    """Draw the architectures that ranks are taken among.
+    """Draw the architectures of the reference sample.
 
     Args:
         space: The search space.
@@ -96,13 +96,13 @@ def reference_of(
     n_seeds: int,
     value: Callable[[str, Architecture, int], float],
 ) -> Reference:
-    """Collect what fusions look at: what is finite of the parts of a sample.
+    """Collect the finite values of a reference sample.
 
     Args:
-        parts: Their parts.
+        parts: Names of the parts.
         sample: The architectures.
-        n_seeds: Supernets.
-        value: Returns a part of an architecture on the supernet of a place.
+        n_seeds: Number of supernets.
+        value: Returns the value of a part for an architecture on the supernet of a position.
     """
     return {
         part: [
@@ -116,15 +116,15 @@ def reference_of(
 def check_reference(
     fusion: CompositeIndicator, reference: Reference, reasons: Mapping[str, str] | None = None
 ) -> None:
-    """Check that a fusion has something to rank among.
+    """Check that the reference sample has enough values to rank candidates in.
 
     Args:
-        fusion: An indicator that looks at a sample.
-        reference: What :func:`reference_of` collected.
-        reasons: Why some architecture has no value of a part, by its name.
+        fusion: A relative indicator.
+        reference: The values, from :func:`reference_of`.
+        reasons: By part, the reason why some architecture has no value.
 
     Raises:
-        NotFiniteError: Hardly any architecture has a finite value of a part.
+        NotFiniteError: A part is finite for hardly any architecture of the sample.
     """
     for part in fusion.parts:
         fewest = min(map(len, reference[part]))
@@ -137,7 +137,7 @@ def check_reference(
 
 
 def register_fusion(name: str, parts: Sequence[str], *, replace: bool = False) -> FusionIndicator:
-    """Register a fusion of metrics, so that objectives, bounds and scorers know its name.
+    """Register a fusion of metrics, so that its name works in objectives, bounds and scorers.
 
     Args:
         name: Up to 64 lower-case letters, digits and underscores.
@@ -145,7 +145,7 @@ def register_fusion(name: str, parts: Sequence[str], *, replace: bool = False) -
         replace: Whether to take the place of a metric of the same name.
 
     Raises:
-        TftasError: The name is not allowed, or taken by something else, or a part does not exist.
+        TftasError: The name is not allowed or already taken, or a part does not exist.
 
     Example:
         >>> from tftas_optuna import register_fusion

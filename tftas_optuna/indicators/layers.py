@@ -1,4 +1,4 @@
-"""Indicators that are sums over the linear layers of one pass, batch by batch."""
+"""Indicators that are sums over the linear layers of one pass."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ _GRADIENTS: dict[str, Callable[[Tensor, Tensor, int], Gradients]] = {
 class LayerIndicator(Indicator):
     """An indicator that is a sum over the linear layers of a network.
 
-    What it needs: absolute weights, one image of ones, and the gradients of the summed logits.
-    Batches, workers, seeds, fidelities, resume, ``explain``, ``score`` and any timm model then
-    work without another line.
+    It uses absolute weights, one image of ones, and the gradients of the summed logits. A subclass
+    implements :meth:`fold`; batches, workers, seeds, fidelities, resume, ``explain``, ``score``
+    and any timm model then work without further code.
     """
 
     fidelities: ClassVar[tuple[str, ...]] = ("exact", "collapsed")
@@ -72,13 +72,12 @@ class LayerIndicator(Indicator):
 
         Args:
             layer: The layer.
-            norms: Norms of weights, to look up and to add to; one dictionary serves one set of
-                weights.
+            norms: A cache of the norms of weights, one for each set of weights.
         """
 
     @property
     def side_by_side(self) -> bool:
-        """Whether several threads may compute it at the same time: always."""
+        """Whether several threads may compute it at the same time; always true."""
         return True
 
     def engine(
@@ -89,12 +88,12 @@ class LayerIndicator(Indicator):
         fidelity: str,
         precision: MatmulPrecision,
     ) -> LayerEngine:
-        """Make the engine of several such sums; see :meth:`Indicator.engine`."""
+        """Make an engine for several such indicators; see :meth:`Indicator.engine`."""
         return LayerEngine(
             ground.supernet,
             indicators,
             fidelity=fidelity,
-            batch_size=_fitting(ground.supernet, fidelity),
+            batch_size=_batch_size(ground.supernet, fidelity),
             precision=precision,
         )
 
@@ -130,17 +129,19 @@ class LayerIndicator(Indicator):
 
 
 class LayerEngine:
-    """Scores candidates on one supernet, by several indicators in one pass.
+    """Scores candidates on one supernet by several indicators in one pass.
 
     Args:
-        supernet: The weights.
-        indicators: What to score.
-        fidelity: One of the indicators' and of the supernet's.
-        batch_size: Most candidates in one pass; halved for good when memory runs out.
+        supernet: The supernet.
+        indicators: The indicators.
+        fidelity: A fidelity of the indicators and of the supernet.
+        batch_size: Most candidates in one pass; halved for good if memory runs out.
         precision: torch's precision of float32 matrix products.
 
     Attributes:
-        indicators: The same.
+        supernet: The supernet.
+        batch_size: Most candidates in one pass.
+        indicators: The indicators.
     """
 
     def __init__(
@@ -158,23 +159,23 @@ class LayerEngine:
         self._fidelity = fidelity
         self._precision = precision
         self._norms: list[Norms] = [{} for _ in indicators]
-        # Relative error of a score that the range finders together may leave.
+        # Largest relative error of a score from all range finders together.
         self._tolerance = 1e-10 if supernet.dtype == torch.float64 else 2e-5
         if precision != "highest":
             self._tolerance = 1e-2
 
     def prepare(self) -> None:
-        """Draw the weights, for which the first pass would wait."""
+        """Draw the weights now, so that the first pass does not wait for them."""
         self.supernet.prepare(self._fidelity)
 
     def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
-        """Score candidates, in their order; each by every indicator."""
+        """Return the scores of candidates in their order, each by every indicator."""
         scores: list[tuple[float, ...]] = [()] * len(archs)
         for members in self.supernet.groups(archs, self.supernet.device.type):
             while members:
                 chunk = members[: self.batch_size]
                 try:
-                    columns = [found for found, _ in self._settle([archs[i] for i in chunk])]
+                    columns = [column for column, _ in self._settle([archs[i] for i in chunk])]
                 except torch.OutOfMemoryError:
                     if len(chunk) == 1:
                         raise
@@ -191,7 +192,7 @@ class LayerEngine:
         return scores
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
-        """Score one candidate layer by layer by the first indicator, in forward order."""
+        """Return what each layer adds to the first indicator, in forward order."""
         rank = self._settle([arch])[0][1]
         with self._mode():
             rows = [
@@ -200,16 +201,19 @@ class LayerEngine:
         return rows[::-1]
 
     def _settle(self, archs: Sequence[Architecture]) -> list[tuple[list[float], int]]:
-        """Score candidates that the supernet runs together, at the lowest rank that is enough.
+        """Score candidates of one pass, at the lowest rank that is accurate enough.
 
-        Every call starts from the same rank, and each indicator stays with the first one that is
-        enough for it: a score depends neither on what was scored before nor on what is beside it.
+        Every call starts from the same rank, and each indicator uses the first rank that is enough
+        for it, so a score depends neither on earlier scores nor on other indicators.
+
+        Returns:
+            For each indicator, the scores of the candidates and the rank.
         """
         rank = _RANK
         settled: list[tuple[list[float], int] | None] = [None] * len(self.indicators)
         while True:
             with self._mode(), self._finite(archs):
-                # Of each indicator the scores, then their errors.
+                # Two rows for each indicator: the scores and their errors.
                 sums = torch.zeros(
                     2 * len(self.indicators),
                     len(archs),
@@ -217,22 +221,22 @@ class LayerEngine:
                     device=self.supernet.device,
                 )
                 for members, _, by_indicator in self._terms(archs, rank):
-                    terms = torch.stack([each for t in by_indicator for each in t[:2]])
+                    terms = torch.stack([row for t in by_indicator for row in t[:2]])
                     if members is None:
                         sums[:, : terms.shape[1]] += terms
                     else:
                         sums.index_add_(1, members, terms)
-                # One wait for the device, whatever the number of candidates.
+                # Wait for the device once for all candidates.
                 rows: list[list[float]] = sums.tolist()
-            for i, (found, lacking) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
-                if not all(math.isfinite(score) for score in found):
+            for i, (scores, errors) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
+                if not all(math.isfinite(score) for score in scores):
                     raise self._overflow(archs)
                 enough = all(
-                    e <= self._tolerance * abs(s) for s, e in zip(found, lacking, strict=True)
+                    e <= self._tolerance * abs(s) for s, e in zip(scores, errors, strict=True)
                 )
                 if settled[i] is None and enough:
-                    settled[i] = found, rank
-            done = [each for each in settled if each is not None]
+                    settled[i] = scores, rank
+            done = [result for result in settled if result is not None]
             if len(done) == len(settled):
                 return done
             rank *= 2
@@ -240,9 +244,9 @@ class LayerEngine:
     def _terms(
         self, archs: Sequence[Architecture], rank: int
     ) -> Iterator[tuple[Tensor | None, Layer, list[LayerTerms]]]:
-        """Yield layers and each indicator's terms, with the places of the candidates.
+        """Yield the positions of candidates, a layer of them, and its terms for each indicator.
 
-        None for a place is the first candidates.
+        None in place of the positions means the first candidates.
         """
         gradients_of = _GRADIENTS[self._fidelity]
         for trace in self.supernet.run(archs, fidelity=self._fidelity):
@@ -277,10 +281,10 @@ class LayerEngine:
             yield
 
 
-def _fitting(supernet: Supernet, fidelity: str) -> int:
-    """Count the candidates that fit into half of the free memory; on a CPU, into its caches."""
-    most = supernet.at_once[fidelity, supernet.device.type]
+def _batch_size(supernet: Supernet, fidelity: str) -> int:
+    """Return the most candidates in one pass; on a GPU they fit into half of the free memory."""
+    limit = supernet.at_once[fidelity, supernet.device.type]
     if supernet.device.type != "cuda":
-        return most
+        return limit
     free, _ = torch.cuda.mem_get_info(supernet.device)
-    return max(1, min(most, free // 2 // supernet.pass_bytes(fidelity)))
+    return max(1, min(limit, free // 2 // supernet.pass_bytes(fidelity)))

@@ -1,1 +1,1 @@
-"""From any network to what indicators look at: its layers, activations and gradients."""
+"""Passes through networks, and the layers, activations and gradients that indicators see."""

@@ -1,4 +1,4 @@
-"""Where in a Vision Transformer the passes are watched: its blocks, MLPs and activations."""
+"""The parts of a Vision Transformer that passes are watched at: blocks, MLPs, activations."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ if TYPE_CHECKING:
 
     from tftas_optuna.passes.structure import Matrix, Structure
 
-# By name: timm takes longer to load than AutoFormer networks take to be scored without it.
+# A name, not an import: loading timm takes longer than scoring an AutoFormer network.
 _TIMM_ACTIVATIONS = "timm.layers.activations"
-# Functions of attention and of gates are no activations of an MLP.
-_OTHERS = ("Softmax", "Softmin", "LogSoftmax", "Sigmoid", "LogSigmoid", "Tanh", "Attention")
+# Used in attention and in gates, not as the activation of an MLP.
+_NOT_IN_MLPS = ("Softmax", "Softmin", "LogSoftmax", "Sigmoid", "LogSigmoid", "Tanh", "Attention")
 
 
-class Block(NamedTuple):
-    """One block of a network.
+class WatchedBlock(NamedTuple):
+    """A block of a network that passes are watched at.
 
     Attributes:
-        name: Its name.
-        module: The block.
-        mlp: Its part that holds the MLP; None where attention and MLP are one part.
-        activations: The activation functions in its MLP; where that is no part of its own, all.
-        channels_first: Whether its tokens lie in a plane behind their channels.
+        name: Name of its module.
+        module: The module.
+        mlp: The child that is the MLP; None if attention and MLP share a child.
+        activations: The activation functions of the MLP; all of the block's if ``mlp`` is None.
+        channels_first: Whether its outputs have the shape (n, channels, height, width).
     """
 
     name: str
@@ -40,26 +40,26 @@ class Block(NamedTuple):
     channels_first: bool
 
     def tokens(self, x: Tensor, n_images: int) -> Tensor:
-        """Bring what flows through it into the shape (n, tokens, width)."""
+        """Reshape an input or output of the block to (n, tokens, width)."""
         if self.channels_first and x.ndim == 4:
             return x.flatten(2).transpose(1, 2)
         return x.reshape(n_images, -1, x.shape[-1])
 
 
 class Anatomy(NamedTuple):
-    """What of a network is watched.
+    """The parts of a network that passes are watched at.
 
     Attributes:
-        blocks: Its blocks, in their order.
-        matrices: The matrices that count, and each as a tally sees it.
+        blocks: The blocks, in their order.
+        matrices: The matrices that count, each with its description for tallies.
     """
 
-    blocks: list[Block]
+    blocks: list[WatchedBlock]
     matrices: list[tuple[Matrix, Weight]]
 
 
 def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
-    """Find the blocks of a network, and what lies where."""
+    """Find the watched parts of a network."""
     modules = dict(model.named_modules())
     parameters = dict(model.named_parameters())
     names = {module: name for name, module in modules.items()}
@@ -71,16 +71,16 @@ def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
     for name in structure.blocks:
         prefix = f"{name}." if name else ""
         inside = [layer for layer in roles if f"{layer}.".startswith(prefix)]
-        mlp = _mlp(modules, prefix, {each: roles[each] for each in inside})
-        # Some blocks have activations in their attention, its position biases or convolutions.
-        home = prefix if mlp is None else f"{names[mlp]}."
+        mlp = _mlp(modules, prefix, {layer: roles[layer] for layer in inside})
+        # Some blocks also have activations in attention, position biases or convolutions.
+        mlp_prefix = prefix if mlp is None else f"{names[mlp]}."
         blocks.append(
-            Block(
+            WatchedBlock(
                 name,
                 modules[name],
                 mlp=mlp,
-                activations=list(_activations(modules, home, roles)),
-                channels_first=any(isinstance(modules[each], nn.Conv2d) for each in inside),
+                activations=list(_activations(modules, mlp_prefix, roles)),
+                channels_first=any(isinstance(modules[layer], nn.Conv2d) for layer in inside),
             )
         )
     return Anatomy(
@@ -93,14 +93,14 @@ def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
 
 
 def _mlp(modules: dict[str, nn.Module], prefix: str, inside: dict[str, str]) -> nn.Module | None:
-    """Return the one child of a block that holds layers of an MLP and nothing of its attention."""
-    layers: dict[str, list[str]] = {}
+    """Return the only child of a block with the layers of an MLP and none of attention."""
+    roles_of: dict[str, list[str]] = {}
     for layer, role in inside.items():
-        layers.setdefault(layer.removeprefix(prefix).split(".")[0], []).append(role)
-    # A layer alone widens the tokens.
+        roles_of.setdefault(layer.removeprefix(prefix).split(".")[0], []).append(role)
+    # A single layer is not an MLP: it changes the width of the tokens.
     mlps = [
         child
-        for child, roles in layers.items()
+        for child, roles in roles_of.items()
         if len(roles) > 1 and not {"attention", "head"} & set(roles)
     ]
     return modules[prefix + mlps[0]] if len(mlps) == 1 else None
@@ -109,29 +109,29 @@ def _mlp(modules: dict[str, nn.Module], prefix: str, inside: dict[str, str]) -> 
 def _activations(
     modules: dict[str, nn.Module], prefix: str, roles: dict[str, str]
 ) -> Iterator[nn.Module]:
-    """List a block's activations that lie beside layers that count."""
+    """Yield the activations under a prefix whose parent module has a layer that counts."""
     for name, module in modules.items():
         if name.startswith(prefix) and _is_activation(module):
-            home = name.rpartition(".")[0]
-            if any(f"{layer}.".startswith(f"{home}." if home else "") for layer in roles):
+            parent = name.rpartition(".")[0]
+            if any(f"{layer}.".startswith(f"{parent}." if parent else "") for layer in roles):
                 yield module
 
 
 def _is_activation(module: nn.Module) -> bool:
     kind = type(module)
-    homes = (torch_activations.__name__, _TIMM_ACTIVATIONS)
-    return kind.__module__ in homes and not kind.__name__.endswith(_OTHERS)
+    sources = (torch_activations.__name__, _TIMM_ACTIVATIONS)
+    return kind.__module__ in sources and not kind.__name__.endswith(_NOT_IN_MLPS)
 
 
 def weight_of(matrix: Matrix, parameters: Mapping[str, Tensor], blocks: Sequence[str]) -> Weight:
-    """Describe a matrix that counts to a tally.
+    """Describe a matrix that counts, for tallies.
 
     Args:
         matrix: The matrix.
-        parameters: The weights of its network, by name.
-        blocks: Names of the blocks.
+        parameters: The weights of the network, by name.
+        blocks: Names of the blocks of the network.
     """
     pieces = [piece.of(parameters[piece.parameter]) for piece in matrix.pieces]
     shape = (sum(len(piece) for piece in pieces), pieces[0].shape[1])
-    around = [block for block in blocks if matrix.name.startswith(f"{block}.")]
-    return Weight(matrix.name, matrix.role, shape, max(around, key=len, default=""))
+    enclosing = [block for block in blocks if matrix.name.startswith(f"{block}.")]
+    return Weight(matrix.name, matrix.role, shape, max(enclosing, key=len, default=""))

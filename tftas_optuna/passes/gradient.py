@@ -1,4 +1,4 @@
-"""Norms of the gradients of weight matrices, whole or as the products they come from."""
+"""Norms of the gradients of weight matrices, given as matrices or as products of factors."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 _PROBES = 4
 _DENSE_RANK = 32
-# Entries of gradients that are held at once, on a CPU and elsewhere.
+# Most entries of gradients to form at once: on a CPU, and on other devices.
 _ENTRIES = {True: 1 << 18, False: 1 << 26}
 
 
 class Sums(NamedTuple):
-    """One sum for each of several gradients, over singular values or over entries.
+    """The sum over the singular values or the entries of each of several gradients.
 
     Attributes:
         values: The sums, shape (candidates,), float64.
-        errors: Bounds on how far each may be off, shape (candidates,), float64.
+        errors: Bounds on their errors, shape (candidates,), float64.
     """
 
     values: Tensor
@@ -30,29 +30,29 @@ class Sums(NamedTuple):
 
 
 class Gradients(Protocol):
-    """Gradients of a loss with respect to one weight matrix of several candidates."""
+    """Gradients with respect to one weight matrix, for several candidates."""
 
     def nuclear_norms(self) -> Sums:
-        """Sum their singular values."""
+        """Return the sums of the singular values."""
 
     def saliencies(self, weight: Tensor, norm: Callable[[], float]) -> Sums:
-        """Sum the absolute values of their products with the weights.
+        """Return the sums of ``|gradient * weight|`` over the entries.
 
         Args:
             weight: Absolute weights, shape (out, in).
-            norm: Gives their Frobenius norm.
+            norm: Returns their Frobenius norm.
         """
 
     def sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """Sum a function of their entries, one by one, in float64, (candidates,).
+        """Return the sums of an elementwise function, shape (candidates,), float64.
 
         Args:
-            function: Zero at zero: candidates may be narrower than the arrays.
+            function: The function. It must be zero at zero, as narrow candidates are padded.
         """
 
 
 class DenseGradient:
-    """One gradient held as a matrix.
+    """The gradient of one candidate as a matrix.
 
     Args:
         matrix: Shape (out, in).
@@ -62,7 +62,7 @@ class DenseGradient:
         self._matrix = matrix
 
     def nuclear_norms(self) -> Sums:
-        """Use a range finder where that is certain to 1e-6, otherwise a full SVD."""
+        """Return the nuclear norm, by a range finder if that is accurate to 1e-6, else by SVD."""
         matrix = self._matrix.double()
         full_rank = min(matrix.shape)
         if full_rank > 4 * _DENSE_RANK:
@@ -73,11 +73,11 @@ class DenseGradient:
             norms = _sketched(sketch, lambda basis: basis[0].T @ matrix, full_rank)
             if float(norms.errors) <= 1e-6 * float(norms.values):
                 return norms
-        return _certain(torch.linalg.svdvals(matrix).sum().reshape(1))
+        return _without_errors(torch.linalg.svdvals(matrix).sum().reshape(1))
 
     def saliencies(self, weight: Tensor, norm: Callable[[], float]) -> Sums:
         rows = torch.linalg.vector_norm(self._matrix * weight, 1, dim=1)
-        return _certain(rows.sum(dtype=torch.float64).reshape(1))
+        return _without_errors(rows.sum(dtype=torch.float64).reshape(1))
 
     def sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         rows = function(self._matrix).sum(1)
@@ -99,43 +99,44 @@ class ProductGradients:
         self._rank = rank
 
     def nuclear_norms(self) -> Sums:
-        """Use a randomised range finder, without forming the gradients.
+        """Return the nuclear norms by a randomised range finder, without forming the gradients.
 
-        Halko, Martinsson and Tropp 2011, algorithm 4.1. Probe vectors that the range has not
-        seen estimate the Frobenius norm of what it misses (section 4.3), and the nuclear norm of
-        that is at most the square root of its rank times as large.
+        Halko, Martinsson and Tropp 2011, algorithm 4.1. Probe vectors estimate the Frobenius norm
+        of the part outside the range (section 4.3). The nuclear norm of that part is at most the
+        square root of its rank times as large.
         """
         delta, x, rank = self._delta, self._x, self._rank
         full_rank = min(*delta.shape[1:], x.shape[2])
         if rank + _PROBES >= full_rank:
-            return _certain(_whole_norms(delta, x))
+            return _without_errors(_whole_norms(delta, x))
         test = _test_matrix(x.shape[2], rank + _PROBES, x.dtype, x.device)
         sketch = delta.transpose(1, 2) @ (x @ test)
         return _sketched(sketch, lambda basis: (delta @ basis).transpose(1, 2) @ x, full_rank)
 
     def saliencies(self, weight: Tensor, norm: Callable[[], float]) -> Sums:
         delta, x = self._delta, self._x
-        # Of many entries with errors of either sign, the sum needs fewer.
+        # Errors of either sign cancel in a sum over many entries, so a lower rank is enough.
         rank = 2 * self._rank // 3
         if delta.shape[1] == 1:
-            # One token: every entry is a product of two numbers, and the sum falls apart.
+            # With one token every entry is a product of two numbers, and the sum factorises.
             through = x[:, 0].abs() @ weight.T
-            return _certain((through * delta[:, 0].abs()).sum(1))
+            return _without_errors((through * delta[:, 0].abs()).sum(1))
         if rank + _PROBES >= min(delta.shape[1:]) or delta.dtype == torch.float64:
-            # What few tokens leave out is less than a float32 tells, not than a float64 does.
-            return _certain(_saliencies(delta, x, weight))
+            # The error of few tokens is below the precision of float32, but not of float64.
+            return _without_errors(_saliencies(delta, x, weight))
         delta, x, missed = self._few_tokens(rank)
         return Sums(_saliencies(delta, x, weight), missed * norm())
 
     def _few_tokens(self, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Put a few combinations of the tokens in the place of all of them.
+        """Replace the tokens by a few combinations of them.
 
-        With an orthonormal basis of what the ``delta`` of all tokens have in common, a gradient
-        is the product of both factors' components along it, plus that of what is left of both.
+        Given an orthonormal basis of the main directions of ``delta`` in token space, a gradient
+        is the product of the components of both factors along the basis, plus the product of
+        their remainders.
 
         Returns:
             The factors of the gradients, shapes (candidates, rank, out) and (candidates, rank,
-            in), and the Frobenius norms of what they miss, by the probes of
+            in), and the Frobenius norms of the error, estimated by the probes of
             :meth:`nuclear_norms`, shape (candidates,), float64.
         """
         delta, x = self._delta, self._x
@@ -149,7 +150,7 @@ class ProductGradients:
 
 
 class CollapsedGradients:
-    """The gradients ``delta.T @ x`` of a linear layer that sees two tokens, in closed form.
+    """The gradients ``delta.T @ x`` of a linear layer with two tokens, in closed form.
 
     Args:
         delta: Gradients with respect to the layer's output, shape (candidates, 2, out).
@@ -161,37 +162,37 @@ class CollapsedGradients:
         self._x = x
 
     def nuclear_norms(self) -> Sums:
-        """Use the Gram matrices of the factors: the matrices have rank two.
+        """Return the nuclear norms from the Gram matrices of the factors, as the rank is two.
 
-        With K = x x' and M = delta delta', the squared singular values add up to the sum of the
-        entries of K * M and multiply to det K det M.
+        With K = x x' and M = delta delta', the sum of the squared singular values is the sum of
+        the entries of K * M, and their product is det K det M.
         """
         gram_x, det_x = _gram(self._x)
         gram_delta, det_delta = _gram(self._delta)
         squares = (gram_x * gram_delta).sum((1, 2))
-        return _certain((squares + 2 * (det_x * det_delta).sqrt()).sqrt())
+        return _without_errors((squares + 2 * (det_x * det_delta).sqrt()).sqrt())
 
     def saliencies(self, weight: Tensor, norm: Callable[[], float]) -> Sums:
-        """Sum with the signs of the patches' part, by far the larger one.
+        """Return the sums to first order in the part of the class token.
 
-        To first order in the class token's part the sum is then a sum of two products of
-        vectors with the weights.
+        The part of the patches is by far the larger one, so its signs are used for the sum, which
+        then takes two products of vectors with the weights.
         """
         first_delta, delta = self._delta.unbind(1)
         first_x, x = self._x.unbind(1)
         through = torch.cat((x.abs(), x.sign() * first_x)) @ weight.T
         patches, first = through.chunk(2)
-        return _certain((delta.abs() * patches + delta.sign() * first_delta * first).sum(1))
+        return _without_errors((delta.abs() * patches + delta.sign() * first_delta * first).sum(1))
 
     def sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         return _sums(self._delta, self._x, function)
 
 
 def nuclear_norms(matrices: Tensor) -> Tensor:
-    """Compute nuclear norms of matrices, shape (..., m, n), by Gram matrices in float64.
+    """Return the nuclear norms of matrices, shape (..., m, n), by Gram matrices in float64.
 
-    Squaring costs half of the digits of the smallest singular values; of float64's, that leaves
-    eight, and the norm of a random matrix is exact to 1e-14.
+    Squaring halves the number of correct digits of the smallest singular values: eight are left,
+    and the norm of a random matrix is exact to 1e-14.
     """
     matrices = matrices.double()
     turned = matrices.transpose(-2, -1)
@@ -199,7 +200,7 @@ def nuclear_norms(matrices: Tensor) -> Tensor:
     return torch.linalg.eigvalsh(gram).clamp_min(0).sqrt().sum(-1)
 
 
-def _certain(sums: Tensor) -> Sums:
+def _without_errors(sums: Tensor) -> Sums:
     return Sums(sums.double(), torch.zeros_like(sums, dtype=torch.float64))
 
 
@@ -211,9 +212,9 @@ def _saliencies(delta: Tensor, x: Tensor, weight: Tensor) -> Tensor:
 
 
 def _by_rows(delta: Tensor, x: Tensor) -> Iterator[tuple[Tensor, slice]]:
-    """Form the gradients ``delta.T @ x`` a few rows at a time, (candidates, rows, in).
+    """Yield the gradients ``delta.T @ x`` a few rows at a time, shape (candidates, rows, in).
 
-    They stay in the processor's caches, and sums over them keep their digits.
+    Few rows fit into the processor's caches, and short sums lose little precision.
     """
     at_once = max(1, _ENTRIES[x.device.type == "cpu"] // (len(x) * x.shape[2]))
     for start in range(0, delta.shape[2], at_once):
@@ -229,12 +230,13 @@ def _sums(delta: Tensor, x: Tensor, function: Callable[[Tensor], Tensor]) -> Ten
 
 
 def _sketched(sketch: Tensor, project: Callable[[Tensor], Tensor], full_rank: int) -> Sums:
-    """Compute nuclear norms of matrices whose products with a test matrix are known.
+    """Return nuclear norms of matrices, given their products with a test matrix.
 
     Args:
-        sketch: The products, shape (candidates, out, rank and probes).
-        project: Gives the matrices' components along a basis, shape (candidates, rank, in).
-        full_rank: The rank that the matrices may have.
+        sketch: The products, shape (candidates, out, rank + probes).
+        project: Returns the components of the matrices along a basis, shape (candidates, rank,
+            in).
+        full_rank: The largest possible rank of the matrices.
     """
     basis, left = _range(sketch)
     errors = _frobenius(left) * (full_rank - basis.shape[2]) ** 0.5
@@ -242,7 +244,7 @@ def _sketched(sketch: Tensor, project: Callable[[Tensor], Tensor], full_rank: in
 
 
 def _range(sketch: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a basis of all but the probes of a sketch, and what it leaves of the probes."""
+    """Return a basis of a sketch without its probes, and the probes' part outside the basis."""
     rank = sketch.shape[2] - _PROBES
     basis = orthonormal_basis(sketch[..., :rank], one_by_one=sketch.device.type == "cpu")
     probes = sketch[..., rank:]
@@ -250,44 +252,44 @@ def _range(sketch: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _frobenius(left: Tensor) -> Tensor:
-    """Estimate Frobenius norms of matrices of which the products with the probes are known."""
+    """Estimate the Frobenius norms of matrices from their products with the probes."""
     return torch.linalg.vector_norm(left, dim=(1, 2)).double() / _PROBES**0.5
 
 
 def orthonormal_basis(sketch: Tensor, *, one_by_one: bool) -> Tensor:
-    """Return orthonormal columns that span what is more than rounding in sketches.
+    """Return orthonormal columns that span each sketch up to rounding errors.
 
-    GPUs factorise one matrix after the other, but multiply and diagonalise all at once. Squared
-    in float64, seven digits of the singular values are left, as many as a float32 has.
+    GPUs factorise one matrix after the other, but multiply and diagonalise all at once. Squaring
+    in float64 leaves seven digits of the singular values, as many as float32 has.
 
     Args:
         sketch: Shape (candidates, out, rank).
-        one_by_one: Whether factorising one by one is the faster way.
+        one_by_one: Whether factorising one matrix after the other is faster.
 
     Returns:
-        The columns, of the shape of the sketch; zero where it is rank-deficient.
+        The columns, in the shape of the sketch; zeros where it is rank-deficient.
     """
     if one_by_one or sketch.dtype == torch.float64:
         return torch.linalg.qr(sketch).Q
     sketch = sketch.double()
     values, vectors = torch.linalg.eigh(sketch.transpose(1, 2) @ sketch)
-    told = values > 1e-14 * values[:, -1:]
-    inverse = torch.where(told, values, torch.inf).rsqrt()
+    significant = values > 1e-14 * values[:, -1:]
+    inverse = torch.where(significant, values, torch.inf).rsqrt()
     return (sketch @ (vectors * inverse.unsqueeze(1))).float()
 
 
 def _whole_norms(delta: Tensor, x: Tensor) -> Tensor:
-    """Compute nuclear norms of ``delta.T @ x`` in float64, whatever their rank."""
+    """Return nuclear norms of ``delta.T @ x`` of any rank, computed in float64."""
     single = delta.dtype == torch.float32
     delta, x = delta.double(), x.double()
     if delta.shape[1] >= min(delta.shape[2], x.shape[2]):
         return torch.linalg.svdvals(delta.transpose(1, 2) @ x).sum(-1)
-    # With few tokens, a root R of x x' = R R' turns delta' x into a small matrix with the same
-    # singular values.
+    # With few tokens there are small matrices with the same singular values as delta' x, made of
+    # roots R of the Gram matrices, x x' = R R'.
     if not single:
-        left, right = (torch.linalg.qr(each.transpose(1, 2), mode="r").R for each in (delta, x))
+        left, right = (torch.linalg.qr(m.transpose(1, 2), mode="r").R for m in (delta, x))
         return torch.linalg.svdvals(left @ right.transpose(1, 2)).sum(-1)
-    # Squaring leaves eight digits, more than there are in products of float32.
+    # Squaring leaves eight digits, more than products of float32 have.
     values, vectors = torch.linalg.eigh(x @ x.transpose(1, 2))
     root = vectors * values.clamp_min(0).sqrt().unsqueeze(1)
     core = root.transpose(1, 2) @ (delta @ delta.transpose(1, 2)) @ root
@@ -295,7 +297,7 @@ def _whole_norms(delta: Tensor, x: Tensor) -> Tensor:
 
 
 def _gram(pair: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the Gram matrix of two vectors, and its determinant without cancellation."""
+    """Return the Gram matrix of two vectors, and its determinant without cancellation."""
     first, second = pair.unbind(1)
     gram = pair @ pair.transpose(1, 2)
     length = gram[:, 1, 1].clamp_min(torch.finfo(pair.dtype).tiny)

@@ -1,4 +1,4 @@
-"""What one engine computes on: a supernet, and the images that are seen with it."""
+"""The ground that an engine computes on: one supernet and its images."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Ground:
-    """One supernet, and the images that are seen with it.
+    """One supernet and the images that indicators see with it.
 
     Attributes:
-        supernet: The weights.
-        seed: Their seed, also that of the images and of all else that is drawn for them.
-        images: Returns so many batches of images.
-        per_batch: Images of one batch.
+        supernet: The supernet.
+        seed: The seed of its weights, of the images and of everything else that is random.
+        images: Returns the given number of batches of images.
+        per_batch: Images in one batch.
         data_dir: Folder of the pictures; None for noise.
     """
 

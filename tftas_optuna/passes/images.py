@@ -1,4 +1,4 @@
-"""The images that indicators look at: noise, or pictures of the user's."""
+"""The images that indicators see: noise, or the user's pictures."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ class Images(NamedTuple):
     """Batches of images with labels.
 
     Attributes:
-        batches: Of each batch the images, (n, channels, height, width), and the labels, (n,).
+        batches: For each batch the images, shape (n, channels, height, width), and the labels,
+            shape (n,).
     """
 
     batches: tuple[tuple[Tensor, Tensor], ...]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Images:
-        """Move them; labels keep their type."""
+        """Return the same images on another device and in another type; labels keep theirs."""
         return Images(
             tuple((images.to(device, dtype), labels.to(device)) for images, labels in self.batches)
         )
 
     @property
     def digest(self) -> str:
-        """What tells them from others."""
+        """SHA-256 of the images and labels, as hexadecimal digits."""
         digest = hashlib.sha256()
         for images, labels in self.batches:
             digest.update(images.float().cpu().numpy().tobytes())
@@ -44,16 +45,16 @@ class Images(NamedTuple):
 def noise(
     seed: int, n_images: int, shape: tuple[int, int, int], num_classes: int, batches: int = 1
 ) -> Images:
-    """Draw images from N(0, 1), with labels drawn uniformly from the classes.
+    """Draw images from N(0, 1) with uniformly random labels.
 
-    The first batch of several is the one that a single batch would be.
+    A batch does not depend on how many others are drawn.
 
     Args:
-        seed: Their seed.
-        n_images: Images of one batch.
+        seed: Seed of the images and labels.
+        n_images: Images in one batch.
         shape: Channels, height and width.
-        num_classes: Classes.
-        batches: How many batches.
+        num_classes: Number of classes.
+        batches: Number of batches.
     """
     drawn = []
     for batch in range(batches):
@@ -73,21 +74,22 @@ def pictures(
     num_classes: int,
     batches: int = 1,
 ) -> Images:
-    """Draw pictures from a folder with one folder for each class, cropped to their middle.
+    """Draw pictures from a folder that has one folder for each class.
 
-    They are read by timm, scaled and normalised as its evaluation does by default.
+    They are read by timm, and scaled, centre-cropped and normalised as for its evaluation.
 
     Args:
-        data_dir: The folder; with folders ``train`` or ``val`` in it, the first of them.
-        seed: Which are drawn, without repetition.
-        n_images: Images of one batch.
+        data_dir: The folder; if it has a folder ``train`` or ``val``, that one is used.
+        seed: Seed of the draw, which is without repetition.
+        n_images: Images in one batch.
         shape: Channels, height and width.
-        num_classes: Classes that the network tells apart.
-        batches: How many batches.
+        num_classes: Number of classes of the network.
+        batches: Number of batches.
 
     Raises:
-        TftasError: There are more classes, or not so many images, or they are not of colour.
-        UnavailableError: There is no such folder, or a picture in it cannot be read.
+        TftasError: The folder has more classes than the network or too few images, or the
+            network does not take three channels.
+        UnavailableError: The folder does not exist, or a picture in it cannot be read.
     """
     from timm.data import create_transform
 
@@ -96,7 +98,7 @@ def pictures(
     if shape[0] != 3:
         raise TftasError(f"pictures have 3 channels, this space has {shape[0]}; use noise")
     folder = Path(data_dir)
-    # Where there is no train, timm takes these in this order.
+    # timm looks for these folders in the same order.
     names = ("train", "val", "valid", "validation")
     root = next((folder / name for name in names if (folder / name).is_dir()), folder)
     reader = read_folder(root)
@@ -106,18 +108,19 @@ def pictures(
             f"data_dir {data_dir!r} has {classes} classes, more than num_classes, which is"
             f" {num_classes}; give the number of its folders"
         )
-    wanted = n_images * batches
-    if len(reader) < wanted:
+    needed = n_images * batches
+    if len(reader) < needed:
         raise TftasError(
-            f"data_dir {data_dir!r} holds {len(reader)} images, {wanted} are needed; give"
+            f"data_dir {data_dir!r} holds {len(reader)} images, {needed} are needed; give"
             " more, or a smaller n_images"
         )
     transform = create_transform(shape, is_training=False)
-    order = torch.randperm(len(reader), generator=generator_of(seed, "pictures"))[:wanted]
-    read, labels = [], []
+    order = torch.randperm(len(reader), generator=generator_of(seed, "pictures"))[:needed]
+    images, labels = [], []
     for i in order.tolist():
         picture, label = read_image(reader, i, "RGB")
-        read.append(transform(picture))
+        images.append(transform(picture))
         labels.append(label)
-    stacked, marks = torch.stack(read), torch.tensor(labels)
-    return Images(tuple(zip(stacked.split(n_images), marks.split(n_images), strict=True)))
+    image_batches = torch.stack(images).split(n_images)
+    label_batches = torch.tensor(labels).split(n_images)
+    return Images(tuple(zip(image_batches, label_batches, strict=True)))

@@ -1,4 +1,4 @@
-"""What a pass leaves of each linear layer, and what a layer adds to a score."""
+"""The linear layers of a pass, and their contributions to a score."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class Layer(NamedTuple):
-    """One linear layer of several candidates, as a pass left it.
+    """One linear layer of several candidates after a pass.
 
     Attributes:
         name: Name of the layer in the stand-alone network.
         role: ``"attention"``, ``"mlp"`` or ``"head"``.
         shapes: Shape of each candidate's weights, (out, in).
-        weight: Returns the absolute weights of a candidate, (out, in), by their shape.
+        weight: Returns the absolute weights of the given shape (out, in).
         gradients: Gradients of the summed logits with respect to the weights.
     """
 
@@ -34,13 +34,13 @@ class Layer(NamedTuple):
 
 
 class LayerTerms(NamedTuple):
-    """What one layer of several candidates adds to their scores; all shapes (candidates,).
+    """The terms that one layer adds to the scores of candidates; all shapes (candidates,).
 
     Attributes:
         values: The terms.
-        errors: Bounds on how far each may be off.
-        weight_norms: Norms of the weights, where the term is made of them; else None.
-        grad_norms: Norms of the gradients, where the term is made of them; else None.
+        errors: Bounds on their errors.
+        weight_norms: Norms of the weights if the term is computed from them, else None.
+        grad_norms: Norms of the gradients if the term is computed from them, else None.
     """
 
     values: Tensor
@@ -50,15 +50,15 @@ class LayerTerms(NamedTuple):
 
 
 class LayerScore(NamedTuple):
-    """Contribution of one layer to a score.
+    """The contribution of one layer to a score.
 
     Attributes:
         name: Name of the layer in the stand-alone network.
         role: ``"attention"``, ``"mlp"`` or ``"head"``.
         shape: Shape of its weights, (out, in).
-        weight_norm: Norm of the weights, where the value is made of it; else None.
-        grad_norm: Norm of the gradient, where the value is made of it; else None.
-        value: What it adds to the score.
+        weight_norm: Norm of the weights if the value is computed from it, else None.
+        grad_norm: Norm of the gradient if the value is computed from it, else None.
+        value: The term that the layer adds to the score.
     """
 
     name: str
@@ -70,7 +70,7 @@ class LayerScore(NamedTuple):
 
     @classmethod
     def of(cls, layer: Layer, terms: LayerTerms) -> LayerScore:
-        """Turn the terms of a single candidate into plain numbers."""
+        """Make the contribution from the terms of a single candidate."""
         return cls(
             layer.name,
             layer.role,
@@ -81,21 +81,21 @@ class LayerScore(NamedTuple):
         )
 
 
-# Norms of the weights of one supernet, by layer and shape: computed once.
+# Cached norms of the weights of one supernet, by layer and shape.
 Norms = dict[tuple[str, tuple[int, int]], float]
 
 
 def weight_norm(
     layer: Layer, shape: tuple[int, int], norms: Norms, norm: Callable[[Tensor], Tensor]
 ) -> float:
-    """Look a norm of a layer's weights up, or compute it."""
+    """Return a norm of a layer's weights, from ``norms`` if it is there."""
     if (layer.name, shape) not in norms:
         norms[layer.name, shape] = float(norm(layer.weight(*shape)))
     return norms[layer.name, shape]
 
 
 def saliencies(layer: Layer, norms: Norms) -> Sums:
-    """Sum ``|gradient * weight|`` over the entries of a layer."""
+    """Return the sums of ``|gradient * weight|`` over the entries of a layer."""
     out, into = (max(sizes) for sizes in zip(*layer.shapes, strict=True))
     return layer.gradients.saliencies(
         layer.weight(out, into),

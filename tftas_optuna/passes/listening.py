@@ -1,4 +1,4 @@
-"""One forward pass through a network, watched: what flows through it, handed to tallies."""
+"""A forward pass through a network that hands what it sees to tallies."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
     from torch.utils.hooks import RemovableHandle
 
-    from tftas_optuna.passes.anatomy import Anatomy, Block
+    from tftas_optuna.passes.anatomy import Anatomy, WatchedBlock
     from tftas_optuna.passes.tally import Event, Tally
 
 Listeners = dict["Event", list["Tally"]]
 
 
 class Forward:
-    """A forward pass of some images.
+    """A forward pass of one batch of images.
 
     Args:
         model: The network, in eval mode.
-        anatomy: Where it is watched.
-        parameters: Its weights by name; those that want gradients say so.
+        anatomy: The parts to watch.
+        parameters: The weights by name; gradients are taken by those with ``requires_grad``.
         images: Shape (n, channels, height, width).
-        listeners: Who is told what, by event; an empty dictionary for nobody.
-        keep: Whether to keep what gradients are taken of afterwards.
+        listeners: The tallies to call for each event; empty for none.
+        keep: Whether to keep the tensors that a backward pass needs.
 
     Attributes:
         parameters: The weights.
-        logits: What the network gives, shape (n, classes).
-        activated: Outputs of the activations, with the blocks they lie in.
-        ends: What goes into each block, and what comes out.
+        logits: The output of the network, shape (n, classes).
+        activated: The outputs of the activations, each with its block; empty unless kept.
+        ends: Each block with its input and output; empty unless kept.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Forward:
         keep: bool = False,
     ) -> None:
         self.parameters = parameters
-        self.activated: list[tuple[Block, Tensor]] = []
-        self.ends: list[tuple[Block, Tensor, Tensor]] = []
+        self.activated: list[tuple[WatchedBlock, Tensor]] = []
+        self.ends: list[tuple[WatchedBlock, Tensor, Tensor]] = []
         self._listeners = listeners
         self._keep = keep
         self._n = len(images)
-        # Of each block that runs: what came in, and the normalisation that was run last.
-        self._entered: dict[str, Tensor] = {}
+        # The input of each block, and the input and output of the latest normalisation.
+        self._block_inputs: dict[str, Tensor] = {}
         self._normalised: tuple[Tensor, Tensor] | None = None
         with contextlib.ExitStack() as watching:
             watching.enter_context(self._hooks(anatomy.blocks))
@@ -69,7 +69,7 @@ class Forward:
             self.logits = run_with(model, parameters, images)
 
     @contextlib.contextmanager
-    def _hooks(self, blocks: Sequence[Block]) -> Iterator[None]:
+    def _hooks(self, blocks: Sequence[WatchedBlock]) -> Iterator[None]:
         handles: list[RemovableHandle] = []
         try:
             for block in blocks:
@@ -79,7 +79,7 @@ class Forward:
             for handle in handles:
                 handle.remove()
 
-    def _watch(self, block: Block) -> Iterator[RemovableHandle]:
+    def _watch(self, block: WatchedBlock) -> Iterator[RemovableHandle]:
         module = block.module
         if self._keep or "features" in self._listeners:
             yield module.register_forward_pre_hook(partial(self._enter, block))
@@ -93,11 +93,11 @@ class Forward:
             for activation in block.activations:
                 yield activation.register_forward_hook(partial(self._activate, block))
 
-    def _enter(self, block: Block, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        self._entered[block.name] = inputs[0]
+    def _enter(self, block: WatchedBlock, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        self._block_inputs[block.name] = inputs[0]
 
     def _leave(
-        self, block: Block, module: nn.Module, inputs: tuple[Any, ...], output: Any
+        self, block: WatchedBlock, module: nn.Module, inputs: tuple[Any, ...], output: Any
     ) -> None:
         if not isinstance(output, Tensor):
             if not self._listeners.keys() & {"features", "blocks"}:
@@ -107,27 +107,27 @@ class Forward:
                 " take an indicator that looks at no blocks (not expressivity, not trainability)"
             )
         if self._keep:
-            self.ends.append((block, self._entered[block.name], output))
-        self._tell_feature(block, output)
+            self.ends.append((block, self._block_inputs[block.name], output))
+        self._hand_on_feature(block, output)
 
     def _normalise(self, module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         self._normalised = inputs[0], output
 
-    def _begin_mlp(self, block: Block, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        """Find the residual stream behind the attention: before the MLP's normalisation."""
+    def _begin_mlp(self, block: WatchedBlock, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        """Hand on the residual stream behind the attention, before the MLP's normalisation."""
         x = inputs[0]
         if self._normalised is not None and x is self._normalised[1]:
             x = self._normalised[0]
-        # Where attention and MLP run side by side, there is nothing between them.
-        if x is not self._entered[block.name]:
-            self._tell_feature(block, x)
+        # If attention and MLP run in parallel, there is nothing between them.
+        if x is not self._block_inputs[block.name]:
+            self._hand_on_feature(block, x)
 
-    def _tell_feature(self, block: Block, x: Tensor) -> None:
+    def _hand_on_feature(self, block: WatchedBlock, x: Tensor) -> None:
         for tally in self._listeners.get("features", ()):
             tally.feature(block.tokens(x.detach(), self._n).flatten(0, 1))
 
     def _activate(
-        self, block: Block, module: nn.Module, inputs: tuple[Any, ...], output: Tensor
+        self, block: WatchedBlock, module: nn.Module, inputs: tuple[Any, ...], output: Tensor
     ) -> None:
         for tally in self._listeners.get("activations", ()):
             tally.activation(block.tokens(inputs[0].detach(), self._n))
@@ -136,9 +136,9 @@ class Forward:
 
 
 class _Outputs(TorchFunctionMode):
-    """Hands on the outputs of the linear layers that count, told by their weights.
+    """Hands on the outputs of the linear layers that count, which it knows by their weights.
 
-    Hooks of modules would miss layers whose weights are used by others.
+    Hooks would miss layers whose weights are used by another module.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class _Outputs(TorchFunctionMode):
             for matrix, _ in self._matrices
             for piece in matrix.pieces
         }
-        self._found: dict[str, Tensor] = {}
+        self._outputs: dict[str, Tensor] = {}
 
     def __torch_function__(
         self,
@@ -171,21 +171,21 @@ class _Outputs(TorchFunctionMode):
             return output
         weight = args[1] if len(args) > 1 else (kwargs or {})["weight"]
         if id(weight) in self._names:
-            plane = func is not F.linear and output.ndim == 4
-            tokens = output.flatten(2).transpose(1, 2) if plane else output
+            channels_first = func is not F.linear and output.ndim == 4
+            tokens = output.flatten(2).transpose(1, 2) if channels_first else output
             first = tokens.detach().reshape(self._n, -1, tokens.shape[-1])[0]
-            self._found[self._names[id(weight)]] = first
+            self._outputs[self._names[id(weight)]] = first
         return output
 
     def __exit__(self, *exception: object) -> None:
         super().__exit__(*exception)
         for matrix, weight in self._matrices:
-            # Queries may be of fewer tokens than the keys and values they are stacked with.
+            # Queries may have fewer tokens than the keys and values they are stacked with.
             by_tokens: dict[int, list[Tensor]] = {}
             for piece in matrix.pieces:
-                if (found := self._found.get(piece.parameter)) is not None:
-                    by_tokens.setdefault(len(found), []).append(found[:, piece.rows])
+                if (outputs := self._outputs.get(piece.parameter)) is not None:
+                    by_tokens.setdefault(len(outputs), []).append(outputs[:, piece.rows])
             for parts in by_tokens.values():
-                outputs = torch.cat(parts, dim=1)
+                stacked = torch.cat(parts, dim=1)
                 for tally in self._tallies:
-                    tally.output(weight, outputs)
+                    tally.output(weight, stacked)

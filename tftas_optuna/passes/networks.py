@@ -1,4 +1,4 @@
-"""What a stand-alone network of any make is shown, and what of it counts."""
+"""Passes through stand-alone networks of any kind, and the weights that count in them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class View(NamedTuple):
-    """What a stand-alone network is shown.
+    """The images that a stand-alone network sees.
 
     Attributes:
         shape: Channels, height and width of the images.
-        per_batch: Images of one batch of noise.
+        per_batch: Images in one batch of noise.
         seed: Seed of the noise.
-        images: What to show in place of noise.
+        images: Images to use in place of noise.
     """
 
     shape: tuple[int, int, int]
@@ -37,7 +37,7 @@ class View(NamedTuple):
     images: Images | None = None
 
     def images_for(self, model: nn.Module, batches: int) -> Images:
-        """Return batches of images on the device of a network, and in its type."""
+        """Return batches of images, on the device and in the type of a network."""
         like = next(model.parameters())
         images = self.images
         if images is None:
@@ -47,10 +47,10 @@ class View(NamedTuple):
 
 
 def check_classifier(model: nn.Module) -> None:
-    """Check that a network has logits.
+    """Check that a network has a classifier.
 
     Raises:
-        TftasError: It has no classifier.
+        TftasError: It has none.
     """
     if getattr(model, "num_classes", None) == 0:
         raise TftasError(
@@ -60,10 +60,10 @@ def check_classifier(model: nn.Module) -> None:
 
 
 def inspect_model(model: nn.Module, *, img_size: int | tuple[int, int] | None = None) -> Structure:
-    """Tell which weights of a network count, by its structure and by one pass through it.
+    """Find the weights of a network that count, from its structure and one pass through it.
 
     Raises:
-        TftasError: It has no attention that is recognised, or does not take such images.
+        TftasError: The network has no recognised attention, or does not take such images.
     """
     structure = read_structure(model)
     layers = {
@@ -75,11 +75,12 @@ def inspect_model(model: nn.Module, *, img_size: int | tuple[int, int] | None = 
     blind: dict[str, str] = {}
 
     def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def see(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def check(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            # Only the image requires gradients, so they mark all that depends on it.
             if inputs and not inputs[0].requires_grad:
                 blind[name] = "never sees the image"
 
-        return see
+        return check
 
     modules = dict(model.named_modules())
     hooks = [
@@ -108,13 +109,21 @@ def inspect_model(model: nn.Module, *, img_size: int | tuple[int, int] | None = 
 def ones_gradients(
     model: nn.Module, names: set[str], shape: tuple[int, int, int]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return absolute weights and their gradients, by name.
+    """Return absolute weights and their gradients for one image of ones, by name.
 
-    Batch normalisation with the statistics of an untrained network normalises nothing, and with
-    positive weights activations grow from layer to layer. Such networks are computed in float64,
-    and only where a change of the image by 1e-9 does not show.
+    Batch normalisation with the statistics of an untrained network normalises nothing, so with
+    positive weights the activations grow from layer to layer. Such networks are computed in
+    float64, and refused if a relative change of the image by 1e-9 changes the result.
+
+    Args:
+        model: The network.
+        names: The weights to take gradients by.
+        shape: Channels, height and width of the image.
+
+    Raises:
+        TftasError: The gradients are not finite, or rounding errors decide them.
     """
-    name_of = type(model).__name__
+    model_name = type(model).__name__
     batch_norm = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
     own = next(model.parameters()).dtype
     images = _ones(model, shape)
@@ -125,20 +134,20 @@ def ones_gradients(
             break
     else:
         raise TftasError(
-            f"the gradients of {name_of} are not finite, even in float64: it has no"
+            f"the gradients of {model_name} are not finite, even in float64: it has no"
             " normalisation that works untrained, and grows without bound"
         )
     if batch_norm:
         noise = torch.Generator().manual_seed(0)
         moved = 1 + 1e-9 * torch.randn(images.shape, generator=noise, dtype=torch.float64)
-        others = _backward(model, weights, names, moved.to(images.device))
-        one, other = (
+        gradients_moved = _backward(model, weights, names, moved.to(images.device))
+        total, total_moved = (
             math.fsum(float((g[name] * weights[name]).abs().sum()) for name in names)
-            for g in (gradients, others)
+            for g in (gradients, gradients_moved)
         )
-        if not abs(one - other) <= 1e-4 * abs(one):
+        if not abs(total - total_moved) <= 1e-4 * abs(total):
             raise TftasError(
-                f"rounding decides the gradients of {name_of}: it has no normalisation that"
+                f"rounding decides the gradients of {model_name}: it has no normalisation that"
                 " works untrained, and grows without bound"
             )
     return weights, gradients
@@ -147,16 +156,16 @@ def ones_gradients(
 def _backward(
     model: nn.Module, weights: dict[str, Tensor], names: set[str], images: Tensor
 ) -> dict[str, Tensor]:
-    """Compute gradients of the summed outputs by some weights; zero where there is none."""
-    lent = {n: w.detach().requires_grad_() if n in names else w for n, w in weights.items()}
+    """Return the gradients of the summed outputs by the named weights; zeros for unused ones."""
+    leaves = {n: w.detach().requires_grad_() if n in names else w for n, w in weights.items()}
     with torch.enable_grad():
-        total = run_with(model, lent, images).sum()
-    found: tuple[Tensor | None, ...] = (None,) * len(names)
+        total = run_with(model, leaves, images).sum()
+    gradients: tuple[Tensor | None, ...] = (None,) * len(names)
     if total.requires_grad:
-        found = torch.autograd.grad(total, [lent[name] for name in names], allow_unused=True)
+        gradients = torch.autograd.grad(total, [leaves[name] for name in names], allow_unused=True)
     return {
         name: torch.zeros_like(weights[name]) if gradient is None else gradient
-        for name, gradient in zip(names, found, strict=True)
+        for name, gradient in zip(names, gradients, strict=True)
     }
 
 
@@ -173,9 +182,9 @@ def count_macs(model: nn.Module, *, img_size: int | tuple[int, int] | None = Non
         img_size: Height and width of the input, in pixels; by default the model's own.
     """
     images = torch.zeros_like(_ones(model, input_shape(model, img_size)))
-    # The counter stumbles over parameters that modules hand to each other.
+    # The counter fails on parameters that modules share.
     fixed = {name: parameter.detach() for name, parameter in model.named_parameters()}
-    # Only the plain form of attention is made of products that the counter knows everywhere.
+    # The counter knows the products of plain attention on every device, but not fused attention.
     counter = FlopCounterMode(display=False)
     with evaluating(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
         run_with(model, fixed, images)
@@ -185,7 +194,7 @@ def count_macs(model: nn.Module, *, img_size: int | tuple[int, int] | None = Non
 def input_shape(
     model: nn.Module, img_size: int | tuple[int, int] | None = None
 ) -> tuple[int, int, int]:
-    """Return channels, height and width of a model's images: its own unless given."""
+    """Return channels, height and width of a model's input; the size is its own by default."""
     config = getattr(model, "pretrained_cfg", None) or {}
     channels, height, width = config.get("input_size", (3, 224, 224))
     channels = getattr(model, "in_chans", channels)

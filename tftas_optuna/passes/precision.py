@@ -1,4 +1,4 @@
-"""The precision of float32 matrix products, of which a process has one."""
+"""The precision of float32 matrix products, a setting of the whole process."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ if TYPE_CHECKING:
 
 MatmulPrecision = Literal["highest", "high", "medium"]
 
-# By precision, the best first, what PyTorch calls it on CUDA and on a CPU.
+# PyTorch's names of each precision on CUDA and on a CPU; the best precision first.
 _PRODUCTS = {"highest": ("ieee", "ieee"), "high": ("tf32", "tf32"), "medium": ("tf32", "bf16")}
 _TORCH: Any = torch.backends
 _BACKENDS: tuple[Any, ...] = (_TORCH.cuda.matmul, getattr(_TORCH.mkldnn, "matmul", None))
-# Before PyTorch 2.9 there was one name for both. Since then asking for it is an error once
-# somebody has set one of the two.
+# Before PyTorch 2.9 there was one setting for both. Reading it is now an error once one of the two
+# was set.
 _ONE_NAME = not all(hasattr(backend, "fp32_precision") for backend in _BACKENDS)
 _lock = threading.Lock()
-_asked: list[MatmulPrecision] = []
+_active: list[MatmulPrecision] = []
 _before: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
 def matmul_precision(precision: MatmulPrecision) -> Iterator[None]:
-    """Compute products of float32 matrices at a precision for a while.
+    """Set the precision of float32 matrix products inside a ``with`` block.
 
-    The whole process has one: the best that anybody asks for at the moment. The last one leaves
-    what was there before the first one.
+    If several blocks are active in different threads, the best of their precisions applies to all.
+    The last one to end restores the precision from before the first one.
     """
     global _before
     with _lock:
-        if not _asked:
+        if not _active:
             _before = _read_precision()
-        _asked.append(precision)
-        _write_precision(_named(min(_asked, key=list(_PRODUCTS).index)))
+        _active.append(precision)
+        _write_precision(_names_of(min(_active, key=list(_PRODUCTS).index)))
     try:
         yield
     finally:
         with _lock:
-            _asked.remove(precision)
-            rest = [_named(each) for each in _PRODUCTS if each in _asked]
-            _write_precision(rest[0] if rest else _before)
+            _active.remove(precision)
+            left = [_names_of(name) for name in _PRODUCTS if name in _active]
+            _write_precision(left[0] if left else _before)
 
 
-def _named(precision: str) -> tuple[str, ...]:
+def _names_of(precision: str) -> tuple[str, ...]:
     return (precision,) if _ONE_NAME else _PRODUCTS[precision]
 
 
@@ -62,8 +62,8 @@ def _write_precision(names: tuple[str, ...]) -> None:
         torch.set_float32_matmul_precision(names[0])
         return
     for backend, name in zip(_BACKENDS, names, strict=True):
-        # Where nothing is said products are exact as well: mostly nothing has to be changed.
+        # "none" means exact products too, so there is mostly nothing to change.
         if backend.fp32_precision != name and {backend.fp32_precision, name} != {"none", "ieee"}:
             general = _TORCH.fp32_precision
-            # Then it goes on following PyTorch's general setting.
+            # With "none" the backend keeps following PyTorch's general setting.
             backend.fp32_precision = "none" if name == general else name

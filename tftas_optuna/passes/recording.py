@@ -1,4 +1,4 @@
-"""The passes that several indicators need of one network, each made once."""
+"""The passes through one network that several indicators share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tftas_optuna.passes.structure import Structure
     from tftas_optuna.passes.tally import Event, Watcher
 
-# Told while the network runs forward; all others need a way back.
+# Events of the forward pass; all others need a backward pass.
 _FORWARD: frozenset[Event] = frozenset({"activations", "features", "outputs"})
 _KEPT: tuple[Event, ...] = ("activation_gradients", "blocks")
 
@@ -36,20 +36,20 @@ def record(
     images: Images,
     seed: int,
 ) -> list[Tally]:
-    """Run the passes that some indicators need, all of them at once where they are the same.
+    """Run the passes that the indicators need, sharing passes between them.
 
     Args:
-        model: The network. It is not changed: its weights are lent to it, in eval mode.
-        structure: What of it counts.
-        indicators: What is computed.
-        images: Batches enough for each of them.
-        seed: Of the random signs at the ends of blocks.
+        model: The network; it is not changed.
+        structure: The weights that count in it.
+        indicators: The indicators.
+        images: Enough batches for each of them.
+        seed: Seed of the random signs at the ends of blocks.
 
     Returns:
-        One tally for each indicator, complete.
+        One complete tally for each indicator.
 
     Raises:
-        TftasError: The network has nothing of what one of them looks at, or no logits.
+        TftasError: The network lacks something that an indicator looks at, or has no logits.
     """
     anatomy = read_anatomy(model, structure)
     network = Network([weight for _, weight in anatomy.matrices], len(images.batches[0][0]))
@@ -60,11 +60,11 @@ def record(
         dtype = torch.float64 if indicator.needs.double else images.batches[0][0].dtype
         by_dtype.setdefault(dtype, []).append((indicator.needs, tally))
     with evaluating(model):
-        for dtype, wanted in by_dtype.items():
+        for dtype, members in by_dtype.items():
             passes = _Passes(model, anatomy, images, dtype, seed)
-            for batch in range(max(needs.batches for needs, _ in wanted)):
+            for batch in range(max(needs.batches for needs, _ in members)):
                 listeners: Listeners = {}
-                for needs, tally in wanted:
+                for needs, tally in members:
                     if batch < needs.batches:
                         for event in needs.events:
                             listeners.setdefault(event, []).append(tally)
@@ -74,8 +74,8 @@ def record(
 
 def _check(name: str, anatomy: Anatomy, indicators: Sequence[Watcher]) -> None:
     for indicator in indicators:
-        looks = {"activations", "activation_gradients"} & indicator.needs.events
-        if looks and not any(block.activations for block in anatomy.blocks):
+        sees_activations = {"activations", "activation_gradients"} & indicator.needs.events
+        if sees_activations and not any(block.activations for block in anatomy.blocks):
             raise TftasError(
                 f"{name} has no activation function that is a module of its blocks, which"
                 f" {indicator.name} looks at"
@@ -83,14 +83,14 @@ def _check(name: str, anatomy: Anatomy, indicators: Sequence[Watcher]) -> None:
 
 
 class _Passes:
-    """The passes of one network.
+    """The passes through one network in one floating-point type.
 
     Args:
         model: The network, in eval mode.
-        anatomy: Where it is watched.
-        images: What goes in.
-        dtype: Floating-point type of the passes, whatever that of the network is.
-        seed: Of the random signs.
+        anatomy: The parts to watch.
+        images: The batches of images.
+        dtype: Floating-point type of the passes; the network may have another one.
+        seed: Seed of the random signs.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class _Passes:
         )
 
     def run(self, batch: int, listeners: Listeners) -> None:
-        """Run what somebody listens to on one batch."""
+        """Run the passes that the listeners need on one batch."""
         images, labels = self._images.batches[batch]
         images = images.to(self._dtype)
         if "curvatures" in listeners:
@@ -127,7 +127,7 @@ class _Passes:
             return
         with torch.enable_grad():
             weights = "weight_gradients" in events
-            # Somewhere before the first block the way back has to end.
+            # A backward pass must end at leaves: weights, or the images if it goes further back.
             if not weights or events & {"blocks", "image_gradients"}:
                 images = images.detach().requires_grad_()
             keep = any(event in events for event in _KEPT)
@@ -150,32 +150,31 @@ class _Passes:
     def _back(
         self, forward: Forward, images: Tensor, labels: Tensor, listeners: Listeners
     ) -> None:
-        """Go back as often as somebody asks; what was kept goes with the last time."""
+        """Run the backward passes; the last one frees the graph."""
         for i, (block, x, out) in enumerate(forward.ends if "blocks" in listeners else ()):
             signs = _signs(self._seed, i, out)
             (grad,) = torch.autograd.grad(out, x, signs, retain_graph=True)
             for tally in listeners["blocks"]:
-                tally.block(
-                    *(block.tokens(each, len(images)).flatten(0, 1) for each in (grad, signs))
-                )
+                tally.block(*(block.tokens(g, len(images)).flatten(0, 1) for g in (grad, signs)))
         by_image = "image_gradients" in listeners
         by_weight = "weight_gradients" in listeners
         by_activation = "activation_gradients" in listeners
         if by_weight or by_activation:
             sources = self._sources(forward) if by_weight else []
             activated = forward.activated if by_activation else []
-            found = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 _loss(forward.logits, labels),
                 [*sources, *(x for _, x in activated)],
                 retain_graph=by_image,
                 allow_unused=True,
             )
             if by_weight:
-                self._tell_weights(forward, found[: len(sources)], listeners["weight_gradients"])
-            for (block, x), gradient in zip(activated, found[len(sources) :], strict=True):
+                tallies = listeners["weight_gradients"]
+                self._hand_on_weights(forward, gradients[: len(sources)], tallies)
+            for (block, x), gradient in zip(activated, gradients[len(sources) :], strict=True):
                 for tally in listeners["activation_gradients"] if gradient is not None else ():
                     tally.activation_gradient(
-                        *(block.tokens(each.detach(), len(images)) for each in (x, gradient))
+                        *(block.tokens(t.detach(), len(images)) for t in (x, gradient))
                     )
         if by_image:
             (gradient,) = torch.autograd.grad(forward.logits.sum(), images)
@@ -185,7 +184,7 @@ class _Passes:
     def _sources(self, forward: Forward) -> list[Tensor]:
         return [forward.parameters[name] for name in self._names]
 
-    def _tell_weights(
+    def _hand_on_weights(
         self, forward: Forward, gradients: Sequence[Tensor | None], tallies: Sequence[Tally]
     ) -> None:
         by_name = self._by_name(forward, gradients)
@@ -201,7 +200,7 @@ class _Passes:
         }
 
     def _curve(self, images: Tensor, labels: Tensor, listeners: Listeners) -> None:
-        """Multiply the Hessian by the gradient: the gradient of half the gradient's square."""
+        """Compute the Hessian times the gradient, as the gradient of half its square."""
         # Fused attention has no second derivative.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             forward = self._forward(images, {}, weights=True)
@@ -221,10 +220,10 @@ class _Passes:
         for image in images.split(1):
             with torch.enable_grad():
                 forward = self._forward(image, {}, weights=True)
-                found = torch.autograd.grad(
+                gradients = torch.autograd.grad(
                     forward.logits.sum(), self._sources(forward), allow_unused=True
                 )
-            by_name = self._by_name(forward, found)
+            by_name = self._by_name(forward, gradients)
             for tally in listeners["gradients_by_image"]:
                 tally.gradients_by_image([by_name[name] for name in self._names])
 
@@ -234,7 +233,7 @@ def _loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _signs(seed: int, block: int, like: Tensor) -> Tensor:
-    """Draw random signs; for a block of one place in the network and one shape always the same."""
+    """Draw random signs that depend on the seed, the number of the block and the shape alone."""
     generator = generator_of(seed, f"signs.{block}")
     drawn = torch.randint(2, like.shape, generator=generator)
     return drawn.to(like.device, like.dtype).mul_(2).sub_(1)

@@ -1,4 +1,4 @@
-"""How a stand-alone network is run: in eval mode, with weights that are lent to it."""
+"""Runs of a stand-alone network in eval mode, with given weights."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def run_with(model: nn.Module, parameters: Mapping[str, Tensor], images: Tensor) -> Tensor:
-    """Compute the logits of a network with other parameters than its own.
+    """Return the logits of a network with the given parameters in place of its own.
 
     Raises:
-        TftasError: It returns something else than one tensor.
+        TftasError: The network does not return a single tensor.
     """
     buffers = {
         name: buffer.to(images.dtype) if buffer.is_floating_point() else buffer
@@ -34,9 +34,9 @@ def run_with(model: nn.Module, parameters: Mapping[str, Tensor], images: Tensor)
 
 @contextlib.contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Hold a network in eval mode for a while.
+    """Hold a network in eval mode inside a ``with`` block.
 
-    Networks drop what they keep of their weights when they train.
+    The switch to training mode at both ends makes networks drop what they cache of their weights.
     """
     modes = {module: module.training for module in model.modules()}
     model.train()

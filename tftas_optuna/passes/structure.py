@@ -1,22 +1,22 @@
-"""Which weights of a Vision Transformer count, and as what: the one place of that rule.
+"""The rule by which weights of a Vision Transformer count as attention, MLP or head.
 
-DSS names two kinds of matrices, those of attention and those of MLPs. Applied to networks of any
-make, by their structure alone:
+DSS treats matrices of attention and of MLPs differently. The rule applies this to any network, by
+its structure alone:
 
 1. **Dense layers** are ``nn.Linear`` and, inside a block with attention, convolutions that are
-   linear layers over channels (1x1, one group). A network scores the same written either way.
+   linear layers over channels (1x1, one group). Both forms of a network have the same score.
 2. **Attention** is a module with layers that make queries and keys, or values and the attention
-   itself (outlook attention). They are told by their names, alone or fused: ``qkv``, ``q`` and
-   ``kv``, ``q_proj``, ``wq``, ``to_query``, ``in_proj_weight``, ... Their matrices count as
-   **attention** (synaptic diversity), and so does the output projection (``proj``,
-   ``out_proj``, ``o_proj``, ...). Projections with equally many inputs are stacked into one
-   matrix, as in the fused form: a network scores the same written either way.
+   itself (outlook attention). The layers are recognised by their names, fused or not: ``qkv``,
+   ``q`` and ``kv``, ``q_proj``, ``wq``, ``to_query``, ``in_proj_weight``, ... Their matrices count
+   as **attention** (synaptic diversity), and so does the output projection (``proj``,
+   ``out_proj``, ``o_proj``, ...). Projections with the same number of inputs are stacked into one
+   matrix, so that separate and fused projections have the same score.
 3. The classifier counts as **head**, every other dense layer as **mlp** (synaptic saliency):
    MLPs, gates, mixing of heads, linear layers between stages. Layers that hold rows of
    attention and of an MLP in one matrix (parallel blocks) are split.
 4. **Left out** are patch embeddings and stems, all other convolutions, layers that never see the
-   image (they make position biases) or are not run, and everything that is no matrix of a dense
-   layer: normalisation, biases, tokens, position tables, scales.
+   image (they make position biases) or are not run, and all parameters other than matrices of
+   dense layers: normalisation, biases, tokens, position tables, scales.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ _STEM = re.compile(r"(?:^|\.)(?:patch_embed\w*|embeds?|stem)(?:\.|$)")
 
 
 class Piece(NamedTuple):
-    """A rectangle of one weight; convolutions count as (out, in) matrices.
+    """A rectangle of one weight, which is an (out, in) matrix even for convolutions.
 
     Attributes:
         parameter: Name of the weight.
-        rows: Outputs that belong to it.
-        columns: Inputs that belong to it.
+        rows: The outputs in the rectangle.
+        columns: The inputs in the rectangle.
     """
 
     parameter: str
@@ -60,7 +60,7 @@ class Piece(NamedTuple):
     columns: slice = slice(None)
 
     def of(self, weight: Tensor) -> Tensor:
-        """Cut it out of its weight or its gradient, shape (out, in)."""
+        """Cut the piece out of its weight or its gradient; shape (out, in)."""
         return weight.flatten(1)[self.rows, self.columns]
 
 
@@ -68,9 +68,9 @@ class Matrix(NamedTuple):
     """One matrix that counts.
 
     Attributes:
-        name: Name of its layer; of several stacked ones, joined by ``+``.
-        role: What it does.
-        pieces: What it is stacked from, first outputs first.
+        name: Name of its layer; names of stacked layers are joined by ``+``.
+        role: ``"attention"``, ``"mlp"`` or ``"head"``.
+        pieces: The pieces that it is stacked from, first outputs first.
     """
 
     name: str
@@ -78,16 +78,16 @@ class Matrix(NamedTuple):
     pieces: tuple[Piece, ...]
 
     def of(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """Put it together from weights or gradients by parameter name, shape (out, in)."""
+        """Stack the matrix from weights or gradients by parameter name; shape (out, in)."""
         return torch.cat([piece.of(weights[piece.parameter]) for piece in self.pieces])
 
 
 class Structure(NamedTuple):
-    """What of a network counts.
+    """The weights of a network that count, and its blocks.
 
     Attributes:
         counted: The matrices that count, in the order of the modules.
-        left_out: Why a weight does not count, by the names of all others but vectors.
+        left_out: The reason why a weight does not count, by name; vectors are not listed.
         blocks: Names of the modules around each attention and its MLP, in their order.
     """
 
@@ -97,19 +97,19 @@ class Structure(NamedTuple):
 
 
 def read_structure(model: nn.Module) -> Structure:
-    """Tell which weights of a network count, and as what; see this module's text.
+    """Find the weights of a network that count, by the rule in this module's docstring.
 
     Raises:
-        TftasError: It has no attention that is recognised.
+        TftasError: The network has no recognised attention.
     """
     modules = dict(model.named_modules())
     dense = {name for name, module in modules.items() if _is_dense(module)}
     attention: list[Matrix] = []
     blocks: list[str] = []
     for name, module in modules.items():
-        found = list(_attention_of(name, module, dense))
-        if found:
-            attention += found
+        matrices = list(_attention_of(name, module, dense))
+        if matrices:
+            attention += matrices
             blocks.append(_block_of(name, modules, dense))
     if not attention:
         raise TftasError(
@@ -140,8 +140,8 @@ def read_structure(model: nn.Module) -> Structure:
             role: Role = "head" if module in heads else "mlp"
             counted[name] = [Matrix(layer, role, (Piece(name),))]
     order = [name for name, _ in model.named_parameters() if name in counted]
-    matrices = [matrix for name in order for matrix in counted[name]]
-    return Structure(matrices, left_out, list(dict.fromkeys(blocks)))
+    ordered = [matrix for name in order for matrix in counted[name]]
+    return Structure(ordered, left_out, list(dict.fromkeys(blocks)))
 
 
 def _is_dense(module: nn.Module) -> bool:
@@ -150,24 +150,27 @@ def _is_dense(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear)
 
 
-class _Maker(NamedTuple):
-    """A weight that makes queries, keys, values or all of them.
+class _Projection(NamedTuple):
+    """A weight that makes queries, keys, values or several of them.
 
-    Heads that are given as a list of layers, each with channels of its own, are told by their
-    place in it.
+    Attributes:
+        parameter: Name of the weight.
+        weight: The weight.
+        makes: What it makes, such as ``"qkv"`` or ``"query"``.
+        head: Position of its head if the module has a list of layers, one for each head.
     """
 
     parameter: str
     weight: Tensor
     makes: str
-    place: str = ""
+    head: str = ""
 
 
 def _attention_of(name: str, module: nn.Module, dense: set[str]) -> Iterator[Matrix]:
-    """List the matrices of one attention module; nothing where it is none."""
+    """Yield the matrices of an attention module; nothing for other modules."""
     prefix = f"{name}." if name else ""
     weights = dict(module.named_parameters())
-    makers: list[_Maker] = []
+    projections: list[_Projection] = []
     outputs: list[str] = []
     for child, part in module.named_children():
         layers = [
@@ -175,27 +178,29 @@ def _attention_of(name: str, module: nn.Module, dense: set[str]) -> Iterator[Mat
             for layer in sorted(dense)
             if layer == prefix + child or layer.startswith(f"{prefix}{child}.")
         ]
-        made = _MAKES.fullmatch(child)
-        # Blocks call their attention "attn": only a layer of that name makes attention.
-        if made and (prefix + child in dense or made[1] != "attn"):
+        match = _MAKES.fullmatch(child)
+        # "attn" is also the usual name of the whole module: only a layer of that name counts.
+        if match and (prefix + child in dense or match[1] != "attn"):
             for layer in layers:
                 below = layer.removeprefix(f"{prefix}{child}.")
-                place = below.split(".")[0] if isinstance(part, nn.ModuleList) else ""
+                head = below.split(".")[0] if isinstance(part, nn.ModuleList) else ""
                 weight = weights[f"{layer}.weight".removeprefix(prefix)]
-                makers.append(_Maker(f"{layer}.weight", weight, made[1], place))
+                projections.append(_Projection(f"{layer}.weight", weight, match[1], head))
         elif child in _OUTPUTS:
             outputs += layers
     for child, weight in module.named_parameters(recurse=False):
-        made = _MAKES.fullmatch(child)
-        if weight.ndim == 2 and (made or child == "in_proj_weight"):
-            makers.append(_Maker(prefix + child, weight, made[1] if made else "qkv"))
+        match = _MAKES.fullmatch(child)
+        if weight.ndim == 2 and (match or child == "in_proj_weight"):
+            makes = match[1] if match else "qkv"
+            projections.append(_Projection(prefix + child, weight, makes))
     split = _parallel_split(module)
     if split is not None:
-        makers.append(_Maker(f"{prefix}in_proj.weight", weights["in_proj.weight"], "qkv"))
-    letters = {letter for maker in makers for letter in _LETTERS.get(maker.makes, maker.makes)}
+        weight = weights["in_proj.weight"]
+        projections.append(_Projection(f"{prefix}in_proj.weight", weight, "qkv"))
+    letters = {letter for p in projections for letter in _LETTERS.get(p.makes, p.makes)}
     if not ({"q", "k"} <= letters or {"a", "v"} <= letters):
         return
-    yield from _stacked(makers, slice(split[0], None) if split is not None else slice(None))
+    yield from _stacked(projections, slice(split[0], None) if split is not None else slice(None))
     for layer in outputs:
         columns = slice(None)
         if split is not None and layer == f"{prefix}out_proj":
@@ -203,11 +208,12 @@ def _attention_of(name: str, module: nn.Module, dense: set[str]) -> Iterator[Mat
         yield Matrix(layer, "attention", (Piece(f"{layer}.weight", columns=columns),))
 
 
-def _stacked(makers: list[_Maker], rows: slice) -> Iterator[Matrix]:
-    """Stack what has equally many inputs."""
+def _stacked(projections: list[_Projection], rows: slice) -> Iterator[Matrix]:
+    """Stack the projections with the same number of inputs and the same head."""
     groups: dict[tuple[int, str], list[str]] = defaultdict(list)
-    for maker in makers:
-        groups[maker.weight.flatten(1).shape[1], maker.place].append(maker.parameter)
+    for projection in projections:
+        n_inputs = projection.weight.flatten(1).shape[1]
+        groups[n_inputs, projection.head].append(projection.parameter)
     for parameters in groups.values():
         names = [parameter.removesuffix(".weight") for parameter in parameters]
         label = names[0] + "".join(f"+{name.rpartition('.')[2]}" for name in names[1:])
@@ -215,13 +221,13 @@ def _stacked(makers: list[_Maker], rows: slice) -> Iterator[Matrix]:
 
 
 def _parallel_split(module: nn.Module) -> list[int] | None:
-    """Return output sizes of a layer that makes hidden units, queries, keys and values at once."""
+    """Return the output sizes of a layer for hidden units, queries, keys and values together."""
     split = getattr(module, "in_split", None)
     return split if isinstance(getattr(module, "in_proj", None), nn.Linear) and split else None
 
 
 def _rest_of(name: str, layer: str, modules: Mapping[str, nn.Module]) -> list[Matrix]:
-    """Return the MLP's part of a layer that attention takes the other part of."""
+    """Return the MLP's part of a layer that is shared with attention."""
     split = _parallel_split(modules[layer.rpartition(".")[0]])
     if split is None:
         return []
@@ -233,7 +239,7 @@ def _rest_of(name: str, layer: str, modules: Mapping[str, nn.Module]) -> list[Ma
 
 
 def _block_of(name: str, modules: Mapping[str, nn.Module], dense: set[str]) -> str:
-    """Find the innermost module around an attention that holds other dense layers too."""
+    """Return the name of the innermost module with an attention and other dense layers."""
     own = f"{name}."
     containers = nn.Sequential | nn.ModuleList
     first = True

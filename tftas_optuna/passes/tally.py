@@ -1,4 +1,4 @@
-"""What happens in the passes of a network, and what is kept of it."""
+"""The events of the passes of a network, and the tallies that indicators keep of them."""
 
 from __future__ import annotations
 
@@ -31,13 +31,12 @@ Event = Literal[
 
 @dataclasses.dataclass(frozen=True)
 class Needs:
-    """What an indicator needs of a network's passes. What nobody needs is not computed.
+    """The passes that an indicator needs; nothing else is computed.
 
     Attributes:
-        events: Methods of :class:`Tally` that want to be called.
-        batches: Batches of images; each has ``n_images`` of its own.
-        double: Whether float32 has too few digits for it: its passes are then made in float64,
-            whatever those of others are.
+        events: The events, each of which calls a method of :class:`Tally`.
+        batches: Number of batches, each with ``n_images`` images of its own.
+        double: Whether the passes must run in float64, because float32 has too few digits.
     """
 
     events: frozenset[Event] = frozenset()
@@ -46,7 +45,7 @@ class Needs:
 
     @classmethod
     def of(cls, *events: Event, batches: int = 1, double: bool = False) -> Needs:
-        """List the events."""
+        """Make the needs from a list of events."""
         return cls(frozenset(events), batches, double)
 
 
@@ -56,8 +55,8 @@ class Weight(NamedTuple):
     Attributes:
         name: Name of its layer in the stand-alone network.
         role: ``"attention"``, ``"mlp"`` or ``"head"``.
-        shape: Its outputs and inputs.
-        block: Name of the block that it lies in; empty outside of all blocks.
+        shape: Number of outputs and of inputs.
+        block: Name of the block that it is in; empty if it is in none.
     """
 
     name: str
@@ -67,12 +66,12 @@ class Weight(NamedTuple):
 
 
 class Network(NamedTuple):
-    """What a tally knows of a network before its passes.
+    """The description of a network that a tally starts from.
 
     Attributes:
         weights: The matrices that count, in the order of the modules; see
             :mod:`tftas_optuna.passes.structure`.
-        n_images: Images of one batch.
+        n_images: Images in one batch.
     """
 
     weights: Sequence[Weight]
@@ -80,86 +79,86 @@ class Network(NamedTuple):
 
 
 class Tally:
-    """What an indicator keeps of one network's passes; the base class ignores all of them.
+    """What an indicator keeps of the passes of one network; by default nothing.
 
-    Tensors belong to the pass: a tally reads them and keeps numbers. Each method is called in
-    the order of the network.
+    A subclass overrides the methods of its events, which are called in the order of the network.
+    The tensors belong to the pass and must not be changed.
     """
 
     def activation(self, before: Tensor) -> None:
-        """Take the inputs of a block's activation function, shape (n, tokens, units)."""
+        """Receive the inputs of a block's activation function, shape (n, tokens, units)."""
 
     def feature(self, tokens: Tensor) -> None:
-        """Take the residual stream behind an attention or an MLP, shape (n * tokens, width)."""
+        """Receive the residual stream behind an attention or an MLP, (n * tokens, width)."""
 
     def output(self, weight: Weight, outputs: Tensor) -> None:
-        """Take a linear layer's outputs of the first image, shape (tokens, out).
+        """Receive the outputs of a linear layer for the first image, shape (tokens, out).
 
-        Of layers that are stacked into one matrix it is called once for each number of tokens.
+        If stacked layers differ in their number of tokens, it is called once for each number.
         """
 
     def block(self, grad_in: Tensor, grad_out: Tensor) -> None:
-        """Take random signs at the end of a block, and the gradient that they make before it.
+        """Receive the gradients at the input and the output of a block, (n * tokens, width).
 
-        Both have the shape (n * tokens, width).
+        The gradient at the output consists of random signs.
         """
 
     def weight_gradient(self, weight: Weight, values: Tensor, gradient: Tensor) -> None:
-        """Take a weight matrix and the gradient of the mean cross-entropy of one batch."""
+        """Receive a weight matrix and its gradient of the mean cross-entropy of one batch."""
 
     def activation_gradient(self, after: Tensor, gradient: Tensor) -> None:
-        """Take an activation's outputs and their gradients of the mean cross-entropy.
+        """Receive the outputs of an activation and their gradients of the mean cross-entropy.
 
         Both have the shape (n, tokens, units).
         """
 
     def curvature(self, weight: Weight, values: Tensor, product: Tensor) -> None:
-        """Take a weight matrix, and the Hessian of the mean cross-entropy times its gradient."""
+        """Receive a weight matrix and the Hessian of the mean cross-entropy times the gradient."""
 
     def image_gradients(self, gradients: Tensor) -> None:
-        """Take the gradients of the summed logits by the images, shape (n, inputs)."""
+        """Receive the gradients of the summed logits by the images, shape (n, inputs)."""
 
     def gradients_by_image(self, gradients: Sequence[Tensor]) -> None:
-        """Take the gradients of one image's summed logits by all weights; once for each image."""
+        """Receive the gradients of one image's summed logits by all weights."""
 
     @abstractmethod
     def value(self) -> float:
-        """Return the value of the indicator, when all passes are done."""
+        """Return the value of the indicator after all passes."""
 
 
 class LayerTally(Tally):
-    """A tally that is a sum over layers, and can tell what each of them adds."""
+    """A tally whose value is a sum over layers."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[Weight, Tensor | float]] = []
 
     def add(self, weight: Weight, term: Tensor | float) -> None:
-        """Add the term of a layer, a number or a tensor of one."""
+        """Add the term of a layer: a number or a tensor with one element."""
         self._rows.append((weight, term))
 
     @property
     def rows(self) -> list[LayerScore]:
-        """What each layer adds, in forward order where passes went forward."""
+        """The contribution of each layer, in the order of the calls to :meth:`add`."""
         return [
             LayerScore(weight.name, weight.role, weight.shape, None, None, float(term))
             for weight, term in self._rows
         ]
 
     def value(self) -> float:
-        """Add the terms up."""
+        """Return the sum of the terms."""
         return math.fsum(float(term) for _, term in self._rows)
 
 
 class Watcher(Protocol):
-    """Whoever looks at the passes of a network: it says what it needs, and keeps a tally."""
+    """Anything that needs passes and keeps a tally of them, such as a network indicator."""
 
     @property
     def name(self) -> str:
-        """What to call it in messages."""
+        """Its name in messages."""
 
     @property
     def needs(self) -> Needs:
-        """What it needs of the passes."""
+        """The passes that it needs."""
 
     def tally(self, network: Network) -> Tally:
-        """Begin with a network."""
+        """Return a new tally for a network."""

@@ -1,1 +1,1 @@
-"""Scores under given conditions: here, in worker processes, or on a Dask cluster."""
+"""Scoring of candidates: in this process, in worker processes, or on a Dask cluster."""

@@ -1,4 +1,4 @@
-"""What the indicators of one set of conditions are computed on: supernets and images."""
+"""The supernets and images that indicators are computed on."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 class Basis:
-    """The supernets of some conditions, and the images that are seen with them.
+    """The supernets and images for one set of conditions.
 
     Args:
         conditions: The conditions.
-        device: Where they are: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
 
     Attributes:
-        conditions: The same.
-        device: The same, as torch names it.
-        grounds: Of each seed the supernet, and what is seen with it.
+        conditions: The conditions.
+        device: The device, as torch names it.
+        grounds: One for each seed: the supernet and its images.
 
     Raises:
         TftasError: The device does not exist.
@@ -62,11 +62,15 @@ class Basis:
         )
 
     def images(self, offset: int = 0, batches: int = 1) -> Images:
-        """Return the images of a supernet, drawn or read when they are first asked for.
+        """Return the images for one supernet; they are drawn or read at the first call.
+
+        Args:
+            offset: Position of the supernet, from 0.
+            batches: Number of batches.
 
         Raises:
-            TftasError: The pictures do not fit.
-            UnavailableError: There are none.
+            TftasError: The pictures do not fit the conditions.
+            UnavailableError: The pictures cannot be read.
         """
         key = offset, batches
         if key not in self._images:
@@ -76,16 +80,16 @@ class Basis:
 
 
 def read_images(conditions: Conditions, batches: int, offset: int = 0) -> Images:
-    """Draw or read the images that indicators see under some conditions.
+    """Draw or read the images for one supernet.
 
     Args:
         conditions: The conditions.
-        batches: How many batches.
-        offset: Of which supernet.
+        batches: Number of batches.
+        offset: Position of the supernet, from 0.
 
     Raises:
-        TftasError: The pictures do not fit.
-        UnavailableError: There are none.
+        TftasError: The pictures do not fit the conditions.
+        UnavailableError: The pictures cannot be read.
     """
     images = conditions.images or ImageSource()
     shape = (conditions.space.in_chans, conditions.img_size, conditions.img_size)
@@ -93,15 +97,15 @@ def read_images(conditions: Conditions, batches: int, offset: int = 0) -> Images
     return images.read(seed, shape, classes, batches)
 
 
-def as_seen(conditions: Conditions, indicators: Sequence[str]) -> Conditions:
-    """Return conditions with the images that some indicators see, told by their digest.
+def resolve_images(conditions: Conditions, indicators: Sequence[str]) -> Conditions:
+    """Return the conditions with the digest of the pictures, or without images if none are seen.
 
     Args:
         conditions: The conditions.
-        indicators: Names of the indicators; where none of them sees images, there are none.
+        indicators: Names of the indicators.
 
     Raises:
-        TftasError: The pictures do not fit.
+        TftasError: The pictures do not fit the conditions.
         UnavailableError: The pictures cannot be read.
     """
     images, batches = conditions.images or ImageSource(), batches_seen(indicators)

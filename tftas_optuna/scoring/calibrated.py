@@ -1,4 +1,4 @@
-"""Indicators that were calibrated on trained networks, and the files that hold them."""
+"""Indicators calibrated on trained networks, and the files they are saved in."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _VERSION = 1
 
 @dataclasses.dataclass(frozen=True)
 class CalibratedIndicator(CompositeIndicator):
-    """The accuracy that a linear model predicts, from the shape and from other metrics.
+    """The accuracy that a linear model predicts from the shape and from other metrics.
 
     Attributes:
-        logs: Of each part whether its logarithm counts.
-        means: Means where it was calibrated: of the features of the shape, its depth and its
-            width, then of the parts.
-        weights: Weight of each of them.
-        constant: What is predicted where all are at their means.
-        conditions: What it was calibrated under: the space, whose features describe the shape,
-            and what the parts were computed with.
+        logs: Whether to take the logarithm, for each part.
+        means: Means of the inputs over the networks it was calibrated on: the features of the
+            shape, its depth and its width, then the parts.
+        weights: Weights of the inputs, in the same order.
+        constant: The prediction when every input equals its mean.
+        conditions: The conditions of the calibration: the space, whose features describe the
+            shape, and what the parts were computed with.
     """
 
     replaceable: ClassVar[bool] = True
@@ -61,7 +61,7 @@ class CalibratedIndicator(CompositeIndicator):
         values: Mapping[str, float],
         reference: Mapping[str, Sequence[float]],
     ) -> float:
-        """Compute its value; see :meth:`CompositeIndicator.combine`."""
+        """Compute the value of a candidate; see :meth:`CompositeIndicator.combine`."""
         columns = [
             math.log(max(values[part], math.ulp(0.0))) if log else values[part]
             for part, log in zip(self.parts, self.logs, strict=True)
@@ -72,7 +72,7 @@ class CalibratedIndicator(CompositeIndicator):
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """All that it is made of, as plain data."""
+        """The calibration as plain data."""
         conditions = self.conditions.key(self)
         return {
             "name": self.name,
@@ -87,10 +87,10 @@ class CalibratedIndicator(CompositeIndicator):
         }
 
     def check_conditions(self, conditions: Conditions) -> None:
-        """Check that it would be computed as it was calibrated.
+        """Check that the conditions are those of the calibration.
 
         Raises:
-            TftasError: Not: another space, seed, size, or other images. What is None is not known.
+            TftasError: The space, a seed, a size or the images differ.
         """
         ours = self.conditions
         if conditions.space.to_dict() != ours.space.to_dict():
@@ -103,14 +103,14 @@ class CalibratedIndicator(CompositeIndicator):
             raise TftasError(f"{self.name!r} was calibrated with {differs}; use the same")
 
     def save(self, path: Path, learned_from: Mapping[str, Any]) -> None:
-        """Write it into a file, from which :func:`load_calibration` registers it.
+        """Write the calibration to a file that :func:`load_calibration` reads.
 
         Args:
-            path: The file, ``NAME.calibration.yaml``; another calibration is replaced.
-            learned_from: What to say in it of how it came to be.
+            path: The file, ``NAME.calibration.yaml``; an older calibration is replaced.
+            learned_from: How it was calibrated, to be kept in the file.
 
         Raises:
-            UnavailableError: A file is in the way that is no calibration.
+            UnavailableError: The file exists and is not a calibration.
         """
         check_calibration_file(path)
         recipe = self.recipe
@@ -125,81 +125,90 @@ class CalibratedIndicator(CompositeIndicator):
 
 
 def check_calibration_file(path: Path) -> None:
-    """Check that a calibration can be written to a file, before there is one.
+    """Check that a calibration may be written to a path.
 
     Raises:
-        UnavailableError: A file is in the way that is no calibration.
+        UnavailableError: The file exists and is not a calibration.
     """
     begin = f"calibration: {_VERSION}\nname: ".encode()
     check_ours(path, begin, within=len(begin))
 
 
 def load_calibration(path: Path) -> CalibratedIndicator:
-    """Read a calibrated indicator, and register it under its name.
+    """Read a calibrated indicator from a file and register it under its name.
 
     Raises:
-        UnavailableError: The file is none, or damaged.
-        TftasError: Its name is taken, or a part of it does not exist here.
+        UnavailableError: The file is not a calibration, or is damaged.
+        TftasError: Its name is taken, or one of its parts is not registered.
     """
     data = read_yaml(path)
     try:
         if data["calibration"] != _VERSION:
             raise UnavailableError(f"{path} was made by a later release; upgrade tftas-optuna")
         space = space_from_dict(data["space"])
-        # One that is made of costs alone has no conditions but its space.
-        told = {"supernet_seed": 0, "n_seeds": 1, **dict(data["conditions"])}
-        told = {"img_size": space.img_size, "num_classes": space.num_classes, **told}
-        found = CalibratedIndicator(
+        # A calibration on costs alone records no conditions besides its space.
+        recorded = {
+            "supernet_seed": 0,
+            "n_seeds": 1,
+            "img_size": space.img_size,
+            "num_classes": space.num_classes,
+            **dict(data["conditions"]),
+        }
+        indicator = CalibratedIndicator(
             str(data["name"]),
             parts=tuple(str(part["name"]) for part in data["parts"]),
             logs=tuple(bool(part["log"]) for part in data["parts"]),
             means=tuple(map(float, data["means"])),
             weights=tuple(map(float, data["weights"])),
             constant=float(data["constant"]),
-            conditions=Conditions.from_dict({"space_definition": data["space"], **told}),
+            conditions=Conditions.from_dict({"space_definition": data["space"], **recorded}),
         )
-        n_inputs = len(shape_inputs(space, space.smallest())) + len(found.parts)
-        numbers = (*found.means, *found.weights, found.constant)
-        if {len(found.means), len(found.weights)} != {n_inputs}:
+        n_inputs = len(shape_inputs(space, space.smallest())) + len(indicator.parts)
+        numbers = (*indicator.means, *indicator.weights, indicator.constant)
+        if {len(indicator.means), len(indicator.weights)} != {n_inputs}:
             raise ValueError(f"expected {n_inputs} means and weights")
         if not all(map(math.isfinite, numbers)):
             raise ValueError("a number is not finite")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnavailableError(f"{path} is no calibration, or damaged: {error}") from error
-    found.check()
-    register_calibration(found)
-    return found
+    indicator.check()
+    register_calibration(indicator)
+    return indicator
 
 
 def shape_inputs(space: SearchSpace, arch: Architecture) -> tuple[float, ...]:
-    """Describe a shape by the features of its space, its depth and its width."""
+    """Return the features of an architecture in its space, its depth and its width."""
     return *space.features(arch), depth_of(arch) or 0.0, width_of(arch) or 0.0
 
 
 def find_calibrations(names: Iterable[str], directory: Path) -> None:
-    """Register those of some names that are no metrics but have a file of that name.
+    """Load the calibration file of every name that is not a metric yet.
+
+    Args:
+        names: Names of metrics; names without a file are ignored.
+        directory: The folder of the files.
 
     Raises:
         UnavailableError: A file is damaged.
-        TftasError: A part of one does not exist here.
+        TftasError: A part of a calibration is not registered.
     """
-    known = metric_names()
+    registered = metric_names()
     for name in names:
         path = directory / f"{name}{ENDING}"
-        if name not in known and is_name(name) and path.is_file():
+        if name not in registered and is_name(name) and path.is_file():
             load_calibration(path)
 
 
 def register_calibration(indicator: CalibratedIndicator) -> None:
-    """Register a calibrated indicator; a later one takes the place of an earlier one.
+    """Register a calibrated indicator; it replaces an earlier calibration of the same name.
 
     Raises:
-        TftasError: Another metric has its name.
+        TftasError: A metric that is not a calibration has its name.
     """
     name = indicator.name
     register_indicator(name, indicator, replace=is_replaceable(name))
 
 
 def is_replaceable(name: str) -> bool:
-    """Tell whether the metric of a name is an indicator that a later one may replace."""
+    """Return whether a name belongs to an indicator that may be replaced."""
     return name in indicator_names() and get_indicator(name).replaceable

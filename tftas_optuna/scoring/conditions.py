@@ -1,4 +1,4 @@
-"""What a score depends on besides the candidate: one value that everything else contains."""
+"""The conditions of a score: everything it depends on besides the candidate."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 DEFAULT_N_IMAGES = 8
 NOISE = "noise"
-# Where pictures lie does not matter: their digest tells whether they are the same.
+# The folder of the pictures does not matter: the digest identifies them.
 _NOT_COMPARED = ("data_dir",)
 
 
 @dataclasses.dataclass(frozen=True)
 class SupernetSource:
-    """Where the weights come from that candidates are cut from: drawn from a seed.
+    """The source of the supernet's weights: drawn from a seed.
 
     Attributes:
-        seed: Seed of the first supernet; further ones have the seeds that follow.
+        seed: Seed of the first supernet; further supernets have the seeds that follow.
     """
 
     seed: int = 0
@@ -37,12 +37,12 @@ class SupernetSource:
         return f"seed {self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the source as plain data."""
         return {"supernet_seed": self.seed}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SupernetSource:
-        """Read it back; see :meth:`to_dict`."""
+        """Read a source back from the data of :meth:`to_dict`."""
         return cls(int(data["supernet_seed"]))
 
 
@@ -51,9 +51,9 @@ class ImageSource:
     """The images that indicators see.
 
     Attributes:
-        n_images: Images of one batch.
+        n_images: Images in one batch.
         data_dir: Folder of the pictures; None for noise.
-        digest: SHA-256 of all images that are seen, or ``"noise"``; None while it is not known.
+        digest: SHA-256 of all images, or ``"noise"``; None until the pictures are read.
     """
 
     n_images: int = DEFAULT_N_IMAGES
@@ -85,16 +85,16 @@ class ImageSource:
         """Draw the noise, or read the pictures.
 
         Args:
-            seed: Which are drawn.
+            seed: Seed of the draw.
             shape: Channels, height and width.
-            num_classes: Classes that the network tells apart.
-            batches: How many batches; the first of several is the one that a single one would be.
+            num_classes: Number of classes of the network.
+            batches: Number of batches; the first one does not depend on it.
 
         Raises:
             TftasError: The pictures do not fit.
-            UnavailableError: There are none.
+            UnavailableError: The pictures cannot be read.
         """
-        # PyTorch is loaded when there is something to see.
+        # Importing this module must not load PyTorch.
         from tftas_optuna.passes.images import noise, pictures
 
         if self.data_dir is None:
@@ -103,25 +103,25 @@ class ImageSource:
 
     @classmethod
     def of(cls, n_images: int | None = None, data_dir: str | None = None) -> ImageSource:
-        """Make the images of a folder, or of noise; by default 8 in a batch."""
-        usual = cls()
-        digest = usual.digest if data_dir is None else None
-        return cls(usual.n_images if n_images is None else n_images, data_dir, digest)
+        """Return the source for a folder, or for noise; by default 8 images in a batch."""
+        default = cls()
+        digest = default.digest if data_dir is None else None
+        return cls(default.n_images if n_images is None else n_images, data_dir, digest)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Conditions:
-    """All that a score depends on besides the candidate and the indicator.
+    """Everything that a score depends on besides the candidate and the indicator.
 
-    Two of them are equal where their plain data is: they travel to other processes.
+    Conditions are equal if their plain data is: so they stay equal when sent to other processes.
 
     Attributes:
-        space: The search space, whose supernet bounds the candidates.
+        space: The search space; its supernet bounds the candidates.
         img_size: Height and width of the input, in pixels.
         num_classes: Outputs of the classifier.
-        supernet: Where the weights come from.
-        n_seeds: Supernets that a score is averaged over.
-        images: What indicators see; None where none of them sees images.
+        supernet: The source of the weights.
+        n_seeds: Number of supernets that a score is averaged over.
+        images: The images that indicators see; None if no indicator sees images.
         dtype: Floating-point type of the passes, by its name in torch.
 
     Raises:
@@ -149,7 +149,7 @@ class Conditions:
         num_classes: int | None = None,
         **others: Any,
     ) -> Conditions:
-        """Make conditions, with the sizes of the space where none are given."""
+        """Make conditions; sizes that are not given are those of the space."""
         return cls(
             space,
             space.img_size if img_size is None else img_size,
@@ -169,13 +169,13 @@ class Conditions:
 
     @property
     def target(self) -> Target:
-        """What costs are taken for."""
+        """The input and output sizes that costs are computed for."""
         return Target(
             img_size=self.img_size, num_classes=self.num_classes, in_chans=self.space.in_chans
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data, as studies and files record it."""
+        """Return the conditions as plain data, as studies and files record them."""
         seen = ImageSource().to_dict()
         return {
             "space_definition": self.space.to_dict(),
@@ -189,12 +189,12 @@ class Conditions:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Conditions:
-        """Read conditions back; other entries do no harm.
+        """Read conditions back from the data of :meth:`to_dict`; other entries are ignored.
 
         Raises:
-            TftasError: The space is damaged, or a number out of range.
-            KeyError: Something is missing.
-            TypeError: A value is of another kind than it must be.
+            TftasError: The space is damaged, or a number is out of range.
+            KeyError: An entry is missing.
+            TypeError: A value has the wrong type.
             ValueError: A value cannot be read.
         """
         return cls.of(
@@ -207,7 +207,7 @@ class Conditions:
         )
 
     def key(self, indicator: Indicator) -> dict[str, Any]:
-        """Return what of them matters to an indicator, as plain data."""
+        """Return the conditions that matter to an indicator, as plain data."""
         if not indicator.needs_passes:
             return {"space_definition": self.space.to_dict()}
         unseen = () if indicator.batches else ImageSource().to_dict()
@@ -218,16 +218,17 @@ class Conditions:
         }
 
     def differs_from(self, other: Conditions, indicator: Indicator | None = None) -> str | None:
-        """Name the first difference to other conditions; None where there is none.
+        """Describe the first difference from other conditions.
 
-        What is None is not known, and differs from nothing.
+        A value of None is unknown and counts as equal to any other.
 
         Args:
-            other: The others.
-            indicator: Whose scores are meant; None for all that there is.
+            other: The conditions to compare with.
+            indicator: Compare only what matters to it; None to compare everything.
 
         Returns:
-            Text such as ``"n seeds 1, not 2"``: this one's value first.
+            Text such as ``"n seeds 1, not 2"``, with the value of these conditions first; None if
+            nothing differs.
         """
         ours = self.to_dict() if indicator is None else self.key(indicator)
         theirs = other.to_dict() if indicator is None else other.key(indicator)
@@ -240,15 +241,15 @@ class Conditions:
 
 
 def batches_seen(names: Iterable[str]) -> int:
-    """Count the batches of images that some indicators see, by their names."""
+    """Return how many batches of images the named indicators see; 0 if they see none."""
     return max((get_indicator(name).batches for name in names), default=0)
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Name the first entry that differs in two mappings, as narrowly as possible.
+    """Describe the first entry that differs between two mappings, nested ones included.
 
     Returns:
-        Text such as ``"n seeds 1, not 2"``, the old value first; None where nothing differs.
+        Text such as ``"n seeds 1, not 2"``, with the old value first; None if nothing differs.
     """
     for name in dict.fromkeys((*old, *new)):
         before, now = old.get(name), new.get(name)
@@ -257,11 +258,11 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
         what = name.replace("_", " ")
         if isinstance(before, dict) and isinstance(now, dict):
             return f"{what}: {difference(before, now)}"
-        return f"{what} {_shown(before)}, not {_shown(now)}"
+        return f"{what} {_shortened(before)}, not {_shortened(now)}"
     return None
 
 
-def _shown(value: Any) -> str:
+def _shortened(value: Any) -> str:
     if isinstance(value, list | tuple):
         text = ", ".join(map(str, value))
     else:

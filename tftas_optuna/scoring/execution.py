@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """Where a search computes its scores; what it finds does not depend on it.
+    """Where a search computes its scores; its results do not depend on it.
 
     Attributes:
-        device: ``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
-        workers: Processes of this machine to score in. One is this process, on a CPU with as many
-            threads as PyTorch has (``OMP_NUM_THREADS``); of several each has a GPU of its own or
-            one CPU thread, and a script needs the usual ``if __name__ == "__main__"``.
+        device: ``"auto"`` (CUDA if available), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        workers: Number of processes on this machine. 1 is this process, which uses as many CPU
+            threads as PyTorch has (``OMP_NUM_THREADS``). Several workers each have a GPU of their
+            own or one CPU thread, and a script needs the usual ``if __name__ == "__main__"``.
         cluster: Address of a Dask scheduler to score on instead, such as ``tcp://head:8786``.
 
     Raises:
-        TftasError: ``workers`` is below 1, or given beside a cluster.
+        TftasError: ``workers`` is below 1, or is given together with a cluster.
     """
 
     device: str = "auto"
@@ -46,7 +46,7 @@ class Execution:
             )
 
     def workforce(self) -> Workforce:
-        """Make ready to start the processes.
+        """Return the workforce, whose processes start when a pool is opened.
 
         Raises:
             UnavailableError: The cluster cannot be reached, or Dask is not installed.
@@ -56,14 +56,14 @@ class Execution:
         return this_process() if self.workers == 1 else worker_processes(self.workers, self.device)
 
     def open_pool(self, conditions: Conditions, batches: int = 0) -> ScoringPool:
-        """Make ready to score under some conditions.
+        """Open a pool that scores under the given conditions.
 
         Args:
             conditions: The conditions.
-            batches: Batches of images that are seen.
+            batches: Number of batches of images that the indicators see.
 
         Raises:
-            TftasError: The device is not there.
+            TftasError: The device does not exist.
             UnavailableError: The workers cannot score.
         """
         return ScoringPool(conditions, batches, self.workforce(), self.device)

@@ -1,4 +1,4 @@
-"""Scores any Vision Transformer as a plain module."""
+"""Scoring of any Vision Transformer that is a plain PyTorch module."""
 
 from __future__ import annotations
 
@@ -34,28 +34,28 @@ def score_model(
 ) -> float:
     """Score a stand-alone network with the weights it has.
 
-    The network is not changed: its weights, absolute ones where the indicator wants them, are
-    lent to it for the passes, in eval mode. What of it counts, and as what, is told by its
-    structure: see :mod:`tftas_optuna.passes.structure`.
+    The network is not changed: the passes run in eval mode, on copies of its weights where the
+    indicator needs absolute values. Which layers count, and in which role, follows from the
+    structure of the network; see :mod:`tftas_optuna.passes.structure`.
 
     Args:
-        model: A timm Vision Transformer of any make, or a module built like one, with
+        model: Any timm Vision Transformer, or a module built like one, with
             ``get_classifier()`` or ``head`` for its classifier.
         indicator: Name of the indicator, or the indicator itself.
         img_size: Height and width of the input, in pixels; by default the model's own.
-        n_images: Images of one batch, for indicators that see noise.
+        n_images: Images in one batch, for indicators that see noise.
         seed: Seed of the noise.
-        images: What to see in place of noise.
+        images: Images to use in place of noise.
         **options: Options of the indicator, such as ``head_weight`` of DSS.
 
     Raises:
         TftasError: The indicator or an option does not exist, or the model cannot be scored: it
             has no attention, no classifier, or its gradients vanish or overflow.
     """
-    wanted = _wanted(indicator, options)
+    chosen = _with_options(indicator, options)
     view = View(input_shape(model, img_size), n_images, seed, images)
-    with _shown(model, wanted, view):
-        return wanted.score_network(model, view)
+    with _ready_for_passes(model, chosen, view):
+        return chosen.score_network(model, view)
 
 
 def explain_model(
@@ -71,22 +71,23 @@ def explain_model(
     """Score a network layer by layer; see :func:`score_model`.
 
     Raises:
-        TftasError: As there, or the indicator is no sum over layers.
+        TftasError: As for :func:`score_model`, or the indicator is not a sum over layers.
     """
-    wanted = _wanted(indicator, options)
+    chosen = _with_options(indicator, options)
     view = View(input_shape(model, img_size), n_images, seed, images)
-    with _shown(model, wanted, view):
-        return wanted.explain_network(model, view)
+    with _ready_for_passes(model, chosen, view):
+        return chosen.explain_network(model, view)
 
 
-def _wanted(indicator: str | Indicator, options: dict[str, Any]) -> Indicator:
-    wanted = get_indicator(indicator) if isinstance(indicator, str) else indicator
-    return wanted.with_options(**options)
+def _with_options(indicator: str | Indicator, options: dict[str, Any]) -> Indicator:
+    if isinstance(indicator, str):
+        indicator = get_indicator(indicator)
+    return indicator.with_options(**options)
 
 
 @contextlib.contextmanager
-def _shown(model: nn.Module, indicator: Indicator, view: View) -> Iterator[None]:
-    """Hold a network in eval mode, on as many threads as its passes are worth.
+def _ready_for_passes(model: nn.Module, indicator: Indicator, view: View) -> Iterator[None]:
+    """Hold a network in eval mode, with a number of threads that suits its size.
 
     Raises:
         TftasError: There are too few images.

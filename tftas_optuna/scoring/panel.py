@@ -1,4 +1,4 @@
-"""Several indicators of a study, computed together in as few passes as they allow."""
+"""Several indicators of a candidate, computed together in as few passes as possible."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ if TYPE_CHECKING:
     from tftas_optuna.passes.precision import MatmulPrecision
     from tftas_optuna.scoring.basis import Basis
 
-# An indicator, and how it is computed.
-Wanted = tuple["Indicator", str]
-# By candidate, the score of every supernet.
+# An indicator and its fidelity.
+PanelEntry = tuple["Indicator", str]
+# For each candidate, its score on every supernet.
 Column = list[tuple[float, ...]]
+# For each indicator and fidelity, the scores of every candidate.
+_Tables = dict[tuple[str, str], dict["Architecture", tuple[float, ...]]]
 
 
 class Scores(dict[str, tuple[float, ...]]):
-    """Scores of one candidate: by indicator, the score of every seed, NaN where it has none.
+    """The scores of one candidate: for each indicator, one score per seed, NaN if not finite.
 
     Attributes:
-        gaps: Of each indicator that has no finite score, why.
+        gaps: For each indicator without a finite score, the reason.
     """
 
     def __init__(self, by_seed: Mapping[str, tuple[float, ...]]) -> None:
@@ -38,44 +40,44 @@ class Scores(dict[str, tuple[float, ...]]):
 
 
 def reasons_of(scored: Iterable[Scores]) -> dict[str, str]:
-    """Tell by indicator why some candidate has no score of it."""
+    """Return, for each indicator that fails on some candidate, the reason of one failure."""
     return {name: reason for scores in scored for name, reason in scores.gaps.items()}
 
 
 class Panel:
-    """Indicators on the same supernets and images.
+    """Indicators that share supernets and images.
 
     Args:
-        basis: What they are computed on.
-        wanted: The indicators; no two of one name.
-        precision: torch's precision of float32 matrix products, where all are sums over layers.
-        reference: What :attr:`reference` would return, if it is known.
+        basis: The supernets and images.
+        entries: The indicators with their fidelities; no two of the same name.
+        precision: torch's precision of float32 matrix products, if all are sums over layers.
+        reference: The value of :attr:`reference`, if it was computed before.
 
     Raises:
-        TftasError: An indicator is of no kind that is known, has parts that it cannot have, or
-            would not mean here what it says.
+        TftasError: An indicator cannot be scored, has parts that it cannot have, or does not
+            apply to the conditions.
     """
 
     def __init__(
         self,
         basis: Basis,
-        wanted: Sequence[Wanted],
+        entries: Sequence[PanelEntry],
         *,
         precision: MatmulPrecision = "highest",
         reference: Reference | None = None,
     ) -> None:
         self._basis = basis
-        self._wanted = list(wanted)
+        self._entries = list(entries)
         self._precision = precision
         self._alone: list[Panel] = []
         self._dividing = threading.Lock()
-        self._composites = [cast("CompositeIndicator", i) for i, _ in wanted if i.composite]
+        self._composites = [cast("CompositeIndicator", i) for i, _ in entries if i.composite]
         self._meters: dict[str, Meter] = {}
         for composite in self._composites:
             composite.check()
             composite.check_conditions(basis.conditions)
             self._meters |= composite.meters(basis.conditions.space, basis.conditions.target)
-        plain = [each for each in wanted if not each[0].composite]
+        plain = [entry for entry in entries if not entry[0].composite]
         parts = [(get_indicator(p), "exact") for c in self._composites for p in c.indicators]
         self._groups = _groups([*plain, *parts])
         self._engines = [
@@ -90,15 +92,17 @@ class Panel:
 
     @property
     def batch_size(self) -> int:
-        """Candidates that one pass takes; more at once gain nothing."""
+        """Most candidates in one pass; scoring more at once is not faster."""
         return min(engine.batch_size for engines in self._engines for engine in engines)
 
     @property
     def reference(self) -> Reference:
         """Values of the parts of relative indicators on the reference sample, ascending.
 
+        They are computed at the first access, unless they were given.
+
         Raises:
-            NotFiniteError: Hardly any architecture of the sample has a finite value of a part.
+            NotFiniteError: A part is finite for hardly any architecture of the sample.
         """
         if self._reference is None:
             relative = [c for c in self._composites if c.relative]
@@ -110,7 +114,7 @@ class Panel:
             indicators = [get_indicator(part) for part in parts if part not in self._meters]
             scored: dict[Architecture, Scores] = {}
             if indicators:
-                panel = Panel(self._basis, [(each, "exact") for each in indicators])
+                panel = Panel(self._basis, [(indicator, "exact") for indicator in indicators])
                 distinct = list(dict.fromkeys(sample))
                 scored = dict(zip(distinct, panel.scores(distinct), strict=True))
             reference = reference_of(
@@ -131,46 +135,46 @@ class Panel:
 
     @property
     def known_reference(self) -> Reference | None:
-        """The reference, if it was given or computed."""
+        """The reference if it was given or computed, else None."""
         return self._reference
 
     @property
     def batches(self) -> int:
-        """Batches of images that its indicators see; 0 where none of them sees any."""
-        return max((indicator.batches for indicator, _ in self._wanted), default=0)
+        """Number of batches of images that the indicators see; 0 if they see none."""
+        return max((indicator.batches for indicator, _ in self._entries), default=0)
 
     @property
     def side_by_side(self) -> bool:
-        """Whether several threads may compute it at the same time."""
+        """Whether several threads may score with this panel at the same time."""
         return all(indicator.side_by_side for group in self._groups for indicator, _ in group)
 
     def prepare(self) -> None:
-        """Draw the weights, for which the first score would wait."""
+        """Draw the weights now, so that the first score does not wait for them."""
         for engines in self._engines:
             for engine in engines:
                 engine.prepare()
 
     def by_seed(self, archs: Sequence[Architecture]) -> dict[str, Column]:
-        """Score several candidates; return each one's score of every seed, by indicator."""
-        known = self._plain(archs)
+        """Return, for each indicator, the scores of the candidates, one per seed."""
+        tables = self._plain(archs)
         columns: dict[str, Column] = {}
-        for indicator, fidelity in self._wanted:
+        for indicator, fidelity in self._entries:
             if indicator.composite:
                 composite = cast("CompositeIndicator", indicator)
-                columns[indicator.name] = [self._combined(composite, known, a) for a in archs]
+                columns[indicator.name] = [self._combined(composite, tables, a) for a in archs]
             else:
-                table = known[indicator.name, fidelity]
+                table = tables[indicator.name, fidelity]
                 columns[indicator.name] = [table[arch] for arch in archs]
         return columns
 
     def scores(self, archs: Sequence[Architecture]) -> list[Scores]:
-        """Score several candidates; one without a finite score is no hindrance to the others."""
+        """Score several candidates; one without a finite score does not stop the others."""
         try:
             columns = self.by_seed(archs)
         except NotFiniteError as error:
             if len(archs) > 1:
                 return [self.scores([arch])[0] for arch in archs]
-            if len(self._wanted) == 1:
+            if len(self._entries) == 1:
                 return [self._gap(str(error))]
             return [self._one_by_one(archs)]
         return [
@@ -179,86 +183,78 @@ class Panel:
         ]
 
     def _gap(self, reason: str) -> Scores:
-        ((indicator, _),) = self._wanted
+        ((indicator, _),) = self._entries
         gap = Scores({indicator.name: (math.nan,) * len(self._basis.grounds)})
         gap.gaps[indicator.name] = reason
         return gap
 
     def _one_by_one(self, archs: Sequence[Architecture]) -> Scores:
-        """Score a candidate by each indicator alone, to find those that it has no score by."""
+        """Score a candidate by one indicator at a time, to find out which ones fail."""
         with self._dividing:
             if not self._alone:
                 self._alone = [
                     Panel(
-                        self._basis, [each], precision=self._precision, reference=self._reference
+                        self._basis, [entry], precision=self._precision, reference=self._reference
                     )
-                    for each in self._wanted
+                    for entry in self._entries
                 ]
         together = Scores({})
         for panel in self._alone:
-            (found,) = panel.scores(archs)
-            together |= found
-            together.gaps |= found.gaps
+            (scores,) = panel.scores(archs)
+            together |= scores
+            together.gaps |= scores.gaps
         return together
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
-        """Score one candidate layer by layer by the first indicator, in forward order.
+        """Return what each layer adds to the first indicator of a candidate, in forward order.
 
         Raises:
-            TftasError: It is no sum over layers.
+            TftasError: The indicator is not a sum over layers.
         """
-        first, _ = self._wanted[0]
+        first, _ = self._entries[0]
         if first.composite:
             first.refuse_layers()
         return self._engines[0][0].explain(arch)
 
-    def _plain(
-        self, archs: Sequence[Architecture]
-    ) -> dict[tuple[str, str], dict[Architecture, tuple[float, ...]]]:
-        """Score candidates by all that needs passes: by indicator and fidelity."""
+    def _plain(self, archs: Sequence[Architecture]) -> _Tables:
+        """Score candidates by every indicator, or part of one, that needs passes."""
         distinct = list(dict.fromkeys(archs))
-        known = {}
+        tables = {}
         for g, group in enumerate(self._groups):
-            tables = [engines[g].batch(distinct) for engines in self._engines]
+            by_ground = [engines[g].batch(distinct) for engines in self._engines]
             for i, (indicator, fidelity) in enumerate(group):
-                known[indicator.name, fidelity] = {
-                    arch: tuple(table[row][i] for table in tables)
+                tables[indicator.name, fidelity] = {
+                    arch: tuple(rows[row][i] for rows in by_ground)
                     for row, arch in enumerate(distinct)
                 }
-        return known
+        return tables
 
     def _combined(
         self,
         composite: CompositeIndicator,
-        known: Mapping[tuple[str, str], Mapping[Architecture, tuple[float, ...]]],
+        tables: _Tables,
         arch: Architecture,
     ) -> tuple[float, ...]:
         reference = self.reference if composite.relative else {}
         scores = []
         for offset in range(len(self._basis.grounds)):
-            values = {part: self._part(part, known, arch, offset) for part in composite.parts}
-            among = {part: reference[part][offset] for part in composite.parts if reference}
+            values = {part: self._part(part, tables, arch, offset) for part in composite.parts}
+            sample = {part: reference[part][offset] for part in composite.parts if reference}
             scores.append(
-                checked(composite.name, composite.combine(arch, values, among), arch.summary())
+                checked(composite.name, composite.combine(arch, values, sample), arch.summary())
             )
         return tuple(scores)
 
-    def _part(
-        self,
-        part: str,
-        known: Mapping[tuple[str, str], Mapping[Architecture, tuple[float, ...]]],
-        arch: Architecture,
-        offset: int,
-    ) -> float:
+    def _part(self, part: str, tables: _Tables, arch: Architecture, offset: int) -> float:
         if part in self._meters:
             return float(self._meters[part](arch))
-        return known[part, "exact"][arch][offset]
+        return tables[part, "exact"][arch][offset]
 
 
-def _groups(wanted: Sequence[Wanted]) -> list[list[Wanted]]:
-    """Sort indicators into those that one engine computes, each once; in order of appearance."""
-    groups: dict[tuple[object, str], dict[str, Wanted]] = {}
-    for indicator, fidelity in wanted:
+def _groups(entries: Sequence[PanelEntry]) -> list[list[PanelEntry]]:
+    """Group indicators by the engine that computes them, without repeats, in their order."""
+    groups: dict[tuple[object, str], dict[str, PanelEntry]] = {}
+    for indicator, fidelity in entries:
         group = groups.setdefault((type(indicator).engine, fidelity), {})
         group.setdefault(indicator.name, (indicator, fidelity))
     return [list(group.values()) for group in groups.values()]

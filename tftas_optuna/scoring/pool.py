@@ -1,6 +1,6 @@
-"""Where candidates are scored: this process, others on this machine, or a Dask cluster.
+"""Pools that score candidates: in this process, in others on this machine, or on a Dask cluster.
 
-All of them are executors of :mod:`concurrent.futures`.
+All of them use executors of :mod:`concurrent.futures`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tftas_optuna.devices import gpu_names, keep_threads, stay_on_one_thread, usual_threads
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.scoring.task import Home, divide, prepare, release, score, visit
+from tftas_optuna.scoring.task import (
+    BasisKey,
+    describe_worker,
+    divide,
+    prepare,
+    release,
+    score,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,9 +45,9 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.scoring.conditions import Conditions
     from tftas_optuna.scoring.panel import Scores
-    from tftas_optuna.scoring.task import ScoringTask, Site
+    from tftas_optuna.scoring.task import ScoringTask, Worker
 
-_LOSSES = 3
+_MAX_LOSSES = 3
 _POLL = 0.2
 
 ScoresOf = dict["Architecture", "Scores"]
@@ -51,14 +58,14 @@ def _shut(executor: Executor, pool: str) -> None:
 
 
 class Workforce(NamedTuple):
-    """Processes to score in.
+    """Processes or threads to score in.
 
     Attributes:
-        name: What to call it in messages.
-        make: Makes the executor; called again when its processes are gone.
-        at_once: Submissions that keep it busy.
-        losses: What it raises when processes are gone.
-        close: Lets go of the executor, when nothing more is scored for a pool.
+        name: Its name in messages.
+        make: Makes the executor; called again when its processes were lost.
+        at_once: Number of submissions that keeps it busy.
+        losses: The exceptions that mean lost processes.
+        close: Shuts the executor down; takes the executor and the id of the pool.
     """
 
     name: str
@@ -69,18 +76,18 @@ class Workforce(NamedTuple):
 
 
 def this_process() -> Workforce:
-    """Score in this process, in as many threads as PyTorch has."""
+    """Return a workforce of threads in this process, as many as PyTorch has."""
     count = usual_threads()
     return Workforce("this process", partial(_Threads, count), 2 * count)
 
 
 def worker_processes(count: int, device: str) -> Workforce:
-    """Score in processes of this machine, one for each GPU or with one thread each.
+    """Return a workforce of processes on this machine, each with one GPU or one CPU thread.
 
     Args:
-        count: How many.
-        device: The device asked for; without an index every process gets a GPU of its own, in
-            turn.
+        count: Number of processes.
+        device: The device to score on. For ``"auto"`` and ``"cuda"`` the processes take the GPUs
+            in turn.
     """
     gpus = gpu_names() if device in ("auto", "cuda") else []
 
@@ -97,13 +104,14 @@ def worker_processes(count: int, device: str) -> Workforce:
 
 
 def dask_cluster(address: str) -> Workforce:
-    """Score on a Dask cluster whose workers have this package.
+    """Return a workforce of the workers of a Dask cluster, which need this package.
 
     Args:
-        address: Of its scheduler, such as ``tcp://head:8786``.
+        address: Address of the scheduler, such as ``tcp://head:8786``.
 
     Raises:
-        UnavailableError: Dask is not installed, or nothing answers there, or it has no workers.
+        UnavailableError: Dask is not installed, the scheduler does not answer, or it has no
+            workers.
     """
     try:
         import distributed
@@ -123,7 +131,7 @@ def dask_cluster(address: str) -> Workforce:
     def close(executor: Executor, pool: str) -> None:
         executor.shutdown(wait=False)
         with contextlib.suppress(OSError):
-            # The workers go on when this search has ended.
+            # The workers outlive this search, so they must free its supernets.
             client.run(release, pool, on_error="ignore")
         client.close()
 
@@ -137,23 +145,23 @@ def dask_cluster(address: str) -> Workforce:
 
 
 class ScoringPool:
-    """Scores candidates under some conditions, and does a lost process's work again.
+    """Scores candidates under fixed conditions, and repeats the work of lost processes.
 
-    The supernets and images that it scores on are its own, wherever they are, and gone when it is
-    closed: use it as a context manager.
+    The pool owns the supernets and images in all of its processes and frees them when it is
+    closed. Use it as a context manager.
 
     Args:
         conditions: The conditions.
-        batches: Batches of images that are seen.
-        workforce: Where.
-        device: On which device each process computes.
+        batches: Number of batches of images that the indicators see.
+        workforce: The processes to score in.
+        device: The device that each process computes on.
 
     Attributes:
-        home: Its supernets, for whoever computes on them in this process.
+        key: The key of its supernets and images, for scoring on them in this process.
 
     Raises:
-        TftasError: The device is not there.
-        UnavailableError: The workforce has another version of this package, or none.
+        TftasError: The device does not exist.
+        UnavailableError: This package is missing in the workforce, or has another version there.
     """
 
     def __init__(
@@ -161,11 +169,11 @@ class ScoringPool:
     ) -> None:
         images = conditions.images
         compared = images is not None and images.data_dir is not None and images.digest is not None
-        self.home = Home(conditions, device, batches if compared else 0, uuid.uuid4().hex)
+        self.key = BasisKey(conditions, device, batches if compared else 0, uuid.uuid4().hex)
         self._workforce = workforce
         self._executor = workforce.make()
         try:
-            self._site = self._visited()
+            self._worker = self._checked_worker()
         except BaseException:
             self.close()
             raise
@@ -176,43 +184,45 @@ class ScoringPool:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _visited(self) -> Site:
+    def _checked_worker(self) -> Worker:
+        """Return what a worker says of itself, once it is known to have our version."""
         name = self._workforce.name
         try:
-            site = self._executor.submit(visit, self.home).result()
+            worker = self._executor.submit(describe_worker, self.key).result()
         except ModuleNotFoundError as error:
             raise UnavailableError(
                 f"{name} cannot score: {error}; install tftas-optuna there"
             ) from error
         ours = metadata.version("tftas-optuna")
-        if site.version != ours:
+        if worker.version != ours:
             raise UnavailableError(
-                f"{name} has tftas-optuna {site.version}, this is {ours}; install the same"
+                f"{name} has tftas-optuna {worker.version}, this is {ours}; install the same"
             )
-        return site
+        return worker
 
     def prepare(self, task: ScoringTask) -> None:
-        """Begin to draw the supernets of a task, while the caller goes on."""
-        self._executor.submit(prepare, self.home, task)
+        """Start drawing the supernets of a task in the background."""
+        self._executor.submit(prepare, self.key, task)
 
     def scores(
-        self, task: ScoringTask, archs: Sequence[Architecture], wanted: set[Architecture]
+        self, task: ScoringTask, archs: Sequence[Architecture], needed: set[Architecture]
     ) -> Iterator[ScoresOf]:
-        """Score candidates part by part, in the order in which the parts are done.
+        """Yield the scores of candidates in parts, in the order in which the parts finish.
 
-        An empty part comes a few times a second, so that the caller can look around.
+        An empty part is yielded a few times a second, so that the caller can do other things.
 
         Args:
-            task: What to compute of them, under the conditions of this pool.
-            archs: New candidates of a generation; how they are divided depends on all of them.
-            wanted: Those that are needed; others come along with them.
+            task: What to compute, under the conditions of this pool.
+            archs: New candidates of a generation. All of them decide how they are divided into
+                parts.
+            needed: The candidates to score; others in the same parts are scored too.
 
         Raises:
             TftasError: A candidate cannot be scored.
-            UnavailableError: Processes are lost time and again.
+            UnavailableError: Processes were lost several times in a row.
         """
         parts = deque(
-            part for part in divide(task, self._site, archs) if not wanted.isdisjoint(part)
+            part for part in divide(task, self._worker, archs) if not needed.isdisjoint(part)
         )
         running: dict[Future[list[Scores]], list[Architecture]] = {}
         losses = 0
@@ -220,13 +230,13 @@ class ScoringPool:
             while parts or running:
                 try:
                     while parts and len(running) < self._workforce.at_once:
-                        running[self._executor.submit(score, self.home, task, parts[0])] = parts[0]
+                        running[self._executor.submit(score, self.key, task, parts[0])] = parts[0]
                         parts.popleft()
                     done, _ = wait(running, _POLL, FIRST_COMPLETED)
                     results = {future: future.result() for future in done}
                 except self._workforce.losses as error:
                     losses += 1
-                    if losses == _LOSSES:
+                    if losses == _MAX_LOSSES:
                         raise UnavailableError(
                             f"{self._workforce.name}: processes were lost {losses} times in a"
                             " row while scoring; is there memory enough for all of them?"
@@ -247,33 +257,33 @@ class ScoringPool:
                 future.cancel()
 
     def close(self) -> None:
-        """Let go of the processes, which finish the candidates they are scoring."""
-        self._workforce.close(self._executor, self.home.pool)
-        release(self.home.pool)
+        """Shut the processes down after the candidates in work, and free the supernets."""
+        self._workforce.close(self._executor, self.key.pool)
+        release(self.key.pool)
 
 
 class _Threads(ThreadPoolExecutor):
-    """Threads of this process that compute side by side, each on one core.
+    """Threads of this process, each of which computes on one core.
 
-    What PyTorch has for the whole process is put back at the end.
+    PyTorch's number of threads is restored at shutdown.
 
     Args:
-        count: How many.
+        count: Number of threads.
     """
 
     def __init__(self, count: int) -> None:
-        self._kept = contextlib.ExitStack()
-        self._kept.enter_context(keep_threads())
+        self._restore = contextlib.ExitStack()
+        self._restore.enter_context(keep_threads())
         super().__init__(count, "tftas-scores", initializer=stay_on_one_thread)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let go of the threads; see :class:`concurrent.futures.Executor`."""
+        """Shut the threads down; see :class:`concurrent.futures.Executor`."""
         super().shutdown(wait, cancel_futures=cancel_futures)
-        self._kept.close()
+        self._restore.close()
 
 
 def _start_worker(gpus: SimpleQueue[str] | None) -> None:
-    # Ctrl-C reaches every process of the terminal; the search decides what happens then.
+    # Ctrl-C reaches every process of the terminal, but only the search may react to it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus.get()
@@ -281,7 +291,7 @@ def _start_worker(gpus: SimpleQueue[str] | None) -> None:
 
 
 def _follow_parent() -> None:
-    """End with the search, even if it was killed."""
+    """Exit when the parent process ends, even if it was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])

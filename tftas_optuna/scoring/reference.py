@@ -1,4 +1,4 @@
-"""The reference sample that fusions look at, scored before the first trial."""
+"""Scoring of the reference sample that fusions rank candidates in, before the first trial."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tftas_optuna.scoring.pool import ScoresOf, ScoringPool
 
 _LOG = logging.getLogger("tftas_optuna")
-_EVERY = 5.0
+_LOG_SECONDS = 5.0
 
 
 def score_reference(
@@ -33,49 +33,49 @@ def score_reference(
     score: Callable[[list[Architecture], tuple[str, ...]], ScoresOf] | None = None,
     strict: bool = True,
 ) -> Reference:
-    """Return the values that the relative indicators of a task look at.
+    """Return the values of the reference sample for the relative indicators of a task.
 
-    How far it is, is told to the logger ``tftas_optuna`` every few seconds.
+    Progress is logged to ``tftas_optuna`` every few seconds.
 
     Args:
-        pool: Where the sample is scored, unless its values are stored.
-        task: What looks at it.
-        stored: Its values, if somebody has them.
-        target: What costs among the parts are taken for.
-        score: Scores different architectures by names of indicators, in place of the pool, for a
-            caller that has some scores already.
-        strict: Whether each of the indicators has to have something to rank among.
+        pool: The pool that scores the sample, unless its values are stored.
+        task: The task with the relative indicators.
+        stored: Values that were computed before, if any.
+        target: The target of the costs among the parts.
+        score: Scores distinct architectures by the named indicators in place of the pool, for
+            callers that cache scores.
+        strict: Whether to raise if a part is finite for hardly any architecture.
 
     Returns:
-        The values, as far as they are finite; empty where no indicator is relative.
+        The finite values; empty if no indicator is relative.
 
     Raises:
-        NotFiniteError: Hardly any architecture of the sample has a finite value of a part.
+        NotFiniteError: A part is finite for hardly any architecture of the sample.
     """
     relative = relative_indicators(task)
-    parts = tuple(dict.fromkeys(part for each in relative for part in each.parts))
+    parts = tuple(dict.fromkeys(part for indicator in relative for part in indicator.parts))
     if stored is not None and all(part in stored for part in parts):
         return stored
     conditions = task.conditions
     sample = reference_sample(conditions.space, conditions.supernet.seed) if relative else []
-    indicators = tuple(dict.fromkeys(part for each in relative for part in each.indicators))
+    names = tuple(dict.fromkeys(name for indicator in relative for name in indicator.indicators))
     if score is None:
         score = partial(_score, pool, conditions)
-    scores = score(list(dict.fromkeys(sample)), indicators) if indicators else {}
-    meters = {n: m for each in relative for n, m in each.meters(conditions.space, target).items()}
+    scores = score(list(dict.fromkeys(sample)), names) if names else {}
+    meters = {n: m for i in relative for n, m in i.meters(conditions.space, target).items()}
 
     def value(part: str, arch: Architecture, offset: int) -> float:
         return float(meters[part](arch)) if part in meters else scores[arch][part][offset]
 
     reference = reference_of(parts, sample, conditions.n_seeds, value)
-    for each in relative if strict else ():
-        check_reference(each, reference, reasons_of(scores.values()))
+    for indicator in relative if strict else ():
+        check_reference(indicator, reference, reasons_of(scores.values()))
     return reference
 
 
 def relative_indicators(task: ScoringTask) -> list[CompositeIndicator]:
-    """List the indicators of a task that look at a reference sample."""
-    return [cast("CompositeIndicator", i) for i, _ in task.wanted() if i.relative]
+    """Return the indicators of a task that rank candidates in a reference sample."""
+    return [cast("CompositeIndicator", i) for i, _ in task.entries() if i.relative]
 
 
 def _score(
@@ -85,21 +85,21 @@ def _score(
     indicators: tuple[str, ...],
 ) -> ScoresOf:
     scores: ScoresOf = {}
-    tell = _Told()
+    log_progress = _ProgressLog()
     for part in pool.scores(ScoringTask.of(conditions, indicators, "exact"), archs, set(archs)):
         scores |= part
-        tell(len(scores), len(archs))
+        log_progress(len(scores), len(archs))
     return scores
 
 
-class _Told:
-    """Tells the log every few seconds how far the sample is scored."""
+class _ProgressLog:
+    """Logs every few seconds how much of the sample is scored."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self._last >= _EVERY:
+        if now - self._last >= _LOG_SECONDS:
             self._last = now
             _LOG.info("reference sample: %d of %d architectures scored", done, total)

@@ -1,4 +1,4 @@
-"""Scores candidates of a space on shared supernets."""
+"""The scorer of candidates of a space on shared supernets."""
 
 from __future__ import annotations
 
@@ -39,50 +39,50 @@ _PRECISIONS = ("highest", "high", "medium")
 
 
 class Scorer:
-    """What a candidate is worth, untrained.
+    """Scores untrained candidates of a search space.
 
-    All candidates of one scorer are slices of one supernet, drawn from one seed: their ranking
-    is far more stable than with weights of their own, while the scores of two seeds differ by
-    some 10 %. Compare scores of one seed only, or average over several.
+    All candidates are slices of one supernet, drawn from one seed. This makes their ranking far
+    more stable than weights of their own would, but the scores of two seeds differ by some 10 %:
+    compare scores of one seed only, or average over several.
 
-    On a CPU it computes on as many threads as networks of this size are worth, and never on more
-    than PyTorch has (``OMP_NUM_THREADS``): small layers take longer on several than on one.
+    On a CPU the scorer uses as many threads as pay off for networks of this size, and never more
+    than PyTorch has (``OMP_NUM_THREADS``): small layers are slower on several threads than on one.
 
-    A scorer can be pickled: what travels is how it was made, and the supernets are drawn again.
+    A scorer can be pickled; the supernets are not stored but drawn again.
 
     Args:
         space: The search space; its supernet bounds the candidates that can be scored. Or the
-            ``basis`` of another scorer, to share its supernets and images: then all that follows
-            from ``seed`` on, up to ``data_dir``, is that scorer's.
+            ``basis`` of another scorer, to share its supernets and images; the arguments from
+            ``seed`` to ``data_dir``, except ``matmul_precision``, are then ignored.
         indicator: Name of the indicator, or the indicator itself; see
             :func:`tftas_optuna.register_indicator`.
-        fidelity: ``"exact"``, or ``"collapsed"`` where the indicator and the family have it: all
-            patches as one token, an approximation that ranks candidates alike and is some 90
-            times faster (PiT: some five times).
+        fidelity: ``"exact"``, or ``"collapsed"`` if the indicator and the family support it: an
+            approximation with all patches as one token, which ranks candidates alike and is some
+            90 times faster (PiT: some five times).
         seed: Seed of the supernet's weights.
         n_seeds: Supernets to average over, with the seeds ``seed``, ``seed + 1``, ...
-        device: ``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        device: ``"auto"`` (CUDA if available), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         img_size: Height and width of the input, in pixels; the space's own by default.
         num_classes: Outputs of the classifier; the space's own by default.
         dtype: Floating-point type of the passes.
         matmul_precision: Precision of float32 matrix products, as in
             ``torch.set_float32_matmul_precision``; below ``"highest"`` ranks change slightly.
             Only for indicators that are sums over the layers of one pass.
-        n_images: Images of one batch, for indicators that see images.
-        data_dir: A folder of pictures, one folder for each class, to see in place of noise.
-        reference: What a relative indicator looks at, where it is known from another scorer; see
-            :class:`tftas_optuna.indicators.FusionIndicator`.
+        n_images: Images in one batch, for indicators that see images.
+        data_dir: A folder of pictures, one folder for each class, to use in place of noise.
+        reference: The reference sample's values for a relative indicator, if another scorer has
+            computed them; see :class:`tftas_optuna.indicators.FusionIndicator`.
         **options: Options of the indicator, such as ``head_weight`` of DSS.
 
     Attributes:
         indicator: The indicator, with its options.
-        fidelity: How it is computed.
+        fidelity: The fidelity of the indicator.
         matmul_precision: Precision of float32 matrix products; None for the highest.
-        basis: Its supernets and images.
+        basis: The supernets and images.
 
     Raises:
-        TftasError: The indicator, an option, the fidelity or the device does not exist, or
-            something is asked for that does not apply to this indicator.
+        TftasError: The indicator, an option, the fidelity or the device does not exist, or an
+            argument does not apply to this indicator.
         UnavailableError: The pictures cannot be read.
 
     Example:
@@ -110,8 +110,9 @@ class Scorer:
         reference: Reference | None = None,
         **options: Any,
     ) -> None:
-        found = get_indicator(indicator) if isinstance(indicator, str) else indicator
-        self.indicator = found.with_options(**options)
+        if isinstance(indicator, str):
+            indicator = get_indicator(indicator)
+        self.indicator = indicator.with_options(**options)
         self.fidelity = fidelity
         self.matmul_precision = matmul_precision
         if isinstance(space, Basis):
@@ -137,14 +138,14 @@ class Scorer:
         )
 
     def sharing(self, indicator: str, fidelity: str = "exact") -> Scorer:
-        """Make a scorer of another indicator on the same supernets and images.
+        """Return a scorer of another indicator on the same supernets and images.
 
         Args:
             indicator: Name of the indicator.
-            fidelity: How it is computed.
+            fidelity: Its fidelity.
 
         Raises:
-            TftasError: The indicator or its fidelity does not exist.
+            TftasError: The indicator or the fidelity does not exist.
         """
         precision = self.matmul_precision if get_indicator(indicator).sums_layers else None
         return Scorer(
@@ -152,7 +153,7 @@ class Scorer:
         )
 
     def _check(self, family: str) -> None:
-        """Check that everything that was asked for applies to the indicator."""
+        """Check that the fidelity and the precision apply to the indicator and the family."""
         self.indicator.check_fidelity(self.fidelity)
         check_family_fidelity(family, self.fidelity)
         if self.matmul_precision is None:
@@ -168,8 +169,8 @@ class Scorer:
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        made = partial(
-            _made_again,
+        rebuild = partial(
+            _rebuild,
             self.basis.conditions,
             str(self.device),
             indicator=self.indicator,
@@ -177,11 +178,11 @@ class Scorer:
             matmul_precision=self.matmul_precision,
             reference=self.known_reference,
         )
-        return made, ()
+        return rebuild, ()
 
     @property
     def conditions(self) -> Conditions:
-        """All that its scores depend on besides the candidate and the indicator."""
+        """Everything that scores depend on besides the candidate and the indicator."""
         return self.basis.conditions
 
     @property
@@ -196,12 +197,12 @@ class Scorer:
 
     @property
     def n_seeds(self) -> int:
-        """Number of supernets."""
+        """Number of supernets that scores are averaged over."""
         return self.conditions.n_seeds
 
     @property
     def device(self) -> torch.device:
-        """Where it is computed."""
+        """The device that scores are computed on."""
         return self.basis.device
 
     @property
@@ -216,15 +217,14 @@ class Scorer:
 
     @property
     def known_reference(self) -> Reference | None:
-        """What a relative indicator looks at, if it was given or computed."""
+        """The reference sample's values, if they were given or computed, else None."""
         return self._panel.known_reference
 
     @property
     def images(self) -> Tensor:
-        """Images that the first supernet sees, shape (images, channels, height, width).
+        """The images that the first supernet sees, shape (images, channels, height, width).
 
-        One image of ones where the indicator sees no others; of several batches all, one after
-        the other.
+        One image of ones if the indicator sees no others. Several batches are concatenated.
         """
         if not self._panel.batches:
             shape = (1, self.space.in_chans, self.img_size, self.img_size)
@@ -234,7 +234,7 @@ class Scorer:
 
     @property
     def labels(self) -> Tensor | None:
-        """Labels of the images, shape (images,); None of an image of ones."""
+        """The labels of the images, shape (images,); None for the image of ones."""
         if not self._panel.batches:
             return None
         seen = self.basis.images(0, self._panel.batches)
@@ -242,26 +242,26 @@ class Scorer:
 
     @property
     def supernet(self) -> Supernet:
-        """The weights of the first seed."""
+        """The supernet of the first seed."""
         return self.basis.grounds[0].supernet
 
     @property
     def batch_size(self) -> int:
-        """Candidates that one pass takes; more at once gain nothing."""
+        """Most candidates in one pass; scoring more at once is not faster."""
         return self._panel.batch_size
 
     def __call__(self, arch: Architecture) -> float:
         """Score one candidate.
 
         Raises:
-            TftasError: It does not fit the supernet, or its score is not finite.
+            TftasError: The candidate does not fit the supernet, or its score is not finite.
         """
         return self.batch([arch])[0]
 
     def batch(self, archs: Sequence[Architecture]) -> list[float]:
-        """Score several candidates, many in one pass where that is faster.
+        """Score several candidates, many of them in one pass if that is faster.
 
-        When memory runs out the batch is halved, with a warning on the logger ``tftas_optuna``.
+        If memory runs out the batch is halved, with a warning on the logger ``tftas_optuna``.
 
         Returns:
             The scores, in the order of the candidates: means over the seeds.
@@ -272,52 +272,52 @@ class Scorer:
         return [math.fsum(scores) / self.n_seeds for scores in self.by_seed(archs)]
 
     def by_seed(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
-        """Score several candidates; return each one's score of every seed."""
+        """Return the scores of several candidates, one per seed."""
         with self._threads(len(archs)):
             return self._panel.by_seed(archs)[self.indicator.name]
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
-        """Score one candidate layer by layer, in forward order, on the first seed.
+        """Return what each layer adds to a candidate's score, in forward order, on the first seed.
 
         Raises:
-            TftasError: The indicator is no sum over layers.
+            TftasError: The indicator is not a sum over layers.
         """
         with self._threads(1):
             return self._panel.explain(arch)
 
     def _threads(self, count: int) -> contextlib.AbstractContextManager[None]:
-        """Use as many threads as a pass of so many of the largest candidates is worth."""
+        """Limit the threads to what pays off for ``count`` of the largest candidates."""
         largest = self.space.supernet
         costs = largest.costs(**self.conditions.target.input)
         if self.fidelity == "collapsed":
-            # One token stands for all patches, beside that of the class.
+            # Two tokens: one for all patches and the class token.
             macs = 2.0 * costs.n_params * min(count, self.batch_size)
         else:
             per_pass = self.basis.grounds[0].per_batch if self._panel.batches else 1
             macs = costs.macs * per_pass
         weights = self.supernet.outline(largest).values()
         sizes = [weight.numel() for weight in weights if weight.ndim > 1]
-        # In the layer that most multiply-adds are in: tables of positions hardly count.
+        # The share of a typical layer, weighted by size: most multiply-adds are in large layers.
         share = sum(size * size for size in sizes) / sum(sizes) ** 2
         return limit_threads(threads_for(macs * share, self.device))
 
     def subnet(self, arch: Architecture) -> nn.Module:
-        """Build a stand-alone network with the candidate's slices, signs kept, in eval mode."""
+        """Build a stand-alone network with the candidate's signed weights, in eval mode."""
         return self.supernet.subnet(arch)
 
 
-def _made_again(conditions: Conditions, device: str, **others: Any) -> Scorer:
-    return Scorer(Basis(conditions, device), **others)
+def _rebuild(conditions: Conditions, device: str, **arguments: Any) -> Scorer:
+    return Scorer(Basis(conditions, device), **arguments)
 
 
 def check_family_fidelity(family: str, fidelity: str) -> None:
-    """Check that the supernets of a family know a fidelity.
+    """Check that the supernets of a family support a fidelity.
 
     Raises:
         TftasError: They do not.
     """
-    known = get_family(family).supernet.fidelities
-    if fidelity not in known:
+    supported = get_family(family).supernet.fidelities
+    if fidelity not in supported:
         raise TftasError(
-            f"family {family!r} has no fidelity {fidelity!r}; it has: {', '.join(known)}"
+            f"family {family!r} has no fidelity {fidelity!r}; it has: {', '.join(supported)}"
         )

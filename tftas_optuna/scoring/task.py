@@ -1,8 +1,8 @@
-"""The scoring of a study as plain values that any process can carry out.
+"""Scoring tasks: plain values that any process can carry out.
 
-What is computed in one pass is divided by the candidates alone, and on a CPU every pass runs on
-one thread: sums of floating-point numbers depend on both. So scores are the same to the last digit
-in one process or in many.
+Floating-point sums depend on which candidates share a pass and on the number of threads. So the
+candidates alone decide how they are divided into passes, and on a CPU every pass runs on one
+thread: scores are the same to the last digit in one process or in many.
 """
 
 from __future__ import annotations
@@ -32,24 +32,25 @@ if TYPE_CHECKING:
     from tftas_optuna.indicators.composite import Reference
     from tftas_optuna.metrics import Indicator
     from tftas_optuna.scoring.conditions import Conditions
-    from tftas_optuna.scoring.panel import Wanted
+    from tftas_optuna.scoring.panel import PanelEntry
 
-# Supernets that one process holds for several pools. A pool lets go of its own; but one whose
-# process was killed never does so on the workers of a cluster, and those keep no more than these.
-_MOST_HELD = 8
-_held: OrderedDict[Home, _Panels] = OrderedDict()
-_holding = threading.Lock()
+# What this process holds for open pools. A pool releases its own when it is closed, but a killed
+# search cannot release anything on the workers of a cluster: they keep only the newest ones.
+_MAX_HELD = 8
+_held: OrderedDict[BasisKey, _Panels] = OrderedDict()
+_held_lock = threading.Lock()
 
 
 class ScoringTask(NamedTuple):
-    """What is computed of candidates, and everything that it depends on.
+    """The indicators to compute, with everything that their scores depend on.
 
     Attributes:
-        conditions: What the scores depend on.
-        indicators: The indicators, at least one, by their names; those that are made of others
-            as they are. All are computed on the same supernets.
-        fidelity: How they are computed, those that know it; the others are computed exactly.
-        reference: What relative indicators look at, as JSON; empty where there are none.
+        conditions: The conditions.
+        indicators: The indicators, all on the same supernets: names, or the indicator itself if
+            it is made of others.
+        fidelity: The fidelity of indicators that support it; the others are computed exactly.
+        reference: Values of the reference sample for relative indicators, as JSON; empty if there
+            are none.
     """
 
     conditions: Conditions
@@ -59,168 +60,166 @@ class ScoringTask(NamedTuple):
 
     @classmethod
     def of(cls, conditions: Conditions, names: Sequence[str], fidelity: str) -> ScoringTask:
-        """Make the task of some indicators by their names."""
+        """Make a task for indicators given by name."""
         return cls(conditions, tuple(get_indicator(name).sent for name in names), fidelity)
 
     def only(self, names: Collection[str]) -> ScoringTask:
-        """Return the same task of some of its indicators alone."""
-        chosen = [i for i in self.indicators if (i if isinstance(i, str) else i.name) in names]
-        return self._replace(indicators=tuple(chosen))
+        """Return the same task with only the named indicators."""
+        kept = [i for i in self.indicators if (i if isinstance(i, str) else i.name) in names]
+        return self._replace(indicators=tuple(kept))
 
     def looking_at(self, reference: Reference) -> ScoringTask:
-        """Return the same task, with the values of a reference sample for its fusions."""
+        """Return the same task with the values of a reference sample for its fusions."""
         return self._replace(reference=json.dumps(reference))
 
-    def wanted(self) -> list[Wanted]:
-        """Look the indicators up, each with the fidelity that it is computed at."""
+    def entries(self) -> list[PanelEntry]:
+        """Return the indicators, each with the fidelity that it is computed at."""
         indicators = [get_indicator(i) if isinstance(i, str) else i for i in self.indicators]
         return [(indicator, indicator.fidelity_for(self.fidelity)) for indicator in indicators]
 
 
-class Home(NamedTuple):
-    """The supernets and images of a pool, wherever they are.
+class BasisKey(NamedTuple):
+    """The key by which every process of a pool makes and finds its supernets and images.
 
     Attributes:
-        conditions: What they are.
-        device: Where they are, as the process that computes sees its devices.
-        pictures: How many batches to compare with the digest of the conditions: machines may
-            hold other pictures in a folder of the same name.
-        pool: Whose they are; see :func:`release`.
+        conditions: The conditions.
+        device: The device, as the scoring process names it.
+        n_checked: Number of batches of pictures to compare with the digest of the conditions, as
+            another machine may have other pictures in a folder of the same name.
+        pool: Id of the pool; see :func:`release`.
     """
 
     conditions: Conditions
     device: str
-    pictures: int = 0
+    n_checked: int = 0
     pool: str = ""
 
 
-class Site(NamedTuple):
-    """Where a task is carried out.
+class Worker(NamedTuple):
+    """A process that scores.
 
     Attributes:
-        version: Version of this package there.
-        device: Type of the device, ``"cpu"`` or ``"cuda"``.
+        version: Version of this package in it.
+        device: Type of its device, ``"cpu"`` or ``"cuda"``.
     """
 
     version: str
     device: str
 
 
-def visit(home: Home) -> Site:
-    """Tell what a process is that is to score.
+def describe_worker(key: BasisKey) -> Worker:
+    """Describe the process that runs this function.
 
     Raises:
-        TftasError: Its device is not there.
+        TftasError: The device does not exist.
     """
-    return Site(metadata.version("tftas-optuna"), resolve_device(home.device).type)
+    return Worker(metadata.version("tftas-optuna"), resolve_device(key.device).type)
 
 
 def divide(
-    task: ScoringTask, site: Site, archs: Sequence[Architecture]
+    task: ScoringTask, worker: Worker, archs: Sequence[Architecture]
 ) -> list[list[Architecture]]:
-    """Divide candidates into those that run together."""
+    """Divide candidates into groups that share a pass."""
     supernet = get_family(task.conditions.space.family).supernet
-    limit = supernet.at_once[task.fidelity, site.device]
-    if limit == 1 or not all(indicator.sums_layers for indicator, _ in task.wanted()):
+    limit = supernet.at_once[task.fidelity, worker.device]
+    if limit == 1 or not all(indicator.sums_layers for indicator, _ in task.entries()):
         return [[arch] for arch in archs]
     return [
         [archs[i] for i in group[start : start + limit]]
-        for group in supernet.groups(archs, site.device)
+        for group in supernet.groups(archs, worker.device)
         for start in range(0, len(group), limit)
     ]
 
 
-def score(home: Home, task: ScoringTask, archs: Sequence[Architecture]) -> list[Scores]:
-    """Score candidates that run together.
-
-    Returns:
-        The scores of each one.
+def score(key: BasisKey, task: ScoringTask, archs: Sequence[Architecture]) -> list[Scores]:
+    """Score candidates that share a pass, in their order.
 
     Raises:
-        TftasError: One does not fit the supernet.
+        TftasError: A candidate does not fit the supernet.
     """
-    with _computing(home):
-        panels = _shared(home)
+    with _computing(key):
+        panels = _panels_of(key)
         panel = panels.get(task)
         with panels.turn(panel):
             return panel.scores(archs)
 
 
-def prepare(home: Home, task: ScoringTask) -> None:
-    """Draw the supernets of a task, which its first scores would wait for.
+def prepare(key: BasisKey, task: ScoringTask) -> None:
+    """Draw the supernets of a task now, so that its first scores do not wait for them.
 
     Raises:
-        TftasError: Its indicators cannot be computed.
+        TftasError: The indicators cannot be computed.
     """
-    with _computing(home):
-        _shared(home).get(task).prepare()
+    with _computing(key):
+        _panels_of(key).get(task).prepare()
 
 
 def release(pool: str) -> None:
-    """Let go of the supernets that this process holds for a pool."""
-    with _holding:
-        for home in [home for home in _held if home.pool == pool]:
-            del _held[home]
+    """Free the supernets that this process holds for a pool."""
+    with _held_lock:
+        for key in [key for key in _held if key.pool == pool]:
+            del _held[key]
 
 
 @contextlib.contextmanager
-def _computing(home: Home) -> Iterator[None]:
-    with one_thread(resolve_device(home.device)), matmul_precision("highest"):
+def _computing(key: BasisKey) -> Iterator[None]:
+    with one_thread(resolve_device(key.device)), matmul_precision("highest"):
         yield
 
 
-def _shared(home: Home) -> _Panels:
-    """Return the panels of a pool in this process, whatever they compute and how."""
-    with _holding:
-        if home not in _held:
-            _held[home] = _Panels(home)
-        _held.move_to_end(home)
-        while len(_held) > _MOST_HELD:
+def _panels_of(key: BasisKey) -> _Panels:
+    """Return the panels of a pool in this process."""
+    with _held_lock:
+        if key not in _held:
+            _held[key] = _Panels(key)
+        _held.move_to_end(key)
+        while len(_held) > _MAX_HELD:
             _held.popitem(last=False)
-        return _held[home]
+        return _held[key]
 
 
 class _Panels:
-    """Panels on the same supernets and images, each made when it is first asked for.
+    """Panels on the same supernets and images, one for each task, made when first needed.
 
     Args:
-        home: Whose they are.
+        key: The key of the supernets and images.
 
     Raises:
-        UnavailableError: The pictures are others than those of the conditions.
+        UnavailableError: The pictures differ from those of the conditions.
     """
 
-    def __init__(self, home: Home) -> None:
-        self.basis = Basis(home.conditions, home.device)
-        images = home.conditions.images
-        if images is not None and home.pictures:
-            if self.basis.images(0, home.pictures).digest != images.digest:
+    def __init__(self, key: BasisKey) -> None:
+        self.basis = Basis(key.conditions, key.device)
+        images = key.conditions.images
+        if images is not None and key.n_checked:
+            if self.basis.images(0, key.n_checked).digest != images.digest:
                 raise UnavailableError(
                     f"data_dir {images.data_dir!r} holds other pictures on {platform.node()} than"
                     " where this began; copy them there"
                 )
-        self._made: dict[ScoringTask, tuple[list[Wanted], Panel]] = {}
-        self._making = threading.Lock()
+        self._by_task: dict[ScoringTask, tuple[list[PanelEntry], Panel]] = {}
+        self._by_task_lock = threading.Lock()
         self._turn = threading.Lock()
 
     def get(self, task: ScoringTask) -> Panel:
         """Return the panel of a task."""
-        with self._making:
-            wanted = task.wanted()
-            # Somebody may have registered another indicator by a name since.
-            if task not in self._made or self._made[task][0] != wanted:
-                for indicator, fidelity in wanted:
+        with self._by_task_lock:
+            entries = task.entries()
+            # Another indicator may have been registered under one of the names since.
+            if task not in self._by_task or self._by_task[task][0] != entries:
+                for indicator, fidelity in entries:
                     indicator.check_fidelity(fidelity)
                     check_family_fidelity(task.conditions.space.family, fidelity)
                 reference = json.loads(task.reference) if task.reference else None
-                self._made[task] = wanted, Panel(self.basis, wanted, reference=reference)
-            return self._made[task][1]
+                panel = Panel(self.basis, entries, reference=reference)
+                self._by_task[task] = entries, panel
+            return self._by_task[task][1]
 
     def turn(self, panel: Panel) -> AbstractContextManager[object]:
-        """Wait for other threads, where a panel cannot compute beside them.
+        """Return a lock for panels that must not run in several threads at the same time.
 
-        Functions of users might not bear it, second derivatives choose kernels for the whole
-        process, and a GPU has one memory.
+        User functions may not be thread-safe, second derivatives choose kernels for the whole
+        process, and all threads share the memory of a GPU.
         """
-        beside = stays_on_one_thread() and self.basis.device.type == "cpu" and panel.side_by_side
-        return contextlib.nullcontext() if beside else self._turn
+        parallel = stays_on_one_thread() and self.basis.device.type == "cpu" and panel.side_by_side
+        return contextlib.nullcontext() if parallel else self._turn

@@ -1,4 +1,4 @@
-"""What a score costs on this machine."""
+"""Measurement of the time that a score takes on this machine."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _PROBES = 4
 
 
 def seconds_per_score(space: SearchSpace, indicator: str = "dss") -> dict[str, float]:
-    """Measure the time of one score of random candidates, by each fidelity that there is.
+    """Measure the seconds that one score of a random candidate takes, by fidelity.
 
-    It is measured as a search scores, on a CPU with one thread. A pass takes as many candidates
-    as a search gives it, unless that would take long; the median of five counts. Norms of the
-    weights, computed once in a study, are left out.
+    Scores are computed as in a search, on a CPU with one thread. A pass has as many candidates as
+    in a search, unless that would take long. The result is the median of five passes, without
+    the norms of the weights, which a search computes once.
     """
     rng = np.random.default_rng(0)
-    found = {}
+    seconds = {}
     fidelities = get_family(space.family).supernet.fidelities
     for fidelity in get_indicator(indicator).fidelities:
         if fidelity not in fidelities:
@@ -42,19 +42,19 @@ def seconds_per_score(space: SearchSpace, indicator: str = "dss") -> dict[str, f
         with one_thread(scorer.device):
             probes = [space.sample(rng) for _ in range(min(_PROBES, scorer.batch_size))]
             scorer.batch(probes)
-            each = _seconds(scorer, probes) / len(probes)
-            count = max(1, min(scorer.batch_size, int(_PASS_SECONDS / each)))
+            estimate = _seconds(scorer, probes) / len(probes)
+            count = max(1, min(scorer.batch_size, int(_PASS_SECONDS / estimate)))
             times = []
             for _ in range(_PASSES):
                 archs = [space.sample(rng) for _ in range(count)]
                 scorer.batch(archs)
                 times.append(_seconds(scorer, archs) / count)
-        found[fidelity] = median(times)
-    return found
+        seconds[fidelity] = median(times)
+    return seconds
 
 
 def machine() -> str:
-    """Say where scores are measured."""
+    """Return the name of the device that scores are measured on."""
     device = resolve_device("auto")
     if device.type != "cpu":
         return str(torch.cuda.get_device_name(device))

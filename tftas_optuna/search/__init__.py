@@ -1,4 +1,4 @@
-"""The generation loop: proposed, scored, stored."""
+"""The search: a loop of generations that are proposed, scored and stored."""
 
 from tftas_optuna.costs import Deployment
 from tftas_optuna.scoring.execution import Execution

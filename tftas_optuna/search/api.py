@@ -1,4 +1,4 @@
-"""The search: everything checked and opened, then run."""
+"""The public function ``search``: it checks its arguments, opens everything and runs."""
 
 from __future__ import annotations
 
@@ -109,16 +109,16 @@ def search(
     from the seed and the generation's number alone, and scores do not depend on where they are
     computed (to the last digit on a CPU): a run that was cut off and continued leaves the same
     trials as one that was not, with one worker or many. A proposal that was tried already, or
-    that its costs put out of bounds, is replaced before it is scored by what a random walk from
-    it finds; only when that finds nothing is it kept. When interrupted (``KeyboardInterrupt``),
-    what is scored is stored before the exception goes on.
+    whose costs are out of bounds, is replaced before it is scored by the result of a random walk
+    from it, and kept only if the walk finds nothing. If the search is interrupted
+    (``KeyboardInterrupt``), finished scores are stored before the exception is raised again.
 
-    An architecture without a finite score is a failed trial, whose user attribute ``failure`` says
-    why. Trials of others that stand for no architecture of the space are skipped, with a warning
-    on the logger ``tftas_optuna``.
+    An architecture without a finite score is a failed trial; its user attribute ``failure`` holds
+    the reason. Trials that are not architectures of the space are skipped, with a warning on the
+    logger ``tftas_optuna``.
 
-    Several searches may work on one study at the same time: each takes in what the others found,
-    and what two try at the same moment is stored once.
+    Several searches may work on one study at the same time: each learns from the trials of the
+    others, and an architecture that two of them try at the same time is stored once.
 
     Args:
         space: The search space.
@@ -144,9 +144,9 @@ def search(
         supernet_seed: Seed of the first supernet; the sampler's seed by default.
         n_seeds: Supernets to average over, with the seeds ``supernet_seed``,
             ``supernet_seed + 1``, ...
-        fidelity: How indicators are computed that know it: ``"exact"``, ``"collapsed"``, see
-            :class:`tftas_optuna.Scorer`, or ``"auto"``. That is what the study has, and for a new
-            one collapsed where the family's candidates are known to be ranked alike
+        fidelity: The fidelity of indicators that support it: ``"exact"``, ``"collapsed"`` (see
+            :class:`tftas_optuna.Scorer`), or ``"auto"``: that of the study, and for a new study
+            collapsed if that is known to rank the family's candidates alike
             (:attr:`tftas_optuna.Family.ranked_alike`), else exact.
         n_exact: Members of the final front, spread evenly, whose approximated indicators are
             computed exactly in the end; None for all of them. See
@@ -222,27 +222,28 @@ def search(
     with contextlib.ExitStack() as open_for_search:
         pool = None
         if settings.indicators:
-            # First of all, so that no study is begun where nothing can score it.
+            # Opened first, so that no study is created if nothing can score it.
             batches = batches_seen(settings.indicators)
             pool = open_for_search.enter_context(execution.open_pool(settings.conditions, batches))
         opened = open_storage(storage, create=True) if storage is not None else None
-        stored = _stored(opened, name)
+        stored = _load_study(opened, name)
         if stored is not None and has_settings(stored):
-            usual = {
+            is_default = {
                 "sampler": sampler is None,
                 "population_size": population_size is None,
                 "fidelity": fidelity == "auto",
                 "approximated": fidelity == "auto",
             }
-            settings = as_recorded(settings, stored, [name for name, yes in usual.items() if yes])
+            names = [name for name, default in is_default.items() if default]
+            settings = as_recorded(settings, stored, names)
         if stored is not None:
             _check_joins(stored, settings)
         task = ScoringTask.of(settings.conditions, settings.indicators, settings.fidelity)
         if pool is not None:
             pool.prepare(task)
-        meters = _measured(settings, stored, opened, name)
+        meters = _open_meters(settings, stored, opened, name)
         study, opened = _open_study(opened, name, settings)
-        # Of searches that begin together, one writes first, and all use what it has written.
+        # If several searches start together, all use what the first one has written.
         with write_lock(study, opened):
             keep_meter_records(study, meters.records)
         if meter_records(study) != meters.records:
@@ -295,25 +296,25 @@ def search(
     return study
 
 
-def _no_scores(archs: Sequence[Architecture], wanted: set[Architecture]) -> Iterator[ScoresOf]:
-    """Score nothing, where costs alone are optimised."""
-    yield {arch: Scores({}) for arch in wanted}
+def _no_scores(archs: Sequence[Architecture], needed: set[Architecture]) -> Iterator[ScoresOf]:
+    """Yield empty scores, for studies of costs alone."""
+    yield {arch: Scores({}) for arch in needed}
 
 
-def _measured(
+def _open_meters(
     settings: StudySettings, study: Study | None, storage: BaseStorage | None, study_name: str
 ) -> Meters:
-    """Measure what costs need before the first candidate, unless a study has it already.
+    """Make the measurements that costs need, unless the study has them already.
 
     Args:
-        settings: What is asked for.
-        study: The study, if it is there.
-        storage: Where it is, or would be.
-        study_name: Its name.
+        settings: The settings of the search.
+        study: The study, if it exists.
+        storage: The storage of the study, if any.
+        study_name: Name of the study.
 
     Raises:
-        TftasError: No architecture of the space can meet a bound on what was measured. A storage
-            keeps that all the same, for the next try.
+        TftasError: No architecture of the space can meet a bound on a measured cost. The
+            measurements are stored all the same, for the next try.
     """
     space = settings.space
     meters = Meters(settings.costs, space, settings.target, measured(study, settings))
@@ -327,7 +328,7 @@ def _measured(
                 meters.cost(name, space.smallest())
     except TftasError:
         if meters.records and storage is not None:
-            study = _made(storage, study_name, settings)
+            study = _create_or_load(storage, study_name, settings)
             if has_settings(study):
                 keep_meter_records(study, meters.records)
             else:
@@ -336,7 +337,7 @@ def _measured(
     return meters
 
 
-def _stored(storage: BaseStorage | None, name: str) -> Study | None:
+def _load_study(storage: BaseStorage | None, name: str) -> Study | None:
     if storage is None or name not in optuna.get_all_study_names(storage):
         return None
     return optuna.load_study(study_name=name, storage=storage)
@@ -346,7 +347,7 @@ def _open_study(
     storage: BaseStorage | None, name: str, settings: StudySettings
 ) -> tuple[Study, BaseStorage]:
     storage = storage if storage is not None else optuna.storages.InMemoryStorage()
-    study = _made(storage, name, settings)
+    study = _create_or_load(storage, name, settings)
     if _is_empty(study):
         check_directions(study, settings)
         write_settings(study, settings)
@@ -354,7 +355,7 @@ def _open_study(
     return study, storage
 
 
-def _made(storage: BaseStorage, name: str, settings: StudySettings) -> Study:
+def _create_or_load(storage: BaseStorage, name: str, settings: StudySettings) -> Study:
     try:
         return optuna.create_study(
             storage=storage, study_name=name, directions=list(settings.directions)
@@ -364,15 +365,15 @@ def _made(storage: BaseStorage, name: str, settings: StudySettings) -> Study:
 
 
 def _is_empty(study: Study) -> bool:
-    """Tell whether a study is new, or was left between its creation and its settings."""
+    """Return whether a study has neither trials nor settings."""
     return not study.get_trials(deepcopy=False) and not has_settings(study)
 
 
 def _check_joins(study: Study, settings: StudySettings) -> None:
-    """Check that a search with some settings can go on with a study.
+    """Check that a search with these settings can continue a study.
 
     Raises:
-        UnavailableError: It cannot.
+        UnavailableError: The settings differ.
     """
     if _is_empty(study):
         check_directions(study, settings)

@@ -1,4 +1,4 @@
-"""Generation by generation: proposed, scored at once, stored as a whole."""
+"""The loop over generations, each proposed, scored and stored as a whole."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tftas_optuna.storage import TrialWriter
     from tftas_optuna.study.settings import StudySettings
 
-# Scores architectures, and of them at least those that are wanted, part by part.
+# Yields the scores of architectures in parts; the second argument is the ones that are needed.
 ScoringOf = Callable[["Sequence[Architecture]", "set[Architecture]"], "Iterator[ScoresOf]"]
 
 _STORAGE_PATIENCE = 60.0
@@ -37,12 +37,12 @@ class Coordinator:
 
     Args:
         settings: The settings of the study.
-        history: What was learned from its trials.
-        proposer: What to try.
-        scores: Scores those among the new architectures of a generation that are wanted.
-        open_writer: Makes what stores the trials; what it needs from here is passed on.
+        history: What the search has learned from its trials.
+        proposer: Proposes the generations.
+        scores: Scores the new architectures of a generation.
+        open_writer: Makes the writer of the trials from ``taken``, ``patience`` and ``meanwhile``.
         stop: When to stop.
-        callback: Told where the search stands; what it raises ends the search.
+        callback: Receives the progress; an exception from it ends the search.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Coordinator:
         self._start = time.monotonic()
 
     def run(self, partial: list[FrozenTrial]) -> SearchProgress:
-        """Run generations until it is time to stop; return where the search stands then.
+        """Run generations until the search stops, and return its progress.
 
         Args:
             partial: Trials of the first generation that are stored already.
@@ -97,20 +97,20 @@ class Coordinator:
         return self._origins.total() - self._writer.n_doubled
 
     def _is_short(self) -> bool:
-        """Tell whether trials are missing; wait for the last generation before saying no."""
+        """Return whether more trials are needed, once the last generation is stored."""
         if self._n_done() >= self._stop.n_trials:
             self._history.arrive(self._writer.wait())
         return self._n_done() < self._stop.n_trials
 
     def _one_generation(self, partial: list[FrozenTrial]) -> None:
-        """Propose, score and hand over a generation, of which some may be stored already."""
+        """Propose, score and store a generation, some trials of which may be stored already."""
         history = self._history
         proposals = self._proposer.next_generation().propose(history.tried)
         new = [p.architecture for p in proposals if p.architecture not in history.tried]
         todo = history.not_stored(proposals, partial)
         if len(todo) > self._stop.n_trials - self._n_done():
-            # The run ends within this generation. How much of it is needed depends on how many
-            # trials of the one before other searches were first to store.
+            # The run ends within this generation. How many trials it needs depends on how many of
+            # the generation before were already stored by other searches.
             history.arrive(self._writer.wait())
         todo = todo[: self._stop.n_trials - self._n_done()]
         taken = [place.position for place in map(place_of, partial) if place is not None]
@@ -135,24 +135,24 @@ class Coordinator:
         first: Place,
         scored: list[FrozenTrial],
     ) -> None:
-        """Score ``todo``, whose trials get places from ``first`` on; append these to ``scored``.
+        """Score ``todo`` and append its trials to ``scored``, with places from ``first`` on.
 
-        What is scored together does not depend on what is stored already: it is divided from all
-        new architectures of the generation.
+        All new architectures of the generation decide which ones are scored together, so this
+        does not depend on what is stored already.
         """
         evaluations, scorable = self._history.evaluations, self._history.scorable
         archs = dict.fromkeys(p.architecture for p in todo)
-        wanted = [arch for arch in archs if arch not in evaluations]
-        # Each once, though a generation may repeat it; and those too of which another program
-        # stored some scores, but not all.
-        together = list(dict.fromkeys((*new, *wanted)))
-        parts = self._scores(together, set(wanted)) if wanted else iter([{}])
+        needed = [arch for arch in archs if arch not in evaluations]
+        # Without repeats, and with architectures for which another program stored some scores but
+        # not all.
+        together = list(dict.fromkeys((*new, *needed)))
+        parts = self._scores(together, set(needed)) if needed else iter([{}])
         began, start = datetime.datetime.now(), time.monotonic()
         for part in parts:
             for arch, scores in part.items():
                 evaluations.add(arch, scores)
             seconds = time.monotonic() - start
-            # If the clock is set meanwhile, a trial must not get a negative duration.
+            # Not from the clock, which may be set meanwhile: durations must not be negative.
             ended = began + datetime.timedelta(seconds=seconds)
             while len(scored) < len(todo) and todo[len(scored)].architecture in evaluations:
                 proposal = todo[len(scored)]
@@ -171,7 +171,7 @@ class Coordinator:
                 return
 
     def _report(self) -> SearchProgress:
-        """Tell the callback where the search stands, and return the same."""
+        """Return the progress, after passing it to the callback."""
         history = self._history
         progress = SearchProgress(
             n_done=self._n_done(),

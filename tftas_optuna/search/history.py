@@ -1,4 +1,4 @@
-"""What a search learns from the trials of its study: those of before, and its own."""
+"""What a search learns from the trials of its study."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tftas_optuna.search.progress import RunningFront
 from tftas_optuna.search.scorable import Scorable
 from tftas_optuna.study.evaluations import Evaluations
 from tftas_optuna.study.front import known_values
-from tftas_optuna.study.own import failure_of, own_trials, said_numbers
+from tftas_optuna.study.own import failure_of, numeric_attributes, own_trials
 from tftas_optuna.study.place import place_of
 
 if TYPE_CHECKING:
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 
 class Past(NamedTuple):
-    """What a study holds when a search begins.
+    """The trials in a study when a search starts.
 
     Attributes:
-        trials: All finished trials of architectures, those without a score too.
-        before: Those from elsewhere that came before this search's first generation.
-        generations: The whole generations of this search, each with the trials from elsewhere that
-            were stored meanwhile; a search learns those one generation later.
-        partial: Trials of a last generation that is not whole yet.
-        last_number: Number of the last trial of the whole generations.
-        next_number: The least number that the next trial of the study can get.
+        trials: All finished trials of architectures, including those without a score.
+        before: Trials from elsewhere that are older than this search's first generation.
+        generations: The complete generations of this search, each with the trials from elsewhere
+            that were stored meanwhile; a search learns those one generation later.
+        partial: Trials of a last generation that is not complete yet.
+        last_number: Number of the last trial of the complete generations.
+        next_number: The lowest number that the next trial of the study can get.
     """
 
     trials: list[FrozenTrial]
@@ -49,13 +49,13 @@ class Past(NamedTuple):
 
 
 def read_past(study: Study, settings: StudySettings, island: int, sizes: Iterator[int]) -> Past:
-    """Sort the trials of a study for a search that goes on.
+    """Read the trials of a study for a search that starts or continues.
 
     Args:
         study: The study.
-        settings: Its settings.
-        island: Number of this search within it.
-        sizes: Trials of each whole generation.
+        settings: The settings of the study.
+        island: Number of this search within the study.
+        sizes: The number of trials in each complete generation.
 
     Raises:
         UnavailableError: A generation of this search is missing.
@@ -74,7 +74,7 @@ def read_past(study: Study, settings: StudySettings, island: int, sizes: Iterato
     ends = [began - 1]
     for number, mine in enumerate(generations):
         if not mine:
-            # Only others can have been first to store all of it, since it was proposed.
+            # Allowed only if other searches stored the same architectures first.
             since = ends[number - 1] if number else -1
             until = next(begin for begin in begins if begin > ends[-1])
             if not any(since < trial.number < until for trial in others):
@@ -120,16 +120,16 @@ class History:
         study_name: Name of the study.
         settings: Its settings.
         meters: Its costs.
-        past: The trials that it holds already.
-        proposer: Learns them too.
+        past: The trials in the study.
+        proposer: The proposer, which learns the trials too.
 
     Attributes:
         evaluations: Scores and costs of the architectures of the study.
-        scorable: Whether they have scores at all.
-        tried: Architectures that are learned, and not to be proposed again.
-        arrived: Trials from elsewhere, to be learned when the generation in hand ends.
-        n_elsewhere: Stored trials that are not of this run.
-        generation: The generation in hand, from 0.
+        scorable: Counts the architectures without a score.
+        tried: Architectures that must not be proposed again.
+        arrived: Trials from elsewhere that are learned at the end of the current generation.
+        n_elsewhere: Number of stored trials that are not from this run.
+        generation: The current generation, from 0.
         front: The front so far.
         volumes: Its hypervolume after each generation.
         screen: See :class:`tftas_optuna.search.progress.SearchProgress`.
@@ -168,14 +168,14 @@ class History:
         self.front.add(past.partial)
 
     def arrive(self, trials: Sequence[FrozenTrial]) -> None:
-        """Keep what others have stored until the generation in hand ends."""
+        """Keep trials of other searches until the current generation ends."""
         for trial in trials:
             self._remember(trial)
         self.arrived.extend(trials)
         self.n_elsewhere += sum(trial.number >= self._n_at_start for trial in trials)
 
     def end_generation(self, trials: Sequence[FrozenTrial]) -> None:
-        """Learn a whole generation, and what arrived meanwhile."""
+        """Learn a complete generation and the trials that arrived meanwhile."""
         self._learn([*trials, *self.arrived])
         self.arrived = []
         self.generation += 1
@@ -190,18 +190,18 @@ class History:
     def not_stored(
         self, proposals: list[Proposal], partial: Sequence[FrozenTrial]
     ) -> list[Proposal]:
-        """Return what is left of the proposals of a generation that is stored in part."""
+        """Return the proposals of a generation that are not stored yet."""
         n = len(partial)
         if [trial.params for trial in partial] == [proposal.params for proposal in proposals[:n]]:
             return proposals[n:]
-        # Another version drew the first ones, or others were given to start from.
+        # Another release drew the first trials, or the architectures to start from differ.
         stored = set(map(self.architecture, partial))
         new = [proposal for proposal in proposals if proposal.architecture not in stored]
         return new[: len(proposals) - n]
 
     def _remember(self, trial: FrozenTrial) -> None:
         failure = failure_of(trial)
-        values = said_numbers(trial) if failure else known_values(trial, self._settings)
+        values = numeric_attributes(trial) if failure else known_values(trial, self._settings)
         self.evaluations.remember(self.architecture(trial), values, failure)
         self.scorable.count(trial)
 

@@ -1,4 +1,4 @@
-"""What a search is asked for, checked and written down as the settings of its study."""
+"""The arguments of a search, checked and turned into the settings of its study."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tftas_optuna.samplers import (
     users_population_size,
     usual_population_size,
 )
-from tftas_optuna.scoring.basis import as_seen
+from tftas_optuna.scoring.basis import resolve_images
 from tftas_optuna.scoring.conditions import batches_seen
 from tftas_optuna.scoring.scorer import check_family_fidelity
 from tftas_optuna.study.settings import StudySettings
@@ -39,9 +39,9 @@ def make_settings(
     seed: int = 0,
     fidelity: str = "auto",
 ) -> StudySettings:
-    """Check what a study is made of, and write it down; see :func:`tftas_optuna.search`.
+    """Check the arguments of a search and return its settings; see :func:`tftas_optuna.search`.
 
-    Where an indicator sees images, pictures are read to tell them from others.
+    If an indicator sees pictures, they are read for their digest.
 
     Raises:
         TftasError: An argument is out of range, or does not apply.
@@ -80,7 +80,7 @@ def make_settings(
             f"data_dir does not apply: this study computes {what}, which sees no images; leave it"
             " out"
         )
-    conditions = as_seen(conditions, settings.indicators)
+    conditions = resolve_images(conditions, settings.indicators)
     settings = dataclasses.replace(settings, conditions=conditions)
     indicators = [get_indicator(name) for name in settings.indicators]
     for indicator in indicators:

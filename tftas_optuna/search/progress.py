@@ -1,4 +1,4 @@
-"""Where a search stands, the front that it has reached, and when it stops."""
+"""The progress of a search, its front so far, and its stop rules."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ _STALLED = 1e-3
 
 
 class SearchProgress(NamedTuple):
-    """Where a search stands; given to the callback before the first and after every trial.
+    """The progress of a search, passed to the callback before the first and after every trial.
 
     Attributes:
         n_done: Trials of this run so far.
-        n_trials: Trials this run was asked for.
-        n_study: Trials of the whole study that are safe in its storage.
-        generation: The generation in hand, from 0.
-        seconds: Time since the first trial of this run.
-        scoring_seconds: Time of it spent on scores.
+        n_trials: Trials that this run is to add.
+        n_study: Trials of the whole study that are stored.
+        generation: The current generation, from 0.
+        seconds: Seconds since the first generation of this run began.
+        scoring_seconds: The part of them spent on scores.
         front_size: Trials on the front of the study.
         hypervolume: Size of that front; see :class:`tftas_optuna.study.hypervolume.Hypervolume`.
-        n_replaced: Trials of this run in place of children that were tried already or out of
+        n_replaced: Trials of this run that replace children which were tried already or out of
             bounds.
-        n_repeated: Trials of this run that repeat an architecture, because there was no other.
-        screen: How well the last predictions of a screened sampler ranked what was then scored,
-            as Kendall's tau; None before there are any. Below
-            :data:`tftas_optuna.samplers.TRUSTED` nothing is screened.
-        n_exact: Members of the final front that were scored exactly in the end.
-        n_exact_wanted: Members that will be.
+        n_repeated: Trials of this run that repeat an architecture, as there was no new one.
+        screen: Kendall's tau between the latest predictions of a screened sampler and the scores;
+            None before there are any. Below :data:`tftas_optuna.samplers.TRUSTED` nothing is
+            screened.
+        n_exact: Members of the final front that are scored exactly so far.
+        n_exact_wanted: Members of the final front to score exactly.
     """
 
     n_done: int
@@ -72,11 +72,11 @@ class StopRules(NamedTuple):
     patience: int | None
 
     def is_late(self) -> bool:
-        """Tell whether time is up."""
+        """Return whether the deadline has passed."""
         return self.deadline is not None and time.monotonic() >= self.deadline
 
     def is_over(self, volumes: Sequence[float]) -> bool:
-        """Tell whether to stop, given the hypervolume of the front after each generation."""
+        """Return whether to stop, given the hypervolume of the front after each generation."""
         if self.patience is not None and len(volumes) > self.patience:
             if volumes[-1] - volumes[-1 - self.patience] < _STALLED * volumes[-1]:
                 return True
@@ -84,11 +84,11 @@ class StopRules(NamedTuple):
 
 
 class RunningFront:
-    """The values on the front of a study, kept up as trials come.
+    """The values on the front of a study, updated with each trial.
 
     Args:
-        settings: The study.
-        meters: Its costs.
+        settings: The settings of the study.
+        meters: The costs of the study.
     """
 
     def __init__(self, settings: StudySettings, meters: Meters) -> None:
@@ -101,7 +101,7 @@ class RunningFront:
         return len(self._losses)
 
     def add(self, trials: Iterable[FrozenTrial]) -> None:
-        """Take in trials; those without a score or out of bounds are left out."""
+        """Add trials; those without a score or out of bounds are ignored."""
         new = [
             trial.values
             for trial in trials

@@ -1,4 +1,4 @@
-"""What a generation tries: children of the best so far, none twice, all within the bounds."""
+"""The proposals of a generation: new children of the best trials, within the bounds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from tftas_optuna.study.place import Place
     from tftas_optuna.study.settings import StudySettings
 
-# Children to ask for until one is new and within the bounds; then walks from the first, and steps.
+# Most children to try until one is new and within the bounds; then most random walks from the
+# first child, and steps in a walk.
 _ASKS = 4
 _WALKS = 12
 _STEPS = 25
@@ -40,16 +41,16 @@ Origin = Literal["start", "child", "replaced", "repeat"]
 
 
 class Proposal(NamedTuple):
-    """What one trial is to try.
+    """A proposed trial.
 
     Attributes:
         params: Its Optuna parameters.
-        architecture: The architecture that they stand for.
-        labels: System attributes: the one by which Optuna's genetic samplers know its generation,
-            what a screen predicted, and the mark of a repeat.
-        origin: ``"start"`` for an architecture to start from, ``"child"`` for a child of the
-            sampler's, ``"replaced"`` for what stands in for a child that was tried already or is
-            out of bounds, and ``"repeat"`` where nothing new was left.
+        architecture: The architecture of these parameters.
+        labels: System attributes: the generation, as Optuna's genetic samplers store it, the
+            prediction of a screen, and the mark of a repeat.
+        origin: ``"start"`` for an architecture to start from, ``"child"`` for a child from the
+            sampler, ``"replaced"`` for the replacement of a child that was tried already or is
+            out of bounds, and ``"repeat"`` if nothing new was found.
     """
 
     params: dict[str, Any]
@@ -64,11 +65,11 @@ def make_trial(
     place: Place,
     distributions: dict[str, BaseDistribution],
 ) -> FrozenTrial:
-    """Make the finished trial of a proposal that was evaluated."""
+    """Return the finished trial of an evaluated proposal."""
     failure = evaluation.failure
     attributes: dict[str, Any] = {**proposal.labels, PLACE_KEY: list(place)}
     if evaluation.violations:
-        # optuna-dashboard reads the form that Optuna 4 wrote; Optuna 5 understands both.
+        # optuna-dashboard reads the format of Optuna 4; Optuna 5 reads both.
         attributes["constraints"] = list(evaluation.violations.values())
     return optuna.create_trial(
         state=TrialState.COMPLETE if failure is None else TrialState.FAIL,
@@ -82,20 +83,20 @@ def make_trial(
 
 
 class Proposer:
-    """Proposes generation after generation.
+    """Proposes the generations of a search.
 
-    A generation depends on the seed, its number and the trials before it, on nothing else.
+    A generation depends only on the seed, its number and the trials before it.
 
     Args:
-        settings: What is searched.
+        settings: The settings of the study.
         meters: The costs of the study.
-        sampler: The user's sampler, whose randomness goes on from where it is; None for the one
-            that the settings name.
+        sampler: The user's sampler, which continues from its current random state; None for the
+            sampler named in the settings.
         island: Number of this search within its study.
         start: Architectures to try first.
 
     Attributes:
-        island: The same.
+        island: Number of this search within its study.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Proposer:
         self._sizes = generation_sizes(settings.sampler, settings.population_size)
         self.island = island
         if settings.sampler == SCREENED:
-            # A surrogate learns a front more easily between its two ends.
+            # A surrogate model learns a front better if it knows both ends.
             ends = settings.space.smallest(), settings.space.largest()
             start = [*start, *(arch for arch in ends if not self._excess(arch))]
         self._start = [(settings.space.encode(arch), arch) for arch in start]
@@ -129,7 +130,7 @@ class Proposer:
         self._n_generations = 0
 
     def learn(self, trials: Iterable[FrozenTrial]) -> None:
-        """Take in finished trials, from which the generations to come are bred."""
+        """Add finished trials as possible parents of the next generations."""
         self._strategy.learn(trials)
 
     def next_generation(self) -> Generation:
@@ -149,23 +150,23 @@ class Proposer:
         )
 
     def _excess(self, arch: Architecture) -> float:
-        """Return by how much the costs of an architecture break their bounds, all together."""
+        """Return the summed relative excess of an architecture's costs over their bounds."""
         exceeded = violations(lambda name: self._meters.cost(name, arch), self._cost_bounds)
         return sum(max(value, 0.0) for value in exceeded.values())
 
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-    """One generation to be proposed; made by :meth:`Proposer.next_generation`.
+    """A generation to propose; made by :meth:`Proposer.next_generation`.
 
     Attributes:
         space: The search space.
-        excess: Tells by how much an architecture breaks the bounds.
+        excess: Returns by how much an architecture exceeds the bounds.
         start: Architectures to try first, with their parameters.
-        children: Children from the sampler, as many as are asked for.
-        rng: Randomness of replacements.
+        children: An endless generator of children from the sampler.
+        rng: Random generator for replacements.
         labels: System attributes of every trial.
-        size: How many trials it has.
+        size: Number of trials.
     """
 
     space: SearchSpace
@@ -177,7 +178,7 @@ class Generation:
     size: int
 
     def propose(self, tried: Collection[Architecture]) -> list[Proposal]:
-        """Propose the whole generation, given the architectures that were tried before."""
+        """Return the proposals, given the architectures that were tried before."""
         tried = set(tried)
         proposals: list[Proposal] = []
         with contextlib.closing(self.children):
@@ -199,23 +200,23 @@ class Generation:
                 origin: Origin = "replaced" if attempt else "child"
                 return Proposal(child.params, arch, {**labels, **child.labels}, origin)
             child = next(self.children)
-        return self._instead(first.params, tried)
+        return self._replacement(first.params, tried)
 
-    def _instead(self, rejected: dict[str, Any], tried: set[Architecture]) -> Proposal:
-        """Walk from a rejected child, downhill into the bounds, to something new.
+    def _replacement(self, rejected: dict[str, Any], tried: set[Architecture]) -> Proposal:
+        """Return a new architecture within the bounds, by a random walk from a rejected child.
 
-        After a walk without success the next one begins with a random step more. Where none
-        succeeds, the child itself is proposed.
+        Each walk takes one more free step at its start than the one before; later steps must not
+        increase the excess. If all walks fail, the child itself is proposed.
         """
         for walk in range(_WALKS):
             params, excess = rejected, float("inf")
             for step in range(_STEPS):
                 changed = self._change(params)
                 arch = self.space.decode(changed)
-                its_excess = self.excess(arch)
-                if its_excess > excess and step >= walk:
+                new_excess = self.excess(arch)
+                if new_excess > excess and step >= walk:
                     continue
-                params, excess = changed, its_excess
+                params, excess = changed, new_excess
                 if not excess and arch not in tried:
                     return Proposal(params, arch, self.labels, "replaced")
         arch = self.space.decode(rejected)
@@ -224,7 +225,7 @@ class Generation:
         return Proposal(rejected, arch, {**self.labels, REPEAT_KEY: True}, "repeat")
 
     def _change(self, params: dict[str, Any]) -> dict[str, Any]:
-        """Draw a new value for one parameter."""
+        """Return the parameters with a random value for one of them."""
         names = list(params)
         name = names[self.rng.integers(len(names))]
         return {**params, name: self.space.encode(self.space.sample(self.rng))[name]}

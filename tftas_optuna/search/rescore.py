@@ -1,4 +1,4 @@
-"""The exact values of candidates that a search has approximated."""
+"""Exact scores of candidates whose indicators a search has approximated."""
 
 from __future__ import annotations
 
@@ -41,28 +41,27 @@ def score_exactly(
     execution: Execution | None = None,
     callback: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Compute approximated indicators of candidates exactly, and keep both values in the study.
+    """Compute approximated indicators of candidates exactly, and store the values in the study.
 
-    One whose exact value is not finite goes without, with a warning on the logger
-    ``tftas_optuna``. Nothing is computed twice, and nothing at all where the study approximates
-    nothing.
+    Values that exist already are not computed again. A candidate whose exact value is not finite
+    is skipped, with a warning on the logger ``tftas_optuna``.
 
-    Afterwards ``candidate.exact`` of what :func:`tftas_optuna.pareto_front` returns has the
-    values. The study's user attribute ``exact_agreement`` tells by indicator, of the members of
-    the front that are known exactly (``n``), Kendall's tau between both values and the mean
-    relative offset of the approximate ones.
+    Afterwards the candidates of :func:`tftas_optuna.pareto_front` have the values in
+    ``candidate.exact``. The study's user attribute ``exact_agreement`` holds, for each indicator,
+    the number of front members with an exact value (``n``), Kendall's tau between exact and
+    approximate values, and the mean relative offset of the approximate ones.
 
     Args:
         study: A study of :func:`tftas_optuna.search`.
-        candidates: Candidates of it; by default its whole Pareto front.
+        candidates: Candidates of the study; by default its whole Pareto front.
         execution: Where to compute.
-        callback: Called before the first candidate and a few times a second with how many are
-            done, and of how many. What it raises ends the work; what is done by then is kept.
+        callback: Called with the number of finished candidates and of all, before the first and
+            a few times a second. An exception from it ends the work; finished values are stored.
 
     Raises:
-        TftasError: An indicator is not known here, or the device is not there.
-        UnavailableError: The study was not made by this package, or with options of an indicator
-            that are not the usual ones; or processes are lost.
+        TftasError: An indicator is not registered, or the device does not exist.
+        UnavailableError: The study was not made by this package or has its own options of an
+            indicator, or processes were lost.
 
     Example:
         >>> from tftas_optuna import get_space, pareto_front, score_exactly, search
@@ -71,8 +70,9 @@ def score_exactly(
         >>> exact = [candidate.exact["dss"] for candidate in pareto_front(study)]
     """
     settings = read_settings(study)
-    wanted = pareto_front(study) if candidates is None else candidates
-    if not _missing(wanted, settings, exact_values(study)):
+    if candidates is None:
+        candidates = pareto_front(study)
+    if not _missing(candidates, settings, exact_values(study)):
         return
     if settings.options:
         raise UnavailableError(
@@ -83,11 +83,11 @@ def score_exactly(
     execution = Execution() if execution is None else execution
     batches = batches_seen(settings.approximated)
     with execution.open_pool(settings.conditions, batches) as pool:
-        rescore(study, settings, wanted, pool, callback)
+        rescore(study, settings, candidates, pool, callback)
 
 
 def exact_task(settings: StudySettings) -> ScoringTask:
-    """Return the task of computing exactly what a study approximates."""
+    """Return the task that computes a study's approximated indicators exactly."""
     return ScoringTask.of(settings.conditions, settings.approximated, "exact")
 
 
@@ -98,19 +98,19 @@ def rescore(
     pool: ScoringPool,
     callback: Callable[[int, int], None] | None,
 ) -> None:
-    """Do the work of :func:`score_exactly` in a pool that is open."""
+    """Do the work of :func:`score_exactly` in an open pool."""
     names = settings.approximated
-    found: dict[str, dict[str, float]] = {name: {} for name in names}
+    computed: dict[str, dict[str, float]] = {name: {} for name in names}
     gaps: dict[int, str] = {}
     missing = _missing(candidates, settings, exact_values(study))
     n_done = 0
 
     def write() -> None:
-        # Others may have written meanwhile.
+        # Read again under the lock, as another process may have written meanwhile.
         with write_lock(study, storage_of(study)[0]):
-            known = exact_values(study)
-            mine = {name: {**known.get(name, {}), **found[name]} for name in names}
-            write_attribute(study, EXACT, {**known, **mine})
+            stored = exact_values(study)
+            merged = {name: {**stored.get(name, {}), **computed[name]} for name in names}
+            write_attribute(study, EXACT, {**stored, **merged})
 
     if missing:
         check_writable(study, storage_of(study)[0])
@@ -120,7 +120,7 @@ def rescore(
         for part in pool.scores(exact_task(settings), list(missing), set(missing)):
             for arch, scores in part.items():
                 for name in scores.keys() - scores.gaps:
-                    found[name] |= dict.fromkeys(missing[arch], mean(scores[name]))
+                    computed[name] |= dict.fromkeys(missing[arch], mean(scores[name]))
                 for reason in scores.gaps.values():
                     gaps |= dict.fromkeys(map(int, missing[arch]), reason)
             n_done += len(part)
@@ -138,20 +138,20 @@ def rescore(
             )
         if n_done:
             keep(write)
-        # The front may be another one than when it was told last.
+        # The front may have changed since the agreement was written last.
         study.set_user_attr(AGREEMENT, _agreement(pareto_front(study), settings))
 
 
 def _missing(
     candidates: Sequence[Candidate],
     settings: StudySettings,
-    known: dict[str, dict[str, float]],
+    stored: dict[str, dict[str, float]],
 ) -> dict[Architecture, list[str]]:
-    """Return the trials of architectures whose exact values are not all known."""
+    """Return the architectures that lack an exact value, with the numbers of their trials."""
     missing: dict[Architecture, list[str]] = {}
     for candidate in candidates:
         trial = str(candidate.trial)
-        if any(trial not in known.get(name, {}) for name in settings.approximated):
+        if any(trial not in stored.get(name, {}) for name in settings.approximated):
             missing.setdefault(candidate.architecture, []).append(trial)
     return missing
 
@@ -159,7 +159,7 @@ def _missing(
 def _agreement(front: Sequence[Candidate], settings: StudySettings) -> dict[str, dict[str, float]]:
     agreement = {}
     for name in settings.approximated:
-        # Trials that somebody else added may lack the approximate one.
+        # Trials added by other programs may lack the approximate value.
         members = [c for c in front if name in c.exact and name in c.values]
         if members:
             exact = [candidate.exact[name] for candidate in members]

@@ -1,4 +1,4 @@
-"""Whether the architectures of a study have scores at all."""
+"""The check that the architectures of a study have scores at all."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tftas_optuna.study.own import failure_of
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-# Trials from which it can be told.
+# Fewest trials for a verdict.
 _FEWEST = 20
 
 
 class Scorable:
-    """Counts the trials of a study, and those among them whose architectures have no score.
+    """Counts the trials of a study, and those whose architecture has no score.
 
     Args:
         study_name: Name of the study.
@@ -36,10 +36,11 @@ class Scorable:
             self._last = failure
 
     def check(self, *, at_end: bool = False) -> None:
-        """Check that a search is worth going on with.
+        """Check that enough architectures have scores for the search to continue.
 
         Args:
-            at_end: Whether it has ended, and a single score is enough.
+            at_end: Whether the search has ended; at least one score is then required, even after
+                few trials.
 
         Raises:
             NotFiniteError: Hardly any architecture has a score.

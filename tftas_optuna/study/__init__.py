@@ -1,1 +1,1 @@
-"""What a study records and gives back: settings, objective, front, selection, accuracy."""
+"""Optuna studies of architectures: settings, objective, front, selection, accuracies."""

@@ -1,7 +1,7 @@
-"""Every private name of Optuna that this room uses, checked.
+"""Access to the private names of Optuna that this package uses, with a clear error if one is gone.
 
 Optuna has no public function for the hypervolume, for the front of plain values, or for writing
-into a finished trial; its own code and optuna-dashboard use these.
+into a finished trial. Its own code and optuna-dashboard use these names.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 def compute_hypervolume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """Compute what points, shape (n, objectives), dominate; less is better in every column."""
+    """Return the hypervolume of points, shape (n, objectives); lower is better in each column."""
     return float(_function("optuna._hypervolume", "compute_hypervolume")(points, reference))
 
 
 def is_front(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Mark the undominated ones among distinct rows in lexical order, shape (n, objectives)."""
+    """Mark the undominated rows; the rows, shape (n, objectives), are distinct and sorted."""
     marks: NDArray[np.bool_] = _function("optuna.study._multi_objective", "_is_pareto_front")(
         losses, assume_unique_lexsorted=True
     )
@@ -40,26 +40,26 @@ def is_front(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
 def front_of(
     trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
 ) -> list[FrozenTrial]:
-    """Return the feasible, undominated ones among trials, as ``Study.best_trials`` does.
+    """Return the feasible, undominated trials, as ``Study.best_trials`` does.
 
-    That copies all trials of a study first, which takes longer than all the rest.
+    ``Study.best_trials`` itself copies all trials first, which takes most of its time.
     """
     module, name = "optuna.study._multi_objective", "_get_pareto_front_trials_by_trials"
-    found: list[FrozenTrial] = _function(module, name)(
+    front: list[FrozenTrial] = _function(module, name)(
         trials, directions, consider_constraint=True
     )
-    return found
+    return front
 
 
 def storage_of(study: Study) -> tuple[BaseStorage, int]:
-    """Return the storage of a study, and its id there."""
+    """Return the storage of a study and the id of the study in it."""
     return _attribute(study, "_storage"), _attribute(study, "_study_id")
 
 
 def trial_id(trial: Trial) -> int:
     """Return the id of a running trial in its storage."""
-    found: int = _attribute(trial, "_trial_id")
-    return found
+    stored_id: int = _attribute(trial, "_trial_id")
+    return stored_id
 
 
 def _function(module: str, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Accuracies of trained architectures, each with the conditions that it was reached under."""
+"""Accuracies of trained architectures, with the conditions of their training."""
 
 from __future__ import annotations
 
@@ -18,56 +18,55 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
-# Release 0.2.0 kept one training of a trial, without a key and a seed.
+# Release 0.2.0 kept one training per trial, without key and seed.
 _NAME = re.compile(r"retrained:(\d+)(?::([a-z][0-9a-f]{7}):(\d+))?")
-# What has to be equal for accuracies to be compared. Where a record has the content of something,
-# its name does not count.
+# The entries that must be equal for accuracies to be comparable. A digest, if there is one, takes
+# the place of the name.
 _CONDITIONS = ("n_train", "n_val", "num_classes", "epochs", "img_size", "weights")
 _CONTENTS = {"data_digest": "data", "recipe_digest": "recipe"}
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSet:
-    """Trainings of a study's trials under equal conditions; only their seeds differ.
+    """Trainings of a study's trials under equal conditions; only the seeds differ.
 
     Attributes:
-        key: What the conditions are called, for ``--trained``.
-        records: By number of the trial, what each of its trainings reached, in the order of the
-            seeds.
+        key: The key of the conditions, as ``--trained`` takes it.
+        records: For each trial number, the records of its trainings in the order of the seeds.
     """
 
     key: str
     records: Mapping[int, tuple[Mapping[str, Any], ...]]
 
     def __str__(self) -> str:
-        """Say in words what the conditions are."""
+        """Describe the conditions in words."""
         return describe_conditions(next(iter(self.records.values()))[0])
 
     def top1(self, trial: int) -> float | None:
         """Return the top-1 accuracy of a trial in per cent, the mean over its seeds."""
-        reached = self._reached(trial)
-        return statistics.fmean(reached) if reached else None
+        accuracies = self._accuracies(trial)
+        return statistics.fmean(accuracies) if accuracies else None
 
     def sd(self, trial: int) -> float | None:
-        """Return the standard deviation over the seeds of a trial; None of fewer than two."""
-        reached = self._reached(trial)
-        return statistics.stdev(reached) if len(reached) > 1 else None
+        """Return the standard deviation over the seeds of a trial; None for fewer than two."""
+        accuracies = self._accuracies(trial)
+        return statistics.stdev(accuracies) if len(accuracies) > 1 else None
 
-    def _reached(self, trial: int) -> list[float]:
+    def _accuracies(self, trial: int) -> list[float]:
         return [float(record["top1"]) for record in self.records.get(trial, ())]
 
 
 def record_accuracy(study: Study, trial: int, record: Mapping[str, Any]) -> str:
-    """Record what a trained architecture reaches.
+    """Record the accuracy of a trained architecture in its study.
 
-    Optuna adds no user attributes to finished trials, so the study holds one for each training:
-    ``retrained:NUMBER:KEY:SEED``. A training under the same conditions and with the same seed
-    replaces the one before.
+    Optuna does not add user attributes to finished trials, so the study has one for each training:
+    ``retrained:NUMBER:KEY:SEED``. A training with the same conditions and seed replaces the
+    earlier one.
 
     Args:
         study: The study that the architecture comes from.
         trial: Number of its trial.
-        record: ``top1`` in per cent, and whatever else tells how it was trained.
+        record: ``top1`` in per cent, and the conditions of the training.
 
     Returns:
         The key of the conditions.
@@ -78,21 +77,21 @@ def record_accuracy(study: Study, trial: int, record: Mapping[str, Any]) -> str:
 
 
 def conditions_key(record: Mapping[str, Any]) -> str:
-    """Make a short name of the conditions of a training, the same for equal ones."""
-    told = {name: record[name] for name in _CONDITIONS if name in record}
-    for content, name in _CONTENTS.items():
-        which = content if record.get(content) is not None else name
-        told[which] = record.get(which)
-    text = json.dumps(told, sort_keys=True, default=str)
-    # It begins with a letter: nobody takes it for a number, in a table or on a command line.
+    """Return a short key of the conditions of a training, the same for equal conditions."""
+    conditions = {name: record[name] for name in _CONDITIONS if name in record}
+    for digest, name in _CONTENTS.items():
+        entry = digest if record.get(digest) is not None else name
+        conditions[entry] = record.get(entry)
+    text = json.dumps(conditions, sort_keys=True, default=str)
+    # The leading letter keeps a key from looking like a number.
     return f"t{hashlib.sha256(text.encode()).hexdigest()[:7]}"
 
 
 def describe_conditions(record: Mapping[str, Any]) -> str:
-    """Say in one line under which conditions a network was trained."""
+    """Describe the conditions of a training in one line."""
 
-    def named(name: str, content: str) -> str:
-        digest = record.get(content)
+    def named(name: str, digest_name: str) -> str:
+        digest = record.get(digest_name)
         return f"{record.get(name, '?')}" + (f" ({str(digest)[:8]})" if digest else "")
 
     parts = [f"recipe {named('recipe', 'recipe_digest')}"]
@@ -111,89 +110,89 @@ def describe_conditions(record: Mapping[str, Any]) -> str:
 
 
 def training_sets(study: Study) -> list[TrainingSet]:
-    """List the sets of equal conditions that trials were trained under.
+    """Return the training sets of a study.
 
-    The first one has the most trials; of as many, the most epochs; of as many, the newest
-    training.
+    They are sorted by their number of trials, then epochs, then the date of the newest training,
+    in descending order.
     """
-    found: dict[str, dict[int, dict[int, Mapping[str, Any]]]] = {}
+    by_key: dict[str, dict[int, dict[int, Mapping[str, Any]]]] = {}
     for name, record in attributes(study).items():
         match = _NAME.fullmatch(name)
         if match is None or not _is_record(record):
             continue
         key = match[2] or conditions_key(record)
         seed = int(match[3]) if match[3] else _integer(record.get("seed"))
-        found.setdefault(key, {}).setdefault(int(match[1]), {})[seed] = record
+        by_key.setdefault(key, {}).setdefault(int(match[1]), {})[seed] = record
     sets = [
         TrainingSet(
             key,
             {n: tuple(seeds[s] for s in sorted(seeds)) for n, seeds in sorted(by_trial.items())},
         )
-        for key, by_trial in found.items()
+        for key, by_trial in by_key.items()
     ]
-    return sorted(sets, key=lambda one: _rank([one]), reverse=True)
+    return sorted(sets, key=lambda training_set: _rank([training_set]), reverse=True)
 
 
 def sets_by_key(studies: Sequence[Study]) -> dict[str, list[TrainingSet]]:
     """Collect the training sets of several studies by the key of their conditions."""
     by_key: dict[str, list[TrainingSet]] = {}
     for study in studies:
-        for one in training_sets(study):
-            by_key.setdefault(one.key, []).append(one)
+        for training_set in training_sets(study):
+            by_key.setdefault(training_set.key, []).append(training_set)
     return by_key
 
 
 def choose_key(studies: Sequence[Study], trained: str | None = None) -> str | None:
-    """Choose the conditions whose accuracies are shown, the same for several studies.
+    """Return the key of the conditions whose accuracies are shown, the same for all studies.
 
     Args:
         studies: The studies.
-        trained: The key of the conditions; None for those of the most trials.
+        trained: The key to check; None for the conditions with the most trials.
 
     Returns:
-        The key; None where nothing was trained and no key is asked for.
+        The key; None if nothing was trained and no key is given.
 
     Raises:
-        TftasError: Nothing was trained under such conditions; lists those that there are.
+        TftasError: Nothing was trained under the conditions of that key; lists the existing keys.
     """
     by_key = sets_by_key(studies)
     ranked = sorted(by_key, key=lambda key: _rank(by_key[key]), reverse=True)
     if trained is None:
         return ranked[0] if ranked else None
     if trained not in by_key:
-        known = "; ".join(
+        existing = "; ".join(
             f"{key} ({count_trials(by_key[key])}: {by_key[key][0]})" for key in ranked
         )
         raise TftasError(
             f"no trainings have the key {trained!r}; "
-            + (f"there are {known}" if known else "nothing of the study was trained")
+            + (f"there are {existing}" if existing else "nothing of the study was trained")
         )
     return trained
 
 
 def choose_trainings(study: Study, trained: str | None = None) -> TrainingSet | None:
-    """Choose the trainings of a study that are shown, all under equal conditions.
+    """Return the training set of a study that is shown; None if nothing was trained.
 
     Args:
         study: The study.
-        trained: The key of the conditions; None for those of the most trials.
+        trained: The key of the conditions; None for the conditions with the most trials.
 
     Raises:
-        TftasError: The study has no trainings under such conditions; lists those that there are.
+        TftasError: The study has no trainings with that key; lists the existing keys.
     """
     key = choose_key([study], trained)
-    return next((one for one in training_sets(study) if one.key == key), None)
+    return next((trainings for trainings in training_sets(study) if trainings.key == key), None)
 
 
 def accuracies(study: Study, trained: str | None = None) -> dict[int, float]:
-    """Return top-1 accuracies in per cent under equal conditions, by number of the trial.
+    """Return top-1 accuracies in per cent under equal conditions, by trial number.
 
     Args:
         study: The study.
-        trained: The key of the conditions; None for those of the most trials.
+        trained: The key of the conditions; None for the conditions with the most trials.
 
     Raises:
-        TftasError: The study has no trainings under such conditions; lists those that there are.
+        TftasError: The study has no trainings with that key; lists the existing keys.
     """
     chosen = choose_trainings(study, trained)
     if chosen is None:
@@ -202,15 +201,15 @@ def accuracies(study: Study, trained: str | None = None) -> dict[int, float]:
 
 
 def count_trials(sets: Sequence[TrainingSet]) -> str:
-    """Write how many trials there are, in words."""
-    count = sum(len(one.records) for one in sets)
+    """Return the number of trials in some training sets as text, such as ``"3 trials"``."""
+    count = sum(len(training_set.records) for training_set in sets)
     return "1 trial" if count == 1 else f"{count} trials"
 
 
 def _rank(sets: Sequence[TrainingSet]) -> tuple[int, int, str, str]:
-    records = [record for one in sets for each in one.records.values() for record in each]
+    records = [record for s in sets for by_seed in s.records.values() for record in by_seed]
     return (
-        sum(len(one.records) for one in sets),
+        sum(len(training_set.records) for training_set in sets),
         max(_integer(record.get("epochs")) for record in records),
         max(str(record.get("recorded", "")) for record in records),
         sets[0].key,

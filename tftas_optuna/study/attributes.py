@@ -1,9 +1,9 @@
 """User attributes of a study, of any size.
 
-MySQL has room for 65,535 bytes in one attribute, and what a study keeps may grow beyond: with its
-trials, or with a sample. A longer value is stored in parts, ``NAME:DIGEST:0``, ``NAME:DIGEST:1``,
-... under the digest of the whole, and ``NAME`` says of which parts it is made. That is written
-last, so that whoever reads meanwhile finds the old value or the new one, never a mix.
+MySQL limits an attribute to 65,535 bytes, and some attributes grow with the number of trials. A
+longer value is stored in parts, ``NAME:DIGEST:0``, ``NAME:DIGEST:1``, ..., with the digest of the
+whole value, and ``NAME`` lists the parts. The list is written last, so that a concurrent reader
+gets the old value or the new one, never a mix.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
-# Characters, all of them ASCII. A part is stored as a string, where quotes and backslashes take
-# two bytes.
+# In ASCII characters. Parts are shorter, as quotes and backslashes in a string take two bytes.
 _LONGEST = 60_000
 _PART = 30_000
 _PARTS = "stored in parts"
@@ -29,10 +28,10 @@ _IS_PART = re.compile(r".+:[0-9a-f]{16}:[0-9]+", re.DOTALL)
 
 
 def attributes(study: Study) -> dict[str, Any]:
-    """Return the user attributes of a study, each of them whole.
+    """Return the user attributes of a study, with the parts of long values joined.
 
     Raises:
-        UnavailableError: Parts of one are missing.
+        UnavailableError: Parts of an attribute are missing.
     """
     stored = study.user_attrs
     return {
@@ -43,12 +42,12 @@ def attributes(study: Study) -> dict[str, Any]:
 
 
 def write_attribute(study: Study, name: str, value: Any) -> None:
-    """Write a user attribute of a study, however long.
+    """Write a user attribute of any length.
 
     Args:
         study: The study.
-        name: The attribute.
-        value: Plain data.
+        name: Name of the attribute.
+        value: Its value as plain data.
     """
     text = json.dumps(value)
     before = _parts_of(name, study.user_attrs.get(name)) or []
@@ -63,7 +62,7 @@ def write_attribute(study: Study, name: str, value: Any) -> None:
         study.set_user_attr(name, {_PARTS: parts})
     for old in before:
         if old not in parts:
-            # Optuna deletes no attributes of a study; an empty one takes no room.
+            # Optuna cannot delete attributes of a study, but an empty one takes no space.
             study.set_user_attr(old, "")
 
 
@@ -81,7 +80,7 @@ def _joined(study: Study, name: str, value: Any, stored: Mapping[str, Any]) -> A
 
 
 def _parts_of(name: str, value: Any) -> list[str] | None:
-    """Return which parts an attribute is made of; None for one that is whole."""
+    """Return the names of the parts of an attribute; None if it is stored whole."""
     parts = value.get(_PARTS) if isinstance(value, dict) and len(value) == 1 else None
     if not isinstance(parts, list) or not all(_IS_PART.fullmatch(str(part)) for part in parts):
         return None

@@ -1,4 +1,4 @@
-"""What is known of the architectures of a study, each computed once."""
+"""Evaluations of the architectures of a study, each computed once."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What is known of one architecture.
+    """The result of one architecture.
 
     Attributes:
-        values: The objectives, in their order; all NaN where it has no score.
-        attributes: Measures that are no objective, by name; the standard deviation of an
-            indicator over several supernets is ``NAME_sd``.
-        violations: Relative excess over each bound; zero or less is feasible. Of one without a
-            score there are none.
-        failure: Why it has no score; None where it has one.
+        values: The objectives, in their order; all NaN if the architecture has no score.
+        attributes: Metrics that are not objectives, by name; ``NAME_sd`` is the standard
+            deviation of an indicator over several supernets.
+        violations: Relative excess over each bound; zero or less is feasible. Empty if the
+            architecture has no score.
+        failure: The reason why it has no score; None if it has one.
     """
 
     values: tuple[float, ...]
@@ -38,66 +38,66 @@ class Evaluation:
 
 
 class Evaluations:
-    """Scores by architecture, and the evaluations that follow from them.
+    """Evaluations by architecture, made from scores and costs.
 
     Args:
-        settings: The study.
-        meters: Its costs.
+        settings: The settings of the study.
+        meters: The costs of the study.
 
     Attributes:
-        meters: The same.
+        meters: The costs of the study.
     """
 
     def __init__(self, settings: StudySettings, meters: Meters) -> None:
         self._settings = settings
         self.meters = meters
-        self._known: dict[Architecture, dict[str, float]] = {}
+        self._metrics: dict[Architecture, dict[str, float]] = {}
         self._failures: dict[Architecture, str] = {}
 
     def __contains__(self, arch: Architecture) -> bool:
-        return arch in self._known
+        return arch in self._metrics
 
     def add(self, arch: Architecture, scores: Scores) -> None:
-        """Take the scores of an architecture."""
+        """Add the scores of an architecture."""
         finite = {name: by_seed for name, by_seed in scores.items() if name not in scores.gaps}
-        known = {name: mean(by_seed) for name, by_seed in finite.items()}
+        metrics = {name: mean(by_seed) for name, by_seed in finite.items()}
         if self._settings.conditions.n_seeds > 1:
-            known |= {f"{name}_sd": stdev(by_seed) for name, by_seed in finite.items()}
-        self._known[arch] = known
+            metrics |= {f"{name}_sd": stdev(by_seed) for name, by_seed in finite.items()}
+        self._metrics[arch] = metrics
         if scores.gaps:
             self._failures[arch] = "; ".join(dict.fromkeys(scores.gaps.values()))
 
     def remember(
-        self, arch: Architecture, known: Mapping[str, float], failure: str | None = None
+        self, arch: Architecture, values: Mapping[str, float], failure: str | None = None
     ) -> None:
-        """Take what a finished trial says: indicators, their spreads, and measured costs.
+        """Add the values of a finished trial: indicators, their deviations, and measured costs.
 
         Args:
-            arch: Its architecture.
-            known: What it says, by name.
-            failure: Why it has no score, if it has none.
+            arch: The architecture of the trial.
+            values: The values by name.
+            failure: The reason why it has no score, if it has none.
         """
         if failure is not None:
             self._failures[arch] = failure
-        elif any(name not in known for name in self._settings.indicators):
-            return  # stored by other means; it is scored when it comes again
-        wanted = {*self._settings.measures, *(f"{name}_sd" for name in self._settings.indicators)}
-        self._known[arch] = {name: value for name, value in known.items() if name in wanted}
+        elif any(name not in values for name in self._settings.indicators):
+            return  # Another program stored the trial: score it when it is proposed again.
+        names = {*self._settings.metrics, *(f"{name}_sd" for name in self._settings.indicators)}
+        self._metrics[arch] = {name: value for name, value in values.items() if name in names}
 
     def __getitem__(self, arch: Architecture) -> Evaluation:
         settings = self._settings
-        known = self._known[arch]
+        metrics = self._metrics[arch]
         failure = self._failures.get(arch)
-        # To measure an architecture that has no score would take time for nothing.
+        # Measuring an architecture without a score would waste time.
         for name in settings.costs if failure is None else self.meters.closed_forms:
-            # Of what is measured for each architecture by itself, the first time stays.
-            if name not in known:
-                known[name] = self.meters.cost(name, arch)
+            # A cost that was measured for this architecture is not measured again.
+            if name not in metrics:
+                metrics[name] = self.meters.cost(name, arch)
         if failure is not None:
-            return Evaluation((math.nan,) * len(settings.objectives), dict(known), {}, failure)
-        attributes = {n: v for n, v in known.items() if n not in settings.objectives}
+            return Evaluation((math.nan,) * len(settings.objectives), dict(metrics), {}, failure)
+        attributes = {n: v for n, v in metrics.items() if n not in settings.objectives}
         return Evaluation(
-            values=tuple(float(known[name]) for name in settings.objectives),
+            values=tuple(float(metrics[name]) for name in settings.objectives),
             attributes=attributes,
-            violations=violations(known.__getitem__, settings.bounds),
+            violations=violations(metrics.__getitem__, settings.bounds),
         )

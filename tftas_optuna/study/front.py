@@ -1,4 +1,4 @@
-"""The Pareto front of a study: its trials, and the architectures they stand for."""
+"""The Pareto front of a study, and its trials as candidates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tftas_optuna.study._optuna import front_of
 from tftas_optuna.study.accuracy import choose_trainings
 from tftas_optuna.study.attributes import attributes
 from tftas_optuna.study.legacy import upgraded
-from tftas_optuna.study.own import failure_of, own_trials, said_numbers, why_foreign
+from tftas_optuna.study.own import failure_of, numeric_attributes, own_trials, why_foreign
 from tftas_optuna.study.record import read_settings
 from tftas_optuna.study.settings import ALWAYS
 
@@ -32,20 +32,20 @@ AGREEMENT = "exact_agreement"
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """One trial with the architecture it stands for.
+    """A trial and its architecture.
 
     Attributes:
         trial: Number of the trial.
         architecture: The architecture.
-        values: Its metrics by name: the objectives first, then bounded metrics, parameters and
-            MACs. Of an approximated indicator, what the search computed.
-        exact: The exact values of approximated indicators, as far as they were computed.
-        fidelity: How the approximated indicators were computed.
-        approximated: Names of those indicators.
-        top1: Its accuracy in per cent, where it was retrained; the mean over several seeds.
-        top1_sd: The standard deviation over those seeds.
-        trained: What the conditions of its trainings are called.
-        sizes: ``img_size``, ``num_classes`` and ``in_chans`` that the study was searched for.
+        values: The metrics by name: objectives first, then bounded metrics, parameters and MACs.
+            Approximated indicators have their approximate value here.
+        exact: The exact values of approximated indicators, if they were computed.
+        fidelity: The fidelity of the approximated indicators.
+        approximated: Names of the approximated indicators.
+        top1: The accuracy in per cent if it was retrained, averaged over its seeds; else None.
+        top1_sd: The standard deviation over the seeds; None for fewer than two.
+        trained: The key of the conditions of its trainings.
+        sizes: ``img_size``, ``num_classes`` and ``in_chans`` of the study.
     """
 
     trial: int
@@ -61,7 +61,7 @@ class Candidate:
 
     @property
     def n_params(self) -> int:
-        """Its parameters."""
+        """Its number of parameters."""
         return int(self.values["n_params"])
 
     @property
@@ -70,27 +70,25 @@ class Candidate:
         return int(self.values["macs"])
 
     def build(self, **kwargs: Any) -> nn.Module:
-        """Build its stand-alone network, with fresh weights.
-
-        It takes images of the study's size and channels, and tells the study's classes apart.
+        """Build its stand-alone network with fresh weights, for the study's images and classes.
 
         Args:
             **kwargs: timm's model arguments, such as ``drop_path_rate``; ``num_classes``,
-                ``img_size`` and ``in_chans`` take the place of the study's own.
+                ``img_size`` and ``in_chans`` replace those of the study.
 
         Returns:
             A module with timm's interface; see :func:`tftas_optuna.build_model`.
         """
-        # timm and PyTorch take seconds to load, and a front is read without them.
+        # Reading a front must not load timm and PyTorch, which takes seconds.
         from tftas_optuna.models import build_model
 
         return build_model(self.architecture, **{**self.sizes, **kwargs})
 
     def value(self, name: str) -> float:
-        """Look up a metric that the study knows.
+        """Return the value of a metric.
 
         Raises:
-            UnavailableError: It does not know it.
+            UnavailableError: The study does not have this metric.
         """
         if name not in self.values:
             raise UnavailableError(
@@ -99,10 +97,7 @@ class Candidate:
         return self.values[name]
 
     def named_values(self) -> dict[str, float]:
-        """Return all metrics by names that say how they were computed.
-
-        ``NAME`` is an exact value, ``NAME_collapsed`` an approximation of it.
-        """
+        """Return all metrics, exact ones as ``NAME`` and approximations as ``NAME_collapsed``."""
         named: dict[str, float] = {}
         for name, value in self.values.items():
             if name not in self.approximated:
@@ -115,15 +110,15 @@ class Candidate:
 
 
 def pareto_front(study: Study, *, trained: str | None = None) -> list[Candidate]:
-    """List the feasible, undominated architectures of a study, each once, cheapest first.
+    """Return the feasible, undominated architectures of a study without repeats, cheapest first.
 
     Args:
         study: The study.
-        trained: Which accuracies they have: the key of the conditions that they were trained
-            under; by default of those that most trials were.
+        trained: The key of the conditions whose accuracies to read; by default of the conditions
+            with the most trials.
 
     Raises:
-        TftasError: Nothing was trained under such conditions.
+        TftasError: Nothing was trained under those conditions.
         UnavailableError: The study was not made by this package.
     """
     settings = read_settings(study)
@@ -138,17 +133,17 @@ def pareto_front(study: Study, *, trained: str | None = None) -> list[Candidate]
 
 
 def get_candidate(study: Study, number: int, *, trained: str | None = None) -> Candidate:
-    """Look up one trial of a study by its number.
+    """Return one trial of a study as a candidate.
 
     Args:
         study: The study.
         number: Number of the trial.
-        trained: Which accuracy it has; see :func:`pareto_front`.
+        trained: The key of the conditions whose accuracy to read; see :func:`pareto_front`.
 
     Raises:
-        TftasError: Nothing was trained under such conditions.
-        UnavailableError: There is no such trial, it has no value, or it stands for no architecture
-            of the study.
+        TftasError: Nothing was trained under those conditions.
+        UnavailableError: The trial does not exist, has no value, or is not an architecture of the
+            study's space.
     """
     settings = read_settings(study)
     trials = study.get_trials(deepcopy=False)
@@ -167,23 +162,23 @@ def get_candidate(study: Study, number: int, *, trained: str | None = None) -> C
 
 
 def without_accuracies(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Return candidates as if nothing was trained."""
-    return [dataclasses.replace(one, top1=None, top1_sd=None, trained=None) for one in candidates]
+    """Return the candidates without the accuracies of their trainings."""
+    return [dataclasses.replace(c, top1=None, top1_sd=None, trained=None) for c in candidates]
 
 
 def known_values(trial: FrozenTrial, settings: StudySettings) -> dict[str, float]:
-    """Return the numbers that a finished trial says by name, its objectives among it.
+    """Return the metrics that a finished trial stores, objectives included, by name.
 
     Raises:
-        UnavailableError: It has not finished.
+        UnavailableError: The trial has no value yet.
     """
     if trial.values is None:
         raise UnavailableError(f"trial {trial.number} has no value yet; pick a finished one")
-    return {**said_numbers(trial), **dict(zip(settings.objectives, trial.values, strict=True))}
+    return numeric_attributes(trial) | dict(zip(settings.objectives, trial.values, strict=True))
 
 
 def losses(candidate: Candidate, settings: StudySettings) -> tuple[float, ...]:
-    """Return the objectives of a candidate with signs by which less is better."""
+    """Return the objectives of a candidate, negated where more is better."""
     return tuple(
         candidate.values[name] * (-1 if direction == "maximize" else 1)
         for name, direction in zip(settings.objectives, settings.directions, strict=True)
@@ -191,50 +186,52 @@ def losses(candidate: Candidate, settings: StudySettings) -> tuple[float, ...]:
 
 
 class _Reader:
-    """Turns the trials of one study into candidates.
+    """Reads trials of one study as candidates.
 
     Args:
         study: The study.
-        settings: Its settings.
-        trained: Which accuracies they have.
+        settings: The settings of the study.
+        trained: The key of the conditions whose accuracies to read.
     """
 
     def __init__(self, study: Study, settings: StudySettings, trained: str | None) -> None:
         self._settings = settings
-        self._trained = choose_trainings(study, trained)
+        self._trainings = choose_trainings(study, trained)
         self._exact = exact_values(study)
         self._names = dict.fromkeys((*settings.objectives, *settings.bounds, *ALWAYS))
 
     def read(self, trial: FrozenTrial) -> Candidate:
         settings = self._settings
-        known = known_values(trial, settings)
+        values = known_values(trial, settings)
         arch = settings.space.decode(trial.params)
         costs = arch.costs(**settings.target.input)
-        known |= {name: float(count) for name, count in costs._asdict().items()}
+        values |= {name: float(count) for name, count in costs._asdict().items()}
         key = str(trial.number)
-        chosen = self._trained
-        if chosen is not None and trial.number not in chosen.records:
-            chosen = None
+        trainings = self._trainings
+        if trainings is not None and trial.number not in trainings.records:
+            trainings = None
         return Candidate(
             trial=trial.number,
             architecture=arch,
-            values={name: float(known[name]) for name in self._names if name in known},
-            exact={name: found[key] for name, found in self._exact.items() if key in found},
+            values={name: float(values[name]) for name in self._names if name in values},
+            exact={
+                name: by_trial[key] for name, by_trial in self._exact.items() if key in by_trial
+            },
             fidelity=settings.fidelity,
             approximated=settings.approximated,
-            top1=None if chosen is None else chosen.top1(trial.number),
-            top1_sd=None if chosen is None else chosen.sd(trial.number),
-            trained=None if chosen is None else chosen.key,
+            top1=None if trainings is None else trainings.top1(trial.number),
+            top1_sd=None if trainings is None else trainings.sd(trial.number),
+            trained=None if trainings is None else trainings.key,
             sizes=settings.target.input,
         )
 
 
 def exact_values(study: Study) -> dict[str, dict[str, float]]:
-    """Return the exact values that a study keeps: by indicator, then by trial number."""
-    told = attributes(study)
-    if EXACT not in told and "record_version" not in told:
-        told = upgraded(told, study.metric_names or [])
-    return {name: dict(found) for name, found in told.get(EXACT, {}).items()}
+    """Return the exact values stored in a study, by indicator and trial number."""
+    record = attributes(study)
+    if EXACT not in record and "record_version" not in record:
+        record = upgraded(record, study.metric_names or [])
+    return {name: dict(by_trial) for name, by_trial in record.get(EXACT, {}).items()}
 
 
 def _best(study: Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

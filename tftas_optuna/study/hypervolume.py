@@ -1,4 +1,4 @@
-"""The size of a front in objective space."""
+"""The hypervolume of a front."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 
 class Hypervolume:
-    """Measures the volume that a set of objective values dominates.
+    """Computes the hypervolume that a set of objective values dominates.
 
-    Indicators count from zero; from the worst value of the set if they are minimised or no value
-    is above zero. Costs count as fractions of the range between the space's smallest and largest
-    architecture, so that a front with the score ``s`` at every cost has a hypervolume of ``s``.
+    The reference point of an indicator is zero, or the worst value of the set if the indicator is
+    minimised or has no value above zero. Costs are scaled to the range between the space's
+    smallest and largest architecture, so a front with the score ``s`` at every cost has a
+    hypervolume of ``s``.
 
     Args:
-        settings: The study.
-        meters: Its costs.
+        settings: The settings of the study.
+        meters: The costs of the study.
     """
 
     def __init__(self, settings: StudySettings, meters: Meters) -> None:
@@ -38,7 +39,7 @@ class Hypervolume:
             self._ranges.append((min(ends), max(ends)) if ends else None)
 
     def __call__(self, values: Iterable[Sequence[float]]) -> float:
-        """Return the hypervolume of feasible points, each in the order of the objectives."""
+        """Return the hypervolume of feasible points, given in the order of the objectives."""
         points = np.array([list(point) for point in values], dtype=float)
         if not points.size:
             return 0.0
@@ -57,6 +58,6 @@ class Hypervolume:
 
 
 def front_rows(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keep the undominated rows, each once; less is better in every column."""
+    """Return the undominated rows without repeats; lower is better in every column."""
     distinct = np.unique(losses, axis=0)
     return distinct[is_front(distinct)] if len(distinct) else distinct

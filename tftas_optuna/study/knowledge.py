@@ -1,4 +1,4 @@
-"""What is known of parameters before they are tried: features, closed-form costs, their bounds."""
+"""What a study knows of architectures before trying them: features, closed-form costs, bounds."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ if TYPE_CHECKING:
 
 
 class ArchitectureKnowledge:
-    """Tells a sampler what a study knows of an architecture without scoring it.
+    """Computes for a sampler what is known of an architecture without scoring it.
 
     Args:
-        settings: The study.
-        meters: Its costs; those in closed form are computed, the others have to be tried.
+        settings: The settings of the study.
+        meters: The costs of the study; only those in closed form are used.
     """
 
     def __init__(self, settings: StudySettings, meters: Meters) -> None:
         self._settings = settings
         self._space = settings.space
         self._meters = meters
-        known = set(meters.closed_forms)
-        self._objectives = {i: n for i, n in enumerate(settings.objectives) if n in known}
-        self._bounds = {n: bound for n, bound in settings.bounds.items() if n in known}
+        closed = set(meters.closed_forms)
+        self._objectives = {i: n for i, n in enumerate(settings.objectives) if n in closed}
+        self._bounds = {n: bound for n, bound in settings.bounds.items() if n in closed}
         self._names = list(dict.fromkeys((*self._objectives.values(), *self._bounds)))
         self._tables = {n: settings.space.tabulate(partial(meters.cost, n)) for n in self._names}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Meters are functions of functions; what travels is what they were made of.
-        return _made_again, (self._settings, self._meters.records)
+        # Meters hold closures, which cannot be pickled; their records can.
+        return _rebuild, (self._settings, self._meters.records)
 
     def __call__(self, params: Mapping[str, Any]) -> Known:
-        """Tell what is known of the parameters of a trial.
+        """Return what is known of the parameters of a trial.
 
         Raises:
-            TftasError: A parameter of the space is missing or none of its choices.
+            TftasError: A parameter of the space is missing, or its value is not a choice.
         """
         arch = self._space.decode(params)
         costs = {name: self._meters.cost(name, arch) for name in self._names}
@@ -54,7 +54,7 @@ class ArchitectureKnowledge:
         )
 
     def many(self, choices: Mapping[str, NDArray[np.int64]]) -> KnownTable:
-        """Tell what is known of many candidates; see :class:`tftas_optuna.samplers.ManyKnown`."""
+        """Return what is known of many candidates, as :class:`tftas_optuna.samplers.ManyKnown`."""
         costs = {name: table(choices) for name, table in self._tables.items()}
         return KnownTable(
             self._space.features_of(choices),
@@ -63,6 +63,6 @@ class ArchitectureKnowledge:
         )
 
 
-def _made_again(settings: StudySettings, records: Mapping[str, Any]) -> ArchitectureKnowledge:
+def _rebuild(settings: StudySettings, records: Mapping[str, Any]) -> ArchitectureKnowledge:
     meters = Meters(settings.costs, settings.space, settings.target, records)
     return ArchitectureKnowledge(settings, meters)

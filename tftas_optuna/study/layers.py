@@ -1,4 +1,4 @@
-"""Where in a network its score comes from, layer by layer."""
+"""The contributions of layers to the score of a candidate."""
 
 from __future__ import annotations
 
@@ -16,33 +16,35 @@ if TYPE_CHECKING:
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
-# The innermost number in the name of a layer is that of its block.
+# The last number in the name of a layer is that of its block.
 BLOCK = re.compile(r"(?P<block>.*\.\d+)\.(?P<kind>.+)")
 
 
 def explain(
-    settings: StudySettings, picked: Sequence[Candidate]
+    settings: StudySettings, candidates: Sequence[Candidate]
 ) -> tuple[str, list[list[LayerScore]]]:
-    """Score architectures of a study layer by layer, on its first supernet.
+    """Score candidates of a study layer by layer, on its first supernet.
+
+    The indicator is the first one of the study that is a sum over layers, at the study's fidelity.
 
     Returns:
-        What was scored: the first indicator of the study that is a sum over layers, as the study
-        computes it; and the layers of each architecture.
+        The label of the indicator, and the contributions of the layers of each candidate.
 
     Raises:
-        UnavailableError: None of its indicators is such a sum, or its options are not kept.
+        UnavailableError: No indicator of the study is a sum over layers, or it has options, which
+            a study does not restore.
     """
-    name = _summed(settings)
+    name = _layer_indicator(settings)
     from tftas_optuna.scoring.basis import Basis
     from tftas_optuna.scoring.scorer import Scorer
 
     first = dataclasses.replace(settings.conditions, n_seeds=1)
     fidelity = settings.fidelity if name in settings.approximated else "exact"
     scorer = Scorer(Basis(first, "cpu"), indicator=name, fidelity=fidelity)
-    return settings.label(name), [scorer.explain(each.architecture) for each in picked]
+    return settings.label(name), [scorer.explain(c.architecture) for c in candidates]
 
 
-def _summed(settings: StudySettings) -> str:
+def _layer_indicator(settings: StudySettings) -> str:
     for name in settings.indicators:
         if get_indicator(name).sums_layers:
             if name in settings.options:

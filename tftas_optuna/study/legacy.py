@@ -1,4 +1,4 @@
-"""Studies as release 0.1 recorded them."""
+"""Studies made by release 0.1."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _APPROXIMATION = "dss_collapsed"
 
 
 def upgraded(attributes: Mapping[str, Any], metric_names: Sequence[str]) -> dict[str, Any]:
-    """Turn the user attributes of such a study into those of today.
+    """Convert the user attributes of a study made by release 0.1 to the current ones.
 
-    Release 0.1 had one indicator, named its objectives by Optuna's metric names alone, and used
-    one seed for the sampler and the supernet.
+    Release 0.1 had one indicator, recorded its objectives as Optuna's metric names alone, and used
+    the same seed for the sampler and the supernet.
 
     Args:
         attributes: User attributes of the study.
-        metric_names: Its metric names.
+        metric_names: Metric names of the study.
     """
     head_weight = attributes.get("head_weight", 1.0)
     exact = attributes.get("exact_dss", {})

@@ -1,7 +1,7 @@
-"""Notes for optuna-dashboard: what a study searched, and what a trial stands for.
+"""Notes for optuna-dashboard that describe a study and its trials.
 
-What is written here stands between two definitions of links, which nobody sees (comments would be
-shown as text); whatever else a note says is its user's, and stays.
+The text is written between two link definitions, which are not displayed (comments would be shown
+as text). The rest of a note belongs to the user and stays.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 _BEGIN = "[tftas-optuna-begin]: # (written anew, up to the end)"
 _END = "[tftas-optuna-end]: # (the end)"
 _OURS = re.compile(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", re.DOTALL)
-# How release 0.1.0 began the lines that it wrote.
+# The start of the lines that release 0.1.0 wrote.
 _OLD = "**Retrained:**"
-# What means something within a line or a cell, of Markdown, HTML, or formulas.
+# Characters with a meaning in Markdown, HTML or formulas, within a line or a cell.
 _SPECIAL = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_[]<>|~$&"})
 
 
 def write_study_note(study: Study, n_front: int, commands: Sequence[tuple[str, str]]) -> None:
-    """Say in a study's note what was searched, with which settings, and what to type next.
+    """Write the settings of a study and the next commands to type into its note.
 
     Args:
         study: The study.
-        n_front: Architectures on its front.
-        commands: Command lines, and what each is for.
+        n_front: Number of architectures on its front.
+        commands: Command lines, each with its purpose.
     """
     settings = read_settings(study)
     n_trials = len(study.get_trials(deepcopy=False))
@@ -62,19 +62,21 @@ def write_study_note(study: Study, n_front: int, commands: Sequence[tuple[str, s
 
 
 def write_trial_notes(study: Study, candidates: Iterable[Candidate]) -> None:
-    """Say in the notes of trials what they stand for: values, blocks, and accuracy."""
+    """Write the values, blocks and accuracies of candidates into the notes of their trials."""
     settings = read_settings(study)
-    trained = training_sets(study)
+    sets = training_sets(study)
     storage, study_id = storage_of(study)
     for candidate in candidates:
         trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, candidate.trial)
         records = [
-            (one.key, record) for one in trained for record in one.records.get(candidate.trial, ())
+            (trainings.key, record)
+            for trainings in sets
+            for record in trainings.records.get(candidate.trial, ())
         ]
-        _write(study, _told(candidate, settings, records), trial_id)
+        _write(study, _trial_text(candidate, settings, records), trial_id)
 
 
-def _told(
+def _trial_text(
     candidate: Candidate,
     settings: StudySettings,
     records: Sequence[tuple[str, Mapping[str, Any]]],
@@ -105,24 +107,24 @@ def _told(
 
 
 def _exceeds(candidate: Candidate, settings: StudySettings) -> bool:
-    """Tell whether a candidate is outside a bound, as far as its metrics are known."""
-    known = {name: b for name, b in settings.bounds.items() if name in candidate.values}
-    return any(excess > 0 for excess in violations(candidate.value, known).values())
+    """Return whether a candidate violates a bound; metrics without a value are ignored."""
+    bounds = {name: b for name, b in settings.bounds.items() if name in candidate.values}
+    return any(excess > 0 for excess in violations(candidate.value, bounds).values())
 
 
 def _without_effect(space: SearchSpace, arch: Architecture) -> list[str]:
-    """List the parameters of a space that do not matter to an architecture."""
+    """Return the names of the parameters that have no effect on an architecture."""
     params = space.encode(arch)
-    found = []
+    names = []
     for name, distribution in space.distributions().items():
         other = next((c for c in distribution.choices if c != params[name]), None)
         try:
             if other is not None and space.decode({**params, name: other}) == arch:
-                found.append(name)
+                names.append(name)
         except TftasError:
-            # Not every combination need be an architecture: this parameter matters.
+            # The other value is not an architecture, so this parameter has an effect.
             continue
-    return found
+    return names
 
 
 def _facts(settings: StudySettings) -> dict[str, str]:
@@ -138,13 +140,13 @@ def _facts(settings: StudySettings) -> dict[str, str]:
         for name, direction in zip(settings.objectives, settings.directions, strict=True)
     )
     sampler = {"seed": settings.seed, "population size": settings.population_size}
-    told = (f"{name} {value}" for name, value in sampler.items() if value is not None)
+    sampler_facts = (f"{name} {value}" for name, value in sampler.items() if value is not None)
     facts = {
         "space": f"{space.name}, family {space.family}",
         "choices": choices,
         "objectives": ", ".join(objectives),
         "bounds": bounds_text(settings.bounds),
-        "sampler": ", ".join((settings.sampler or "its user's", *told)),
+        "sampler": ", ".join((settings.sampler or "its user's", *sampler_facts)),
         "supernet": f"{conditions.supernet}, {conditions.n_seeds} averaged",
         "networks": f"{size}x{size}, {conditions.num_classes} classes",
     }
@@ -156,7 +158,7 @@ def _facts(settings: StudySettings) -> dict[str, str]:
 
 
 def escaped(text: str) -> str:
-    """Write text so that Markdown, and HTML in it, shows it as it is, in one line."""
+    """Return text in one line, with the special characters of Markdown and HTML escaped."""
     return " ".join(_printable(text).split()).translate(_SPECIAL)
 
 
@@ -174,22 +176,22 @@ def _fenced(text: str) -> str:
 
 
 def _write(study: Study, text: str, trial_id: int | None = None) -> None:
-    """Put our part of a note in place of what it was; of the study, or of one of its trials."""
-    # Only now: it takes more than a second, as it loads scikit-learn.
+    """Replace our part of the note of a study, or of one of its trials."""
+    # Imported late, as it loads scikit-learn, which takes more than a second.
     from optuna_dashboard import get_note, save_note
 
     storage, study_id = storage_of(study)
-    # optuna-dashboard asks for a running trial, and looks at these three attributes of it.
+    # optuna-dashboard expects a running trial, but reads only these three attributes of it.
     running: Any = SimpleNamespace(
         storage=storage, study=SimpleNamespace(_study_id=study_id), _trial_id=trial_id
     )
-    of = study if trial_id is None else running
-    before = get_note(of)
+    owner = study if trial_id is None else running
+    before = get_note(owner)
     ours = f"{_BEGIN}\n\n{text}\n\n{_END}"
     if _OURS.search(before):
         after = _OURS.sub(lambda _: ours, before)
     else:
-        others = [line for line in before.splitlines() if not line.startswith(_OLD)]
-        after = "\n\n".join((*filter(None, ["\n".join(others)]), ours))
+        users = [line for line in before.splitlines() if not line.startswith(_OLD)]
+        after = "\n\n".join((*filter(None, ["\n".join(users)]), ours))
     if after != before:
-        save_note(of, after)
+        save_note(owner, after)

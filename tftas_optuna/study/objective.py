@@ -1,4 +1,4 @@
-"""The objective: suggests an architecture, scores it, takes its costs, checks its bounds."""
+"""The Optuna objective: it suggests an architecture and evaluates its metrics and bounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tftas_optuna.metrics import (
     get_indicator,
     get_metric,
 )
-from tftas_optuna.scoring.basis import as_seen
+from tftas_optuna.scoring.basis import resolve_images
 from tftas_optuna.scoring.conditions import Conditions
 from tftas_optuna.scoring.panel import Panel, Scores
 from tftas_optuna.scoring.scorer import Scorer
@@ -52,23 +52,23 @@ if TYPE_CHECKING:
 class ArchitectureObjective:
     """An Optuna objective over a space of Vision Transformers.
 
-    Works with any sampler and any storage; create the study with :attr:`directions`. It can be
-    pickled: what travels is how it was made, and supernets are drawn again.
+    It works with any sampler and any storage; create the study with :attr:`directions`. It can be
+    pickled; the supernets are not stored but drawn again.
 
     Args:
         space: The search space.
-        objectives: What to optimise, in order: names of indicators and of costs; see
-            :func:`tftas_optuna.metrics.metric_names`. With one the objective returns a number,
-            with several a tuple. By default the scorer's indicator against parameters.
+        objectives: Names of the indicators and costs to optimise, in order; see
+            :func:`tftas_optuna.metrics.metric_names`. The objective returns a number for one name
+            and a tuple for several. By default the scorer's indicator and parameters.
         bounds: Lowest and highest allowed value by name, such as ``{"n_params": (None, 6e6)}``;
             they become Optuna constraints.
-        scorer: The scorer, of this space; by default ``Scorer(space)`` of the first indicator
-            among objectives and bounds. Other indicators are computed on the same supernets,
-            exactly.
+        scorer: A scorer of this space; by default ``Scorer(space)`` with the first indicator
+            among objectives and bounds. Other indicators are computed exactly, on the same
+            supernets.
 
     Raises:
         TftasError: An objective does not exist, the bounds exclude the whole space, or the scorer
-            is one of another space or of an indicator that is no objective.
+            has another space or an indicator that is neither an objective nor bounded.
 
     Example:
         >>> import optuna
@@ -112,7 +112,7 @@ class ArchitectureObjective:
         self.settings = settings
         self._panel = self._make_panel(self._scorer.known_reference if self._scorer else None)
         self._records: Mapping[str, Any] = {}
-        self._opened: Evaluations | None = None
+        self._cached_evaluations: Evaluations | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {
@@ -127,40 +127,40 @@ class ArchitectureObjective:
         self._scorer = state["scorer"]
         self._panel = self._make_panel(state["reference"])
         self._records = state["records"]
-        self._opened = None
+        self._cached_evaluations = None
 
     def _make_panel(self, reference: Reference | None) -> Panel | None:
-        """Put all indicators on the supernets of the scorer; those beside its own exactly."""
+        """Return a panel of all indicators on the scorer's supernets; None without a scorer."""
         if self._scorer is None:
             return None
         first = self._scorer.indicator, self._scorer.fidelity
         names = [name for name in self.settings.indicators if name != first[0].name]
-        others = [(get_indicator(name), "exact") for name in names]
+        exact = [(get_indicator(name), "exact") for name in names]
         return Panel(
             self._scorer.basis,
-            [first, *others],
+            [first, *exact],
             precision=self._scorer.matmul_precision or "highest",
             reference=reference,
         )
 
     @property
-    def _known(self) -> Evaluations:
-        """Evaluations so far; what has to be measured for the space is, when they are needed."""
-        if self._opened is None:
+    def _evaluations(self) -> Evaluations:
+        """The evaluations so far; the costs of the space are measured at the first access."""
+        if self._cached_evaluations is None:
             settings = self.settings
             meters = Meters(settings.costs, settings.space, settings.target, self._records)
             self._records = meters.records
-            self._opened = Evaluations(settings, meters)
-        return self._opened
+            self._cached_evaluations = Evaluations(settings, meters)
+        return self._cached_evaluations
 
     @property
     def knowledge(self) -> Knowledge:
-        """What is known before a trial, for :class:`tftas_optuna.ScreenedNSGAIISampler`.
+        """What is known of a trial in advance, for :class:`tftas_optuna.ScreenedNSGAIISampler`.
 
-        Features of architectures, and costs and bounds in closed form. Two sets of parameters
-        that mean the same architecture count as one.
+        This is the features of its architecture, and costs and bounds in closed form. Parameters
+        that give the same architecture count as equal.
         """
-        return ArchitectureKnowledge(self.settings, self._known.meters)
+        return ArchitectureKnowledge(self.settings, self._evaluations.meters)
 
     @property
     def directions(self) -> list[Direction]:
@@ -170,27 +170,27 @@ class ArchitectureObjective:
     def __call__(self, trial: BaseTrial) -> float | tuple[float, ...]:
         """Suggest and evaluate one architecture.
 
-        Of one without a finite score the values are NaN, with which Optuna fails the trial; its
-        user attribute ``failure`` says why.
+        An architecture without a finite score has the values NaN, so Optuna fails the trial. Its
+        user attribute ``failure`` holds the reason.
         """
         (evaluation,) = self.evaluate([self.settings.space.suggest(trial)])
         record(trial, evaluation)
         return evaluation.values if len(evaluation.values) > 1 else evaluation.values[0]
 
     def evaluate(self, archs: Sequence[Architecture]) -> list[Evaluation]:
-        """Evaluate architectures in one batch; each is scored once."""
-        new = [arch for arch in dict.fromkeys(archs) if arch not in self._known]
+        """Evaluate architectures in one batch; none is scored twice."""
+        new = [arch for arch in dict.fromkeys(archs) if arch not in self._evaluations]
         scored = [Scores({}) for _ in new] if self._panel is None else self._panel.scores(new)
         for arch, scores in zip(new, scored, strict=True):
-            self._known.add(arch, scores)
-        return [self._known[arch] for arch in archs]
+            self._evaluations.add(arch, scores)
+        return [self._evaluations[arch] for arch in archs]
 
     def annotate(self, study: Study) -> None:
-        """Write metric names and settings into a study, so that ``front`` and ``export`` know it.
+        """Write metric names and settings into a study, so that ``front`` and ``export`` read it.
 
-        Call it once, before or after the optimisation; before it where a study goes on whose
-        costs were measured, so that the same measurements are used. The reference sample of
-        fusions is scored then, if it was not yet.
+        Call it once, before or after the optimisation. If you continue a study with measured
+        costs, call it before, so that the same measurements are used. The reference sample of
+        fusions is scored here, unless it was scored before.
 
         Raises:
             UnavailableError: The study has other directions, or was made with other settings.
@@ -203,7 +203,7 @@ class ArchitectureObjective:
                 " directions=objective.directions"
             )
         if has_settings(study):
-            check_continues(study, _like(study, self.settings))
+            check_continues(study, _with_search_settings(study, self.settings))
         else:
             write_settings(study, self.settings)
         if self._panel is not None:
@@ -211,14 +211,14 @@ class ArchitectureObjective:
                 keep_reference(study, self._panel.reference)
             kept = reference(study)
             if kept is not None and kept != self._panel.known_reference:
-                # That of the study counts, whoever was first to write it.
-                self._panel, self._opened = self._make_panel(kept), None
+                # Another process may have written the reference first: use what is in the study.
+                self._panel, self._cached_evaluations = self._make_panel(kept), None
         if not meter_records(study):
-            _ = self._known
+            _ = self._evaluations  # Measures the costs.
             keep_meter_records(study, self._records)
         stored = meter_records(study)
         if stored != self._records:
-            self._records, self._opened = stored, None
+            self._records, self._cached_evaluations = stored, None
 
 
 class DSSObjective(ArchitectureObjective):
@@ -226,12 +226,12 @@ class DSSObjective(ArchitectureObjective):
 
     Args:
         space: The search space.
-        objectives: What to optimise, DSS among it.
+        objectives: Names of the metrics to optimise; one of them is ``"dss"``.
         bounds: Lowest and highest allowed value by name.
         scorer: A scorer of DSS.
 
     Raises:
-        TftasError: DSS is no objective; see also :class:`ArchitectureObjective`.
+        TftasError: DSS is not an objective; see also :class:`ArchitectureObjective`.
     """
 
     def __init__(
@@ -250,7 +250,7 @@ class DSSObjective(ArchitectureObjective):
 
 
 def record(trial: BaseTrial, evaluation: Evaluation) -> None:
-    """Attach an evaluation's attributes and constraints to a running trial."""
+    """Write the attributes and constraints of an evaluation into a running trial."""
     for name, value in evaluation.attributes.items():
         trial.set_user_attr(name, value)
     if evaluation.failure is not None:
@@ -258,19 +258,19 @@ def record(trial: BaseTrial, evaluation: Evaluation) -> None:
     for name, value in evaluation.violations.items():
         trial.set_constraint(name, value)
     if evaluation.violations and isinstance(trial, Trial):
-        # optuna-dashboard reads the form that Optuna 4 wrote; Optuna 5 understands both.
+        # optuna-dashboard reads the format of Optuna 4; Optuna 5 reads both.
         trial.storage.set_trial_system_attr(
             trial_id(trial), "constraints", list(evaluation.violations.values())
         )
 
 
 def _scorer(settings: StudySettings, scorer: Scorer | None) -> Scorer | None:
-    """Return the scorer of the first indicator, or the given one; None where there is none."""
-    wanted = settings.indicators
+    """Return the given scorer, or one of the first indicator; None if there is no indicator."""
+    names = settings.indicators
     if scorer is None:
-        return Scorer(settings.space, indicator=wanted[0]) if wanted else None
+        return Scorer(settings.space, indicator=names[0]) if names else None
     first = scorer.indicator.name
-    if first not in wanted:
+    if first not in names:
         raise TftasError(
             f"the scorer computes {first!r}, which is no objective and no bound; give"
             f" objectives=({first!r}, ...), or another scorer"
@@ -280,19 +280,19 @@ def _scorer(settings: StudySettings, scorer: Scorer | None) -> Scorer | None:
 
 def _as_scored(settings: StudySettings, scorer: Scorer) -> StudySettings:
     indicator = scorer.indicator
-    usual = get_metric(indicator.name)
-    options = {} if indicator == usual else {indicator.name: indicator.options}
+    registered = get_metric(indicator.name)
+    options = {} if indicator == registered else {indicator.name: indicator.options}
     return dataclasses.replace(
         settings,
-        conditions=as_seen(scorer.conditions, settings.indicators),
+        conditions=resolve_images(scorer.conditions, settings.indicators),
         fidelity=scorer.fidelity,
         approximated=() if scorer.fidelity == "exact" else (indicator.name,),
         options=options,
     )
 
 
-def _like(study: Study, settings: StudySettings) -> StudySettings:
-    """Return the settings of an objective, with what only a search has as the study has it."""
+def _with_search_settings(study: Study, settings: StudySettings) -> StudySettings:
+    """Return settings with the seed, population size and sampler of a study."""
     from_search = ("seed", "population_size", "sampler")
     recorded: dict[str, Any] = {name: study.user_attrs.get(name) for name in from_search}
     return dataclasses.replace(settings, **recorded)

@@ -1,6 +1,6 @@
-"""Which trials of a study are its own: those that stand for an architecture of its space.
+"""The trials of a study that are architectures of its space.
 
-Optuna lets anybody add trials to a study, and nobody delete one.
+A study may contain other trials: anybody can add trials to a study, and nobody can delete them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from tftas_optuna.study.settings import StudySettings
 
-# User attribute of a failed trial: why its architecture has no score.
+# User attribute of a failed trial: the reason why its architecture has no score.
 FAILURE_KEY = "failure"
 
 _LOG = logging.getLogger("tftas_optuna")
@@ -36,15 +36,15 @@ def own_trials(
     *,
     with_failed: bool = False,
 ) -> list[FrozenTrial]:
-    """Keep the complete trials of a study that stand for an architecture of its space.
+    """Return the complete trials of a study that are architectures of its space.
 
-    The others are skipped, with one warning that names them.
+    The others are skipped, with one warning that lists them.
 
     Args:
         study: The study.
-        settings: Its settings.
-        trials: Trials of it; by default all.
-        with_failed: Whether to keep those, too, whose architecture has no score; see
+        settings: The settings of the study.
+        trials: The trials to look at; by default all of the study.
+        with_failed: Whether to include trials whose architecture has no score; see
             :func:`failure_of`.
     """
     distributions = settings.space.distributions()
@@ -71,17 +71,17 @@ def own_trials(
 
 
 def why_foreign(trial: FrozenTrial, settings: StudySettings) -> str | None:
-    """Tell why a trial stands for no architecture of a study; None where it does."""
+    """Return the reason why a trial is not an architecture of the space; None if it is one."""
     return _why_foreign(trial, settings, settings.space.distributions())
 
 
 def failure_of(trial: FrozenTrial) -> str | None:
-    """Tell why the architecture of a trial has no score; None of trials that failed otherwise."""
+    """Return the reason why a trial's architecture has no score; None for all other trials."""
     reason = trial.user_attrs.get(FAILURE_KEY)
     return reason if trial.state == TrialState.FAIL and isinstance(reason, str) else None
 
 
-def said_numbers(trial: FrozenTrial) -> dict[str, float]:
+def numeric_attributes(trial: FrozenTrial) -> dict[str, float]:
     """Return the user attributes of a trial that are numbers."""
     return {
         name: value
@@ -93,7 +93,7 @@ def said_numbers(trial: FrozenTrial) -> dict[str, float]:
 def has_all(
     params: Mapping[str, object], distributions: Mapping[str, CategoricalDistribution]
 ) -> bool:
-    """Tell whether every parameter of a space is there, with one of its choices."""
+    """Return whether all parameters of a space are present with one of their choices."""
     return all(
         name in params and params[name] in distribution.choices
         for name, distribution in distributions.items()
@@ -110,11 +110,11 @@ def _why_foreign(
             return f"values {trial.values} for {', '.join(settings.objectives)}"
         if any(map(math.isnan, trial.values)):
             return "a value is NaN"
-    # Of a study of thousands, to decode all would take longer than to read them.
+    # Decoding thousands of trials would take longer than reading them.
     if has_all(trial.params, distributions):
         return None
     try:
-        # Parameters of blocks that a network does not have may be missing.
+        # Parameters of blocks beyond the depth of a network may be missing.
         settings.space.decode(trial.params)
     except TftasError as error:
         return str(error)

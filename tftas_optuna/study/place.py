@@ -1,4 +1,4 @@
-"""Where in a search a trial came about: its identity when trials are stored, merged or resumed."""
+"""The place of a trial in a search, which identifies it when trials are merged or resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Place(NamedTuple):
     """The place of a trial in the search of its study.
 
     Attributes:
-        island: The search that made it; several may share a study.
+        island: Number of the search that made it; several may share a study.
         generation: Generation of that search, from 0.
         position: Position in the generation, from 0.
     """
@@ -26,11 +26,11 @@ class Place(NamedTuple):
 
 
 def place_of(trial: FrozenTrial) -> Place | None:
-    """Return the place of a trial; None for one that no search of this package made."""
+    """Return the place of a trial; None if it was not made by a search of this package."""
     place = trial.system_attrs.get(PLACE_KEY)
     return Place(*place) if isinstance(place, list) and len(place) == 3 else None
 
 
 def is_repeat(trial: FrozenTrial) -> bool:
-    """Tell a trial that tries an architecture again, for want of another."""
+    """Return whether a trial repeats an architecture because the search had no new one."""
     return REPEAT_KEY in trial.system_attrs

@@ -1,4 +1,4 @@
-"""The settings of a study as it records them: written, read back, and compared."""
+"""The record of settings and measurements in the attributes of a study."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 RECORD_VERSION = 2
 
-# The last attribute that is written: where it stands, the record is complete.
+# The last attribute to be written: if it is there, the record is complete.
 _MARK = "space_definition"
 _VERSION = "record_version"
 _METERS = "cost_records"
@@ -37,9 +37,9 @@ _VERSIONS = ("tftas-optuna", "optuna", "torch", "timm")
 
 
 def write_settings(study: Study, settings: StudySettings) -> None:
-    """Record settings, and the versions of what runs, in a study.
+    """Write settings and the versions of the main packages into a study.
 
-    An approximated indicator carries its fidelity in the metric's name: ``NAME_collapsed``.
+    The metric name of an approximated indicator contains its fidelity: ``NAME_collapsed``.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -55,78 +55,78 @@ def write_settings(study: Study, settings: StudySettings) -> None:
 
 
 def has_settings(study: Study) -> bool:
-    """Tell whether a study holds a complete record."""
+    """Return whether a study has a complete record of settings."""
     return _MARK in study.user_attrs and study.metric_names is not None
 
 
 def read_settings(study: Study) -> StudySettings:
-    """Read the settings of a study back, those of earlier releases too.
+    """Read the settings of a study, which may have been made by an earlier release.
 
     Raises:
-        UnavailableError: The study was not made by this package or by a later release of it, or
+        UnavailableError: The study was not made by this package, was made by a later release, or
             its record is damaged.
     """
-    told = attributes(study)
+    record = attributes(study)
     foreign = f"study {study.study_name!r} holds no architectures of tftas-optuna"
     if not has_settings(study):
         raise UnavailableError(f"{foreign}; make one with `tftas-optuna run`")
-    if told.get(_VERSION, 1) not in range(1, RECORD_VERSION + 1):
+    if record.get(_VERSION, 1) not in range(1, RECORD_VERSION + 1):
         raise UnavailableError(
             f"study {study.study_name!r} was made by a later release; upgrade tftas-optuna"
         )
-    if _VERSION not in told:
-        told = upgraded(told, study.metric_names or [])
+    if _VERSION not in record:
+        record = upgraded(record, study.metric_names or [])
     directions = [direction.name.lower() for direction in study.directions]
     try:
         return StudySettings(
-            conditions=Conditions.from_dict(told),
-            objectives=tuple(map(str, told["objectives"])),
+            conditions=Conditions.from_dict(record),
+            objectives=tuple(map(str, record["objectives"])),
             directions=tuple(cast("list[Direction]", directions)),
-            fidelity=str(told["fidelity"]),
-            bounds={name: (low, high) for name, (low, high) in told["bounds"].items()},
-            options=dict(told["options"]),
-            approximated=tuple(told["approximated"]),
-            seed=told["seed"],
-            population_size=told["population_size"],
-            sampler=told["sampler"],
-            deployment=told["deployment"],
+            fidelity=str(record["fidelity"]),
+            bounds={name: (low, high) for name, (low, high) in record["bounds"].items()},
+            options=dict(record["options"]),
+            approximated=tuple(record["approximated"]),
+            seed=record["seed"],
+            population_size=record["population_size"],
+            sampler=record["sampler"],
+            deployment=record["deployment"],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnavailableError(f"{foreign}, or its record is damaged ({error})") from error
 
 
 def check_directions(study: Study, settings: StudySettings) -> None:
-    """Check that a study has the directions of settings that are to be written into it.
+    """Check that the directions of a study are those of the settings.
 
     Raises:
-        UnavailableError: It does not.
+        UnavailableError: They differ.
     """
-    theirs = tuple(direction.name.lower() for direction in study.directions)
-    if theirs != settings.directions:
+    directions = tuple(direction.name.lower() for direction in study.directions)
+    if directions != settings.directions:
         raise UnavailableError(
-            f"study {study.study_name!r} has the directions {', '.join(theirs)}, not"
+            f"study {study.study_name!r} has the directions {', '.join(directions)}, not"
             f" {', '.join(settings.directions)}; give another --study-name"
         )
 
 
 def check_continues(study: Study, settings: StudySettings) -> None:
-    """Check that new trials would mean the same as those already in a study.
+    """Check that a study was made with the same settings, so that its trials are comparable.
 
     Raises:
-        UnavailableError: A setting differs; names it and both values.
+        UnavailableError: A setting differs; the message has its name and both values.
     """
-    theirs = read_settings(study)
+    recorded = read_settings(study)
     name = study.study_name
-    if theirs.objectives != settings.objectives:
+    if recorded.objectives != settings.objectives:
         raise UnavailableError(
-            f"study {name!r} optimises {', '.join(theirs.objectives)}, not"
+            f"study {name!r} optimises {', '.join(recorded.objectives)}, not"
             f" {', '.join(settings.objectives)}; give another --study-name"
         )
     check_directions(study, settings)
-    old, new = _compared(theirs), _compared(settings)
-    # A study that `search` did not make has no seed and no sampler of its own.
-    told = [name for name in new if old.get(name) is not None]
-    differs = difference({n: old[n] for n in told}, {n: new[n] for n in told})
+    old, new = _compared(recorded), _compared(settings)
+    # A study that was not made by `search` has no seed and no sampler.
+    names = [name for name in new if old.get(name) is not None]
+    differs = difference({n: old[n] for n in names}, {n: new[n] for n in names})
     if differs is not None:
         raise UnavailableError(
             f"study {name!r} was made with {differs}; use the same to continue it, or give another"
@@ -135,71 +135,71 @@ def check_continues(study: Study, settings: StudySettings) -> None:
 
 
 def _compared(settings: StudySettings) -> dict[str, Any]:
-    """Return what has to stay the same in a study, in plain words."""
-    told = {**settings.attributes(), "bounds": bounds_text(settings.bounds)}
-    # Where pictures lie does not matter: their digest tells whether they are the same.
-    return {name: value for name, value in told.items() if name != "data_dir"}
+    """Return the settings that must not change within a study, as plain data."""
+    compared = {**settings.attributes(), "bounds": bounds_text(settings.bounds)}
+    # The folder of the pictures does not matter: the digest identifies them.
+    return {name: value for name, value in compared.items() if name != "data_dir"}
 
 
 def as_recorded(settings: StudySettings, study: Study, names: Sequence[str]) -> StudySettings:
-    """Return settings with some as a study has them, as far as it has them.
+    """Replace settings that the user did not give by those recorded in a study, if any.
 
     Args:
-        settings: What is asked for.
+        settings: The settings.
         study: The study.
-        names: Settings that nobody asked for.
+        names: Names of the settings to replace.
     """
-    theirs = read_settings(study)
-    found = {name: getattr(theirs, name) for name in names}
-    known: dict[str, Any] = {name: value for name, value in found.items() if value is not None}
-    return dataclasses.replace(settings, **known)
+    recorded = read_settings(study)
+    values: dict[str, Any] = {name: getattr(recorded, name) for name in names}
+    changes = {name: value for name, value in values.items() if value is not None}
+    return dataclasses.replace(settings, **changes)
 
 
 def meter_records(study: Study | None) -> Mapping[str, Any]:
-    """Look up what was measured for the costs of a study, by name."""
+    """Return the measurements that the costs of a study use, by name of the cost."""
     return attributes(study).get(_METERS, {}) if study is not None else {}
 
 
 def keep_measured(study: Study, settings: StudySettings, records: Mapping[str, Any]) -> None:
-    """Write what was measured for some settings into a study that has none yet."""
+    """Write measurements for some settings into a study that has no settings yet."""
     write_attribute(study, _MEASURED, {"for": _measured_for(settings), "records": dict(records)})
 
 
 def measured(study: Study | None, settings: StudySettings) -> Mapping[str, Any]:
-    """Look up what was measured for some settings, by name, if a study has it in any way."""
+    """Return the measurements in a study, with or without settings; empty if they do not apply."""
     if study is None or has_settings(study):
         return meter_records(study)
-    kept = attributes(study).get(_MEASURED, {})
-    records: Mapping[str, Any] = kept.get("records", {})
-    return records if kept.get("for") == _measured_for(settings) else {}
+    stored = attributes(study).get(_MEASURED, {})
+    records: Mapping[str, Any] = stored.get("records", {})
+    return records if stored.get("for") == _measured_for(settings) else {}
 
 
 def keep_meter_records(study: Study, records: Mapping[str, Any]) -> None:
-    """Write what was measured into a study, unless another search has done so meanwhile."""
+    """Write measurements into a study, unless another search has written some already."""
     if records and not meter_records(study):
         write_attribute(study, _METERS, dict(records))
 
 
 def reference(study: Study | None) -> Reference | None:
-    """Look up the values of the reference sample that a study's fusions look at."""
+    """Return the values of the reference sample for a study's fusions; None if there are none."""
     return attributes(study).get(_REFERENCE) if study is not None else None
 
 
 def keep_reference(study: Study, values: Reference) -> None:
-    """Write the values of the reference sample into a study, which has none yet."""
+    """Write the values of the reference sample into a study, unless it has some already."""
     if values and reference(study) is None:
         write_attribute(study, _REFERENCE, values)
 
 
 def _measured_for(settings: StudySettings) -> dict[str, Any]:
     names = ("space_definition", "img_size", "num_classes", "deployment")
-    told = settings.attributes()
-    plain: dict[str, Any] = json.loads(json.dumps({name: told[name] for name in names}))
+    recorded = settings.attributes()
+    plain: dict[str, Any] = json.loads(json.dumps({name: recorded[name] for name in names}))
     return plain
 
 
 def bounds_text(bounds: Mapping[str, Any]) -> str:
-    """Write bounds as options take them."""
+    """Return bounds as text, in the form of the command line's options."""
     parts = []
     for name, (low, high) in bounds.items():
         parts += [f"{name} >= {short(low)}"] if low is not None else []

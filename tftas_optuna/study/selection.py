@@ -1,4 +1,4 @@
-"""Picks from a front: what fits a budget, the best, and the knee."""
+"""Selection of members of a front: within budgets, the best, the knee."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
-# Members of a front that are shown at the end of a search.
+# Most members of a front that are shown at the end of a search.
 SHOWN = 20
 
 
 def within(front: Sequence[Candidate], budgets: Mapping[str, float]) -> list[Candidate]:
-    """Keep the part of a front within budgets: highest allowed value by name.
+    """Return the members of a front within budgets, given as highest allowed values by name.
 
     Raises:
-        UnavailableError: Nothing of the front is within them, or the study does not know a metric.
+        UnavailableError: No member is within the budgets, or the study does not have a metric.
     """
     kept = [
         candidate
@@ -43,15 +43,15 @@ def within(front: Sequence[Candidate], budgets: Mapping[str, float]) -> list[Can
 
 
 def merit(settings: StudySettings) -> tuple[str, int]:
-    """Tell what makes one member of a front better than another, whatever it costs.
+    """Return the objective that ranks the members of a front, and its sign.
 
     Returns:
-        The first objective that is an indicator, or else the first one; and the sign by which
-        more of it is better, 1 or -1.
+        The name of the first objective that is an indicator, or else of the first one; and 1 if
+        higher is better, -1 if lower is.
     """
-    known = cost_names()
+    costs = cost_names()
     objectives = settings.objectives
-    name = next((name for name in objectives if name not in known), objectives[0])
+    name = next((name for name in objectives if name not in costs), objectives[0])
     return name, 1 if settings.directions[objectives.index(name)] == "maximize" else -1
 
 
@@ -62,9 +62,9 @@ def best_first(front: Sequence[Candidate], settings: StudySettings) -> list[Cand
 
 
 def knee(front: Sequence[Candidate], settings: StudySettings) -> Candidate:
-    """Find the point farthest above the line between the ends of a front.
+    """Return the member farthest above the line between the ends of a front.
 
-    The line is drawn in the plane of :func:`merit` against parameters.
+    The line is in the plane of :func:`merit` against parameters.
 
     Raises:
         UnavailableError: The front is empty.
@@ -72,13 +72,13 @@ def knee(front: Sequence[Candidate], settings: StudySettings) -> Candidate:
     if not front:
         raise UnavailableError("the front is empty; run a search first")
     name, sign = merit(settings)
-    worth = _normalised([sign * candidate.value(name) for candidate in front])
+    merits = _normalised([sign * candidate.value(name) for candidate in front])
     n_params = _normalised([candidate.n_params for candidate in front])
-    return front[int(np.argmax(worth - n_params))]
+    return front[int(np.argmax(merits - n_params))]
 
 
 def spread(front: Sequence[Candidate], count: int) -> list[Candidate]:
-    """Keep some members of a front, evenly spaced, both ends among them."""
+    """Return up to ``count`` evenly spaced members of a front, including both ends."""
     if len(front) <= count:
         return list(front)
     step = (len(front) - 1) / max(count - 1, 1)

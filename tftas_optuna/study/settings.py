@@ -1,4 +1,4 @@
-"""The settings of a study: everything that its values depend on, as a plain value."""
+"""The settings of a study."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tftas_optuna.scoring.conditions import Conditions
     from tftas_optuna.spaces import SearchSpace
 
-# Counted for every candidate, whatever is optimised.
+# Costs that are computed for every candidate.
 ALWAYS: tuple[str, ...] = ("n_params", "macs")
 
 
@@ -23,18 +23,18 @@ class StudySettings:
     """Everything that the values of a study depend on.
 
     Attributes:
-        conditions: What its scores depend on besides the candidate.
+        conditions: The conditions of the scores.
         objectives: Names of the objectives, in order.
-        directions: What is better of each.
-        fidelity: How the approximated indicators are computed.
+        directions: The direction of each objective.
+        fidelity: The fidelity of the approximated indicators.
         bounds: Lowest and highest allowed value by metric.
-        options: Options of indicators that are not the usual ones, by indicator.
-        approximated: Indicators that are computed at that fidelity; the others exactly.
+        options: Options that differ from those of the registered indicator, by indicator.
+        approximated: Indicators computed at ``fidelity``; the others are computed exactly.
         seed: Seed of the sampler; None outside :func:`tftas_optuna.search`.
         population_size: Trials of one generation; None outside :func:`tftas_optuna.search`.
         sampler: Name of the sampler; None outside :func:`tftas_optuna.search`.
-        deployment: Device, hardware, batch size and threads of the costs that depend on them;
-            None where none does.
+        deployment: Device, hardware, batch size and threads for costs that depend on them; None
+            if there are none.
     """
 
     conditions: Conditions
@@ -55,37 +55,34 @@ class StudySettings:
         return self.conditions.space
 
     @property
-    def measures(self) -> tuple[str, ...]:
-        """All metrics that are known of every candidate: objectives, bounds, and the counts."""
+    def metrics(self) -> tuple[str, ...]:
+        """Names of all metrics of every candidate: parameters, MACs, objectives and bounds."""
         return tuple(dict.fromkeys((*ALWAYS, *self.objectives, *self.bounds)))
 
     @property
     def costs(self) -> tuple[str, ...]:
-        """The costs among the measures."""
-        known = cost_names()
-        return tuple(name for name in self.measures if name in known)
+        """The costs among the metrics."""
+        costs = cost_names()
+        return tuple(name for name in self.metrics if name in costs)
 
     @property
     def indicators(self) -> tuple[str, ...]:
-        """The indicators among the measures."""
-        known = cost_names()
-        return tuple(name for name in self.measures if name not in known)
+        """The indicators among the metrics."""
+        costs = cost_names()
+        return tuple(name for name in self.metrics if name not in costs)
 
     @property
     def target(self) -> Target:
-        """What costs are taken for."""
-        told = {k: v for k, v in (self.deployment or {}).items() if k != "hardware"}
-        return dataclasses.replace(self.conditions.target, **told)
+        """The sizes and the deployment that costs are computed for."""
+        changes = {k: v for k, v in (self.deployment or {}).items() if k != "hardware"}
+        return dataclasses.replace(self.conditions.target, **changes)
 
     def label(self, name: str) -> str:
-        """Return what a value of a metric is called: its name, or ``NAME_collapsed``."""
+        """Return the label of a metric: its name, or ``NAME_collapsed`` if approximated."""
         return f"{name}_{self.fidelity}" if name in self.approximated else name
 
     def attributes(self) -> dict[str, Any]:
-        """Return the settings as plain data, as a study records them; directions apart.
-
-        Optuna keeps directions itself.
-        """
+        """Return the settings as plain data, without directions, which Optuna stores itself."""
         return {
             "space": self.space.name,
             "objectives": list(self.objectives),

@@ -1,4 +1,4 @@
-"""AutoProxA: a proxy for Vision Transformers that a search over formulas found."""
+"""AutoProxA: a proxy for Vision Transformers from an automatic search over formulas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tftas_optuna.passes.layers import Layer, LayerTerms, Norms
 
 @dataclasses.dataclass(frozen=True)
 class AutoProxA(LayerIndicator):
-    """Wei et al., Auto-Prox, AAAI 2024: the proxy that they found.
+    """Wei et al., Auto-Prox, AAAI 2024: the proxy that their search returned.
 
     In the pass of DSS (absolute weights, an image of ones, the sum of the logits) every
     attention matrix adds the sum of ``|gradient|``; every MLP matrix and the classifier add the
@@ -33,7 +33,7 @@ class AutoProxA(LayerIndicator):
 
 
 def _above_half(gradient: torch.Tensor) -> torch.Tensor:
-    # Where candidates are narrower than the arrays, gradients are zero and must add nothing.
+    # Narrow candidates are padded with zeros, which must add nothing.
     return gradient.sigmoid().sub_(0.5)
 
 

@@ -19,7 +19,7 @@ class DSS(LayerIndicator):
     and the classifier add the sum of ``|gradient * weight|``. Higher is better.
 
     Attributes:
-        head_weight: Factor of the classifier. The widespread repaired reference code counts a
+        head_weight: Factor of the classifier. The widely used corrected reference code counts a
             classifier of 1000 classes twice: 2.0 reproduces it, 0.0 leaves the classifier out.
     """
 
@@ -30,13 +30,14 @@ class DSS(LayerIndicator):
         """Score one layer of several candidates; see :meth:`LayerIndicator.fold`."""
         if layer.role != "attention":
             factor = self.head_weight if layer.role == "head" else 1.0
-            return LayerTerms(*(factor * each for each in saliencies(layer, norms)))
-        found = layer.gradients.nuclear_norms()
-        weight_norms = found.values.new_tensor(
+            sums = saliencies(layer, norms)
+            return LayerTerms(factor * sums.values, factor * sums.errors)
+        grad_norms, errors = layer.gradients.nuclear_norms()
+        weight_norms = grad_norms.new_tensor(
             [weight_norm(layer, shape, norms, nuclear_norms) for shape in layer.shapes]
         )
         return LayerTerms(
-            weight_norms * found.values, weight_norms * found.errors, weight_norms, found.values
+            weight_norms * grad_norms, weight_norms * errors, weight_norms, grad_norms
         )
 
 

@@ -34,15 +34,15 @@ class _Tally(Tally):
 class Expressivity(NetworkIndicator):
     """Lee and Ham, AZ-NAS, CVPR 2024, equations 2 to 4.
 
-    Over the residual stream behind every attention and every MLP: the entropy of the normalised
-    eigenvalues of the covariance of the tokens of a batch. Higher is better.
+    The entropy of the normalised eigenvalues of the covariance of the tokens of a batch, summed
+    over the residual stream behind every attention and every MLP. Higher is better.
     """
 
     name: str = "expressivity"
     needs: ClassVar[Needs] = Needs.of("features")
 
     def tally(self, network: Network) -> Tally:
-        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        """Return a new tally; see :meth:`NetworkIndicator.tally`."""
         return _Tally()
 
 

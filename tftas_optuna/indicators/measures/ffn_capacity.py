@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class FFNCapacity(NetworkIndicator):
-    """What published "token entropy" comes down to: no weights, no images.
+    """The published "token entropy" in closed form, without weights and images.
 
-    Over the blocks: the logarithms of the hidden width of its MLP and of the width of its
-    tokens. Higher is better.
+    The logarithms of the hidden width of the MLP and of the width of the tokens, summed over the
+    blocks. Higher is better.
     """
 
     name: str = "ffn_capacity"
     needs: ClassVar[Needs] = Needs()
 
     def tally(self, network: Network) -> LayerTally:
-        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        """Return a new tally; see :meth:`NetworkIndicator.tally`."""
         tally = LayerTally()
         for weight in _largest_of_each_block(network.weights):
             tally.add(weight, sum(map(math.log, weight.shape)))
@@ -35,12 +35,12 @@ class FFNCapacity(NetworkIndicator):
 
 
 def _largest_of_each_block(weights: Iterable[Weight]) -> list[Weight]:
-    """Leave out what mixes heads or widens tokens beside the MLP."""
+    """Return the largest MLP weight of each block; smaller ones mix heads or widen tokens."""
     largest: dict[str, Weight] = {}
     for weight in weights:
         if weight.role == "mlp" and weight.block:
-            known = largest.setdefault(weight.block, weight)
-            if math.prod(weight.shape) > math.prod(known.shape):
+            previous = largest.setdefault(weight.block, weight)
+            if math.prod(weight.shape) > math.prod(previous.shape):
                 largest[weight.block] = weight
     return list(largest.values())
 

@@ -30,16 +30,16 @@ class _Tally(Tally):
 class Fisher(NetworkIndicator):
     """Theis et al. 2018, equation 8; Turner et al., BlockSwap, ICLR 2020, equation 2.
 
-    Over the outputs of the blocks' activations, with the gradients of the mean cross-entropy of a
-    batch: half the square of what a unit and its gradient multiply to, summed over images and
-    tokens, divided by the number of images. Higher is better.
+    For each unit of the blocks' activations, its output times the gradient of the mean
+    cross-entropy is summed over the images and tokens of a batch. The value is half the sum of
+    the squares over all units, divided by the number of images. Higher is better.
     """
 
     name: str = "fisher"
     needs: ClassVar[Needs] = Needs.of("activation_gradients")
 
     def tally(self, network: Network) -> Tally:
-        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        """Return a new tally; see :meth:`NetworkIndicator.tally`."""
         return _Tally()
 
 

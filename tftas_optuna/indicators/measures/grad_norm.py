@@ -23,15 +23,15 @@ class _Tally(LayerTally):
 class GradNorm(NetworkIndicator):
     """Abdelfattah et al., Zero-cost proxies for lightweight NAS, ICLR 2021, section 3.2.
 
-    The sum of the Euclidean norms of the gradients of the linear layers of the blocks and of the
-    classifier, of the mean cross-entropy of a batch. Higher is better.
+    The sum of the Euclidean norms of the gradients of the mean cross-entropy of a batch, over the
+    linear layers of the blocks and the classifier. Higher is better.
     """
 
     name: str = "grad_norm"
     needs: ClassVar[Needs] = Needs.of("weight_gradients")
 
     def tally(self, network: Network) -> LayerTally:
-        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        """Return a new tally; see :meth:`NetworkIndicator.tally`."""
         return _Tally()
 
 

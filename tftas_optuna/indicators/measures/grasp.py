@@ -24,14 +24,14 @@ class GraSP(NetworkIndicator):
     """Wang et al., Picking winning tickets before training, ICLR 2020, equation 8.
 
     Minus the sum of ``weight * (Hessian gradient)`` over the linear layers of the blocks and the
-    classifier, of the mean cross-entropy of a batch; second order. Higher is better.
+    classifier, for the mean cross-entropy of a batch. Higher is better.
     """
 
     name: str = "grasp"
     needs: ClassVar[Needs] = Needs.of("curvatures")
 
     def tally(self, network: Network) -> LayerTally:
-        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        """Return a new tally; see :meth:`NetworkIndicator.tally`."""
         return _Tally()
 
 

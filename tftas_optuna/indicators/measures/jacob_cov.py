@@ -44,7 +44,7 @@ class JacobianCovariance(NetworkIndicator):
     needs: ClassVar[Needs] = Needs.of("image_gradients")
 
     def tally(self, network: Network) -> Tally:
-        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        """Return a new tally; see :meth:`NetworkIndicator.tally`."""
         return _Tally()
 
 

@@ -1,4 +1,4 @@
-"""Linear regions that lie between the images of a batch."""
+"""Linear regions between the images of a batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Tally(Tally):
         same = agreements(before)
         n = len(same)
         differences = before[0].numel() - same
-        # The diagonal is zero, and every pair stands there twice.
+        # The diagonal is zero, and the matrix contains every pair twice.
         self._total += float(differences.sum()) / (n * (n - 1))
 
     def value(self) -> float:
@@ -32,17 +32,17 @@ class _Tally(Tally):
 class LinearRegions(NetworkIndicator):
     """After Chen et al., Neural architecture search on ImageNet in four GPU hours, ICLR 2021.
 
-    Over the blocks, the mean number of the activation's inputs whose sign differs between two
-    images of a batch: the regions of a piecewise linear activation that the way from one image to
-    the other crosses at least. The number of different codes that they count is always its
-    maximum on a Vision Transformer. Higher is better.
+    The number of inputs of the activations whose sign differs between two images, averaged over
+    the pairs of a batch and summed over the blocks. With a piecewise linear activation, the way
+    from one image to the other crosses at least as many regions. The paper counts distinct sign
+    patterns instead, which on a Vision Transformer always gives the maximum. Higher is better.
     """
 
     name: str = "linear_regions"
     needs: ClassVar[Needs] = Needs.of("activations")
 
     def tally(self, network: Network) -> Tally:
-        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        """Return a new tally; see :meth:`NetworkIndicator.tally`."""
         return _Tally()
 
 

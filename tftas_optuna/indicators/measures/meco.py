@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 
 class _Tally(LayerTally):
     def output(self, weight: Weight, outputs: Tensor) -> None:
-        # What pads a plane is constant, and correlates with nothing.
+        # Padding tokens are constant and have no correlations.
         outputs = outputs[(outputs != outputs[:, :1]).any(1)]
         tokens, width = outputs.shape
-        # The dimensions that centred outputs, or inputs and a bias, leave to the rows.
+        # The rank is at most that of centred outputs, or of inputs and a bias: with more tokens
+        # the smallest eigenvalue is zero.
         if tokens > min(width - 1, weight.shape[1] + 1) or not tokens:
             self.add(weight, 0.0)
             return
@@ -31,15 +32,16 @@ class _Tally(LayerTally):
 class MeCo(NetworkIndicator):
     """Jiang et al., MeCo: zero-shot NAS with one data and single forward pass, NeurIPS 2023.
 
-    Over the linear layers of the blocks and the classifier: the smallest eigenvalue of the
-    correlation matrix of a layer's outputs of one image, token by token. Higher is better.
+    The smallest eigenvalue of the correlation matrix between the tokens of one image at the
+    output of a linear layer, summed over the layers of the blocks and the classifier. Higher is
+    better.
     """
 
     name: str = "meco"
     needs: ClassVar[Needs] = Needs.of("outputs")
 
     def tally(self, network: Network) -> LayerTally:
-        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        """Return a new tally; see :meth:`NetworkIndicator.tally`."""
         return _Tally()
 
 

@@ -1,4 +1,4 @@
-"""NASWOT: how differently the images of a batch switch the units on."""
+"""NASWOT: how differently the images of a batch activate the units."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class NASWOT(NetworkIndicator):
     needs: ClassVar[Needs] = Needs.of("activations")
 
     def tally(self, network: Network) -> Tally:
-        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        """Return a new tally; see :meth:`NetworkIndicator.tally`."""
         return _Tally()
 
 
@@ -53,8 +53,8 @@ def agreements(before: Tensor) -> Tensor:
     """
     positive = before.flatten(1) > 0
     units = positive.shape[1]
-    # As plus and minus one, products count agreements less differences. Sums of 2**24 ones are
-    # exact in float32.
+    # Products of signs sum to agreements minus differences. Sums of 2**24 ones are exact in
+    # float32.
     total = before.new_zeros(len(positive), len(positive), dtype=torch.float64)
     for part in positive.split(1 << 24, dim=1):
         signs = part.to(torch.float32).mul_(2).sub_(1)

@@ -1,4 +1,4 @@
-"""The condition of the neural tangent kernel."""
+"""The condition number of the neural tangent kernel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Tally(Tally):
         self._gradients.append([gradient.flatten() for gradient in gradients])
 
     def value(self) -> float:
-        # Matrix by matrix: in float64, whose digits the smallest eigenvalue needs.
+        # The smallest eigenvalue needs float64; converting one matrix at a time saves memory.
         gram = sum(
             rows @ rows.T
             for rows in (
@@ -34,7 +34,7 @@ class _Tally(Tally):
         )
         assert isinstance(gram, torch.Tensor)
         eigenvalues = torch.linalg.eigvalsh(gram)
-        # Images that are the same leave a smallest one of rounding alone, even below zero.
+        # With equal images the smallest eigenvalue is a rounding error, which may be negative.
         smallest = eigenvalues[0].clamp_min(eigenvalues[-1] * torch.finfo(gram.dtype).eps)
         return float(eigenvalues[-1] / smallest)
 
@@ -43,9 +43,9 @@ class _Tally(Tally):
 class NTKCondition(NetworkIndicator):
     """Chen et al., Neural architecture search on ImageNet in four GPU hours, ICLR 2021, eq. 4.
 
-    The largest over the smallest eigenvalue of the Gram matrix of the gradients, one for each
-    image of a batch, of its summed logits by the linear layers of the blocks and the classifier.
-    Lower is better. It keeps the gradients of all images: ``n_images`` times the weights.
+    The largest over the smallest eigenvalue of the Gram matrix of the images' gradients: the
+    gradients of an image's summed logits by the linear layers of the blocks and the classifier.
+    Lower is better. The gradients of all images are kept: ``n_images`` times the weights.
     """
 
     name: str = "ntk_cond"
@@ -53,7 +53,7 @@ class NTKCondition(NetworkIndicator):
     needs: ClassVar[Needs] = Needs.of("gradients_by_image")
 
     def tally(self, network: Network) -> Tally:
-        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        """Return a new tally; see :meth:`NetworkIndicator.tally`."""
         return _Tally()
 
 

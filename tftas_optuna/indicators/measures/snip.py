@@ -24,14 +24,14 @@ class SNIP(NetworkIndicator):
     """Lee et al., SNIP: single-shot network pruning, ICLR 2019, equation 4, unnormalised.
 
     The sum of ``|gradient * weight|`` over the linear layers of the blocks and the classifier,
-    of the mean cross-entropy of a batch. Higher is better.
+    for the mean cross-entropy of a batch. Higher is better.
     """
 
     name: str = "snip"
     needs: ClassVar[Needs] = Needs.of("weight_gradients")
 
     def tally(self, network: Network) -> LayerTally:
-        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        """Return a new tally; see :meth:`NetworkIndicator.tally`."""
         return _Tally()
 
 

@@ -1,4 +1,4 @@
-"""TE-score: trainability and expressivity, as TE-NAS puts them together.
+"""TE-score: trainability and expressivity, combined as in TE-NAS.
 
 Chen et al., Neural architecture search on ImageNet in four GPU hours, ICLR 2021.
 """

@@ -1,8 +1,8 @@
-"""The fusion of this package: what weights, activations and features say together.
+"""The fusion of this package: indicators of weights, activations and features.
 
-Its parts lean to different sides: DSS to wide networks, expressivity to deep ones, NASWOT to both.
-How they were chosen, and on which trained networks, is told in the documentation, under "Which
-indicator?"; the choice is frozen.
+Its parts have different preferences: DSS for wide networks, expressivity for deep ones, NASWOT for
+both. The documentation explains under "Which indicator?" how they were chosen, and on which
+trained networks. The choice is frozen.
 """
 
 from tftas_optuna.indicators.fusion import FusionIndicator

@@ -1,4 +1,4 @@
-"""Trainability: how evenly gradients pass the blocks."""
+"""Trainability: how evenly gradients pass through the blocks."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class _Tally(Tally):
 
     def block(self, grad_in: Tensor, grad_out: Tensor) -> None:
         if grad_in.shape[0] != grad_out.shape[0]:
-            return  # It changes the number of tokens, so nothing passes straight through.
+            return  # The block changes the number of tokens.
         spectral = float(torch.linalg.matrix_norm(grad_in.T @ grad_out, 2)) / len(grad_out)
-        # Where no gradient passes, the limit: no finite score.
+        # If no gradient passes, the value is the limit, which is not a finite score.
         self._terms.append(2 - spectral - 1 / spectral if spectral else -math.inf)
 
     def value(self) -> float:
@@ -35,15 +35,15 @@ class Trainability(NetworkIndicator):
     """Lee and Ham, AZ-NAS, CVPR 2024, equations 7 to 9.
 
     The mean over the blocks of ``2 - s - 1 / s``; s is the largest singular value of
-    ``g_in' g_out / rows``, where g_out are random signs at the end of the block and g_in is the
-    gradient that they make at its beginning. Higher is better.
+    ``g_in' g_out / rows``, where g_out are random signs at the output of the block and g_in is
+    the resulting gradient at its input. Higher is better.
     """
 
     name: str = "trainability"
     needs: ClassVar[Needs] = Needs.of("blocks")
 
     def tally(self, network: Network) -> Tally:
-        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        """Return a new tally; see :meth:`NetworkIndicator.tally`."""
         return _Tally()
 
 

@@ -20,12 +20,12 @@ class _Tally(LayerTally):
         self._first: dict[Weight, Tensor] = {}
 
     def weight_gradient(self, weight: Weight, values: Tensor, gradient: Tensor) -> None:
-        # By all that is known of it: two parts of one layer have the same name.
+        # The key is the whole description, as two parts of one layer have the same name.
         if weight not in self._first:
             self._first[weight] = gradient
             return
         first = self._first.pop(weight)
-        # Of two numbers, half of their distance is the standard deviation.
+        # The standard deviation of two numbers is half of their distance.
         ratios = (first.abs() + gradient.abs()).div_((first - gradient).abs_())
         ratios = ratios[ratios.isfinite()]
         if ratios.numel():
@@ -36,17 +36,18 @@ class _Tally(LayerTally):
 class ZiCo(NetworkIndicator):
     """Li et al., ZiCo: zero-shot NAS via inverse coefficient of variation, ICLR 2023, eq. 13.
 
-    Over the linear layers of the blocks and the classifier: the logarithm of the sum over its
-    weights of the mean of ``|gradient|`` over its standard deviation, both across two batches,
-    of the mean cross-entropy. Higher is better. Gradients that are nearly the same decide, by the
-    little that they differ, so they are computed in float64: float32 leaves two digits.
+    For each weight, the mean of ``|gradient|`` over two batches is divided by the standard
+    deviation of the gradient, for the mean cross-entropy. The value is the logarithm of the sum
+    over the weights of a layer, summed over the linear layers of the blocks and the classifier.
+    Higher is better. Gradients that differ least between the batches decide, so they are computed
+    in float64: float32 leaves two digits of the differences.
     """
 
     name: str = "zico"
     needs: ClassVar[Needs] = Needs.of("weight_gradients", batches=2, double=True)
 
     def tally(self, network: Network) -> LayerTally:
-        """Begin with a network; see :meth:`NetworkIndicator.tally`."""
+        """Return a new tally; see :meth:`NetworkIndicator.tally`."""
         return _Tally()
 
 
