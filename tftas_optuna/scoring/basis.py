@@ -78,6 +78,16 @@ class Basis:
             self._images[key] = drawn.to(self.device, self.dtype)
         return self._images[key]
 
+    def conditions_seen(self, batches: int) -> Conditions:
+        """Return the conditions with the digest of the pictures, which are read for it."""
+        images = self.conditions.images
+        if images is None or images.digest is not None or not batches:
+            return self.conditions
+        digest = self.images(0, batches).digest
+        return dataclasses.replace(
+            self.conditions, images=dataclasses.replace(images, digest=digest)
+        )
+
 
 def read_images(conditions: Conditions, batches: int, offset: int = 0) -> Images:
     """Draw or read the images for one supernet.

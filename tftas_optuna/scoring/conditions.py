@@ -210,7 +210,10 @@ class Conditions:
         """Return the conditions that matter to an indicator, as plain data."""
         if not indicator.needs_passes:
             return {"space_definition": self.space.to_dict()}
-        unseen = () if indicator.batches else ImageSource().to_dict()
+        unseen = set() if indicator.batches else set(ImageSource().to_dict())
+        if self.dtype == Conditions.dtype:
+            # Scores and calibrations of release 0.2.0 name no type: it was always this one.
+            unseen.add("dtype")
         return {
             name: value
             for name, value in self.to_dict().items()

@@ -75,7 +75,7 @@ class Panel:
         self._meters: dict[str, Meter] = {}
         for composite in self._composites:
             composite.check()
-            composite.check_conditions(basis.conditions)
+            composite.check_conditions(basis.conditions_seen(composite.batches))
             self._meters |= composite.meters(basis.conditions.space, basis.conditions.target)
         plain = [entry for entry in entries if not entry[0].composite]
         parts = [(get_indicator(p), "exact") for c in self._composites for p in c.indicators]

@@ -25,7 +25,7 @@ from tftas_optuna.scoring.panel import Panel, Scores
 from tftas_optuna.scoring.scorer import check_family_fidelity
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Hashable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from tftas_optuna.architecture import Architecture
@@ -197,23 +197,25 @@ class _Panels:
                     f"data_dir {images.data_dir!r} holds other pictures on {platform.node()} than"
                     " where this began; copy them there"
                 )
-        self._by_task: dict[ScoringTask, tuple[list[PanelEntry], Panel]] = {}
-        self._by_task_lock = threading.Lock()
+        self._panels: dict[Hashable, tuple[list[PanelEntry], Panel]] = {}
+        self._panels_lock = threading.Lock()
         self._turn = threading.Lock()
 
     def get(self, task: ScoringTask) -> Panel:
         """Return the panel of a task."""
-        with self._by_task_lock:
+        with self._panels_lock:
             entries = task.entries()
+            # Names, since the user's indicators need not be hashable.
+            key = tuple(indicator.name for indicator, _ in entries), task.fidelity, task.reference
             # Another indicator may have been registered under one of the names since.
-            if task not in self._by_task or self._by_task[task][0] != entries:
+            if key not in self._panels or self._panels[key][0] != entries:
                 for indicator, fidelity in entries:
                     indicator.check_fidelity(fidelity)
                     check_family_fidelity(task.conditions.space.family, fidelity)
                 reference = json.loads(task.reference) if task.reference else None
                 panel = Panel(self.basis, entries, reference=reference)
-                self._by_task[task] = entries, panel
-            return self._by_task[task][1]
+                self._panels[key] = entries, panel
+            return self._panels[key][1]
 
     def turn(self, panel: Panel) -> AbstractContextManager[object]:
         """Return a lock for panels that must not run in several threads at the same time.
