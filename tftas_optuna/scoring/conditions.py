@@ -147,14 +147,14 @@ class Conditions:
         *,
         img_size: int | None = None,
         num_classes: int | None = None,
-        **others: Any,
+        **fields: Any,
     ) -> Conditions:
         """Make conditions; sizes that are not given are those of the space."""
         return cls(
             space,
             space.img_size if img_size is None else img_size,
             space.num_classes if num_classes is None else num_classes,
-            **others,
+            **fields,
         )
 
     def __eq__(self, other: object) -> bool:

@@ -185,7 +185,7 @@ class ScoringPool:
         self.close()
 
     def _checked_worker(self) -> Worker:
-        """Return what a worker says of itself, once it is known to have our version."""
+        """Return the description of a worker, after checking its version."""
         name = self._workforce.name
         try:
             worker = self._executor.submit(describe_worker, self.key).result()

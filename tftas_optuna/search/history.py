@@ -63,8 +63,8 @@ def read_past(study: Study, settings: StudySettings, island: int, sizes: Iterato
     stored = study.get_trials(deepcopy=False)
     trials = own_trials(study, settings, stored, with_failed=True)
     next_number = len(stored)
-    generations, others = _sort(trials, island)
-    begins = [mine[0].number for mine in generations if mine]
+    generations, elsewhere = _sort(trials, island)
+    begins = [own[0].number for own in generations if own]
     began = begins[0] if begins else next_number
     n_generations = len(generations)
     partial: list[FrozenTrial] = []
@@ -72,23 +72,23 @@ def read_past(study: Study, settings: StudySettings, island: int, sizes: Iterato
     if generations and len(generations[-1]) < size:
         partial = generations.pop()
     ends = [began - 1]
-    for number, mine in enumerate(generations):
-        if not mine:
+    for number, own in enumerate(generations):
+        if not own:
             # Allowed only if other searches stored the same architectures first.
             since = ends[number - 1] if number else -1
             until = next(begin for begin in begins if begin > ends[-1])
-            if not any(since < trial.number < until for trial in others):
+            if not any(since < trial.number < until for trial in elsewhere):
                 raise UnavailableError(
                     f"study {study.study_name!r} lacks generation {number} of {n_generations};"
                     " give another --study-name"
                 )
-        ends.append(mine[-1].number if mine else ends[-1])
+        ends.append(own[-1].number if own else ends[-1])
     return Past(
         trials=trials,
-        before=[trial for trial in others if trial.number < began],
+        before=[trial for trial in elsewhere if trial.number < began],
         generations=[
-            (mine, [trial for trial in others if start < trial.number < end])
-            for mine, start, end in zip(generations, ends, ends[1:], strict=False)
+            (own, [trial for trial in elsewhere if start < trial.number < end])
+            for own, start, end in zip(generations, ends, ends[1:], strict=False)
         ],
         partial=partial,
         last_number=ends[-1],
@@ -101,16 +101,16 @@ def _sort(
 ) -> tuple[list[list[FrozenTrial]], list[FrozenTrial]]:
     """Separate the generations of this search from trials that came from elsewhere."""
     generations: list[list[FrozenTrial]] = []
-    others = []
+    elsewhere = []
     for trial in trials:
         place = place_of(trial)
         if place is None or place.island != island:
-            others.append(trial)
+            elsewhere.append(trial)
             continue
         while len(generations) <= place.generation:
             generations.append([])
         generations[place.generation].append(trial)
-    return generations, others
+    return generations, elsewhere
 
 
 class History:
