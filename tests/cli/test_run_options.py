@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -11,7 +12,7 @@ import yaml
 from click.testing import CliRunner, Result
 from conftest_cli import SEARCH, Run
 
-from tftas_optuna import pareto_front, register_cost
+from tftas_optuna import get_space, pareto_front, register_cost, search
 from tftas_optuna.architecture import Architecture
 from tftas_optuna.cli import main
 from tftas_optuna.cli._options import Amount
@@ -208,3 +209,12 @@ def test_a_study_records_the_command_that_began_it() -> None:
     run(*options, "--workers", "1")
     (command,) = {load_study(STORAGE).user_attrs["command"]}
     assert shlex.split(command) == ["tftas-optuna", *SEARCH, *options]
+
+
+def test_a_study_that_something_else_began_records_no_command() -> None:
+    space, costs = get_space("small.yaml"), ("n_params",)
+    sizes: dict[str, Any] = {"img_size": 32, "num_classes": 10}
+    search(space, n_trials=2, objectives=costs, population_size=8, storage=STORAGE, **sizes)
+    run("--n-trials", "2", "--objectives", "n_params")
+    study = load_study(STORAGE)
+    assert len(study.trials) == 4 and "command" not in study.user_attrs

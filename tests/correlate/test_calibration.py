@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from images import draw_images
 from tables import SIZES, draw, table_rows, write_csv
 
 from tftas_optuna import (
@@ -178,6 +179,15 @@ def test_a_search_under_other_conditions_is_refused(
         search(other, **arguments, **SIZES)
 
 
+def test_a_calibration_on_noise_does_not_score_on_pictures(
+    small_space: AutoFormerSpace, made: CalibratedIndicator, tmp_path: Path
+) -> None:
+    register_calibration(made)
+    data = draw_images(tmp_path / "data", train=4, val=0, side=32)
+    with pytest.raises(TftasError, match="was calibrated with pictures noise, not [0-9a-f]{64};"):
+        Scorer(small_space, indicator="mine", n_images=4, data_dir=str(data), **SIZES)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -186,6 +196,7 @@ def test_a_search_under_other_conditions_is_refused(
         ({"constant": float("nan")}, "damaged: a number is not finite"),
         ({"parts": [{"name": "nonsense", "log": True}]}, "damaged: expected"),
         ({"weights": None}, "is no calibration, or damaged"),
+        ({"conditions": {}}, "damaged: its conditions do not tell"),
         ({"space": {}}, "is no calibration, or damaged|expected"),
     ],
 )

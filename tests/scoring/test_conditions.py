@@ -86,6 +86,9 @@ def test_the_key_is_what_matters_to_an_indicator(conditions: Conditions) -> None
     assert conditions.key(sees) != fewer.key(sees)
     assert conditions.key(blind) == fewer.key(blind)
     assert conditions.key(sees).keys() - conditions.key(blind).keys() == {"n_images", "pictures"}
+    # Scores that release 0.2.0 kept name no type.
+    usual = dataclasses.replace(conditions, dtype="float32")
+    assert conditions.key(blind).keys() - usual.key(blind).keys() == {"dtype"}
     # A fusion draws its reference sample with the seed, whatever it is made of.
     of_costs = FusionIndicator("sizes", parts=("n_params",))
     assert conditions.key(of_costs) == conditions.key(blind)

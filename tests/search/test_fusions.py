@@ -24,9 +24,10 @@ from tftas_optuna import (
     TftasError,
     UnavailableError,
     register_fusion,
+    register_indicator,
     search,
 )
-from tftas_optuna.indicators import fusion
+from tftas_optuna.indicators import CompositeIndicator, fusion
 from tftas_optuna.indicators.fusion import rank, reference_sample
 from tftas_optuna.metrics import get_cost, registry
 from tftas_optuna.scoring.conditions import Conditions, ImageSource
@@ -289,3 +290,27 @@ def test_indicators_of_three_kinds_are_scored_side_by_side(small_space: AutoForm
         for trial in study.trials:
             arch = small_space.decode(trial.params)
             assert trial.values[i] == pytest.approx(alone(arch), rel=1e-6)
+
+
+def test_a_fusion_of_other_parts_does_not_continue_a_study(small_space: AutoFormerSpace) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    run(small_space, storage=storage, n_trials=4)
+    run(small_space, storage=storage, n_trials=2)
+    register_fusion("mine", ["naswot", "macs"], replace=True)
+    told = "made with recipes: mine: parts naswot, ntk_cond, macs, not naswot, macs; use the same"
+    with pytest.raises(UnavailableError, match=told):
+        run(small_space, storage=storage, n_trials=2)
+
+
+def test_an_indicator_of_the_users_need_not_be_hashable(small_space: AutoFormerSpace) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Weighted(CompositeIndicator):
+        weights: list[float] = dataclasses.field(default_factory=lambda: [2.0], kw_only=True)
+
+        def combine(self, arch: Any, values: Any, reference: Any) -> float:
+            return float(self.weights[0] * values["snip"])
+
+    register_indicator("weighted", Weighted("weighted", parts=("snip",)))
+    study = run(small_space, objectives=("weighted", "snip", "n_params"), n_trials=4)
+    for trial in study.trials:
+        assert trial.values[0] == pytest.approx(2 * trial.values[1])

@@ -106,7 +106,7 @@ def _warn_of_supernets(studies: list[Study]) -> None:
         scored = [settings for settings in all_settings if name in settings.indicators]
         dependencies = [_dependencies(settings, name) for settings in scored]
         images = {
-            (source.n_images, source.digest)
+            dataclasses.replace(source, data_dir=None)
             for settings in scored
             if (source := settings.conditions.images) is not None
         }

@@ -234,12 +234,15 @@ def run(
         register_fusion(fused, parts)
     find_calibrations(objectives, Path())
 
-    words = click.get_current_context().meta["words"]
+    words = list(click.get_current_context().meta["words"])
     name = study_name or space.name
     title = f"{space.name}, seed {seed}" + (f", {fidelity}" if fidelity != "auto" else "")
     with ProgressDisplay(title, n_trials, quiet=quiet) as display, Interrupts() as interrupts:
 
         def update(progress: SearchProgress) -> None:
+            if progress.n_done == 0 and progress.n_study > 0:
+                # The study was begun by something else, which this command does not repeat.
+                words.clear()
             display.update(progress)
             interrupts.check()
 

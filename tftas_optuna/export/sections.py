@@ -22,6 +22,7 @@ _LEFT_OUT = (
     "data_dir",
     "population_size",
     "sampler",
+    "recipes",
 )
 
 

@@ -130,14 +130,14 @@ class CompositeIndicator(Indicator):
         """
 
     def score_network(self, model: nn.Module, view: View) -> float:
-        """Refuse, as a single network cannot be compared within a search space.
+        """Refuse, as it is computed for a candidate of a search space.
 
         Raises:
             TftasError: Always.
         """
         raise TftasError(
-            f"indicator {self.name!r} is a candidate's place in a search space, which a single"
-            f" network has not; score its parts: {', '.join(self.parts)}"
+            f"indicator {self.name!r} is computed for a candidate of a search space, not for a"
+            f" network alone; score its parts: {', '.join(self.parts)}"
         )
 
     def explain_network(self, model: nn.Module, view: View) -> list[LayerScore]:

@@ -39,11 +39,11 @@ class WatchedBlock(NamedTuple):
     activations: list[nn.Module]
     channels_first: bool
 
-    def tokens(self, x: Tensor, n_images: int) -> Tensor:
+    def tokens(self, x: Tensor, batch_size: int) -> Tensor:
         """Reshape an input or output of the block to (n, tokens, width)."""
         if self.channels_first and x.ndim == 4:
             return x.flatten(2).transpose(1, 2)
-        return x.reshape(n_images, -1, x.shape[-1])
+        return x.reshape(batch_size, -1, x.shape[-1])
 
 
 class Anatomy(NamedTuple):

@@ -145,13 +145,13 @@ class _Outputs(TorchFunctionMode):
         self,
         anatomy: Anatomy,
         parameters: Mapping[str, Tensor],
-        n_images: int,
+        batch_size: int,
         tallies: Sequence[Tally],
     ) -> None:
         super().__init__()
         self._matrices = anatomy.matrices
         self._tallies = tallies
-        self._n = n_images
+        self._n = batch_size
         self._names = {
             id(parameters[piece.parameter]): piece.parameter
             for matrix, _ in self._matrices

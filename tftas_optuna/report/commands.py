@@ -38,10 +38,10 @@ def record_command(study: Study, words: Sequence[str], storage: str) -> None:
 
     Args:
         study: The study.
-        words: The arguments of ``tftas-optuna``.
+        words: The arguments of ``tftas-optuna``; none if another command began the study.
         storage: The storage as it was given; its password is left out.
     """
-    if _COMMAND not in study.user_attrs:
+    if words and _COMMAND not in study.user_attrs:
         line = _line(*(word.replace(storage, shown(storage)) for word in words))
         write_attribute(study, _COMMAND, line)
 

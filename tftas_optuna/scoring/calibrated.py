@@ -172,6 +172,10 @@ def load_calibration(path: Path) -> CalibratedIndicator:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnavailableError(f"{path} is no calibration, or damaged: {error}") from error
     indicator.check()
+    needed = indicator.conditions.key(indicator).keys() - {"space_definition"}
+    missing = [name for name in sorted(needed) if data["conditions"].get(name) is None]
+    if missing:
+        raise UnavailableError(f"{path} is damaged: its conditions do not tell {missing[0]}")
     register_calibration(indicator)
     return indicator
 

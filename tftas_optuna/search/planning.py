@@ -18,7 +18,7 @@ from tftas_optuna.samplers import (
 from tftas_optuna.scoring.basis import resolve_images
 from tftas_optuna.scoring.conditions import batches_seen
 from tftas_optuna.scoring.scorer import check_family_fidelity
-from tftas_optuna.study.settings import StudySettings
+from tftas_optuna.study.settings import StudySettings, recipes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -81,7 +81,9 @@ def make_settings(
             " out"
         )
     conditions = resolve_images(conditions, settings.indicators)
-    settings = dataclasses.replace(settings, conditions=conditions)
+    settings = dataclasses.replace(
+        settings, conditions=conditions, recipes=recipes_of(settings.indicators)
+    )
     indicators = [get_indicator(name) for name in settings.indicators]
     for indicator in indicators:
         indicator.check_conditions(conditions)

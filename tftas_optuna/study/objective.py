@@ -34,7 +34,7 @@ from tftas_optuna.study.record import (
     reference,
     write_settings,
 )
-from tftas_optuna.study.settings import StudySettings
+from tftas_optuna.study.settings import StudySettings, recipes_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -288,6 +288,7 @@ def _as_scored(settings: StudySettings, scorer: Scorer) -> StudySettings:
         fidelity=scorer.fidelity,
         approximated=() if scorer.fidelity == "exact" else (indicator.name,),
         options=options,
+        recipes=recipes_of(settings.indicators),
     )
 
 

@@ -90,6 +90,8 @@ def read_settings(study: Study) -> StudySettings:
             population_size=record["population_size"],
             sampler=record["sampler"],
             deployment=record["deployment"],
+            # Release 0.2.0 did not record it.
+            recipes=record.get("recipes"),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UnavailableError(f"{foreign}, or its record is damaged ({error})") from error

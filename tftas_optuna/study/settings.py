@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna.metrics import cost_names
+from tftas_optuna.metrics import cost_names, get_indicator
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from tftas_optuna.metrics import Bounds, Direction, Target
     from tftas_optuna.scoring.conditions import Conditions
@@ -35,6 +36,8 @@ class StudySettings:
         sampler: Name of the sampler; None outside :func:`tftas_optuna.search`.
         deployment: Device, hardware, batch size and threads for costs that depend on them; None
             if there are none.
+        recipes: Of indicators that are made of other metrics, what they are made of, by name; None
+            where there are none, or a study does not tell.
     """
 
     conditions: Conditions
@@ -48,6 +51,7 @@ class StudySettings:
     population_size: int | None = None
     sampler: str | None = None
     deployment: Mapping[str, Any] | None = None
+    recipes: Mapping[str, Any] | None = None
 
     @property
     def space(self) -> SearchSpace:
@@ -95,4 +99,16 @@ class StudySettings:
             "population_size": self.population_size,
             "sampler": self.sampler,
             "deployment": None if self.deployment is None else dict(self.deployment),
+            "recipes": None if self.recipes is None else dict(self.recipes),
         }
+
+
+def recipes_of(indicators: Iterable[str]) -> dict[str, Any] | None:
+    """Return what indicators are made of that are made of other metrics, as plain data by name.
+
+    Returns:
+        The recipes; None where there are none.
+    """
+    by_name = {i.name: i.recipe for i in map(get_indicator, indicators) if i.recipe}
+    plain: dict[str, Any] = json.loads(json.dumps(by_name))
+    return plain or None
