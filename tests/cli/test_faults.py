@@ -80,12 +80,14 @@ def test_a_study_that_another_program_locks_is_one_line_of_every_command(
         ["retrain", "--study", "small", "--data-dir", str(images)],
     ):
         line = one_line(run(*command, "--storage", locked))
-        assert "database is locked; another program writes to it" in line
+        assert "database is locked; another program keeps writing to it" in line
     assert run("front", "--storage", locked).exit_code == 0
 
 
 def test_a_search_in_a_locked_study_is_one_line(locked: str, small_space: AutoFormerSpace) -> None:
-    with pytest.raises(UnavailableError, match="database is locked; another program writes"):
+    with pytest.raises(
+        UnavailableError, match="database is locked; another program keeps writing"
+    ):
         search(small_space, n_trials=4, population_size=8, storage=locked, **SIZES)
 
 
@@ -94,7 +96,9 @@ def test_nothing_is_scored_for_a_study_that_takes_nothing(
 ) -> None:
     study = load_study(locked)
     told: list[tuple[int, int]] = []
-    with pytest.raises(UnavailableError, match="database is locked; another program writes"):
+    with pytest.raises(
+        UnavailableError, match="database is locked; another program keeps writing"
+    ):
         score_exactly(study, callback=lambda *counts: told.append(counts))
     assert not told
 

@@ -169,7 +169,7 @@ def test_images_that_are_alike_are_the_worst_case_and_no_best() -> None:
 def test_a_classifier_of_zeros_has_no_jacobian() -> None:
     model = vit()
     nn.init.zeros_(model.head.weight)
-    with pytest.raises(TftasError, match="indicator 'jacob_cov' gives nan, which is no finite"):
+    with pytest.raises(TftasError, match="indicator 'jacob_cov' gives nan, which is not a finite"):
         score_model(model, indicator="jacob_cov", images=drawn(1))
 
 
@@ -186,5 +186,7 @@ def test_scoring_leaves_a_network_as_it_was(name: str) -> None:
 
 
 def test_a_fusion_is_no_number_of_one_network() -> None:
-    with pytest.raises(TftasError, match="'az_nas' is a candidate's place .* score its parts: ex"):
+    with pytest.raises(
+        TftasError, match="'az_nas' is computed for a candidate .* score its parts: ex"
+    ):
         score_model(vit(), indicator="az_nas")

@@ -197,5 +197,5 @@ def test_a_value_that_is_no_number_is_told() -> None:
         def tally(self, network: Network) -> Tally:
             return Broken()
 
-    with pytest.raises(TftasError, match="indicator 'range' gives -inf, which is no finite"):
+    with pytest.raises(TftasError, match="indicator 'range' gives -inf, which is not a finite"):
         Scorer(SPACE, indicator=Breaking(), **SIZES)(ARCH)

@@ -27,7 +27,7 @@ def test_threads_of_a_training(
 ) -> None:
     """Where one multiply-add were worth a thread, a training would have all that there are."""
     if worth is not None:
-        monkeypatch.setattr("tftas_optuna.devices._WORTH_A_THREAD", worth)
+        monkeypatch.setattr("tftas_optuna.devices._MACS_PER_THREAD", worth)
     seen: set[int] = set()
     forward = nn.Linear.forward
 
