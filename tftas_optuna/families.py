@@ -2,7 +2,7 @@
 
 A family is a name with the classes of its architectures, spaces, networks and supernets. The
 packages of these four do not import this module; they look families up in
-:mod:`tftas_optuna.architecture.parts`, which is filled here. The built-in families are at the end
+``tftas_optuna.architecture.parts``, which is filled here. The built-in families are at the end
 of this file. Others are added by :func:`tftas_optuna.register_family`, or by an installed package
 through an entry point in the group ``tftas_optuna.families``, whose object is a
 :class:`tftas_optuna.Family` or a function that returns one.
