@@ -302,6 +302,26 @@ def test_a_fusion_of_other_parts_does_not_continue_a_study(small_space: AutoForm
         run(small_space, storage=storage, n_trials=2)
 
 
+def test_a_part_that_a_stored_sample_lacks_is_scored(small_space: AutoFormerSpace) -> None:
+    storage = optuna.storages.InMemoryStorage()
+    study = run(small_space, storage=storage, n_trials=6)
+    kept = dict(study.user_attrs["reference"])
+    study.set_user_attr("reference", {part: kept[part] for part in kept if part != "macs"})
+    again = run(small_space, storage=storage, n_trials=6)
+    assert rows(again) == rows(run(small_space, n_trials=12))
+    scorer = Scorer(small_space, indicator="mine", seed=3, **SIZES)
+    objective = ArchitectureObjective(small_space, scorer=scorer)
+    other = optuna.create_study(directions=objective.directions)
+    objective.annotate(other)
+    lacking = {part: values for part, values in kept.items() if part != "naswot"}
+    other.set_user_attr("reference", lacking)
+    objective.annotate(other)
+    trial = other.ask(small_space.distributions())
+    value = objective(trial)
+    assert isinstance(value, tuple)
+    assert value[0] == pytest.approx(scorer(small_space.decode(trial.params)))
+
+
 def test_an_indicator_of_the_users_need_not_be_hashable(small_space: AutoFormerSpace) -> None:
     @dataclasses.dataclass(frozen=True)
     class Weighted(CompositeIndicator):

@@ -68,12 +68,12 @@ class ImageSource:
         return f"{self.n_images} of {self.data_dir or self.digest}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
+        """Return the source as plain data."""
         return {"n_images": self.n_images, "pictures": self.digest, "data_dir": self.data_dir}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ImageSource | None:
-        """Read it back, see :meth:`to_dict`; None where no images were seen."""
+        """Read a source back from the data of :meth:`to_dict`; None if no images were seen."""
         # Release 0.1 had no indicator that sees images.
         if data.get("n_images") is None:
             return None

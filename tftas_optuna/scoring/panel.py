@@ -99,25 +99,24 @@ class Panel:
     def reference(self) -> Reference:
         """Values of the parts of relative indicators on the reference sample, ascending.
 
-        They are computed at the first access, unless they were given.
+        At the first access, those are computed that were not given.
 
         Raises:
             NotFiniteError: A part is finite for hardly any architecture of the sample.
         """
-        if self._reference is None:
-            relative = [c for c in self._composites if c.relative]
-            parts = dict.fromkeys(part for composite in relative for part in composite.parts)
+        given = self._reference or {}
+        relative = [c for c in self._composites if c.relative]
+        parts = [p for p in dict.fromkeys(p for c in relative for p in c.parts) if p not in given]
+        if parts:
             conditions = self._basis.conditions
-            sample = (
-                reference_sample(conditions.space, conditions.supernet.seed) if relative else []
-            )
+            sample = reference_sample(conditions.space, conditions.supernet.seed)
             indicators = [get_indicator(part) for part in parts if part not in self._meters]
             scored: dict[Architecture, Scores] = {}
             if indicators:
                 panel = Panel(self._basis, [(indicator, "exact") for indicator in indicators])
                 distinct = list(dict.fromkeys(sample))
                 scored = dict(zip(distinct, panel.scores(distinct), strict=True))
-            reference = reference_of(
+            computed = reference_of(
                 parts,
                 sample,
                 conditions.n_seeds,
@@ -127,11 +126,12 @@ class Panel:
                     else scored[arch][part][offset]
                 ),
             )
+            given = {**computed, **given}
             reasons = reasons_of(scored.values())
             for composite in relative:
-                check_reference(composite, reference, reasons)
-            self._reference = reference
-        return self._reference
+                check_reference(composite, given, reasons)
+        self._reference = given
+        return given
 
     @property
     def known_reference(self) -> Reference | None:

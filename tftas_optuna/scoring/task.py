@@ -69,8 +69,8 @@ class ScoringTask(NamedTuple):
         return self._replace(indicators=tuple(kept))
 
     def looking_at(self, reference: Reference) -> ScoringTask:
-        """Return the same task with the values of a reference sample for its fusions."""
-        return self._replace(reference=json.dumps(reference))
+        """Return the same task with the values of a reference sample for its fusions, if any."""
+        return self._replace(reference=json.dumps(reference)) if reference else self
 
     def entries(self) -> list[PanelEntry]:
         """Return the indicators, each with the fidelity that it is computed at."""

@@ -253,7 +253,9 @@ def search(
             values = score_reference(pool, task, reference(study), settings.target)
             with write_lock(study, opened):
                 keep(partial(keep_reference, study, values))
-            scores = partial(pool.scores, task.looking_at(reference(study) or values))
+            # What the study has counts, but it may lack a part.
+            values = {**values, **(reference(study) or {})}
+            scores = partial(pool.scores, task.looking_at(values))
         claim = claim_island(opened, study.study_name)
         open_for_search.callback(claim.release)
         where = storage_name(storage)

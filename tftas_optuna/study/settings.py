@@ -36,8 +36,8 @@ class StudySettings:
         sampler: Name of the sampler; None outside :func:`tftas_optuna.search`.
         deployment: Device, hardware, batch size and threads for costs that depend on them; None
             if there are none.
-        recipes: Of indicators that are made of other metrics, what they are made of, by name; None
-            where there are none, or a study does not tell.
+        recipes: What fusions and calibrations are made of, by name; None if there are none, or if
+            the study was made before recipes were recorded.
     """
 
     conditions: Conditions
@@ -104,11 +104,7 @@ class StudySettings:
 
 
 def recipes_of(indicators: Iterable[str]) -> dict[str, Any] | None:
-    """Return what indicators are made of that are made of other metrics, as plain data by name.
-
-    Returns:
-        The recipes; None where there are none.
-    """
+    """Return the recipes of fusions and calibrations by name; None if there are none."""
     by_name = {i.name: i.recipe for i in map(get_indicator, indicators) if i.recipe}
     plain: dict[str, Any] = json.loads(json.dumps(by_name))
     return plain or None
