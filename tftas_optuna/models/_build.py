@@ -68,11 +68,12 @@ def build_model(
 
 
 def build_undrawn(
-    arch: Architecture, *, img_size: int, num_classes: int, in_chans: int
+    arch: Architecture, *, img_size: int, num_classes: int, in_chans: int, **kwargs: Any
 ) -> nn.Module:
     """Build a network with uninitialised weights, because drawing them is slow."""
+    sizes = {"img_size": img_size, "num_classes": num_classes, "in_chans": in_chans}
     with Undrawn():
-        return build_model(arch, img_size=img_size, num_classes=num_classes, in_chans=in_chans)
+        return build_model(arch, **sizes, **kwargs)
 
 
 def _timm_name(family: str) -> str:

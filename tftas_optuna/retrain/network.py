@@ -20,7 +20,7 @@ from tftas_optuna.errors import TftasError, UnavailableError, first_line
 from tftas_optuna.export.files import check_prefix
 from tftas_optuna.export.sections import read_section, write_section
 from tftas_optuna.models.positions import fit_positions
-from tftas_optuna.retrain.reading import reading
+from tftas_optuna._reading import reading
 from tftas_optuna.scoring.basis import Basis
 from tftas_optuna.spaces import published_architectures
 

@@ -22,7 +22,7 @@ from tftas_optuna.devices import layer_macs, threads_for
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.retrain.data import set_order
 from tftas_optuna.retrain.images import without_tracebacks
-from tftas_optuna.retrain.reading import reading
+from tftas_optuna._reading import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

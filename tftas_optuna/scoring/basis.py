@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tftas_optuna.devices import resolve_device
+from tftas_optuna.errors import TftasError
 from tftas_optuna.families import get_family
 from tftas_optuna.passes.ground import Ground
 from tftas_optuna.scoring.conditions import ImageSource, batches_seen
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from tftas_optuna.passes.images import Images
     from tftas_optuna.scoring.conditions import Conditions
+    from tftas_optuna.supernet import Supernet
 
 
 class Basis:
@@ -40,19 +42,10 @@ class Basis:
         self.device = resolve_device(device)
         self.dtype: torch.dtype = getattr(torch, conditions.dtype)
         self._images: dict[tuple[int, int], Images] = {}
-        space, images = conditions.space, conditions.images or ImageSource()
-        make = get_family(space.family).supernet
+        images = conditions.images or ImageSource()
         self.grounds = tuple(
             Ground(
-                make(
-                    space.supernet,
-                    seed=conditions.supernet.seed + offset,
-                    img_size=conditions.img_size,
-                    num_classes=conditions.num_classes,
-                    in_chans=space.in_chans,
-                    device=self.device,
-                    dtype=self.dtype,
-                ),
+                open_supernet(conditions, offset, device=self.device, dtype=self.dtype),
                 conditions.supernet.seed + offset,
                 lambda batches, offset=offset: self.images(offset, batches),  # type: ignore[misc]
                 images.n_images,
@@ -87,6 +80,60 @@ class Basis:
         return dataclasses.replace(
             self.conditions, images=dataclasses.replace(images, digest=digest)
         )
+
+
+def open_supernet(
+    conditions: Conditions,
+    offset: int = 0,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Supernet:
+    """Open the supernet that candidates are cut from: drawn, or trained.
+
+    Args:
+        conditions: The conditions.
+        offset: Position of the supernet among those of several seeds, from 0.
+        device: Where scoring runs.
+        dtype: Floating-point type of the scoring.
+
+    Raises:
+        TftasError: The trained weights are of another space or other sizes.
+        UnavailableError: They cannot be read, or have changed.
+    """
+    space, source = conditions.space, conditions.supernet
+    make = get_family(space.family).supernet
+    arguments: dict[str, Any] = {
+        "img_size": conditions.img_size,
+        "num_classes": conditions.num_classes,
+        "in_chans": space.in_chans,
+        "device": device,
+        "dtype": dtype,
+    }
+    trained = source.trained
+    if trained is None:
+        return make(space.supernet, seed=source.seed + offset, **arguments)
+    what = (
+        f"{source.path} holds no weights for space {space.name!r} with images of"
+        f" {conditions.img_size} pixels and {conditions.num_classes} classes"
+    )
+    try:
+        supernet = make(
+            space.supernet,
+            state_dict=trained.tensors,
+            trained=trained.members or (space.largest(),),
+            **arguments,
+        )
+    except TftasError as error:
+        raise TftasError(f"{what}: {error}") from error
+    more = sorted(trained.tensors.keys() - supernet.shapes())
+    if more:
+        raise TftasError(
+            f"{what}: it has further tensors ({', '.join(more[:3])}"
+            f"{', ...' if len(more) > 3 else ''}), as checkpoints of other programs have, which"
+            " may cut the same tensors differently"
+        )
+    return supernet
 
 
 def read_images(conditions: Conditions, batches: int, offset: int = 0) -> Images:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.metrics import Target, get_indicator
 from tftas_optuna.spaces import SearchSpace, space_from_dict
 
@@ -16,34 +17,107 @@ if TYPE_CHECKING:
 
     from tftas_optuna.metrics import Indicator
     from tftas_optuna.passes.images import Images
+    from tftas_optuna.supernet.files import TrainedSupernet
 
 DEFAULT_N_IMAGES = 8
 NOISE = "noise"
-# The folder of the pictures does not matter: the digest identifies them.
-_NOT_COMPARED = ("data_dir",)
+DRAWN = "drawn"
+# Paths do not matter: digests identify what lies there.
+NOT_COMPARED = ("data_dir", "supernet_path")
 
 
 @dataclasses.dataclass(frozen=True)
 class SupernetSource:
-    """The source of the supernet's weights: drawn from a seed.
+    """The source of the supernet's weights: drawn from a seed, or a trained supernet.
 
     Attributes:
-        seed: Seed of the first supernet; further supernets have the seeds that follow.
+        seed: Seed of the first supernet; further supernets have the seeds that follow. Images are
+            drawn from it too.
+        path: Directory or file of a trained supernet; None for one that is drawn.
+        digest: SHA-256 of its tensors; None until they are read.
+        chosen: Whether the user has asked for a drawn supernet by name.
     """
 
     seed: int = 0
+    path: str | None = None
+    digest: str | None = None
+    chosen: bool = dataclasses.field(default=False, compare=False)
 
     def __str__(self) -> str:
-        return f"seed {self.seed}"
+        return f"seed {self.seed}" if self.path is None else self.path
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Every process reads the tensors for itself.
+        return {name: value for name, value in self.__dict__.items() if name != "trained"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    @classmethod
+    def of(cls, source: str | os.PathLike[str] | None, seed: int = 0) -> SupernetSource:
+        """Return the source for a word or a path.
+
+        Args:
+            source: ``"drawn"``, or the path of a trained supernet; None is drawn by default.
+            seed: The seed.
+
+        Raises:
+            TftasError: The word has no meaning here.
+            UnavailableError: The trained supernet cannot be read.
+        """
+        if source is None or source == DRAWN:
+            return cls(seed, chosen=source is not None)
+        if isinstance(source, str) and source.startswith("timm:"):
+            raise TftasError(
+                f"supernet {source!r}: networks of timm cannot be cut into candidates yet; give a"
+                " trained supernet, or drawn"
+            )
+        if source == "study":
+            raise TftasError(
+                "supernet 'study' is the one that a study was searched on, and there is no study"
+                " here; give a trained supernet, or drawn"
+            )
+        from tftas_optuna.supernet.files import read_supernet
+
+        trained = read_supernet(source)
+        opened = cls(seed, str(trained.path.resolve()), trained.digest)
+        opened.__dict__["trained"] = trained
+        return opened
+
+    @cached_property
+    def trained(self) -> TrainedSupernet | None:
+        """The trained supernet, which is read at the first access; None if weights are drawn.
+
+        Raises:
+            UnavailableError: It cannot be read, or its weights have changed.
+        """
+        if self.path is None:
+            return None
+        from tftas_optuna.supernet.files import read_supernet
+
+        trained = read_supernet(self.path)
+        if trained.digest != self.digest:
+            raise UnavailableError(
+                f"{self.path} holds other weights than before (digest {trained.digest[:12]}, not"
+                f" {str(self.digest)[:12]}); give the supernet that this began with"
+            )
+        return trained
 
     def to_dict(self) -> dict[str, Any]:
         """Return the source as plain data."""
-        return {"supernet_seed": self.seed}
+        return {
+            "supernet_seed": self.seed,
+            "supernet": DRAWN if self.path is None else self.digest,
+            "supernet_path": self.path,
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SupernetSource:
         """Read a source back from the data of :meth:`to_dict`."""
-        return cls(int(data["supernet_seed"]))
+        seed, path = int(data["supernet_seed"]), data.get("supernet_path")
+        if path is None:
+            return cls(seed)
+        return cls(seed, str(path), str(data["supernet"]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +213,10 @@ class Conditions:
     def __post_init__(self) -> None:
         if self.n_seeds < 1:
             raise TftasError(f"n_seeds is {self.n_seeds}, allowed is 1 or more")
+        if self.n_seeds > 1 and self.supernet.path is not None:
+            raise TftasError(
+                f"n_seeds is {self.n_seeds}, but {self.supernet.path} is one supernet"
+            )
 
     @classmethod
     def of(
@@ -147,15 +225,16 @@ class Conditions:
         *,
         img_size: int | None = None,
         num_classes: int | None = None,
+        supernet: SupernetSource = SupernetSource(),
         **fields: Any,
     ) -> Conditions:
-        """Make conditions; sizes that are not given are those of the space."""
-        return cls(
-            space,
-            space.img_size if img_size is None else img_size,
-            space.num_classes if num_classes is None else num_classes,
-            **fields,
-        )
+        """Make conditions; sizes not given are those of a trained supernet, or of the space."""
+        trained = supernet.trained
+        if img_size is None:
+            img_size = (trained and trained.img_size) or space.img_size
+        if num_classes is None:
+            num_classes = (trained and trained.num_classes) or space.num_classes
+        return cls(space, img_size, num_classes, supernet=supernet, **fields)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Conditions) and self._text == other._text
@@ -197,9 +276,13 @@ class Conditions:
             TypeError: A value has the wrong type.
             ValueError: A value cannot be read.
         """
-        return cls.of(
-            space_from_dict(data["space_definition"]),
-            **{n: int(data[n]) for n in ("img_size", "num_classes") if data.get(n) is not None},
+        space = space_from_dict(data["space_definition"])
+        return cls(
+            space,
+            *(
+                getattr(space, name) if data.get(name) is None else int(data[name])
+                for name in ("img_size", "num_classes")
+            ),
             supernet=SupernetSource.from_dict(data),
             n_seeds=int(data["n_seeds"]),
             images=ImageSource.from_dict(data),
@@ -214,10 +297,12 @@ class Conditions:
         if self.dtype == Conditions.dtype:
             # Scores and calibrations of release 0.2.0 name no type: it was always this one.
             unseen.add("dtype")
+        if self.supernet.path is None:
+            unseen.add("supernet")
         return {
             name: value
             for name, value in self.to_dict().items()
-            if name not in (*_NOT_COMPARED, *unseen)
+            if name not in (*NOT_COMPARED, *unseen)
         }
 
     def differs_from(self, other: Conditions, indicator: Indicator | None = None) -> str | None:
@@ -238,7 +323,7 @@ class Conditions:
         compared = [
             name
             for name in ours
-            if name not in _NOT_COMPARED and None not in (ours[name], theirs.get(name))
+            if name not in NOT_COMPARED and None not in (ours[name], theirs.get(name))
         ]
         return difference({n: ours[n] for n in compared}, {n: theirs[n] for n in compared})
 

@@ -23,6 +23,7 @@ from tftas_optuna.scoring.conditions import (
 from tftas_optuna.scoring.panel import Panel
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     from torch import Tensor, nn
@@ -39,7 +40,7 @@ _PRECISIONS = ("highest", "high", "medium")
 
 
 class Scorer:
-    """Scores untrained candidates of a search space.
+    """Scores the candidates of a search space.
 
     All candidates are slices of one supernet, drawn from one seed. This makes their ranking far
     more stable than weights of their own would, but the scores of two seeds differ by some 10 %:
@@ -48,22 +49,26 @@ class Scorer:
     On a CPU the scorer uses as many threads as pay off for networks of this size, and never more
     than PyTorch has (``OMP_NUM_THREADS``): small layers are slower on several threads than on one.
 
-    A scorer can be pickled; the supernets are not stored but drawn again.
+    A scorer can be pickled; the supernets are not stored but drawn or read again.
 
     Args:
         space: The search space; its supernet bounds the candidates that can be scored. Or the
             ``basis`` of another scorer, to share its supernets and images; the arguments from
-            ``seed`` to ``data_dir``, except ``matmul_precision``, are then ignored.
+            ``supernet`` to ``data_dir``, except ``matmul_precision``, are then ignored.
         indicator: Name of the indicator, or the indicator itself; see
             :func:`tftas_optuna.register_indicator`.
         fidelity: ``"exact"``, or ``"collapsed"`` if the indicator and the family support it: an
             approximation with all patches as one token, which ranks candidates alike and is some
             90 times faster (PiT: some five times).
-        seed: Seed of the supernet's weights.
+        supernet: The weights that candidates are cut from: ``"drawn"`` from the seed, or the path
+            of a trained supernet (a directory that shared training left, or a checkpoint of
+            AutoFormer). By default they are drawn.
+        seed: Seed of the supernet's weights, and of the images.
         n_seeds: Supernets to average over, with the seeds ``seed``, ``seed + 1``, ...
         device: ``"auto"`` (CUDA if available), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
-        img_size: Height and width of the input, in pixels; the space's own by default.
-        num_classes: Outputs of the classifier; the space's own by default.
+        img_size: Height and width of the input, in pixels; by default those of the trained
+            supernet or the space.
+        num_classes: Outputs of the classifier; likewise.
         dtype: Floating-point type of the passes.
         matmul_precision: Precision of float32 matrix products, as in
             ``torch.set_float32_matmul_precision``; below ``"highest"`` ranks change slightly.
@@ -83,7 +88,7 @@ class Scorer:
     Raises:
         TftasError: The indicator, an option, the fidelity or the device does not exist, or an
             argument does not apply to this indicator.
-        UnavailableError: The pictures cannot be read.
+        UnavailableError: The pictures or the supernet cannot be read.
 
     Example:
         >>> from tftas_optuna import Scorer, get_space
@@ -98,6 +103,7 @@ class Scorer:
         *,
         indicator: str | Indicator = "dss",
         fidelity: str = "exact",
+        supernet: str | os.PathLike[str] | None = None,
         seed: int = 0,
         n_seeds: int = 1,
         device: str | torch.device = "auto",
@@ -124,7 +130,7 @@ class Scorer:
                 space,
                 img_size=img_size,
                 num_classes=num_classes,
-                supernet=SupernetSource(seed),
+                supernet=SupernetSource.of(supernet, seed),
                 n_seeds=n_seeds,
                 images=ImageSource.of(n_images, data_dir),
                 dtype=str(dtype).removeprefix("torch."),

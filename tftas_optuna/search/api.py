@@ -61,6 +61,7 @@ from tftas_optuna.study.record import (
 from tftas_optuna.study.selection import spread
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from optuna import Study
@@ -89,6 +90,7 @@ def search(
     sampler: str | BaseSampler | None = None,
     population_size: int | None = None,
     seed: int = 0,
+    supernet: str | os.PathLike[str] | None = None,
     supernet_seed: int | None = None,
     n_seeds: int = 1,
     fidelity: str = "auto",
@@ -141,6 +143,9 @@ def search(
             of the first generations; later ones grow to a twentieth of the trials before them,
             up to 256.
         seed: Seed of the sampler.
+        supernet: The weights that candidates are cut from: ``"drawn"`` from the supernet seed, or
+            the path of a trained supernet, which has to be given again when the study is
+            continued; see :class:`tftas_optuna.Scorer`. By default they are drawn.
         supernet_seed: Seed of the first supernet; the sampler's seed by default.
         n_seeds: Supernets to average over, with the seeds ``supernet_seed``,
             ``supernet_seed + 1``, ...
@@ -151,8 +156,9 @@ def search(
         n_exact: Members of the final front, spread evenly, whose approximated indicators are
             computed exactly in the end; None for all of them. See
             :func:`tftas_optuna.score_exactly` for any others.
-        img_size: Height and width of the input, in pixels; the space's by default.
-        num_classes: Outputs of the classifier; the space's by default.
+        img_size: Height and width of the input, in pixels; by default those of the trained
+            supernet or the space.
+        num_classes: Outputs of the classifier; likewise.
         n_images: Images of one batch, for indicators that see images.
         data_dir: A folder of pictures, one folder for each class, for them to see in place of
             noise. Where scores are computed in several places, each needs it.
@@ -172,8 +178,8 @@ def search(
     Raises:
         TftasError: An argument is out of range, the bounds exclude the whole space, an
             architecture to start from is not in it, or hardly any architecture has a score.
-        UnavailableError: The storage, the cluster or the pictures cannot be reached, or the study
-            was made with other settings.
+        UnavailableError: The storage, the cluster, the pictures or the supernet cannot be
+            reached, or the study was made with other settings.
 
     Example:
         >>> from tftas_optuna import get_space, pareto_front, search
@@ -191,7 +197,7 @@ def search(
         space,
         img_size=img_size,
         num_classes=num_classes,
-        supernet=SupernetSource(seed if supernet_seed is None else supernet_seed),
+        supernet=SupernetSource.of(supernet, seed if supernet_seed is None else supernet_seed),
         n_seeds=n_seeds,
         images=ImageSource.of(n_images, data_dir),
     )

@@ -12,7 +12,7 @@ from optuna.exceptions import ExperimentalWarning
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.metrics.units import short
-from tftas_optuna.scoring.conditions import Conditions, difference
+from tftas_optuna.scoring.conditions import NOT_COMPARED, Conditions, difference
 from tftas_optuna.study.attributes import attributes, write_attribute
 from tftas_optuna.study.legacy import upgraded
 from tftas_optuna.study.settings import StudySettings
@@ -139,8 +139,7 @@ def check_continues(study: Study, settings: StudySettings) -> None:
 def _compared(settings: StudySettings) -> dict[str, Any]:
     """Return the settings that must not change within a study, as plain data."""
     compared = {**settings.attributes(), "bounds": bounds_text(settings.bounds)}
-    # The folder of the pictures does not matter: the digest identifies them.
-    return {name: value for name, value in compared.items() if name != "data_dir"}
+    return {name: value for name, value in compared.items() if name not in NOT_COMPARED}
 
 
 def as_recorded(settings: StudySettings, study: Study, names: Sequence[str]) -> StudySettings:

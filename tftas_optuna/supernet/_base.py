@@ -7,7 +7,7 @@ import math
 import threading
 from abc import ABC, abstractmethod
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Generic
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 import torch
 from typing_extensions import TypeVar
@@ -48,6 +48,8 @@ class Supernet(ABC, Generic[A]):
         num_classes: Outputs of the classifier.
         in_chans: Channels of the input.
         state_dict: Weights to use instead of drawing them from the seed.
+        trained: The architectures that these weights were trained for; no candidate may be larger
+            than all of them in any dimension. Empty if that does not matter.
         device: Where scoring runs.
         dtype: Floating-point type of the scoring.
 
@@ -73,6 +75,7 @@ class Supernet(ABC, Generic[A]):
         num_classes: int = 1000,
         in_chans: int = 3,
         state_dict: Mapping[str, Tensor] | None = None,
+        trained: Sequence[A] = (),
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -84,6 +87,7 @@ class Supernet(ABC, Generic[A]):
         self.dtype = dtype
         self._seed = seed
         self._user_weights = state_dict
+        self._trained = tuple(trained)
         self._arranging = threading.Lock()
         if state_dict is not None:
             for name, shape in self.shapes().items():
@@ -120,8 +124,28 @@ class Supernet(ABC, Generic[A]):
         """Check that a candidate can be cut from this supernet.
 
         Raises:
-            TftasError: A trait differs, or a size is larger than the supernet's.
+            TftasError: A trait differs, a size is larger than the supernet's, or the candidate
+                needs weights that were not trained.
         """
+        self._check_size(arch)
+        for name, (values, _) in self.limits(arch).items():
+            most = [max(sizes) for sizes in zip(*self._trained_sizes[name], strict=True)]
+            if any(value > limit for value, limit in zip(values, most, strict=True)):
+                raise TftasError(
+                    f"{name} is {_format_sizes(values)}, but the weights of this supernet were"
+                    f" trained for at most {_format_sizes(most)}; what lies beyond is untrained"
+                )
+
+    @cached_property
+    def _trained_sizes(self) -> dict[str, list[Sequence[float]]]:
+        """The sizes that were trained, by their name in :meth:`limits`."""
+        sizes: dict[str, list[Sequence[float]]] = {}
+        for arch in self._trained or (self.largest,):
+            for name, (values, _) in self.limits(arch).items():
+                sizes.setdefault(name, []).append(values)
+        return sizes
+
+    def _check_size(self, arch: A) -> None:
         for name in ("family", *self.traits):
             actual, required = getattr(arch, name), getattr(self.largest, name)
             if actual != required:
@@ -142,12 +166,17 @@ class Supernet(ABC, Generic[A]):
         Raises:
             TftasError: The candidate does not fit.
         """
+        self.check(arch)
         model = self.blank(arch).to(dtype=self.dtype)
         model.load_state_dict(self.slices(arch, self.state_dict))
         return model.to(device=self.device).eval()
 
-    def blank(self, arch: A) -> nn.Module:
+    def blank(self, arch: A, **kwargs: Any) -> nn.Module:
         """Build the stand-alone network of a candidate, with uninitialised weights.
+
+        Args:
+            arch: The candidate.
+            **kwargs: timm's other model arguments, such as ``drop_path_rate``.
 
         Raises:
             TftasError: The candidate does not fit.
@@ -155,9 +184,13 @@ class Supernet(ABC, Generic[A]):
         # Loading timm takes longer than scoring a generation.
         from tftas_optuna.models import build_undrawn
 
-        self.check(arch)
+        self._check_size(arch)
         return build_undrawn(
-            arch, num_classes=self.num_classes, img_size=self.img_size, in_chans=self.in_chans
+            arch,
+            num_classes=self.num_classes,
+            img_size=self.img_size,
+            in_chans=self.in_chans,
+            **kwargs,
         )
 
     def outline(self, arch: A) -> dict[str, Tensor]:
@@ -166,7 +199,7 @@ class Supernet(ABC, Generic[A]):
         Raises:
             TftasError: The candidate does not fit.
         """
-        self.check(arch)
+        self._check_size(arch)
         return self.slices(arch, self._outline)
 
     @cached_property
@@ -197,13 +230,16 @@ class Supernet(ABC, Generic[A]):
         Raises:
             TftasError: A candidate does not fit, or the family has no such fidelity.
         """
+        for arch in archs:
+            self.check(arch)
+        return self._run(archs, fidelity)
+
+    def _run(self, archs: Sequence[A], fidelity: str) -> Iterable[LinearTrace]:
         if fidelity not in self.fidelities:
             raise TftasError(
                 f"family {self.largest.family} has no fidelity {fidelity!r}; known:"
                 f" {', '.join(self.fidelities)}"
             )
-        for arch in archs:
-            self.check(arch)
         # Threads that score in parallel must not arrange the same weights twice.
         with self._arranging:
             return self.traces(archs, fidelity)
@@ -214,7 +250,7 @@ class Supernet(ABC, Generic[A]):
         Raises:
             TftasError: The family has no such fidelity.
         """
-        self.run([self.largest], fidelity=fidelity)
+        self._run([self.largest], fidelity)
 
     def pass_bytes(self, fidelity: str) -> int:
         """Estimate the memory that one candidate takes in :meth:`run`, in bytes.

@@ -1,0 +1,217 @@
+"""Trained supernets in files: what shared training leaves, and AutoFormer's checkpoints.
+
+A directory of shared training holds ``supernet.safetensors``, whose tensors have the names of
+:meth:`tftas_optuna.supernet.Supernet.shapes`, and ``supernet.yaml``, which describes them. A file
+``.pth`` or ``.pt`` is a checkpoint of AutoFormer's training: a dictionary with the tensors under
+``"model"``, and beside them the command line's ``argparse.Namespace``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from tftas_optuna._reading import reading
+from tftas_optuna._writing import replacing
+from tftas_optuna.architecture import Architecture, read_yaml
+from tftas_optuna.errors import TftasError, UnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+WEIGHTS, ABOUT = "supernet.safetensors", "supernet.yaml"
+_CHECKPOINTS = (".pth", ".pt", ".tar")
+_REMEDY = (
+    "give a directory that `tftas-optuna retrain --shared` finished, or a checkpoint of AutoFormer"
+)
+_FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How images were prepared in training, with timm's names; the defaults are ImageNet's.
+
+    Attributes:
+        mean: Mean of each channel.
+        std: Standard deviation of each channel.
+        crop_pct: Share of the image that evaluation keeps.
+        interpolation: How images are resized.
+    """
+
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    crop_pct: float = 0.875
+    interpolation: str = "bicubic"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data, with the names of ``timm.data.create_transform``."""
+        return {
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "crop_pct": self.crop_pct,
+            "interpolation": self.interpolation,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Preprocessing:
+        """Read it back from the data of :meth:`to_dict`; other entries are ignored."""
+        return cls(
+            tuple(map(float, data["mean"])),
+            tuple(map(float, data["std"])),
+            float(data["crop_pct"]),
+            str(data["interpolation"]),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedSupernet:
+    """Trained weights that candidates are cut from.
+
+    Attributes:
+        path: The directory or file.
+        tensors: The weights by name.
+        preprocessing: How images are prepared for it.
+        space: The search space as plain data; None if the file does not say.
+        img_size: Height and width of the input, in pixels; None if the file does not say.
+        num_classes: Outputs of the classifier; None if the file does not say.
+        class_names: Names of the classes in the order of the outputs; None if unknown.
+        members: The architectures that were trained; None for all of the space.
+        trained_on: Where and how it was trained, for people.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    preprocessing: Preprocessing = Preprocessing()
+    space: Mapping[str, Any] | None = None
+    img_size: int | None = None
+    num_classes: int | None = None
+    class_names: tuple[str, ...] | None = None
+    members: tuple[Architecture, ...] | None = None
+    trained_on: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the names, types, shapes and bytes of the tensors."""
+        digest = hashlib.sha256()
+        for name in sorted(self.tensors):
+            tensor = self.tensors[name].contiguous()
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+        return digest.hexdigest()
+
+
+def is_supernet(path: str | Path) -> bool:
+    """Return whether a path is meant as a trained supernet: its directory, or its file."""
+    path = Path(path)
+    return (path / ABOUT).is_file() or path.name in (WEIGHTS, ABOUT)
+
+
+def read_supernet(path: str | Path) -> TrainedSupernet:
+    """Read a trained supernet; nothing but tensors is read from it.
+
+    Args:
+        path: A directory of shared training, or a checkpoint of AutoFormer.
+
+    Raises:
+        UnavailableError: It is missing, damaged or something else.
+    """
+    path = Path(path)
+    if path.name in (WEIGHTS, ABOUT):
+        path = path.parent
+    if (path / ABOUT).is_file():
+        return _read_directory(path)
+    if path.is_file() and path.suffix in _CHECKPOINTS:
+        return _read_checkpoint(path)
+    if not path.exists():
+        raise UnavailableError(f"supernet {str(path)!r} does not exist; {_REMEDY}")
+    raise UnavailableError(f"{path} is no trained supernet; {_REMEDY}")
+
+
+def write_supernet(supernet: TrainedSupernet) -> None:
+    """Write a trained supernet to its directory, which must exist; the description comes last.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    folder = supernet.path
+    with replacing(folder / WEIGHTS) as scratch:
+        tensors = {name: t.detach().cpu().contiguous() for name, t in supernet.tensors.items()}
+        save_file(tensors, scratch, metadata={"format": "pt"})
+    members = supernet.members
+    about = {
+        "format": _FORMAT,
+        "digest": supernet.digest,
+        "space": supernet.space,
+        "img_size": supernet.img_size,
+        "num_classes": supernet.num_classes,
+        "class_names": None if supernet.class_names is None else list(supernet.class_names),
+        **supernet.preprocessing.to_dict(),
+        "trained_on": supernet.trained_on,
+        "members": None if members is None else [member.to_dict() for member in members],
+    }
+    with replacing(folder / ABOUT) as scratch:
+        header = "# A trained supernet; `--supernet` takes this directory.\n"
+        plain = json.loads(json.dumps(about))
+        text = yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=99)
+        scratch.write_text(header + text, encoding="utf-8")
+    # safetensors makes files readable for their owner alone.
+    shutil.copymode(folder / ABOUT, folder / WEIGHTS)
+
+
+def _read_directory(path: Path) -> TrainedSupernet:
+    about = read_yaml(path / ABOUT)
+    file = path / WEIGHTS
+    if not isinstance(about, dict) or about.get("format") not in range(_FORMAT + 1):
+        raise UnavailableError(f"{path / ABOUT} describes no supernet of this release; {_REMEDY}")
+    if not file.is_file():
+        raise UnavailableError(f"{path} holds no {WEIGHTS}; {_REMEDY}")
+    with reading(file, lambda reason: f"{file} cannot be read: {reason}; {_REMEDY}"):
+        tensors = load_file(file)
+    try:
+        members, names = about["members"], about["class_names"]
+        trained = TrainedSupernet(
+            path,
+            tensors,
+            Preprocessing.from_dict(about),
+            about["space"],
+            int(about["img_size"]),
+            int(about["num_classes"]),
+            None if names is None else tuple(map(str, names)),
+            None if members is None else tuple(map(Architecture.from_dict, members)),
+            str(about["trained_on"]),
+        )
+    except (KeyError, TypeError, ValueError, TftasError) as error:
+        raise UnavailableError(f"{path / ABOUT} is damaged ({error}); {_REMEDY}") from error
+    if trained.digest != about.get("digest"):
+        raise UnavailableError(
+            f"{file} holds other weights than {ABOUT} describes; copy both from one training"
+        )
+    return trained
+
+
+def _read_checkpoint(path: Path) -> TrainedSupernet:
+    with reading(path, lambda reason: f"{path} cannot be read: {reason}; {_REMEDY}"):
+        # AutoFormer keeps its arguments beside the weights; nothing else may be loaded.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    tensors = loaded.get("model") if isinstance(loaded, dict) else None
+    if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
+        raise UnavailableError(f'{path} holds no tensors under "model"; {_REMEDY}')
+    head = tensors.get("head.weight")
+    return TrainedSupernet(
+        path,
+        tensors,
+        num_classes=None if head is None or head.ndim != 2 else len(head),
+        trained_on="ImageNet",
+    )
