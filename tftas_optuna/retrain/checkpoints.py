@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tftas_optuna._reading import reading
 from tftas_optuna.errors import UnavailableError, first_line
 from tftas_optuna.retrain._timm import WholeFileSaver
 from tftas_optuna.retrain.folder import LAST
-from tftas_optuna._reading import reading
 
 if TYPE_CHECKING:
     from torch import nn

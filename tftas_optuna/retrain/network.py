@@ -14,13 +14,13 @@ from timm.models import load_state_dict
 from timm.utils import random_seed
 
 import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
+from tftas_optuna._reading import reading
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, UnavailableError, first_line
 from tftas_optuna.export.files import check_prefix
 from tftas_optuna.export.sections import read_section, write_section
 from tftas_optuna.models.positions import fit_positions
-from tftas_optuna._reading import reading
 from tftas_optuna.scoring.basis import Basis
 from tftas_optuna.spaces import published_architectures
 

@@ -18,11 +18,11 @@ from timm.task import ClassificationTask, LogitDistillationTask
 from timm.task.evaluator import evaluation_sample_limit
 from timm.utils import NativeScaler, dispatch_clip_grad, random_seed, unwrap_model
 
+from tftas_optuna._reading import reading
 from tftas_optuna.devices import layer_macs, threads_for
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.retrain.data import set_order
 from tftas_optuna.retrain.images import without_tracebacks
-from tftas_optuna._reading import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

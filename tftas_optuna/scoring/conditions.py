@@ -277,12 +277,14 @@ class Conditions:
             ValueError: A value cannot be read.
         """
         space = space_from_dict(data["space_definition"])
+
+        def size(name: str) -> int:
+            return int(getattr(space, name) if data.get(name) is None else data[name])
+
         return cls(
             space,
-            *(
-                getattr(space, name) if data.get(name) is None else int(data[name])
-                for name in ("img_size", "num_classes")
-            ),
+            size("img_size"),
+            size("num_classes"),
             supernet=SupernetSource.from_dict(data),
             n_seeds=int(data["n_seeds"]),
             images=ImageSource.from_dict(data),

@@ -26,6 +26,7 @@ from tftas_optuna.architecture import Architecture, read_yaml
 from tftas_optuna.errors import TftasError, UnavailableError
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from torch import Tensor
@@ -111,13 +112,13 @@ class TrainedSupernet:
         return digest.hexdigest()
 
 
-def is_supernet(path: str | Path) -> bool:
+def is_supernet(path: str | os.PathLike[str]) -> bool:
     """Return whether a path is meant as a trained supernet: its directory, or its file."""
     path = Path(path)
     return (path / ABOUT).is_file() or path.name in (WEIGHTS, ABOUT)
 
 
-def read_supernet(path: str | Path) -> TrainedSupernet:
+def read_supernet(path: str | os.PathLike[str]) -> TrainedSupernet:
     """Read a trained supernet; nothing but tensors is read from it.
 
     Args:
