@@ -171,6 +171,16 @@ def device_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def supernet_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--supernet``."""
+    return click.option(
+        "--supernet",
+        metavar="SOURCE",
+        help="Weights that candidates are cut from: drawn (the default), or a trained supernet: "
+        "the directory of `retrain --shared`, or a checkpoint of AutoFormer.",
+    )(command)
+
+
 def fuse_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--fuse``, as ``fusions``."""
     return click.option(

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import timm
 from timm.utils import random_seed
 
-from tftas_optuna.cli._supernets import EXACT, find_subject, find_supernets, is_file
+from tftas_optuna.cli._supernets import (
+    EXACT,
+    find_subject,
+    find_supernets,
+    given_supernet,
+    is_file,
+)
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics import get_indicator
@@ -65,6 +71,7 @@ class ScoringRequest(NamedTuple):
 
     Attributes:
         indicators: Names of the indicators; empty for DSS, computed as a file's own search did.
+        supernet: The supernet to score all of them on; None to choose it for each.
         seed: Seed of the weights; None for the search's own, and 0.
         img_size: Height and width of the input, in pixels; None for the network's own.
         num_classes: Outputs of the classifier; None for the network's own.
@@ -73,6 +80,7 @@ class ScoringRequest(NamedTuple):
     """
 
     indicators: tuple[str, ...] = ()
+    supernet: str | None = None
     seed: int | None = None
     img_size: int | None = None
     num_classes: int | None = None
@@ -102,7 +110,10 @@ def score_names(
     given = {"img_size": request.img_size, "num_classes": request.num_classes}
     sizes = {name: value for name, value in given.items() if value is not None}
     subjects = [find_subject(name, sizes) for name in names]
-    supernets = find_supernets(subjects, request.seed)
+    if request.supernet is None:
+        supernets = find_supernets(subjects, request.seed)
+    else:
+        supernets = given_supernet(subjects, request.supernet, request.seed)
     scorers = _Scorers(device, request.images)
     scored: list[Scored] = []
     for subject, supernet in zip(subjects, supernets, strict=True):

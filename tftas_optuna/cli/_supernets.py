@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
+from tftas_optuna.errors import TftasError
 from tftas_optuna.export.sections import SearchSection, read_section
+from tftas_optuna.scoring.basis import space_of
 from tftas_optuna.scoring.conditions import Conditions, SupernetSource
 from tftas_optuna.spaces import (
     get_space,
@@ -55,8 +57,12 @@ class SharedSupernet:
     labels: list[str] = dataclasses.field(default_factory=list, compare=False)
 
     def __str__(self) -> str:
-        first, n_seeds = self.conditions.supernet.seed, self.conditions.n_seeds
-        seeds = f"seed {first}" if n_seeds == 1 else f"seeds {first} to {first + n_seeds - 1}"
+        source, n_seeds = self.conditions.supernet, self.conditions.n_seeds
+        first = source.seed
+        if source.path is not None:
+            seeds = source.path
+        else:
+            seeds = f"seed {first}" if n_seeds == 1 else f"seeds {first} to {first + n_seeds - 1}"
         options = self.options.get(EXACT, {})
         return ", ".join(
             [f"{self.conditions.space.name} supernet", seeds]
@@ -99,6 +105,38 @@ def is_file(name: str) -> bool:
     return Path(name).is_file() or Path(name).suffix in (".yaml", ".yml", ".json")
 
 
+def given_supernet(
+    subjects: Sequence[Subject], supernet: str, seed: int | None
+) -> list[SharedSupernet | None]:
+    """Return the trained supernet that the user has given, for every subject.
+
+    Args:
+        subjects: The networks to score.
+        supernet: The source of the supernet.
+        seed: Seed of the images; None for 0.
+
+    Raises:
+        TftasError: A subject is a network of timm, or of other sizes than the supernet.
+        UnavailableError: The supernet cannot be read.
+    """
+    space = space_of(supernet)
+    if space is None:
+        return find_supernets(subjects, seed or 0)
+    conditions = Conditions.of(space, supernet=SupernetSource.of(supernet, seed or 0))
+    own = conditions.target.input
+    for subject in subjects:
+        if subject.architecture is None:
+            raise TftasError(
+                f"{subject.name} is a network of timm; {supernet} holds no part of it"
+            )
+        for name, value in subject.sizes.items():
+            if own[name] != value:
+                raise TftasError(
+                    f"{subject.name} has {name} {value}, supernet {supernet} has {own[name]}"
+                )
+    return [SharedSupernet(conditions, labels=[EXACT])] * len(subjects)
+
+
 def find_supernets(subjects: Sequence[Subject], seed: int | None) -> list[SharedSupernet | None]:
     """Return the supernet of each subject; None for weights of its own.
 
@@ -128,7 +166,8 @@ def _own_supernet(
     assert subject.section is not None
     conditions = _sized(subject.section.conditions, subject.sizes)
     if seed is not None:
-        conditions = dataclasses.replace(conditions, supernet=SupernetSource(seed))
+        source = dataclasses.replace(conditions.supernet, seed=seed)
+        conditions = dataclasses.replace(conditions, supernet=source)
     own = SharedSupernet(conditions, subject.section.options)
     if own not in shared:
         shared.append(own)

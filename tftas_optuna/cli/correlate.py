@@ -14,6 +14,7 @@ from tftas_optuna.cli._options import (
     format_option,
     fuse_option,
     storage_option,
+    supernet_option,
     trained_option,
     verbosity_options,
 )
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How to compute indicators; see `tftas-optuna run --help`.",
 )
+@supernet_option
 @click.option(
     "--supernet-seed",
     type=click.IntRange(0, 2**32 - 1),

@@ -17,6 +17,7 @@ from tftas_optuna.cli._options import (
     fuse_option,
     merge_bounds,
     study_options,
+    supernet_option,
     verbosity_options,
 )
 from tftas_optuna.errors import UnavailableError
@@ -26,16 +27,18 @@ if TYPE_CHECKING:
 
     from tftas_optuna.search.progress import SearchProgress
 
+_SPACE = "autoformer-tiny"
+
 
 @click.command()
 @click.option(
     "--space",
     "space_name",
     metavar="NAME|FILE",
-    default="autoformer-tiny",
-    show_default=True,
+    show_default="that of a trained --supernet, or autoformer-tiny",
     help="Search space; `tftas-optuna spaces` lists them.",
 )
+@supernet_option
 @study_options
 @click.option(
     "--n-trials",
@@ -74,7 +77,7 @@ if TYPE_CHECKING:
 @click.option(
     "--supernet-seed",
     type=click.IntRange(0, 2**32 - 1),
-    help="Seed of the supernet's weights; by default that of the sampler.",
+    help="Seed of a drawn supernet's weights and of images; by default that of the sampler.",
 )
 @click.option(
     "--fidelity",
@@ -147,12 +150,14 @@ if TYPE_CHECKING:
 )
 @device_option
 @click.option(
-    "--img-size", type=click.IntRange(1, 4096), help="Input size; by default the space's, or 224."
+    "--img-size",
+    type=click.IntRange(1, 4096),
+    help="Input size; by default that of the supernet or the space.",
 )
 @click.option(
     "--num-classes",
     type=click.IntRange(1, 1_000_000),
-    help="Outputs of the classifier; by default the space's, or 1000.",
+    help="Outputs of the classifier; by default likewise.",
 )
 @click.option(
     "--out",
@@ -162,7 +167,8 @@ if TYPE_CHECKING:
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @verbosity_options
 def run(
-    space_name: str,
+    space_name: str | None,
+    supernet: str | None,
     storage: str,
     study_name: str | None,
     n_trials: int,
@@ -209,7 +215,12 @@ def run(
 
     if quiet:
         logging.getLogger("tftas_optuna").setLevel(logging.WARNING)
-    space = get_space(space_name)
+    if space_name is None and supernet is not None:
+        from tftas_optuna.scoring.basis import space_of
+
+        space = space_of(supernet) or get_space(_SPACE)
+    else:
+        space = get_space(space_name or _SPACE)
     first = [find_architecture(name) for name in start]
     if out is not None:
         check_prefix(space.name, remedy="give the space another name, or leave out --out")
@@ -257,6 +268,7 @@ def run(
                 sampler=sampler,
                 population_size=population_size,
                 seed=seed,
+                supernet=supernet,
                 supernet_seed=supernet_seed,
                 n_seeds=n_seeds,
                 start=first,

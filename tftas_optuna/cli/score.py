@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tftas_optuna.cli._options import device_option, format_option, verbosity_options
+from tftas_optuna.cli._options import (
+    device_option,
+    format_option,
+    supernet_option,
+    verbosity_options,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     callback=lambda ctx, param, value: tuple(n.strip() for n in value.split(",")) if value else (),
     help="Indicators to compute, separated by commas; by default DSS, as in the search of a file.",
 )
+@supernet_option
 @click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the weights; by default 0."
 )
@@ -51,6 +57,7 @@ if TYPE_CHECKING:
 def score(
     names: tuple[str, ...],
     indicators: tuple[str, ...],
+    supernet: str | None,
     seed: int | None,
     img_size: int | None,
     num_classes: int | None,
@@ -64,7 +71,8 @@ def score(
 
     An exported file is scored on the supernets of its own search, so its DSS is that of its
     trial. Other architectures in its space share these supernets, and several that fit one preset
-    share a supernet of it. Everything else gets fresh weights. Compare only scores on the same
+    share a supernet of it. Everything else gets fresh weights. With a trained --supernet all are
+    slices of it. Compare only scores on the same
     weights; each set of weights has its own table.
     """
     from tftas_optuna.cli import _tables
@@ -72,14 +80,14 @@ def score(
     from tftas_optuna.cli._scoring import ScoringRequest, check_names, score_names
     from tftas_optuna.devices import resolve_device
     from tftas_optuna.metrics import get_indicator
-    from tftas_optuna.scoring.conditions import ImageSource
+    from tftas_optuna.scoring.conditions import DRAWN, ImageSource
 
     resolved = resolve_device(device)
     for indicator in indicators:
         get_indicator(indicator)
     check_names(names)
     images = ImageSource.of(n_images, data_dir)
-    request = ScoringRequest(indicators, seed, img_size, num_classes, images, explain)
+    request = ScoringRequest(indicators, supernet, seed, img_size, num_classes, images, explain)
     with StepDisplay("scoring", "networks") as display:
         scored = score_names(names, request, resolved, display)
     if output != "table":
@@ -96,14 +104,17 @@ def score(
         conditions = (row["weights"], row["img_size"], row["num_classes"])
         comparable.setdefault(conditions, []).append(row)
     for rows in comparable.values():
-        _tables.stdout().print(_score_table(rows, indicators))
+        untrained = supernet in (None, DRAWN)
+        _tables.stdout().print(_score_table(rows, indicators, untrained=untrained))
     if len(comparable) > 1:
         click.echo(
             "Scores of different tables cannot be compared: their weights or images differ."
         )
 
 
-def _score_table(rows: list[dict[str, Any]], indicators: tuple[str, ...]) -> Table:
+def _score_table(
+    rows: list[dict[str, Any]], indicators: tuple[str, ...], *, untrained: bool
+) -> Table:
     from rich.table import Table
 
     from tftas_optuna.cli import _tables
@@ -115,7 +126,8 @@ def _score_table(rows: list[dict[str, Any]], indicators: tuple[str, ...]) -> Tab
     }
     labels = [label for label in headings if rows[0].get(label) is not None]
     what = "DSS" if not indicators else "Indicators"
-    table = Table(title=f"{what} of untrained networks", title_justify="left")
+    kind = "untrained networks" if untrained else "slices of a trained supernet"
+    table = Table(title=f"{what} of {kind}", title_justify="left")
     table.add_column("name", overflow="fold")
     for heading in (*(headings[label] for label in labels), "params", "MACs", "input"):
         table.add_column(heading, justify="right", no_wrap=True)

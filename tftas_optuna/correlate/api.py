@@ -36,6 +36,7 @@ from tftas_optuna.search.planning import make_settings
 from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from tftas_optuna.correlate.calibration import Calibration
@@ -55,6 +56,7 @@ def correlate(
     bands: int = 5,
     calibrate: str | None = None,
     fidelity: str = "auto",
+    supernet: str | os.PathLike[str] | None = None,
     supernet_seed: int | None = None,
     n_seeds: int | None = None,
     img_size: int | None = None,
@@ -89,6 +91,9 @@ def correlate(
             more. ``correlations.calibration.indicator.save(path, {})`` keeps it.
         fidelity: Fidelity of indicators that have one: ``"exact"``, ``"collapsed"`` or
             ``"auto"``; see :func:`tftas_optuna.search`.
+        supernet: The weights that candidates are cut from, see :class:`tftas_optuna.Scorer`; by
+            default those that the study was searched on (``"study"`` says so too), and drawn for
+            a table.
         supernet_seed: Seed of the first supernet; that of the study, or 0.
         n_seeds: Supernets to average over; those of the study, or 1.
         img_size: Height and width of the input, in pixels; that of the study, of the files, or of
@@ -131,11 +136,15 @@ def correlate(
     usual = indicator_names() if calibrate is None else list(USUAL)
     names = tuple(usual) if indicators is None else _checked(indicators)
     tell = callback or (lambda what, done, total: None)
+    of_study = isinstance(table, Study) and supernet in (None, "study")
+    source = SupernetSource() if of_study else SupernetSource.of(supernet)
     if isinstance(table, Study):
         if space is not None or accuracy is not None:
             raise TftasError("a study has its space and its accuracies; leave out space, accuracy")
         networks, theirs = read_study(table, trained), read_settings(table)
         conditions = theirs.conditions
+        if of_study:
+            source = conditions.supernet
         if supernet_seed is None:
             supernet_seed = conditions.supernet.seed
         n_seeds = conditions.n_seeds if n_seeds is None else n_seeds
@@ -167,7 +176,7 @@ def correlate(
         networks.space,
         img_size=sizes.get("img_size") if img_size is None else img_size,
         num_classes=sizes.get("num_classes") if num_classes is None else num_classes,
-        supernet=SupernetSource(supernet_seed or 0),
+        supernet=dataclasses.replace(source, seed=supernet_seed or 0),
         n_seeds=1 if n_seeds is None else n_seeds,
         images=ImageSource.of(n_images, data_dir),
     )

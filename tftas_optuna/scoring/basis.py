@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tftas_optuna.devices import resolve_device
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.families import get_family
 from tftas_optuna.passes.ground import Ground
-from tftas_optuna.scoring.conditions import ImageSource, batches_seen
+from tftas_optuna.scoring.conditions import Conditions, ImageSource, SupernetSource, batches_seen
+from tftas_optuna.spaces import get_space, space_from_dict, space_names
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Sequence
 
     from tftas_optuna.passes.images import Images
-    from tftas_optuna.scoring.conditions import Conditions
+    from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.supernet import Supernet
 
 
@@ -134,6 +137,38 @@ def open_supernet(
             " may cut the same tensors differently"
         )
     return supernet
+
+
+def space_of(supernet: str | os.PathLike[str]) -> SearchSpace | None:
+    """Return the space of a trained supernet: the recorded one, or the preset that it fits.
+
+    Args:
+        supernet: The source of the supernet, as :class:`tftas_optuna.Scorer` takes it.
+
+    Returns:
+        The space; None for a drawn supernet, which may be of any space.
+
+    Raises:
+        TftasError: Its weights fit no preset.
+        UnavailableError: It cannot be read, or the recorded space is damaged.
+    """
+    source = SupernetSource.of(supernet)
+    trained = source.trained
+    if trained is None:
+        return None
+    if trained.space is not None:
+        try:
+            return space_from_dict(trained.space)
+        except TftasError as error:
+            raise UnavailableError(f"{source.path}: its space is damaged ({error})") from error
+    for name in space_names():
+        space = get_space(name)
+        with contextlib.suppress(TftasError):
+            open_supernet(Conditions.of(space, supernet=source))
+            return space
+    raise TftasError(
+        f"{source.path} fits none of the spaces {', '.join(space_names())}; name its own one"
+    )
 
 
 def read_images(conditions: Conditions, batches: int, offset: int = 0) -> Images:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.supernet import Supernet
 
+_logger = logging.getLogger("tftas_optuna")
 _PRECISIONS = ("highest", "high", "medium")
 
 
@@ -279,8 +281,22 @@ class Scorer:
 
     def by_seed(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
         """Return the scores of several candidates, one per seed."""
+        self._warn_of_other_sizes(archs)
         with self._threads(len(archs)):
             return self._panel.by_seed(archs)[self.indicator.name]
+
+    def _warn_of_other_sizes(self, archs: Sequence[Architecture]) -> None:
+        """Warn of candidates that training could not draw, although their slices exist."""
+        source = self.conditions.supernet
+        others = [] if source.path is None else [a for a in archs if a not in self.space]
+        if others:
+            _logger.warning(
+                "%s lists no such sizes as %s, so %s was not trained for them; their scores may"
+                " be too low",
+                self.space.name,
+                others[0].summary(),
+                source.path,
+            )
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
         """Return what each layer adds to a candidate's score, in forward order, on the first seed.

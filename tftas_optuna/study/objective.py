@@ -18,7 +18,7 @@ from tftas_optuna.metrics import (
     get_metric,
 )
 from tftas_optuna.scoring.basis import resolve_images
-from tftas_optuna.scoring.conditions import Conditions
+from tftas_optuna.scoring.conditions import Conditions, SupernetSource
 from tftas_optuna.scoring.panel import Panel, Scores
 from tftas_optuna.scoring.scorer import Scorer
 from tftas_optuna.study._optuna import trial_id
@@ -37,6 +37,7 @@ from tftas_optuna.study.record import (
 from tftas_optuna.study.settings import StudySettings, recipes_of
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping, Sequence
 
     from optuna import Study
@@ -65,6 +66,7 @@ class ArchitectureObjective:
         scorer: A scorer of this space; by default ``Scorer(space)`` with the first indicator
             among objectives and bounds. Other indicators are computed exactly, on the same
             supernets.
+        supernet: The supernet of that default scorer, see :class:`tftas_optuna.Scorer`.
 
     Raises:
         TftasError: An objective does not exist, the bounds exclude the whole space, or the scorer
@@ -86,7 +88,10 @@ class ArchitectureObjective:
         objectives: Sequence[str] | None = None,
         bounds: Mapping[str, Bound] | None = None,
         scorer: Scorer | None = None,
+        supernet: str | os.PathLike[str] | None = None,
     ) -> None:
+        if scorer is not None and supernet is not None:
+            raise TftasError("the scorer has a supernet already; give one of scorer and supernet")
         if scorer is not None and scorer.space != space:
             raise TftasError(
                 f"the scorer is one of space {scorer.space.name!r}, the objective one of"
@@ -95,7 +100,10 @@ class ArchitectureObjective:
         if objectives is None:
             objectives = (scorer.indicator.name if scorer is not None else "dss", "n_params")
         checked = check_objectives(objectives, space.family)
-        conditions = Conditions.of(space) if scorer is None else scorer.conditions
+        if scorer is None:
+            conditions = Conditions.of(space, supernet=SupernetSource.of(supernet))
+        else:
+            conditions = scorer.conditions
         sizes = {"img_size": conditions.img_size, "num_classes": conditions.num_classes}
         settings = StudySettings(
             conditions,
@@ -103,7 +111,7 @@ class ArchitectureObjective:
             directions=tuple(get_metric(name).direction for name in checked),
             bounds=check_bounds(bounds, space, **sizes),
         )
-        self._scorer = _scorer(settings, scorer)
+        self._scorer = _scorer(settings, scorer, supernet)
         if self._scorer is not None:
             settings = _as_scored(settings, self._scorer)
         if any(get_cost(name).deployed for name in settings.costs):
@@ -229,6 +237,7 @@ class DSSObjective(ArchitectureObjective):
         objectives: Names of the metrics to optimise; one of them is ``"dss"``.
         bounds: Lowest and highest allowed value by name.
         scorer: A scorer of DSS.
+        supernet: The supernet of the default scorer.
 
     Raises:
         TftasError: DSS is not an objective; see also :class:`ArchitectureObjective`.
@@ -241,12 +250,15 @@ class DSSObjective(ArchitectureObjective):
         objectives: Sequence[str] = ("dss", "n_params"),
         bounds: Mapping[str, Bound] | None = None,
         scorer: Scorer | None = None,
+        supernet: str | os.PathLike[str] | None = None,
     ) -> None:
         if "dss" not in objectives:
             raise TftasError(
                 f"objectives are {', '.join(objectives)}, without dss; use ArchitectureObjective"
             )
-        super().__init__(space, objectives=objectives, bounds=bounds, scorer=scorer)
+        super().__init__(
+            space, objectives=objectives, bounds=bounds, scorer=scorer, supernet=supernet
+        )
 
 
 def record(trial: BaseTrial, evaluation: Evaluation) -> None:
@@ -264,11 +276,15 @@ def record(trial: BaseTrial, evaluation: Evaluation) -> None:
         )
 
 
-def _scorer(settings: StudySettings, scorer: Scorer | None) -> Scorer | None:
+def _scorer(
+    settings: StudySettings, scorer: Scorer | None, supernet: str | os.PathLike[str] | None
+) -> Scorer | None:
     """Return the given scorer, or one of the first indicator; None if there is no indicator."""
     names = settings.indicators
     if scorer is None:
-        return Scorer(settings.space, indicator=names[0]) if names else None
+        if not names:
+            return None
+        return Scorer(settings.space, indicator=names[0], supernet=supernet)
     first = scorer.indicator.name
     if first not in names:
         raise TftasError(
