@@ -137,7 +137,8 @@ def trained_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--trained",
         metavar="KEY",
-        help="Key of the trainings whose accuracies to use; by default those of the most trials.",
+        help="Key of the trainings whose accuracies to use, also of shared ones; by default those "
+        "of the most trials.",
     )(command)
 
 

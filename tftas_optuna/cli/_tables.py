@@ -19,10 +19,11 @@ from tftas_optuna.study.accuracy import choose_key, count_trials, sets_by_key
 from tftas_optuna.study.front import AGREEMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from optuna import Study
 
+    from tftas_optuna.study.accuracy import TrainingSet
     from tftas_optuna.study.front import Candidate
 
 
@@ -38,6 +39,7 @@ def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     """Return plain data, one mapping per candidate."""
     trained = any(candidate.top1 is not None for candidate in candidates)
     several = any(candidate.top1_sd is not None for candidate in candidates)
+    shared = any(candidate.shared_top1 is not None for candidate in candidates)
     return [
         {
             "trial": candidate.trial,
@@ -45,6 +47,8 @@ def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
             **({"top1": candidate.top1} if trained else {}),
             **({"top1_sd": candidate.top1_sd} if several else {}),
             **({"trained": candidate.trained} if trained else {}),
+            **({"shared_top1": candidate.shared_top1} if shared else {}),
+            **({"shared": candidate.shared} if shared else {}),
             "architecture": candidate.architecture.to_dict(),
         }
         for candidate in candidates
@@ -77,6 +81,8 @@ def candidate_table(
     columns = [column for name in _names(candidates) for column in _columns(name, candidates)]
     if any(candidate.top1 is not None for candidate in candidates):
         columns.append(_Column("top-1 %", _accuracy))
+    if any(candidate.shared_top1 is not None for candidate in candidates):
+        columns.append(_Column("shared top-1 %", lambda c: _percent(c.shared_top1)))
     if studies:
         table.add_column("study", overflow="fold")
     table.add_column("trial", justify="right", no_wrap=True)
@@ -168,17 +174,33 @@ def _accuracy(candidate: Candidate) -> str:
     return _percent(candidate.top1) + sd
 
 
-def trainings_text(studies: Sequence[Study], key: str | None) -> str:
+def trainings_texts(studies: Sequence[Study], trained: str | None) -> list[str]:
     """Describe the training conditions of the accuracies that are shown, and list others.
 
     Args:
         studies: The studies with the accuracies.
-        key: The key of the conditions; None if nothing was trained.
+        trained: The key that was asked for.
+
+    Returns:
+        A line for trainings of single members, the same for all studies; and one for each study
+        with a shared training.
     """
-    by_key = sets_by_key(studies)
-    if key is None or key not in by_key:
+    lines = [_trainings_text("top-1", choose_key(studies, trained), sets_by_key(studies))]
+    for study in studies:
+        by_key = sets_by_key([study], shared=True)
+        asked = trained if trained in by_key else None
+        key = choose_key([study], asked, shared=True)
+        what = "shared top-1" if len(studies) == 1 else f"{study.study_name}: shared top-1"
+        lines.append(_trainings_text(what, key, by_key))
+    return [line for line in lines if line]
+
+
+def _trainings_text(
+    what: str, key: str | None, by_key: Mapping[str, Sequence[TrainingSet]]
+) -> str:
+    if key is None:
         return ""
-    text = f"top-1 of trainings {key}: {by_key[key][0]}; {count_trials(by_key[key])}."
+    text = f"{what} of trainings {key}: {by_key[key][0]}; {count_trials(by_key[key])}."
     others = [f"{other} ({count_trials(sets)})" for other, sets in by_key.items() if other != key]
     if others:
         text += f" Others, with --trained: {', '.join(others)}."

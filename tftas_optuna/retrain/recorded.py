@@ -78,7 +78,7 @@ def train_and_record(
             "recorded": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         row["trained"] = record_accuracy(study, trial, {**result, **details})
-        _show_accuracies(study)
+        show_accuracies(study)
     return row
 
 
@@ -90,12 +90,17 @@ def model_digest(folder: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
 
 
-def _show_accuracies(study: Study) -> None:
+def show_accuracies(study: Study) -> None:
     """Write the accuracies that the front shows to the trials, and remove others."""
-    shown = choose_trainings(study)
-    assert shown is not None
     storage = storage_of(study)[0]
-    for number in {number for trainings in training_sets(study) for number in trainings.records}:
-        key = shown.key if number in shown.records else None
-        for name, value in {"top1": shown.top1(number), "trained": key}.items():
-            annotate_finished(storage, study.study_name, number, name, value)
+    for shared, value_name, key_name in (
+        (False, "top1", "trained"),
+        (True, "shared_top1", "shared"),
+    ):
+        shown = choose_trainings(study, shared=shared)
+        sets = training_sets(study, shared=shared)
+        for number in {number for trainings in sets for number in trainings.records}:
+            assert shown is not None
+            key = shown.key if number in shown.records else None
+            for name, value in {value_name: shown.top1(number), key_name: key}.items():
+                annotate_finished(storage, study.study_name, number, name, value)
