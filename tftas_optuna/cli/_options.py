@@ -142,6 +142,17 @@ def trained_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def slices_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--supernet``, whose slices networks start from."""
+    return click.option(
+        "--supernet",
+        metavar="SOURCE",
+        help="Supernet whose slices to use: study (the one it was searched on; the default of "
+        "--weights supernet), drawn, or a trained one: a directory of shared training or a "
+        "checkpoint of AutoFormer.",
+    )(command)
+
+
 def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--params-max``, ``--macs-max``, ``--latency-max`` and ``--bound``."""
     command = click.option(

@@ -13,6 +13,7 @@ from tftas_optuna.cli._options import (
     budgets,
     device_option,
     format_option,
+    slices_option,
     storage_option,
     verbosity_options,
 )
@@ -68,11 +69,11 @@ if TYPE_CHECKING:
 @click.option(
     "--weights",
     metavar="START|PATH",
-    default="scratch",
-    show_default=True,
-    help="Weights to start from: scratch, supernet (the slices of the study's), pretrained "
-    "(timm's), or a checkpoint.",
+    show_default="scratch",
+    help="Weights to start from: scratch, supernet (slices of --supernet), pretrained (timm's), a "
+    "checkpoint, or a trained supernet.",
 )
+@slices_option
 @click.option(
     "--img-size", type=click.IntRange(1, 4096), help="Input size; by default the network's."
 )
@@ -131,7 +132,8 @@ def retrain(
     seed: int | None,
     teacher: str | None,
     assignments: tuple[str, ...],
-    weights: str,
+    weights: str | None,
+    supernet: str | None,
     img_size: int | None,
     num_classes: int | None,
     study_name: str | None,
@@ -182,6 +184,7 @@ def retrain(
     from tftas_optuna.retrain.distributed import join_world
     from tftas_optuna.retrain.network import resolve_network
     from tftas_optuna.retrain.run import check_tensorboard
+    from tftas_optuna.retrain.slices import check_fit, resolve_weights
 
     source = DataSource(data_dir, dataset, train_split, val_split, download, val_fraction)
     study: Study | None = None
@@ -190,6 +193,8 @@ def retrain(
     else:
         assert config is not None
         chosen = [(None, resolve_network(config, img_size=img_size))]
+    start = resolve_weights(chosen[0][1], weights, supernet) or "scratch"
+    check_fit((network for _, network in chosen), start)
     if tensorboard:
         check_tensorboard()
     rows = []
@@ -205,7 +210,7 @@ def retrain(
                 recipe=recipe,
                 source=source,
                 world=world,
-                weights=weights,
+                weights=start,
                 num_classes=num_classes,
                 workers=workers,
                 tensorboard=tensorboard,

@@ -211,7 +211,8 @@ def _layers(study: Study, chosen: list[Candidate]) -> Section:
 
 def _accuracy(study: Study, settings: StudySettings, trained: str | None) -> Section:
     """Show the accuracies of trainings of single trials and of shared ones."""
-    texts, tabled = [_ACCURACY], {}
+    texts = [_ACCURACY]
+    tabled: dict[int, Candidate] = {}
     figures: dict[str, Callable[[], Figure]] = {}
     for shared in (False, True):
         shown = choose_trainings(study, trained, shared=shared)

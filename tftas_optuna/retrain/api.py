@@ -34,7 +34,8 @@ def retrain(
     download: bool = False,
     recipe: str | Path | Recipe = "autoformer",
     overrides: Mapping[str, Any] | None = None,
-    weights: str | Path = "scratch",
+    weights: str | Path | None = None,
+    supernet: str | Path | None = None,
     study: Study | None = None,
     record: bool = True,
     img_size: int | None = None,
@@ -83,8 +84,12 @@ def retrain(
         recipe: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, the path of a YAML file,
             or a :class:`tftas_optuna.retrain.Recipe`.
         overrides: Values of the recipe to replace, such as ``{"epochs": 100}``.
-        weights: Weights to start from: ``"scratch"``, ``"supernet"`` (the slices that the study
-            scored), ``"pretrained"`` (timm's), or the path of a checkpoint.
+        weights: Weights to start from: ``"scratch"`` by default, ``"supernet"`` (slices of
+            ``supernet``), ``"pretrained"`` (timm's), the path of a checkpoint or of a trained
+            supernet.
+        supernet: The supernet to start from: ``"study"``, the one that the study was searched on;
+            ``"drawn"``, from the study's supernet seed; or the path of a trained one, a directory
+            of shared training or a checkpoint of AutoFormer.
         study: The study of a candidate; its accuracy is recorded there, for
             :func:`tftas_optuna.pareto_front` and the dashboard. Every training is kept with its
             conditions; one with the same conditions and seed replaces the one before.
@@ -119,6 +124,7 @@ def retrain(
     from tftas_optuna.retrain.network import candidate_network, resolve_network
     from tftas_optuna.retrain.recorded import train_and_record
     from tftas_optuna.retrain.run import check_tensorboard
+    from tftas_optuna.retrain.slices import check_fit, resolve_weights
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.record import read_settings
 
@@ -139,6 +145,12 @@ def retrain(
     source = DataSource(
         Path(data_dir), dataset, train_split, val_split, download, val_fraction=val_fraction
     )
+    start = resolve_weights(
+        resolved,
+        None if weights is None else str(weights),
+        None if supernet is None else str(supernet),
+    )
+    check_fit([resolved], start)
     if tensorboard:
         check_tensorboard()
     with join_world(device) as world:
@@ -148,7 +160,7 @@ def retrain(
             source,
             Path(out),
             world=world,
-            weights=str(weights),
+            weights=start or "scratch",
             study=study,
             trial=trial,
             record=record,

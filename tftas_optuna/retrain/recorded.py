@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.retrain.run import fit_recipe, train_network
+from tftas_optuna.retrain.slices import weights_text
 from tftas_optuna.storage import annotate_finished, check_writable
 from tftas_optuna.study._optuna import storage_of
 from tftas_optuna.study.accuracy import choose_trainings, record_accuracy, training_sets
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tftas_optuna.retrain.distributed import World
     from tftas_optuna.retrain.network import Network
     from tftas_optuna.retrain.recipe import Recipe
+    from tftas_optuna.scoring.conditions import SupernetSource
 
 
 def train_and_record(
@@ -29,7 +31,7 @@ def train_and_record(
     out: Path,
     *,
     world: World,
-    weights: str = "scratch",
+    weights: str | SupernetSource = "scratch",
     study: Study | None = None,
     trial: int | None = None,
     record: bool = True,
@@ -69,7 +71,7 @@ def train_and_record(
             "img_size": network.img_size,
             "seed": recipe.seed,
             # Checkpoints of different networks may differ in the network's name alone.
-            "weights": weights.replace(network.label, "NETWORK"),
+            "weights": weights_text(weights).replace(network.label, "NETWORK"),
             "data": source.dataset or str(source.root),
             # Release 0.2.0 did not record it.
             "data_digest": result.get("data_digest"),

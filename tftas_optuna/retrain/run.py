@@ -19,6 +19,7 @@ from tftas_optuna.retrain.data import data_config, make_loaders, open_data
 from tftas_optuna.retrain.folder import RunFolder
 from tftas_optuna.retrain.images import check_readable
 from tftas_optuna.retrain.network import build_network
+from tftas_optuna.retrain.slices import weights_text
 from tftas_optuna.retrain.training import Training
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tftas_optuna.retrain.network import Network
     from tftas_optuna.retrain.recipe import Recipe
     from tftas_optuna.retrain.training import Step
+    from tftas_optuna.scoring.conditions import SupernetSource
 
 _logger = logging.getLogger(__name__)
 _VERSIONS = ("tftas-optuna", "torch", "timm")
@@ -57,7 +59,7 @@ def train_network(
     out: Path,
     *,
     world: World,
-    weights: str = "scratch",
+    weights: str | SupernetSource = "scratch",
     num_classes: int | None = None,
     workers: int = 0,
     tensorboard: bool = False,
@@ -112,6 +114,7 @@ def train_network(
             num_classes=classes,
             weights=weights,
             seed=recipe.seed,
+            class_names=images.class_names,
             drop_rate=recipe.drop,
             drop_path_rate=recipe.drop_path,
         )
@@ -126,7 +129,7 @@ def train_network(
                 recipe,
                 {
                     "network": network.to_dict(),
-                    "weights": weights,
+                    "weights": weights_text(weights),
                     "num_classes": classes,
                     "data": images.about,
                     "data_dir": str(source.root.resolve()),
