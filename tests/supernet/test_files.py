@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +157,17 @@ def test_a_truncated_checkpoint_is_one_line(tmp_path: Path) -> None:
         read_supernet(tmp_path)
 
 
-def checkpoint(case: dict[str, Any], folder: Path, **more: torch.Tensor) -> Path:
+def checkpoint(
+    case: dict[str, Any],
+    folder: Path,
+    more: Mapping[str, torch.Tensor] | None = None,
+    **arguments_more: Any,
+) -> Path:
     """Write a checkpoint as AutoFormer's training does, its arguments beside the weights."""
-    arguments = argparse.Namespace(batch_size=64, gp=True, lr=5e-4, data_path="imagenet")
-    model = {**oracle_cases.weights(case), **more}
+    kwargs = case["model_kwargs"]
+    given = {"batch_size": 64, "gp": kwargs["gp"], "change_qkv": True, "data_path": "imagenet"}
+    arguments = argparse.Namespace(**{**given, **arguments_more})
+    model = {**oracle_cases.weights(case), **(more or {})}
     content = {"model": model, "optimizer": {"state": {}}, "epoch": 499, "args": arguments}
     torch.save(content, folder / "supernet.pth")
     return folder / "supernet.pth"
@@ -194,8 +202,34 @@ def test_slices_of_a_checkpoint_compute_what_the_reference_does(
 
 def test_a_checkpoint_with_further_tensors_is_refused(tmp_path: Path) -> None:
     case = next(iter(oracle_cases.CASES.values()))
-    file = checkpoint(case, tmp_path, **{"blocks.0.gamma": torch.ones(1)})
+    file = checkpoint(case, tmp_path, {"blocks.0.gamma": torch.ones(1)})
     with pytest.raises(TftasError, match=r"further tensors \(blocks\.0\.gamma\)"):
+        Scorer(oracle_space(case), supernet=file, device="cpu")
+
+
+def test_a_checkpoint_of_prenas_is_refused(tmp_path: Path) -> None:
+    case = next(iter(oracle_cases.CASES.values()))
+    file = checkpoint(case, tmp_path, candfile="interval_cands/tiny.json", switch_ln=False)
+    with pytest.raises(UnavailableError, match="is a checkpoint of PreNAS"):
+        read_supernet(file)
+
+
+def test_a_checkpoint_that_does_not_say_how_it_was_trained_is_refused(tmp_path: Path) -> None:
+    case = next(iter(oracle_cases.CASES.values()))
+    torch.save({"model": oracle_cases.weights(case)}, tmp_path / "supernet.pth")
+    with pytest.raises(UnavailableError, match="does not say how it was trained"):
+        read_supernet(tmp_path / "supernet.pth")
+
+
+@pytest.mark.parametrize("arguments", [{"gp": "other"}, {"change_qkv": False}])
+def test_a_checkpoint_trained_otherwise_than_the_space_is_refused(
+    tmp_path: Path, arguments: dict[str, Any]
+) -> None:
+    case = next(iter(oracle_cases.CASES.values()))
+    if "gp" in arguments:
+        arguments = {"gp": not case["model_kwargs"]["gp"]}
+    file = checkpoint(case, tmp_path, **arguments)
+    with pytest.raises(TftasError, match="it was trained with"):
         Scorer(oracle_space(case), supernet=file, device="cpu")
 
 
@@ -206,6 +240,6 @@ def test_the_space_of_a_checkpoint_is_the_preset_that_it_fits(tmp_path: Path) ->
     file = tmp_path / "supernet-tiny.pth"
     torch.save({"model": zeros, "args": argparse.Namespace()}, file)
     assert space_of(file) == space
-    torch.save({"model": {"head.weight": torch.ones(3, 4)}}, file)
+    torch.save({"model": {"head.weight": torch.ones(3, 4)}, "args": argparse.Namespace()}, file)
     with pytest.raises(TftasError, match="fits none of the spaces"):
         space_of(file)
