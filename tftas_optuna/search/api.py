@@ -15,6 +15,7 @@ from tftas_optuna.costs import Deployment
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics import Meters, check_reachable, get_cost
 from tftas_optuna.samplers import generation_sizes
+from tftas_optuna.scoring.basis import open_supernet
 from tftas_optuna.scoring.conditions import (
     DEFAULT_N_IMAGES,
     Conditions,
@@ -213,6 +214,9 @@ def search(
     if any(get_cost(name).deployed for name in settings.costs):
         on = (deployment or Deployment()).on(execution.device)
         settings = dataclasses.replace(settings, deployment=on)
+    if conditions.supernet.path is not None:
+        # Raises an error if the weights do not fit, before anything is created.
+        open_supernet(conditions)
     for arch in start:
         space.encode(arch)
     name = study_name or space.name
