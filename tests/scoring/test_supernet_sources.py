@@ -80,6 +80,16 @@ def test_a_study_goes_on_with_the_same_weights_only(
     assert len(optuna.load_study(study_name=study.study_name, storage=storage).trials) == 8
 
 
+def test_scores_of_trained_weights_are_exact_unless_asked_otherwise(
+    space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    folder = keep(space, tmp_path / "shared", seed=7)
+    assert search(space, n_trials=2, supernet=folder).user_attrs["fidelity"] == "exact"
+    collapsed = search(space, n_trials=2, supernet=folder, fidelity="collapsed")
+    assert collapsed.metric_names == ["dss_collapsed", "n_params"]
+    assert search(space, n_trials=2).metric_names == ["dss_collapsed", "n_params"]
+
+
 def test_workers_read_the_weights_for_themselves(space: AutoFormerSpace, tmp_path: Path) -> None:
     folder = keep(space, tmp_path / "shared", seed=7)
     alone = search(space, n_trials=6, supernet=folder, fidelity="exact", seed=1)

@@ -153,7 +153,7 @@ def search(
         fidelity: The fidelity of indicators that support it: ``"exact"``, ``"collapsed"`` (see
             :class:`tftas_optuna.Scorer`), or ``"auto"``: that of the study, and for a new study
             collapsed if that is known to rank the family's candidates alike
-            (:attr:`tftas_optuna.Family.ranked_alike`), else exact.
+            (:attr:`tftas_optuna.Family.ranked_alike`) on a drawn supernet, else exact.
         n_exact: Members of the final front, spread evenly, whose approximated indicators are
             computed exactly in the end; None for all of them. See
             :func:`tftas_optuna.score_exactly` for any others.
