@@ -40,9 +40,15 @@ def reading(path: Path | None, told: Callable[[str], str]) -> Iterator[None]:
     except Exception as error:
         # Loading may fail in any way, above all for a malicious file.
         if not _refused(error):
-            raise UnavailableError(told(first_line(error))) from error
+            raise UnavailableError(told(_reason(error))) from error
         # PyTorch and timm advise to read the file unsafely: no traceback may show that.
         raise UnavailableError(told(_why_refused(path))) from None
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file cannot be loaded; PyTorch's own words are long, pickle's mean nothing."""
+    damaged = isinstance(error, (LookupError, EOFError)) or "PytorchStreamReader" in str(error)
+    return "it is damaged or something else" if damaged else first_line(error)
 
 
 def _refused(error: BaseException) -> bool:

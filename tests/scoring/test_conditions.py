@@ -105,3 +105,18 @@ def test_numbers_out_of_range_are_refused(small_space: AutoFormerSpace) -> None:
         Conditions.of(small_space, n_seeds=0)
     with pytest.raises(TftasError, match="n_images is 1, allowed is 2 or more"):
         ImageSource.of(1)
+
+
+def test_a_trained_supernet_is_its_tensors_wherever_they_lie(conditions: Conditions) -> None:
+    one = dataclasses.replace(conditions, n_seeds=1)
+    here = dataclasses.replace(one, supernet=SupernetSource(3, "here", "0123"))
+    there = dataclasses.replace(one, supernet=SupernetSource(3, "there", "0123"))
+    other = dataclasses.replace(one, supernet=SupernetSource(3, "here", "4567"))
+    dss = get_indicator("dss")
+    assert here.differs_from(there) is None and here.key(dss) == there.key(dss)
+    assert here.differs_from(other) == "supernet 0123, not 4567"
+    assert one.differs_from(here) == "supernet drawn, not 0123"
+    assert "supernet" not in one.key(dss), "scores of release 0.2.0 stay valid"
+    assert Conditions.from_dict(json.loads(json.dumps(here.to_dict()))) == here
+    with pytest.raises(TftasError, match="n_seeds is 2, but here is one supernet"):
+        dataclasses.replace(here, n_seeds=2)

@@ -45,11 +45,13 @@ class Scored(NamedTuple):
         row: Its scores and costs, with the input size and weights that they belong to.
         layers: What each layer adds to the first score; empty unless asked for.
         left_out: Why weights do not count, by their names; empty unless asked for.
+        trained: Whether it is a slice of a trained supernet.
     """
 
     row: dict[str, Any]
     layers: list[LayerScore]
     left_out: dict[str, str]
+    trained: bool = False
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -183,7 +185,7 @@ def _score_slices(
         "weights": str(supernet),
     }
     layers = scorers.get(supernet, labels[0]).explain(arch) if request.explain else []
-    return Scored(row, layers, {})
+    return Scored(row, layers, {}, supernet.conditions.supernet.path is not None)
 
 
 def _score_architecture(subject: Subject, request: ScoringRequest, device: torch.device) -> Scored:

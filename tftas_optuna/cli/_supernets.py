@@ -127,7 +127,7 @@ def given_supernet(
     for subject in subjects:
         if subject.architecture is None:
             raise TftasError(
-                f"{subject.name} is a network of timm; {supernet} holds no part of it"
+                f"{subject.name} is a network of timm, no slice of {supernet}; leave it out"
             )
         for name, value in subject.sizes.items():
             if own[name] != value:

@@ -80,7 +80,7 @@ def score(
     from tftas_optuna.cli._scoring import ScoringRequest, check_names, score_names
     from tftas_optuna.devices import resolve_device
     from tftas_optuna.metrics import get_indicator
-    from tftas_optuna.scoring.conditions import DRAWN, ImageSource
+    from tftas_optuna.scoring.conditions import ImageSource
 
     resolved = resolve_device(device)
     for indicator in indicators:
@@ -99,22 +99,19 @@ def score(
             _tables.stdout().print(_layer_table(network))
             for reason, weights in _by_reason(network.left_out).items():
                 click.echo(f"left out, {reason}: {_shown(weights)}")
-    comparable: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in (network.row for network in scored):
-        conditions = (row["weights"], row["img_size"], row["num_classes"])
-        comparable.setdefault(conditions, []).append(row)
-    for rows in comparable.values():
-        untrained = supernet in (None, DRAWN)
-        _tables.stdout().print(_score_table(rows, indicators, untrained=untrained))
+    comparable: dict[tuple[Any, ...], list[Scored]] = {}
+    for network in scored:
+        conditions = tuple(network.row[name] for name in ("weights", "img_size", "num_classes"))
+        comparable.setdefault(conditions, []).append(network)
+    for networks in comparable.values():
+        _tables.stdout().print(_score_table(networks, indicators))
     if len(comparable) > 1:
         click.echo(
             "Scores of different tables cannot be compared: their weights or images differ."
         )
 
 
-def _score_table(
-    rows: list[dict[str, Any]], indicators: tuple[str, ...], *, untrained: bool
-) -> Table:
+def _score_table(networks: list[Scored], indicators: tuple[str, ...]) -> Table:
     from rich.table import Table
 
     from tftas_optuna.cli import _tables
@@ -124,9 +121,10 @@ def _score_table(
         "dss": "DSS",
         "dss_collapsed": "collapsed DSS",
     }
+    rows = [network.row for network in networks]
     labels = [label for label in headings if rows[0].get(label) is not None]
     what = "DSS" if not indicators else "Indicators"
-    kind = "untrained networks" if untrained else "slices of a trained supernet"
+    kind = "slices of a trained supernet" if networks[0].trained else "untrained networks"
     table = Table(title=f"{what} of {kind}", title_justify="left")
     table.add_column("name", overflow="fold")
     for heading in (*(headings[label] for label in labels), "params", "MACs", "input"):

@@ -124,6 +124,7 @@ def _row(study: Study) -> dict[str, Any]:
     For a study that is damaged, or that another program made, ``problem`` says so.
     """
     from tftas_optuna.errors import TftasError
+    from tftas_optuna.scoring.conditions import DRAWN
     from tftas_optuna.study.front import pareto_front
     from tftas_optuna.study.record import has_settings, read_settings
 
@@ -148,6 +149,7 @@ def _row(study: Study) -> dict[str, Any]:
         "begun": min(starts).isoformat(timespec="seconds") if starts else None,
         "sampler": settings.sampler if settings else None,
         "seed": settings.seed if settings else None,
+        "supernet": settings.conditions.supernet.path or DRAWN if settings else None,
         "supernet_seed": settings.conditions.supernet.seed if settings else None,
         "fidelity": settings.fidelity if settings else None,
         "version": versions.get("tftas-optuna")

@@ -120,6 +120,10 @@ def open_supernet(
         f"{source.path} holds no weights for space {space.name!r} with images of"
         f" {conditions.img_size} pixels and {conditions.num_classes} classes"
     )
+    for name, value in trained.traits.items():
+        own = getattr(space.supernet, name, value)
+        if own != value:
+            raise TftasError(f"{what}: it was trained with {name} {value}, the space has {own}")
     try:
         supernet = make(
             space.supernet,

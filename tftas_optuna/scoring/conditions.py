@@ -44,7 +44,9 @@ class SupernetSource:
     chosen: bool = dataclasses.field(default=False, compare=False)
 
     def __str__(self) -> str:
-        return f"seed {self.seed}" if self.path is None else self.path
+        if self.path is None:
+            return f"seed {self.seed}"
+        return f"{self.path} (SHA-256 {str(self.digest)[:12]}...)"
 
     def __getstate__(self) -> dict[str, Any]:
         # Every process reads the tensors for itself.

@@ -281,9 +281,10 @@ class Scorer:
 
     def by_seed(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
         """Return the scores of several candidates, one per seed."""
-        self._warn_of_other_sizes(archs)
         with self._threads(len(archs)):
-            return self._panel.by_seed(archs)[self.indicator.name]
+            scores = self._panel.by_seed(archs)[self.indicator.name]
+        self._warn_of_other_sizes(archs)
+        return scores
 
     def _warn_of_other_sizes(self, archs: Sequence[Architecture]) -> None:
         """Warn of candidates that training could not draw, although their slices exist."""

@@ -15,6 +15,7 @@ from tftas_optuna.costs import Deployment
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics import Meters, check_reachable, get_cost
 from tftas_optuna.samplers import generation_sizes
+from tftas_optuna.scoring.basis import open_supernet
 from tftas_optuna.scoring.conditions import (
     DEFAULT_N_IMAGES,
     Conditions,
@@ -152,7 +153,7 @@ def search(
         fidelity: The fidelity of indicators that support it: ``"exact"``, ``"collapsed"`` (see
             :class:`tftas_optuna.Scorer`), or ``"auto"``: that of the study, and for a new study
             collapsed if that is known to rank the family's candidates alike
-            (:attr:`tftas_optuna.Family.ranked_alike`), else exact.
+            (:attr:`tftas_optuna.Family.ranked_alike`) on a drawn supernet, else exact.
         n_exact: Members of the final front, spread evenly, whose approximated indicators are
             computed exactly in the end; None for all of them. See
             :func:`tftas_optuna.score_exactly` for any others.
@@ -213,6 +214,9 @@ def search(
     if any(get_cost(name).deployed for name in settings.costs):
         on = (deployment or Deployment()).on(execution.device)
         settings = dataclasses.replace(settings, deployment=on)
+    if conditions.supernet.path is not None:
+        # Raises an error if the weights do not fit, before anything is created.
+        open_supernet(conditions)
     for arch in start:
         space.encode(arch)
     name = study_name or space.name

@@ -89,7 +89,9 @@ def make_settings(
         indicator.check_conditions(conditions)
     if fidelity == "auto":
         collapsible = [i.name for i in indicators if "collapsed" in i.fidelities]
-        alike = get_family(space.family).ranked_alike
+        # Measured on random weights. On a trained supernet tau is .98 (docs/how-to/supernet.md).
+        drawn = conditions.supernet.path is None
+        alike = get_family(space.family).ranked_alike if drawn else ()
         fidelity = "collapsed" if collapsible and set(collapsible) <= set(alike) else "exact"
         settings = dataclasses.replace(settings, fidelity=fidelity)
     if fidelity == "exact":

@@ -37,6 +37,8 @@ _REMEDY = (
     "give a directory that `tftas-optuna retrain --shared` finished, or a checkpoint of AutoFormer"
 )
 _FORMAT = 1
+# Arguments of PreNAS's training that AutoFormer's does not have.
+_OF_PRENAS = ("candfile", "switch_ln", "scale_attn", "scale_mlp", "scale_embed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,6 +90,7 @@ class TrainedSupernet:
         num_classes: Outputs of the classifier; None if the file does not say.
         class_names: Names of the classes in the order of the outputs; None if unknown.
         members: The architectures that were trained; None for all of the space.
+        traits: Properties of the architectures, as far as the file names them.
         trained_on: Where and how it was trained, for people.
     """
 
@@ -99,6 +102,7 @@ class TrainedSupernet:
     num_classes: int | None = None
     class_names: tuple[str, ...] | None = None
     members: tuple[Architecture, ...] | None = None
+    traits: Mapping[str, object] = dataclasses.field(default_factory=dict)
     trained_on: str = ""
 
     @property
@@ -190,7 +194,7 @@ def _read_directory(path: Path) -> TrainedSupernet:
             int(about["num_classes"]),
             None if names is None else tuple(map(str, names)),
             None if members is None else tuple(map(Architecture.from_dict, members)),
-            str(about["trained_on"]),
+            trained_on=str(about["trained_on"]),
         )
     except (KeyError, TypeError, ValueError, TftasError) as error:
         raise UnavailableError(f"{path / ABOUT} is damaged ({error}); {_REMEDY}") from error
@@ -209,10 +213,27 @@ def _read_checkpoint(path: Path) -> TrainedSupernet:
     tensors = loaded.get("model") if isinstance(loaded, dict) else None
     if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
         raise UnavailableError(f'{path} holds no tensors under "model"; {_REMEDY}')
+    arguments = loaded.get("args")
+    if not isinstance(arguments, argparse.Namespace):
+        raise UnavailableError(
+            f'{path} does not say how it was trained: it has no "args" beside its weights;'
+            f" {_REMEDY}"
+        )
+    if any(hasattr(arguments, name) for name in _OF_PRENAS):
+        raise UnavailableError(
+            f"{path} is a checkpoint of PreNAS, whose networks take other parts of the bias of"
+            f" qkv than AutoFormer's; {_REMEDY}"
+        )
+    traits: dict[str, object] = {}
+    if hasattr(arguments, "gp"):
+        traits["global_pool"] = "avg" if arguments.gp else "token"
+    if not getattr(arguments, "change_qkv", True):
+        traits["head_dim"] = None
     head = tensors.get("head.weight")
     return TrainedSupernet(
         path,
         tensors,
         num_classes=None if head is None or head.ndim != 2 else len(head),
+        traits=traits,
         trained_on="ImageNet",
     )
