@@ -6,11 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.errors import TftasError
 from tftas_optuna.export.sections import read_section
-from tftas_optuna.scoring.basis import open_supernet
+from tftas_optuna.scoring.basis import open_supernet, space_of
 from tftas_optuna.scoring.conditions import Conditions, SupernetSource
-from tftas_optuna.spaces import space_from_dict
 from tftas_optuna.supernet.files import is_supernet
 
 if TYPE_CHECKING:
@@ -22,6 +21,10 @@ if TYPE_CHECKING:
 
 _CHECKPOINTS = (".pth", ".pt")
 _STUDY = "study"
+_NO_STUDY = (
+    "{} comes from no study, so it has no supernet; use --weights scratch, or a file that"
+    " `tftas-optuna export` wrote"
+)
 
 
 def resolve_weights(
@@ -89,10 +92,7 @@ def study_supernet(network: Network) -> SupernetSource:
     """
     section = _section(network)
     if section is None:
-        raise TftasError(
-            f"{network.label} comes from no study, so it has no supernet; use --weights scratch,"
-            " or a file that `tftas-optuna export` wrote"
-        )
+        raise TftasError(_NO_STUDY.format(network.label))
     return section.conditions.supernet
 
 
@@ -125,26 +125,23 @@ def open_for(network: Network, source: SupernetSource, num_classes: int) -> Supe
         raise TftasError(
             f"{network.label} is cut from no supernet; give --weights scratch or pretrained"
         )
-    if trained is not None and trained.space is not None:
-        try:
-            space = space_from_dict(trained.space)
-        except (KeyError, TypeError, ValueError, TftasError) as error:
-            raise UnavailableError(f"{source} describes no search space ({error})") from error
+    if trained is not None and (trained.space is not None or section is None):
+        space = space_of(source)
     else:
-        if section is None:
-            study_supernet(network)
-        assert section is not None
-        space = section.conditions.space
+        space = None if section is None else section.conditions.space
+    if space is None:
+        raise TftasError(_NO_STUDY.format(network.label))
     img_size = network.img_size or 224
-    for what, ours, theirs in (
-        ("channels", network.in_chans, space.in_chans),
-        ("pixels", img_size, img_size if trained is None else trained.img_size or img_size),
-    ):
-        if ours != theirs:
-            raise TftasError(
-                f"{network.label} takes images of {ours} {what}, the weights of {source} are for"
-                f" {theirs}" + ("; give --img-size " + str(theirs) if what == "pixels" else "")
-            )
+    if network.in_chans != space.in_chans:
+        raise TftasError(
+            f"{network.label} takes images of {network.in_chans} channels, {source} is trained on"
+            f" {space.in_chans}; give other weights"
+        )
+    if trained is not None and trained.img_size not in (None, img_size):
+        raise TftasError(
+            f"{network.label} takes images of {img_size} pixels, {source} is trained on"
+            f" {trained.img_size}; give --img-size {trained.img_size}"
+        )
     classes = num_classes if trained is None else trained.num_classes or num_classes
     supernet = open_supernet(Conditions(space, img_size, classes, supernet=source))
     try:
@@ -156,7 +153,7 @@ def open_for(network: Network, source: SupernetSource, num_classes: int) -> Supe
 
 def _checkpoint(network: Network, path: str) -> SupernetSource | None:
     """Return the supernet in a checkpoint of AutoFormer; None if it holds something else."""
-    if network.search is None or Path(path).suffix not in _CHECKPOINTS:
+    if network.architecture is None or Path(path).suffix not in _CHECKPOINTS:
         return None
     try:
         source = SupernetSource.of(path)
