@@ -161,6 +161,24 @@ def training_table(rows: Sequence[dict[str, Any]], title: str) -> Table:
     return table
 
 
+def member_table(rows: Sequence[dict[str, Any]], title: str) -> Table:
+    """Return a terminal table of the members of a shared training."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("member", overflow="fold")
+    for heading in ("top-1 %", "top-5 %", "loss", "params", "MACs"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["name"],
+            _percent(row["top1"]),
+            _percent(row["top5"]),
+            _optional(row["loss"], "{:.4f}".format),
+            short(row["n_params"]),
+            short(row["macs"]),
+        )
+    return table
+
+
 def _optional(value: float | None, text: Callable[[float], str] = score_text) -> str:
     return "-" if value is None else text(value)
 

@@ -276,13 +276,14 @@ def _load_slices(
             *(source, supernet.num_classes, network.label, num_classes),
         )
     elif None not in (class_names, theirs) and tuple(class_names or ()) != theirs:
-        raise TftasError(_other_classes(source, theirs or (), class_names or ()))
+        raise TftasError(other_classes(source, theirs or (), class_names or ()))
     model.load_state_dict(slices)
     if trained is not None:
         timm_model.pretrained_cfg.update(trained.preprocessing.to_dict(), label_names=theirs)
 
 
-def _other_classes(source: object, theirs: Sequence[str], ours: Sequence[str]) -> str:
+def other_classes(source: object, theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """Return the error that a supernet was trained on other classes than those of the data."""
     place = next(i for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b)
     return (
         f"class {place} of the data is {ours[place]!r}, and {theirs[place]!r} of {source}; give"
