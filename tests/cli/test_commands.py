@@ -93,7 +93,7 @@ def test_front_in_every_format(tftas: Run, searched: Path) -> None:
     assert table[0]["num_heads"] == " ".join(map(str, rows[0]["architecture"]["num_heads"]))
     shown = tftas(searched, "front").stdout
     assert f"{len(rows)} of 24 trials" in shown and str(rows[0]["trial"]) in shown
-    assert shown.endswith("Best first, by dss.\n")
+    assert shown.endswith("Best first, by dss_collapsed.\n")
 
 
 def test_export_picks(tftas: Run, searched: Path, tmp_path: Path) -> None:

@@ -149,6 +149,8 @@ def test_all_members_leave_as_trained_networks(
     done = call("export", "-f", "timm", *source)
     assert done.exit_code == 0, done.stderr
     assert done.stdout.split() == [f"front/small-trial{c.trial:05d}" for c in shared]
+    supernet = Path("trained/small-shared").resolve()
+    assert done.stderr.count(f"  slices of the supernet {supernet} (SHA-256 ") == len(shared)
     for candidate, folder in zip(shared, done.stdout.split(), strict=True):
         model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
         ours = expected(small_space, candidate.architecture)

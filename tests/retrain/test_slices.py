@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import yaml
 from images import COLOURS
@@ -18,6 +19,7 @@ from supernets import PREPROCESSING, train_supernet
 
 from tftas_optuna import Scorer, TftasError, UnavailableError, pareto_front, retrain, search
 from tftas_optuna.architecture import Architecture
+from tftas_optuna.export.networks import export_network
 from tftas_optuna.retrain.network import Network, build_network, candidate_network
 from tftas_optuna.retrain.slices import check_fit, fitted, open_for, resolve_weights
 from tftas_optuna.retrain.trained import weighted
@@ -91,6 +93,17 @@ def test_logits_are_those_of_the_slices(space: SearchSpace, tmp_path: Path) -> N
         expected(space, folder, arch),
         atol=1e-3,
     )
+
+
+@pytest.mark.parametrize("form", ["timm", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_exported_logits_are_those_of_the_slices(tmp_path: Path, form: str) -> None:
+    folder, arch = train_supernet(PIT, tmp_path / "shared"), PIT.smallest()
+    model, trained = weighted(network_of(PIT, arch), SupernetSource.of(folder))
+    path, worst = export_network(model, tmp_path / "net", form, trained=trained)
+    assert worst < 1e-6
+    if form == "timm":
+        model = timm.create_model(f"local-dir:{path}", pretrained=True)
+    torch.testing.assert_close(logits(model), expected(PIT, folder, arch), atol=1e-6, rtol=0)
 
 
 def test_images_are_prepared_as_they_were_for_the_supernet(

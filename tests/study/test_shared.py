@@ -72,7 +72,9 @@ def test_shared_trainings_under_other_conditions_are_all_kept(
     study: optuna.Study, other: dict[str, Any]
 ) -> None:
     key = record(study, {1: 60.0, 2: 70.0, 3: 50.0})
-    tried = record(study, other.pop("trials", {1: 33.0, 2: 34.0}), **other)
+    trials = other.get("trials", {1: 33.0, 2: 34.0, 3: 35.0})
+    how = {name: value for name, value in other.items() if name != "trials"}
+    tried = record(study, trials, recorded="2025-01-01T00:00:00+00:00", **how)
     assert key != tried
     assert shared_top1(study) == shared_top1(study, key) == {1: 60.0, 2: 70.0, 3: 50.0}
     assert shared_top1(study, tried)[1] == 33.0

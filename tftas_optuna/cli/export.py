@@ -190,7 +190,8 @@ def _weights(
             " --trial, --best or --knee"
         )
     check_weighted(networks, start)
-    return [(network, start, "") for network in networks]
+    note = "" if isinstance(start, str) else f"slices of the supernet {start}"
+    return [(network, start, note) for network in networks]
 
 
 def _export_source(
