@@ -111,14 +111,25 @@ class Draws:
         members: The members; empty for all of the space, drawn uniformly.
         recipe: ``shared_members`` members are drawn for a step, by the ``shared_rule``.
 
+    Attributes:
+        smallest: The member with the fewest parameters.
+        largest: The member with the most parameters.
+
     Raises:
-        TftasError: The settings of the recipe do not go together.
+        TftasError: Settings of the recipe do not apply, or do not go together.
     """
 
     def __init__(
         self, space: SearchSpace, members: Sequence[Architecture], recipe: Recipe
     ) -> None:
         self._space, self._members, self._recipe = space, list(members), recipe
+        if recipe.layer_decay is not None:
+            raise TftasError("recipe: layer_decay does not apply to shared training; leave it out")
+        if recipe.teacher is not None:
+            raise TftasError(
+                "recipe: a teacher does not apply to shared training; leave it out, or give"
+                " --set shared_rule=sandwich --set shared_distillation=true"
+            )
         if recipe.shared_rule == "sandwich" and recipe.shared_members < 2:
             raise TftasError(
                 f"recipe: shared_members is {recipe.shared_members}; shared_rule sandwich draws"
@@ -129,18 +140,9 @@ class Draws:
                 "recipe: shared_distillation learns from the largest member of every step; give"
                 " --set shared_rule=sandwich"
             )
-        ends = self._ends()
-        self.largest, self.smallest = ends
-
-    def _ends(self) -> tuple[Architecture, Architecture]:
-        space = self._space
-        if not self._members:
-            return space.largest(), space.smallest()
-
-        def size(arch: Architecture) -> int:
-            return space.costs(arch).n_params
-
-        return max(self._members, key=size), min(self._members, key=size)
+        ends = members or (space.smallest(), space.largest())
+        self.smallest = min(ends, key=lambda arch: space.costs(arch).n_params)
+        self.largest = max(ends, key=lambda arch: space.costs(arch).n_params)
 
     def of_step(self, update: int) -> list[Architecture]:
         """Return the members of an optimizer step, different ones, the largest first if fixed.

@@ -118,6 +118,7 @@ def train_shared_and_record(
         The result, with the ``name`` first and the directory, ``out``, last; after that
         ``shared``, the key of the training conditions, if the study recorded it.
     """
+    shared.draws(recipe)  # raises an error if the recipe does not apply, before images are read
     if study is not None and world.primary:
         check_writable(study, storage_of(study)[0])
     folder = out / f"{shared.label}-shared"

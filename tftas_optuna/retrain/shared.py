@@ -81,13 +81,6 @@ class SharedTraining(Training):
         draws: Draws,
         shown: Sequence[Architecture],
     ) -> None:
-        if recipe.layer_decay is not None:
-            raise TftasError("recipe: layer_decay does not apply to shared training; leave it out")
-        if recipe.teacher is not None:
-            raise TftasError(
-                "recipe: a teacher does not apply to shared training; leave it out, or give"
-                " --set shared_rule=sandwich --set shared_distillation=true"
-            )
         super().__init__(model, recipe, loader, num_classes, world)
         self._model = model
         self._draws = draws
@@ -219,7 +212,7 @@ class SharedMembers:
                 raise TftasError(other_classes(self.source, theirs or (), class_names or ()))
             conditions = dataclasses.replace(conditions, supernet=self.source)
         supernet = open_supernet(conditions)
-        first = self._draws(recipe).largest
+        first = self.draws(recipe).largest
         model = SharedNetwork(
             supernet, first, drop_rate=recipe.drop, drop_path_rate=recipe.drop_path
         )
@@ -258,7 +251,7 @@ class SharedMembers:
             loader,
             num_classes,
             world,
-            draws=self._draws(recipe),
+            draws=self.draws(recipe),
             shown=tuple(shown),
         )
 
@@ -300,7 +293,12 @@ class SharedMembers:
         means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         return {**means, "members": table, "supernet": trained.digest}
 
-    def _draws(self, recipe: Recipe) -> Draws:
+    def draws(self, recipe: Recipe) -> Draws:
+        """Return the draws of members.
+
+        Raises:
+            TftasError: The recipe does not suit shared training.
+        """
         return Draws(self.space, [member.architecture for member in self.members], recipe)
 
     def _evaluated(self, seed: int) -> tuple[Member, ...]:
