@@ -56,7 +56,8 @@ def resolve_members(
             raise TftasError(f"study {study.study_name!r} has its own space; leave out space")
         space, name = own, name or study.study_name
         img_size = settings.conditions.img_size if img_size is None else img_size
-        chosen = [_of_candidate(member, own) for member in members]
+        # The front shows them best first, which changes with what is recorded.
+        chosen = sorted((_of_candidate(member, own) for member in members), key=_trial)
     else:
         chosen, spaces = [], []
         for member in members:
@@ -74,6 +75,10 @@ def resolve_members(
         tuple(chosen),
         source,
     )
+
+
+def _trial(member: Member) -> int:
+    return -1 if member.trial is None else member.trial
 
 
 def _of_candidate(member: object, space: SearchSpace) -> Member:

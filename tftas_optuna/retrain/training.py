@@ -164,7 +164,7 @@ class Training:
         for step in range(self.steps):
             update = epoch * self.steps + step
             self.scheduler.step_update(update)
-            loss = self._update(batches, update)
+            loss = self.step(batches, update)
             self.task.update_ema(step=update + 1)
             total += loss
             shown = update % recipe.log_interval == 0
@@ -212,7 +212,16 @@ class Training:
         results = [e.compute(distributed=self.world.distributed) for e in evaluators]
         return [{name: r[name] for name in ("loss", "top1", "top5")} for r in results]
 
-    def _update(self, batches: Iterator[Batch], update: int) -> Tensor:
+    def step(self, batches: Iterator[Batch], update: int) -> Tensor:
+        """Take one optimizer step.
+
+        Args:
+            batches: Batches of images and labels; one is used for each accumulated step.
+            update: Number of the step, from 0 at the beginning of the training.
+
+        Returns:
+            The loss, a scalar: the mean over accumulated steps and passes.
+        """
         parts = self.recipe.grad_accum_steps
         total = torch.zeros((), device=self.world.device)
         for part in range(parts):
