@@ -99,7 +99,8 @@ def test_a_front_is_trained_together_and_used(study: str) -> None:
 
 
 def test_files_and_spaces_are_trained_together(study: str, place: Path) -> None:
-    assert call("export", "--out", "front", "-f", "yaml")[0] == 0
+    code, _, err = call("export", "--study-name", study, "--out", "front", "-f", "yaml")
+    assert code == 0, err
     files = sorted(str(path) for path in Path("front").glob("*.yaml"))[:3]
     code, out, err = call("retrain", "--shared", *files, *RECIPE, "--out", "files", "-f", "csv")
     assert code == 0, err
