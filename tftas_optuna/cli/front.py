@@ -50,7 +50,8 @@ def front(
     studies = [load_study(storage, name) for name in names]
     trained = choose_key(studies, trained)
     fronts = [_members(study, exact, trained) for study in studies]
-    about = _tables.trainings_text(studies, trained)
+    notes = (_tables.images_text(studies), _tables.trainings_text(studies, trained))
+    about = "\n".join(note for note in notes if note)
     several = len(studies) > 1
     if several:
         _warn_of_supernets(studies)
@@ -119,7 +120,10 @@ def _warn_of_supernets(studies: list[Study]) -> None:
 
 
 def _dependencies(settings: StudySettings, name: str) -> tuple[object, ...]:
-    """Return what the values of an indicator depend on, except images."""
-    conditions = dataclasses.replace(settings.conditions, images=None).to_dict()
+    """Return what the values of an indicator depend on, except unlabelled images."""
+    from tftas_optuna.metrics import get_indicator
+
+    conditions = dataclasses.replace(settings.conditions, images=None, evaluation=None).to_dict()
     del conditions["space_definition"]["name"]
-    return conditions, settings.options.get(name)
+    evaluation = settings.conditions.evaluation if get_indicator(name).labelled else None
+    return conditions, evaluation and evaluation.digest, settings.options.get(name)

@@ -11,6 +11,7 @@ from tftas_optuna.errors import UnavailableError
 from tftas_optuna.study._optuna import front_of
 from tftas_optuna.study.accuracy import choose_trainings
 from tftas_optuna.study.attributes import attributes
+from tftas_optuna.study.held_out import HELD_OUT, read_held_out
 from tftas_optuna.study.legacy import upgraded
 from tftas_optuna.study.own import failure_of, numeric_attributes, own_trials, why_foreign
 from tftas_optuna.study.record import read_settings
@@ -46,6 +47,8 @@ class Candidate:
         top1_sd: The standard deviation over the seeds; None for fewer than two.
         trained: The key of the conditions of its trainings.
         sizes: ``img_size``, ``num_classes`` and ``in_chans`` of the study.
+        held_out: Its accuracy in per cent, as a slice of the study's trained supernet, on images
+            that no objective saw; None if it was not computed.
     """
 
     trial: int
@@ -58,6 +61,7 @@ class Candidate:
     top1_sd: float | None = None
     trained: str | None = None
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    held_out: float | None = None
 
     @property
     def n_params(self) -> int:
@@ -106,6 +110,8 @@ class Candidate:
             named[f"{name}_{self.fidelity}"] = value
             if name in self.exact:
                 named[name] = self.exact[name]
+        if self.held_out is not None:
+            named[HELD_OUT] = self.held_out
         return named
 
 
@@ -198,6 +204,7 @@ class _Reader:
         self._settings = settings
         self._trainings = choose_trainings(study, trained)
         self._exact = exact_values(study)
+        self._held_out = read_held_out(study).values
         self._names = dict.fromkeys((*settings.objectives, *settings.bounds, *ALWAYS))
 
     def read(self, trial: FrozenTrial) -> Candidate:
@@ -223,6 +230,7 @@ class _Reader:
             top1_sd=None if trainings is None else trainings.sd(trial.number),
             trained=None if trainings is None else trainings.key,
             sizes=settings.target.input,
+            held_out=self._held_out.get(key),
         )
 
 
