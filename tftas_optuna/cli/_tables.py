@@ -194,9 +194,9 @@ def images_text(studies: Sequence[Study]) -> str:
     lines = []
     for study in studies:
         text = held_out.images_text(study, read_settings(study))
-        lines += (
-            [f"{study.study_name}: {text}." if len(studies) > 1 else f"{text}."] if text else []
-        )
+        if text:
+            name = f"{study.study_name}: " if len(studies) > 1 else ""
+            lines.append(f"{name}searched on {text}.")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ import logging
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from tftas_optuna.metrics import get_indicator
+from tftas_optuna.indicators.measures.accuracy import METRIC as ACCURACY
 from tftas_optuna.scoring.basis import read_labelled
 from tftas_optuna.scoring.conditions import sees_labelled
 from tftas_optuna.scoring.task import ScoringTask
@@ -55,7 +55,7 @@ def score_held_out(
         return
     images = read_labelled(settings.conditions, held_out=True)
     digest, seen = images.digest, images.seen
-    indicator = dataclasses.replace(get_indicator("accuracy"), name=HELD_OUT, held_out=True)
+    indicator = dataclasses.replace(ACCURACY, name=HELD_OUT, held_out=True)
     task = ScoringTask(settings.conditions, (indicator,))
 
     def stored() -> dict[str, float]:
