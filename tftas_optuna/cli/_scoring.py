@@ -22,6 +22,7 @@ from tftas_optuna.models import build_model
 from tftas_optuna.passes.networks import count_macs, input_shape, inspect_model
 from tftas_optuna.scoring.basis import Basis
 from tftas_optuna.scoring.conditions import (
+    DRAWN,
     EvaluationSource,
     ImageSource,
     batches_seen,
@@ -173,8 +174,12 @@ class _Scorers:
         indices = [i for i, (other, _) in enumerate(self._bases) if other == supernet]
         if indices:
             return indices[0]
+        chosen = self._request.supernet == DRAWN
         conditions = dataclasses.replace(
-            supernet.conditions, images=self._request.images, evaluation=self._request.evaluation
+            supernet.conditions,
+            supernet=dataclasses.replace(supernet.conditions.supernet, chosen=chosen),
+            images=self._request.images,
+            evaluation=self._request.evaluation,
         )
         check_labelled(self._request.indicators, conditions)
         self._bases.append((supernet, Basis(conditions, self._device)))
