@@ -13,6 +13,8 @@ from labelled import draw_folder, keep, three_classes
 from menu_cases import SPACES
 from tables import draw, table_rows, write_csv
 
+from tftas_optuna import Scorer
+from tftas_optuna.architecture import read_architecture
 from tftas_optuna.cli import main
 
 SPACE = three_classes(SPACES["relative"])
@@ -64,28 +66,33 @@ def test_score_gives_the_value_of_the_trial() -> None:
 
 
 def test_score_on_a_drawn_supernet_is_refused_unless_asked_for() -> None:
-    names = ("--indicators", "accuracy", "--data-dir", "images", "--device", "cpu")
-    for given, fact in (
-        ((), "accuracy on a drawn supernet is that of chance"),
-        (("--supernet", "drawn"), "val has 3 classes, the network 1000"),
-    ):
-        code, _, err = call("score", "tf-tas-tiny", *names, *given)
-        assert code == 2 and fact in err and err.count("\n") == 1
+    Path("space.yaml").write_text(json.dumps(SPACE.to_dict()))
+    run = ("run", "--space", "space.yaml", "--n-trials", "2", "--device", "cpu", "-q")
+    assert call(*run, "--out", "front")[0] == 0
+    file = str(next(Path("front").glob("*.json")))
+    names = ("--indicators", "accuracy", "--data-dir", "images", "--device", "cpu", "-f", "json")
+    code, _, err = call("score", file, *names)
+    assert code == 2 and "accuracy on a drawn supernet is that of chance" in err
+    code, out, err = call("score", file, *names, "--supernet", "drawn")
+    assert code == 0, err
+    scorer = Scorer(SPACE, indicator="accuracy", supernet="drawn", data_dir="images", device="cpu")
+    assert json.loads(out)[0]["accuracy"] == scorer(read_architecture(file)[0])
+    code, _, err = call("score", "vit_tiny_patch16_224", *names)
+    assert code == 2 and "accuracy is that of a slice of a trained supernet" in err
 
 
-def test_correlate_leaves_both_out_without_images() -> None:
+def test_correlate_leaves_both_out_without_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    # All indicators, without those that take long.
+    few = ["accuracy", "cross_entropy", "dss", "ffn_capacity"]
+    monkeypatch.setattr("tftas_optuna.correlate.api.indicator_names", lambda: few)
     archs = draw(SPACE, 12)
     write_csv(Path("t.csv"), table_rows(archs))
     Path("space.yaml").write_text(json.dumps(SPACE.to_dict()))
     base = ("correlate", "t.csv", "--space", "space.yaml", "--device", "cpu", "-f", "json")
-    named = ("--indicators", "accuracy,cross_entropy,ffn_capacity")
-    both = {"accuracy", "cross_entropy"}
-    code, out, err = call(*base, *DATA, *named)
-    assert code == 0, err
-    assert both <= {row["metric"] for row in json.loads(out)}
-    code, _, err = call(*base, *named)
+    for given, names in ((DATA, few), (DATA[:2], few[2:])):
+        code, out, err = call(*base, *given)
+        assert code == 0, err
+        metrics = {row["metric"].removesuffix("_collapsed") for row in json.loads(out)}
+        assert metrics & set(few) == set(names)
+    code, _, err = call(*base, "--indicators", "accuracy,dss")
     assert code == 2 and "accuracy on a drawn supernet is that of chance" in err
-    code, out, err = call(*base, "--n-images", "2")
-    assert code == 0, err
-    metrics = {row["metric"] for row in json.loads(out)}
-    assert "naswot" in metrics and not both & metrics

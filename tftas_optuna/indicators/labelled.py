@@ -16,12 +16,13 @@ from tftas_optuna.metrics import Indicator, checked
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.passes.ground import Ground
     from tftas_optuna.passes.labelled import LabelledImages
     from tftas_optuna.passes.layers import LayerScore
+    from tftas_optuna.passes.networks import View
     from tftas_optuna.passes.precision import MatmulPrecision
     from tftas_optuna.scoring.conditions import Conditions
 
@@ -91,6 +92,17 @@ class LabelledIndicator(Indicator):
     ) -> LabelledEngine:
         """Make an engine for several such indicators; see :meth:`Indicator.engine`."""
         return LabelledEngine(ground, indicators)
+
+    def score_network(self, model: nn.Module, view: View) -> float:
+        """Refuse, as a network alone has no trained supernet and no labelled images.
+
+        Raises:
+            TftasError: Always.
+        """
+        raise TftasError(
+            f"{self.name} is that of a slice of a trained supernet; give one (--supernet PATH)"
+            " with candidates of its space"
+        )
 
 
 class LabelledEngine:
