@@ -25,6 +25,7 @@ from tftas_optuna.export import export_front
 from tftas_optuna.indicators import labelled
 from tftas_optuna.indicators.measures.accuracy import METRIC
 from tftas_optuna.metrics import get_indicator
+from tftas_optuna.report.contents import contents
 from tftas_optuna.scoring.panel import Panel
 from tftas_optuna.study.held_out import read_held_out
 
@@ -152,6 +153,14 @@ def test_files_have_both_accuracies(usual: dict[str, Any], tmp_path: Path) -> No
     first = export_front(study, tmp_path / "front")[0].read_text()
     assert "accuracy_held_out: " in first and "labelled_seen: 12 images of val" in first
     assert usual["data_dir"] not in first
+
+
+def test_a_report_says_which_images_are_which(usual: dict[str, Any]) -> None:
+    pytest.importorskip("plotly")
+    report = contents(search(SPACE, **usual))
+    assert report.facts["labelled images"] == "12 images of val; held out: 9 others"
+    (front, *_) = report.sections
+    assert front.more is not None and "accuracy_held_out" in front.more.head
 
 
 def test_both_are_computed_in_the_same_passes(

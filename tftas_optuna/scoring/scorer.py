@@ -241,9 +241,9 @@ class Scorer:
 
         One image of ones if the indicator sees no others. Several batches are concatenated.
         """
-        if self.indicator.labelled:
-            seen_labelled = self.basis.labelled()
-            return seen_labelled.normalised(0, len(seen_labelled.labels), self.basis.dtype)
+        if self._sees_labelled_alone:
+            labelled = self.basis.labelled()
+            return labelled.normalised(0, len(labelled.labels), self.basis.dtype)
         if not self._panel.batches:
             shape = (1, self.space.in_chans, self.img_size, self.img_size)
             return torch.ones(shape, dtype=self.basis.dtype, device=self.device)
@@ -253,12 +253,16 @@ class Scorer:
     @property
     def labels(self) -> Tensor | None:
         """The labels of the images, shape (images,); None for the image of ones."""
-        if self.indicator.labelled:
+        if self._sees_labelled_alone:
             return self.basis.labelled().labels
         if not self._panel.batches:
             return None
         seen = self.basis.images(0, self._panel.batches)
         return torch.cat([labels for _, labels in seen.batches])
+
+    @property
+    def _sees_labelled_alone(self) -> bool:
+        return self.indicator.labelled and not self._panel.batches
 
     @property
     def supernet(self) -> Supernet:
@@ -329,6 +333,8 @@ class Scorer:
             macs = 2.0 * costs.n_params * min(count, self.batch_size)
         else:
             per_pass = self.basis.grounds[0].per_batch if self._panel.batches else 1
+            if self.indicator.labelled:
+                per_pass = max(per_pass, len(self.basis.labelled().labels))
             macs = costs.macs * per_pass
         weights = self.supernet.outline(largest).values()
         sizes = [weight.numel() for weight in weights if weight.ndim > 1]
