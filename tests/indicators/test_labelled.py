@@ -134,6 +134,14 @@ def test_images_held_out_are_no_objectives(folder: Path, shared: Path, tmp_path:
     assert rows(some) < rows(halved) and rows(some, held_out=True) < rows(halved, held_out=True)
 
 
+def test_a_folder_test_without_classes_is_none(folder: Path, shared: Path, tmp_path: Path) -> None:
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    shutil.rmtree(copied / "test")
+    (copied / "test").mkdir()
+    Image.new("RGB", (40, 40)).save(copied / "test" / "0001.png")
+    assert basis(copied, shared).labelled(True).seen == "9 others"
+
+
 def test_an_image_more_moves_hardly_any(folder: Path, shared: Path, tmp_path: Path) -> None:
     flat = shutil.copytree(folder / "val", tmp_path / "flat")
     before = rows(basis(flat, shared))

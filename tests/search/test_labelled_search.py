@@ -114,6 +114,18 @@ def test_a_study_goes_on_with_the_same_images_only(
         assert "\n" not in str(error.value)
 
 
+def test_what_is_wrong_with_images_held_out_is_said_first(
+    usual: dict[str, Any], folder: Path, tmp_path: Path
+) -> None:
+    copied = shutil.copytree(folder, tmp_path / "copied")
+    shutil.copytree(copied / "val" / "red", copied / "test" / "red")
+    with pytest.raises(
+        TftasError, match="'blue' is a class of the supernet, but no"
+    ):
+        search(SPACE, **{**usual, "data_dir": str(copied)}, storage=f"sqlite:///{tmp_path}/s.db")
+    assert not (tmp_path / "s.db").exists()
+
+
 def test_a_bound_on_accuracy(usual: dict[str, Any]) -> None:
     usual |= {"objectives": ("dss", "n_params"), "bounds": {"accuracy": (30.0, None)}}
     study = search(SPACE, **usual)

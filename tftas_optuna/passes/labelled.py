@@ -90,7 +90,8 @@ def read_labelled(
 ) -> LabelledImages:
     """Read the images that an objective sees, or those that are held out from all objectives.
 
-    If the folder has both ``val`` and ``test``, objectives see ``val``, and ``test`` is held out.
+    If there are folders of classes in both ``val`` and ``test``, objectives see ``val``, and
+    ``test`` is held out.
     Otherwise they see half of the images of every class. Images are drawn by their names alone:
     they are the same for everyone, and hardly change when others are added.
 
@@ -113,6 +114,9 @@ def read_labelled(
     if shape[0] not in (1, 3):
         raise TftasError(f"images have 1 or 3 channels, this space has {shape[0]}")
     listing = _list(data_dir, n_images, classes, held_out)
+    if not held_out:
+        # What is wrong with the other share is better said before a search than at its end.
+        _list(data_dir, n_images, classes, held_out=True)
     pixels, labels = _decoded(listing, shape, preprocessing)
     mean, std = (
         tuple(values) if len(values) == shape[0] else (sum(values) / len(values),) * shape[0]
@@ -128,7 +132,7 @@ def _list(
     if not root.is_dir():
         raise UnavailableError(f"data_dir {data_dir!r} is no folder; give one with a folder each")
     val = next((root / name for name in _VAL_NAMES if (root / name).is_dir()), None)
-    apart = val is not None and (root / _TEST_NAME).is_dir()
+    apart = val is not None and _has_folders(root / _TEST_NAME)
     folder = root / _TEST_NAME if apart and held_out else val or root
     reader = read_folder(folder)
     _check_classes(folder, list(reader.class_to_idx), classes)
@@ -225,6 +229,13 @@ def _decoded(
         for _ in threads.map(read, range(len(listing.files))):
             pass
     return pixels, torch.tensor([label for _, label, *_ in listing.files])
+
+
+def _has_folders(folder: Path) -> bool:
+    """Return whether a folder may be one of classes; ImageNet's test has images without labels."""
+    return folder.is_dir() and any(
+        path.is_dir() and not path.name.startswith(".") for path in folder.iterdir()
+    )
 
 
 def _lot(name: str) -> bytes:
