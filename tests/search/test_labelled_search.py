@@ -119,9 +119,7 @@ def test_what_is_wrong_with_images_held_out_is_said_first(
 ) -> None:
     copied = shutil.copytree(folder, tmp_path / "copied")
     shutil.copytree(copied / "val" / "red", copied / "test" / "red")
-    with pytest.raises(
-        TftasError, match="'blue' is a class of the supernet, but no"
-    ):
+    with pytest.raises(TftasError, match="'blue' is a class of the supernet, but no"):
         search(SPACE, **{**usual, "data_dir": str(copied)}, storage=f"sqlite:///{tmp_path}/s.db")
     assert not (tmp_path / "s.db").exists()
 
