@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tftas_optuna.indicators import register_fusion
     from tftas_optuna.metrics import register_cost, register_indicator
     from tftas_optuna.models import build_model
-    from tftas_optuna.retrain import retrain
+    from tftas_optuna.retrain import retrain, retrain_shared
     from tftas_optuna.samplers import ScreenedNSGAIISampler
     from tftas_optuna.scoring.execution import Execution
     from tftas_optuna.scoring.model import explain_model, score_model
@@ -68,6 +68,7 @@ __all__ = [
     "register_fusion",
     "register_indicator",
     "retrain",
+    "retrain_shared",
     "score_exactly",
     "score_model",
     "search",
@@ -103,6 +104,7 @@ _HOMES = {
     "register_fusion": "indicators",
     "register_indicator": "metrics",
     "retrain": "retrain.api",
+    "retrain_shared": "retrain.api",
     "score_exactly": "search.rescore",
     "score_model": "scoring.model",
     "search": "search.api",

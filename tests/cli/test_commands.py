@@ -85,7 +85,7 @@ def test_a_search_goes_on_in_another_locale(tftas: Run, folder: Path) -> None:
 def test_front_in_every_format(tftas: Run, searched: Path) -> None:
     rows = json.loads(tftas(searched, "front", "-f", "json").stdout)
     assert rows and all(row["n_params"] <= 150_000 for row in rows)
-    assert [row["dss"] for row in rows] == sorted(row["dss"] for row in rows)
+    assert [row["dss"] for row in rows] == sorted((row["dss"] for row in rows), reverse=True)
     assert all(Architecture.from_dict(row["architecture"]) for row in rows)
     assert yaml.safe_load(tftas(searched, "front", "-f", "yaml").stdout) == rows
     table = list(csv.DictReader(io.StringIO(tftas(searched, "front", "-f", "csv").stdout)))
@@ -93,10 +93,11 @@ def test_front_in_every_format(tftas: Run, searched: Path) -> None:
     assert table[0]["num_heads"] == " ".join(map(str, rows[0]["architecture"]["num_heads"]))
     shown = tftas(searched, "front").stdout
     assert f"{len(rows)} of 24 trials" in shown and str(rows[0]["trial"]) in shown
+    assert shown.endswith("Best first, by dss_collapsed.\n")
 
 
 def test_export_picks(tftas: Run, searched: Path, tmp_path: Path) -> None:
-    rows = json.loads(tftas(searched, "front", "-f", "json").stdout)
+    rows = json.loads(tftas(searched, "front", "-f", "json").stdout)[::-1]
     middle = rows[len(rows) // 2]
 
     def exported(*args: str) -> list[str]:

@@ -16,6 +16,8 @@ from tftas_optuna import (
     AutoFormerSpace,
     Execution,
     PiTSpace,
+    UnavailableError,
+    correlate,
     export_front,
     get_space,
     pareto_front,
@@ -26,7 +28,7 @@ from tftas_optuna.architecture.parts import FAMILIES
 from tftas_optuna.architecture.shape import shape_columns
 from tftas_optuna.correlate.table import TrainedTable, read_table
 from tftas_optuna.correlate.trained import read_study
-from tftas_optuna.study.accuracy import record_accuracy
+from tftas_optuna.study.accuracy import record_accuracy, record_shared
 
 NEEDED = ("embed_dim", "num_heads", "mlp_ratio")
 
@@ -205,6 +207,35 @@ def test_of_several_seeds_the_mean_counts_and_of_conditions_the_usual(
     other = record_accuracy(study, 7, {"top1": 20.0, "epochs": 2})
     assert read_study(study).accuracies == {"top1": (55.0, 70.0)}
     assert read_study(study, other).accuracies == {"top1": (20.0,)}
+
+
+def test_shared_accuracies_are_a_column_beside(small_space: AutoFormerSpace) -> None:
+    study = searched(small_space)
+    own = record_accuracy(study, 2, {"top1": 90.0})
+    shared = record_shared(study, {2: {"top1": 50.0}, 7: {"top1": 60.0}}, {"epochs": 3})
+    table = read_study(study)
+    assert table.accuracies == {"top1": (90.0, None), "shared_top1": (50.0, 60.0)}
+    assert {name: one.key for name, one in table.trainings.items()} == {
+        "top1": own,
+        "shared_top1": shared,
+    }
+    assert read_study(study, shared).accuracies == {"shared_top1": (50.0, 60.0)}
+    assert read_study(study, own).accuracies == {"top1": (90.0,)}
+
+
+def test_a_kind_of_accuracies_that_few_have_is_left_out(small_space: AutoFormerSpace) -> None:
+    study = searched(small_space)
+    tops = {n: {"top1": 50.0 + n} for n in range(0, 16, 2)}
+    record_shared(study, tops, {"epochs": 3})
+    key = record_accuracy(study, 2, {"top1": 90.0})
+    correlations = correlate(study, indicators=["dss"], bands=1)
+    assert set(correlations.accuracies) == {"shared_top1"}
+    assert any(f"top1 of trainings {key} is known of 1" in note for note in correlations.notes)
+    assert {row["trained"] for row in correlations.to_dicts()} == {
+        correlations.trainings["shared_top1"].key
+    }
+    with pytest.raises(UnavailableError, match="is known of 1 architectures"):
+        correlate(study, indicators=["dss"], trained=key)
 
 
 def test_a_name_beside_the_fields_is_no_file(

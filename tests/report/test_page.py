@@ -21,7 +21,7 @@ from tftas_optuna.report import write_report
 from tftas_optuna.report.commands import record_command
 from tftas_optuna.report.contents import contents
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.study.accuracy import record_accuracy
+from tftas_optuna.study.accuracy import record_accuracy, record_shared
 
 pytest.importorskip("plotly")
 pytest.importorskip("jinja2")
@@ -111,6 +111,24 @@ def test_accuracies_of_other_trainings_are_named_and_not_shown(
     write_report(study, tmp_path / "report.html", trained=short)
     text = Page((tmp_path / "report.html").read_text()).text
     assert "33.125" in text and "90.25" not in text and f"--trained {short}" in text
+
+
+def test_shared_accuracies_stand_beside_those_of_trainings(
+    small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    study = random_study(small_space, 12)
+    tops = {1: 40.125, 4: 41.125, 5: 42.125, 7: 43.125}
+    key = record_shared(study, {n: {"top1": top1} for n, top1 in tops.items()}, {"epochs": 3})
+    alone = page(study, tmp_path)
+    assert "41.125" in alone.text and "top-1 (%)" in alone.text
+    assert f"Shared accuracies are those of trainings {key}: one supernet of 4" in alone.text
+    record_accuracy(study, 4, {"top1": 90.25})
+    found = page(study, tmp_path)
+    assert "90.25" in found.text and "41.125" in found.text
+    heads = [text for text in ("top-1 (%)", "shared top-1 (%)") if text in found.text]
+    assert len(heads) == 2
+    own, shared = (found.figures()[f"figure-5-{i}"]["data"][0]["y"] for i in (0, 1))
+    assert own == [90.25] and shared == list(tops.values())
 
 
 def test_an_empty_study(small_space: AutoFormerSpace, tmp_path: Path) -> None:

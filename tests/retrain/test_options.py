@@ -91,6 +91,9 @@ ELSEWHERE = {
     "distillation_alpha": "test_how_much_a_teacher_counts",
     "distillation_tau": "test_how_much_a_teacher_counts",
     "checkpoint_hist": "test_how_often_things_are_kept",
+    "shared_members": "test_members_are_drawn_by_seed_and_rule",
+    "shared_rule": "test_members_are_drawn_by_seed_and_rule",
+    "shared_distillation": "test_others_learn_what_the_largest_says",
     "log_interval": "test_how_often_things_are_kept",
 }
 

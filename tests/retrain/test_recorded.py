@@ -18,7 +18,7 @@ from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.network import Network
 from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.study.accuracy import accuracies
+from tftas_optuna.study.accuracy import accuracies, record_shared
 from tftas_optuna.study.front import get_candidate
 from tftas_optuna.study.notes import write_trial_notes
 
@@ -88,6 +88,32 @@ def test_trials_tell_accuracies_of_equal_conditions_alone(url: str, train: Train
     for trial in (1, 2):
         train(trial, 60.0 + trial, lr=1e-3)
     assert sortable(url) == {1: 61.0, 2: 62.0}
+
+
+def test_accuracies_of_shared_training_are_sorted_by_too(url: str, train: Train) -> None:
+    own = train(1, 81.25)["trained"]
+    how = {"recipe": "quick", "epochs": 3, "out": "trained/s-shared"}
+    results = {n: {"top1": 50.0 + n, "top5": 99.0, "loss": 1.0} for n in (0, 1)}
+    few = record_shared(read(url), {2: results[0]}, how)
+    recorded.show_accuracies(read(url))
+    assert read(url).trials[2].user_attrs["shared"] == few
+    key = record_shared(read(url), results, how)
+    recorded.show_accuracies(read(url))
+    study = read(url)
+    shown = [
+        {name: t.user_attrs.get(name) for name in ("top1", "trained", "shared_top1", "shared")}
+        for t in study.trials
+    ]
+    assert [list(of_trial.values()) for of_trial in shown] == [
+        [None, None, 50.0, key],
+        [81.25, own, 51.0, key],
+        # Another training was shown here before.
+        [None, None, None, None],
+    ]
+    write_trial_notes(study, [get_candidate(study, 1)])
+    trial_id = study.trials[1]._trial_id
+    running: Any = SimpleNamespace(storage=study._storage, study=study, _trial_id=trial_id)
+    assert "**Shared training:** top-1 51.00 % (top5 99, loss 1, recipe quick" in get_note(running)
 
 
 def test_seeds_are_averaged(url: str, train: Train) -> None:

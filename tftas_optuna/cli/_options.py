@@ -137,7 +137,19 @@ def trained_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--trained",
         metavar="KEY",
-        help="Key of the trainings whose accuracies to use; by default those of the most trials.",
+        help="Key of the trainings whose accuracies to use, also of shared ones; by default those "
+        "of the most trials.",
+    )(command)
+
+
+def slices_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--supernet``, whose slices networks start from."""
+    return click.option(
+        "--supernet",
+        metavar="SOURCE",
+        help="Supernet whose slices to use: study (the one it was searched on; the default of "
+        "--weights supernet), drawn, or a trained one: a directory of shared training or a "
+        "checkpoint of AutoFormer.",
     )(command)
 
 

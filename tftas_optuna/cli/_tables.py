@@ -21,10 +21,11 @@ from tftas_optuna.study.front import AGREEMENT
 from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from optuna import Study
 
+    from tftas_optuna.study.accuracy import TrainingSet
     from tftas_optuna.study.front import Candidate
 
 
@@ -40,6 +41,7 @@ def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
     """Return plain data, one mapping per candidate."""
     trained = any(candidate.top1 is not None for candidate in candidates)
     several = any(candidate.top1_sd is not None for candidate in candidates)
+    shared = any(candidate.shared_top1 is not None for candidate in candidates)
     return [
         {
             "trial": candidate.trial,
@@ -47,6 +49,8 @@ def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
             **({"top1": candidate.top1} if trained else {}),
             **({"top1_sd": candidate.top1_sd} if several else {}),
             **({"trained": candidate.trained} if trained else {}),
+            **({"shared_top1": candidate.shared_top1} if shared else {}),
+            **({"shared": candidate.shared} if shared else {}),
             "architecture": candidate.architecture.to_dict(),
         }
         for candidate in candidates
@@ -81,6 +85,8 @@ def candidate_table(
         columns.append(_Column("held out %", lambda c: _percent(c.held_out)))
     if any(candidate.top1 is not None for candidate in candidates):
         columns.append(_Column("top-1 %", _accuracy))
+    if any(candidate.shared_top1 is not None for candidate in candidates):
+        columns.append(_Column("shared top-1 %", lambda c: _percent(c.shared_top1)))
     if studies:
         table.add_column("study", overflow="fold")
     table.add_column("trial", justify="right", no_wrap=True)
@@ -159,6 +165,24 @@ def training_table(rows: Sequence[dict[str, Any]], title: str) -> Table:
     return table
 
 
+def member_table(rows: Sequence[dict[str, Any]], title: str) -> Table:
+    """Return a terminal table of the members of a shared training."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("member", overflow="fold")
+    for heading in ("top-1 %", "top-5 %", "loss", "params", "MACs"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row["name"],
+            _percent(row["top1"]),
+            _percent(row["top5"]),
+            _optional(row["loss"], "{:.4f}".format),
+            short(row["n_params"]),
+            short(row["macs"]),
+        )
+    return table
+
+
 def _optional(value: float | None, text: Callable[[float], str] = score_text) -> str:
     return "-" if value is None else text(value)
 
@@ -172,24 +196,40 @@ def _accuracy(candidate: Candidate) -> str:
     return _percent(candidate.top1) + sd
 
 
-def trainings_text(studies: Sequence[Study], key: str | None) -> str:
+def trainings_texts(studies: Sequence[Study], trained: str | None) -> list[str]:
     """Describe the training conditions of the accuracies that are shown, and list others.
 
     Args:
         studies: The studies with the accuracies.
-        key: The key of the conditions; None if nothing was trained.
+        trained: The key that was asked for.
+
+    Returns:
+        A line for trainings of single members, the same for all studies; and one for each study
+        with a shared training.
     """
-    by_key = sets_by_key(studies)
-    if key is None or key not in by_key:
+    lines = [_trainings_text("top-1", choose_key(studies, trained), sets_by_key(studies))]
+    for study in studies:
+        by_key = sets_by_key([study], shared=True)
+        asked = trained if trained in by_key else None
+        key = choose_key([study], asked, shared=True)
+        what = "shared top-1" if len(studies) == 1 else f"{study.study_name}: shared top-1"
+        lines.append(_trainings_text(what, key, by_key))
+    return [line for line in lines if line]
+
+
+def _trainings_text(
+    what: str, key: str | None, by_key: Mapping[str, Sequence[TrainingSet]]
+) -> str:
+    if key is None:
         return ""
-    text = f"top-1 of trainings {key}: {by_key[key][0]}; {count_trials(by_key[key])}."
+    text = f"{what} of trainings {key}: {by_key[key][0]}; {count_trials(by_key[key])}."
     others = [f"{other} ({count_trials(sets)})" for other, sets in by_key.items() if other != key]
     if others:
         text += f" Others, with --trained: {', '.join(others)}."
     return text
 
 
-def images_text(studies: Sequence[Study]) -> str:
+def images_texts(studies: Sequence[Study]) -> list[str]:
     """Say which labelled images each study was searched on, and which were held out."""
     lines = []
     for study in studies:
@@ -197,7 +237,7 @@ def images_text(studies: Sequence[Study]) -> str:
         if text:
             name = f"{study.study_name}: " if len(studies) > 1 else ""
             lines.append(f"{name}searched on {text}.")
-    return "\n".join(lines)
+    return lines
 
 
 def say_recorded(study: Study, key: str) -> None:

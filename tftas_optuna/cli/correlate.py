@@ -216,7 +216,7 @@ def _keep_calibration(correlations: Correlations, source: str) -> None:
     calibration = correlations.calibration
     assert calibration is not None
     (accuracy,) = correlations.accuracies
-    trainings = correlations.trainings
+    trainings = correlations.trainings.get(accuracy)
     name = calibration.indicator.name
     ours, best = (row for row in correlations.of(accuracy) if row.metric.endswith(LEFT_OUT))
     path = Path(name + ENDING)
@@ -290,8 +290,9 @@ def _print_table(correlations: Correlations, accuracy: str) -> None:
 
     bands, rows = correlations.bands[accuracy], correlations.of(accuracy)
     title = f"{accuracy} of {rows[0].n} architectures in {correlations.space}"
-    if correlations.trainings is not None:
-        title += f"; trainings {correlations.trainings.key}: {correlations.trainings}"
+    trainings = correlations.trainings.get(accuracy)
+    if trainings is not None:
+        title += f"; trainings {trainings.key}: {trainings}"
     _tables.stdout().print(_layout(rows, title))
     ends = [short(bands[0].least), *(short(band.most) for band in bands)]
     random = sum(band.random_regret for band in bands) / len(bands)

@@ -90,7 +90,8 @@ def _write_notes(study: Study, storage: str) -> None:
         commands = next_commands(shown(storage), study.study_name, members)
         write_study_note(study, len(members), commands)
         noted = {candidate.trial: candidate for candidate in spread(members, SHOWN)}
-        trained = {number for trainings in training_sets(study) for number in trainings.records}
+        sets = (*training_sets(study), *training_sets(study, shared=True))
+        trained = {number for trainings in sets for number in trainings.records}
         for number in sorted(trained - noted.keys()):
             noted[number] = front.get_candidate(study, number)
         write_trial_notes(study, noted.values())

@@ -10,6 +10,7 @@ import click
 from tftas_optuna.cli._options import (
     budget_options,
     budgets,
+    slices_option,
     study_options,
     trained_option,
     verbosity_options,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from tftas_optuna.retrain.network import Network
+    from tftas_optuna.scoring.conditions import SupernetSource
     from tftas_optuna.study.front import Candidate
 
 _DOCUMENTS = ("yaml", "json", "retrain")
@@ -58,10 +60,11 @@ _NETWORKS = ("onnx", "torchscript", "timm")
 @click.option(
     "--weights",
     metavar="START|PATH",
-    help="Weights to use instead of those recorded in the study: a directory of `retrain` or a "
-    "checkpoint; for an untrained network supernet (the slices of its study) or scratch; for a "
-    "timm model also pretrained.",
+    help="Weights to use instead of those recorded in the study: a directory of `retrain`, a "
+    "checkpoint or a trained supernet; supernet (slices of --supernet); for an untrained network "
+    "scratch; for a timm model also pretrained.",
 )
+@slices_option
 @trained_option
 @click.option("--force", is_flag=True, help="Replace files with other contents.")
 @verbosity_options
@@ -80,6 +83,7 @@ def export(
     prefix: str | None,
     formats: tuple[str, ...],
     weights: str | None,
+    supernet: str | None,
     trained: str | None,
     force: bool,
 ) -> None:
@@ -94,8 +98,9 @@ def export(
       model = timm.create_model("tftas_autoformer", arch="front/...yaml")
       model = timm.create_model("local-dir:trained/...", pretrained=True)
     """
-    if weights is not None and trained is not None:
-        raise click.UsageError("--weights and --trained exclude each other; give one of them")
+    if (weights or supernet) is not None and trained is not None:
+        clashing = "--supernet" if weights is None else "--weights"
+        raise click.UsageError(f"{clashing} and --trained exclude each other; give one of them")
     if source is not None:
         study_options = (
             trained,
@@ -112,12 +117,13 @@ def export(
             raise click.UsageError(
                 f"{source} is exported by itself; leave out the options of a study"
             )
-        _export_source(source, out, prefix, formats, weights, force)
+        _export_source(source, out, prefix, formats, weights, supernet, force)
         return
     documents = [name for name in formats if name in _DOCUMENTS]
     networks = [name for name in formats if name in _NETWORKS]
-    if (weights or trained) is not None and not networks:
-        option = "--weights" if trained is None else "--trained"
+    options = {"--weights": weights, "--supernet": supernet, "--trained": trained}
+    option = next((name for name, value in options.items() if value is not None), None)
+    if option is not None and not networks:
         raise click.UsageError(f"{option} needs a format that holds them: {', '.join(_NETWORKS)}")
     from tftas_optuna.cli._members import check_picks, pick, with_exact_scores
     from tftas_optuna.export import export_candidates
@@ -131,7 +137,7 @@ def export(
         check_prefix(prefix)
     study = load_study(storage, study_name)
     chosen = pick(study, trials=trials, best=best, knee=knee, limits=limits)
-    weighted_networks = _weights(study, chosen, weights, trained) if networks else []
+    weighted_networks = _weights(study, chosen, weights, supernet, trained) if networks else []
     if documents or not networks:
         check_directory(out)
         chosen = with_exact_scores(study, chosen)
@@ -158,29 +164,34 @@ def export(
 
 
 def _weights(
-    study: Study, chosen: Sequence[Candidate], weights: str | None, trained: str | None
-) -> list[tuple[Network, str, str]]:
+    study: Study,
+    chosen: Sequence[Candidate],
+    weights: str | None,
+    supernet: str | None,
+    trained: str | None,
+) -> list[tuple[Network, str | SupernetSource, str]]:
     """Return network, weights and a note of each candidate, before anything is written."""
     from tftas_optuna.retrain.network import WEIGHTS, candidate_network
-    from tftas_optuna.retrain.trained import chosen_weights
+    from tftas_optuna.retrain.slices import resolve_weights
+    from tftas_optuna.retrain.trained import check_weighted, chosen_weights
     from tftas_optuna.study.record import read_settings
 
-    if weights is not None and weights not in WEIGHTS and len(chosen) > 1:
+    settings = read_settings(study)
+    networks = [candidate_network(candidate, settings) for candidate in chosen]
+    start = resolve_weights(networks[0], weights, supernet) if networks else None
+    if start is None:
+        return [
+            (network, *chosen_weights(study, candidate.trial, network, trained))
+            for candidate, network in zip(chosen, networks, strict=True)
+        ]
+    if isinstance(start, str) and start not in WEIGHTS and len(chosen) > 1:
         raise click.UsageError(
             f"--weights {weights} holds one network, and {len(chosen)} are chosen; pick it with"
             " --trial, --best or --knee"
         )
-    settings = read_settings(study)
-    weighted_networks = []
-    for candidate in chosen:
-        network = candidate_network(candidate, settings)
-        if weights is not None:
-            weighted_networks.append((network, weights, ""))
-        else:
-            weighted_networks.append(
-                (network, *chosen_weights(study, candidate.trial, network, trained))
-            )
-    return weighted_networks
+    check_weighted(networks, start)
+    note = "" if isinstance(start, str) else f"slices of the supernet {start}"
+    return [(network, start, note) for network in networks]
 
 
 def _export_source(
@@ -189,10 +200,12 @@ def _export_source(
     prefix: str | None,
     formats: tuple[str, ...],
     weights: str | None,
+    supernet: str | None,
     force: bool,
 ) -> None:
     from tftas_optuna.export.files import check_prefix
     from tftas_optuna.retrain.network import read_model, resolve_network
+    from tftas_optuna.retrain.slices import resolve_weights
     from tftas_optuna.retrain.trained import is_trained, weighted
 
     documents = [name for name in formats if name in _DOCUMENTS]
@@ -203,8 +216,9 @@ def _export_source(
         )
     model: nn.Module
     if Path(source).is_dir():
-        if weights is not None:
-            raise click.UsageError(f"{source} has weights; --weights does not apply")
+        if (weights or supernet) is not None:
+            option = "--supernet" if weights is None else "--weights"
+            raise click.UsageError(f"{source} has weights; {option} does not apply")
         label, model = Path(source).resolve().name, read_model(Path(source))
         trained = is_trained(Path(source))
         # Writing adds this ending again.
@@ -212,14 +226,15 @@ def _export_source(
     else:
         network = resolve_network(source)
         label = network.label
-        if weights is None:
+        start = resolve_weights(network, weights, supernet)
+        if start is None:
             drawn = "pretrained or scratch" if network.architecture is None else "scratch"
             drawn = "supernet or scratch" if network.search else drawn
             raise click.UsageError(
                 f"{source} has no weights; give --weights: a directory of `retrain`, a checkpoint,"
                 f" or {drawn}"
             )
-        model, trained = weighted(network, weights)
+        model, trained = weighted(network, start)
     path = out / check_prefix(prefix or label)
     _write(model, path, formats or ("timm",), force, trained=trained)
 

@@ -15,6 +15,8 @@ from tftas_optuna.cli._options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from optuna import Study
 
     from tftas_optuna.study.front import Candidate
@@ -41,18 +43,23 @@ if TYPE_CHECKING:
 def front(
     storage: str, study_names: tuple[str, ...], exact: bool, trained: str | None, output: str
 ) -> None:
-    """Print the Pareto front of a study, cheapest first."""
+    """Print the Pareto front of a study, best first.
+
+    The accuracies of trainings rank it, else those with the weights of a supernet that was trained
+    for several members, else the score.
+    """
     from tftas_optuna.cli import _tables
     from tftas_optuna.storage import load_study
-    from tftas_optuna.study.accuracy import choose_key
 
     names = dict.fromkeys(study_names) or [None]
     studies = [load_study(storage, name) for name in names]
-    trained = choose_key(studies, trained)
-    fronts = [_members(study, exact, trained) for study in studies]
-    notes = (_tables.images_text(studies), _tables.trainings_text(studies, trained))
-    about = "\n".join(note for note in notes if note)
+    fronts, ranks = _fronts(studies, exact, trained)
     several = len(studies) > 1
+    about = [
+        *(f"{study.study_name}: {rank}" if several else rank for study, rank in ranks),
+        *_tables.images_texts(studies),
+        *_tables.trainings_texts(studies, trained),
+    ]
     if several:
         _warn_of_supernets(studies)
     if output != "table":
@@ -62,8 +69,8 @@ def front(
             for row in _tables.candidate_rows(members)
         ]
         _tables.print_rows(rows, output)
-        if about:
-            click.echo(about, err=True)
+        for line in about:
+            click.echo(line, err=True)
         return
     counts = [len(study.get_trials(deepcopy=False)) for study in studies]
     titles = [
@@ -78,24 +85,39 @@ def front(
     _tables.stdout().print(
         _tables.candidate_table(candidates, title, row_studies if several else ())
     )
-    if about:
-        click.echo(about)
+    for line in about:
+        click.echo(line)
 
 
-def _members(study: Study, exact: bool, trained: str | None) -> list[Candidate]:
+def _fronts(
+    studies: Sequence[Study], exact: bool, trained: str | None
+) -> tuple[list[list[Candidate]], list[tuple[Study, str]]]:
+    """Return the fronts of studies, best first, and what those with members are sorted by.
+
+    Accuracies of trainings are those under the same conditions in all studies.
+    """
     from tftas_optuna.cli import _tables
     from tftas_optuna.cli._members import with_exact_scores
-    from tftas_optuna.study.accuracy import training_sets
-    from tftas_optuna.study.front import pareto_front, without_accuracies
+    from tftas_optuna.study.accuracy import choose_key, training_sets
+    from tftas_optuna.study.front import pareto_front, with_accuracies_of
+    from tftas_optuna.study.record import read_settings
+    from tftas_optuna.study.selection import best_first, ranked_by
 
-    if trained is None or trained in (trainings.key for trainings in training_sets(study)):
-        candidates = pareto_front(study, trained=trained)
-    else:
-        candidates = without_accuracies(pareto_front(study))
-    if exact:
-        candidates = with_exact_scores(study, candidates)
-        _tables.say_agreement(study, len(candidates))
-    return candidates
+    own = choose_key(studies, trained)
+    fronts, ranks = [], []
+    for study in studies:
+        sets = (*training_sets(study), *training_sets(study, shared=True))
+        keys = {trainings.key for trainings in sets}
+        key = next((key for key in (trained, own) if key in keys), None)
+        candidates = with_accuracies_of(pareto_front(study, trained=key), own)
+        if exact:
+            candidates = with_exact_scores(study, candidates)
+            _tables.say_agreement(study, len(candidates))
+        settings = read_settings(study)
+        fronts.append(best_first(candidates, settings))
+        if candidates:
+            ranks.append((study, ranked_by(candidates, settings)))
+    return fronts, ranks
 
 
 def _warn_of_supernets(studies: list[Study]) -> None:

@@ -13,6 +13,7 @@ from tftas_optuna.cli._options import (
     budgets,
     device_option,
     format_option,
+    slices_option,
     storage_option,
     verbosity_options,
 )
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from tftas_optuna.retrain.network import Network
+    from tftas_optuna.retrain.shared import SharedMembers
+    from tftas_optuna.study.front import Candidate
 
 
 @click.command()
-@click.argument("config", required=False, metavar="[FILE|NAME]")
+@click.argument("configs", nargs=-1, metavar="[FILE|NAME]...")
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -68,11 +71,11 @@ if TYPE_CHECKING:
 @click.option(
     "--weights",
     metavar="START|PATH",
-    default="scratch",
-    show_default=True,
-    help="Weights to start from: scratch, supernet (the slices of the study's), pretrained "
-    "(timm's), or a checkpoint.",
+    show_default="scratch",
+    help="Weights to start from: scratch, supernet (slices of --supernet), pretrained (timm's), a "
+    "checkpoint, or a trained supernet.",
 )
+@slices_option
 @click.option(
     "--img-size", type=click.IntRange(1, 4096), help="Input size; by default the network's."
 )
@@ -89,11 +92,23 @@ if TYPE_CHECKING:
     help="Train members of this study's front, and record their accuracies in the study.",
 )
 @storage_option
+@click.option(
+    "--shared",
+    is_flag=True,
+    help="Train all of them together, as slices of one supernet: members of the --study (by "
+    "default its whole front), several FILEs, or a whole --space.",
+)
+@click.option(
+    "--space",
+    "space_name",
+    metavar="NAME|FILE",
+    help="With --shared: the space to train all of, or that the FILEs come from.",
+)
 @click.option("--no-record", is_flag=True, help="Do not record accuracies in the study.")
 @click.option(
     "--top",
     type=click.IntRange(min=1),
-    help="Number of members of the front to train, best first; by default 1.",
+    help="Number of members of the front to train, best first; by default 1, with --shared all.",
 )
 @click.option("--trial", "trials", type=int, multiple=True, help="Trial to train; repeatable.")
 @budget_options
@@ -117,7 +132,7 @@ if TYPE_CHECKING:
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @verbosity_options
 def retrain(
-    config: str | None,
+    configs: tuple[str, ...],
     data_dir: Path,
     dataset: str,
     train_split: str,
@@ -131,11 +146,14 @@ def retrain(
     seed: int | None,
     teacher: str | None,
     assignments: tuple[str, ...],
-    weights: str,
+    weights: str | None,
+    supernet: str | None,
     img_size: int | None,
     num_classes: int | None,
     study_name: str | None,
     storage: str,
+    shared: bool,
+    space_name: str | None,
     no_record: bool,
     top: int | None,
     trials: tuple[int, ...],
@@ -157,16 +175,24 @@ def retrain(
     \b
       tftas-optuna retrain front/autoformer-tiny-trial00042.yaml --data-dir imagenet
       tftas-optuna retrain --study autoformer-tiny --top 5 --data-dir imagenet
+      tftas-optuna retrain --study autoformer-tiny --shared --data-dir imagenet
       torchrun --nproc-per-node 8 -m tftas_optuna retrain ...
     """
     from tftas_optuna.retrain.recipe import load_recipe, parse_overrides
 
-    if (config is None) == (study_name is None):
+    if space_name is not None and not shared:
+        raise click.UsageError("--space is for --shared; a network alone needs none")
+    if shared and weights is not None:
+        raise click.UsageError("--shared starts from a --supernet; leave out --weights")
+    whole_space = space_name is not None and not configs
+    if (bool(configs) + (study_name is not None) + whole_space) != 1:
         raise click.UsageError("give one of an exported file, a timm model and --study")
+    if len(configs) > 1 and not shared:
+        raise click.UsageError(f"{len(configs)} networks are given; give one, or --shared")
     limits = budgets(params_max, macs_max, latency_max, more_bounds)
-    if config is not None and (top or trials or limits):
+    if study_name is None and (top or trials or limits):
         raise click.UsageError("--top, --trial and budgets choose from a --study")
-    if config is not None and no_record:
+    if study_name is None and no_record:
         raise click.UsageError("--no-record is for a --study; nothing else is recorded")
     if trials and (top or limits):
         raise click.UsageError("--trial names its trials; --top and budgets do not apply")
@@ -182,14 +208,52 @@ def retrain(
     from tftas_optuna.retrain.distributed import join_world
     from tftas_optuna.retrain.network import resolve_network
     from tftas_optuna.retrain.run import check_tensorboard
+    from tftas_optuna.retrain.slices import check_fit, resolve_weights
 
     source = DataSource(data_dir, dataset, train_split, val_split, download, val_fraction)
     study: Study | None = None
+    candidates: list[Candidate] = []
     if study_name is not None:
-        study, chosen = _study_networks(storage, study_name, trials, limits, top or 1, img_size)
+        most = top if top or shared else 1
+        study, candidates = _pick(storage, study_name, trials, limits, most)
+    if shared:
+        from tftas_optuna.retrain.together import resolve_members
+        from tftas_optuna.spaces import get_space
+
+        space = None if space_name is None else get_space(space_name)
+        together = resolve_members(
+            space if space is not None and whole_space else (candidates or configs),
+            space=space,
+            study=study,
+            supernet=supernet,
+            img_size=img_size,
+        )
+        if tensorboard:
+            check_tensorboard()
+        with join_world(device) as world:
+            row = _train_together(
+                together,
+                out,
+                quiet=quiet or not world.primary,
+                study=study,
+                record=not no_record,
+                recipe=recipe,
+                source=source,
+                world=world,
+                num_classes=num_classes,
+                workers=workers,
+                tensorboard=tensorboard,
+            )
+            if not world.primary:
+                return
+        _print_together(row, output, f"Trained together on {dataset or data_dir}")
+        return
+    if study is not None:
+        chosen = _networks(study, candidates, img_size)
     else:
-        assert config is not None
-        chosen = [(None, resolve_network(config, img_size=img_size))]
+        chosen = [(None, resolve_network(configs[0], img_size=img_size))]
+    start = resolve_weights(chosen[0][1], weights, supernet) or "scratch"
+    check_fit((network for _, network in chosen), start)
     if tensorboard:
         check_tensorboard()
     rows = []
@@ -205,7 +269,7 @@ def retrain(
                 recipe=recipe,
                 source=source,
                 world=world,
-                weights=weights,
+                weights=start,
                 num_classes=num_classes,
                 workers=workers,
                 tensorboard=tensorboard,
@@ -241,35 +305,74 @@ def _train_one(network: Network, out: Path, *, quiet: bool, **arguments: Any) ->
             raise
 
 
-def _study_networks(
+def _train_together(
+    shared: SharedMembers, out: Path, *, quiet: bool, **arguments: Any
+) -> dict[str, Any]:
+    from tftas_optuna.cli._training import TrainingDisplay
+    from tftas_optuna.retrain.recorded import train_shared_and_record
+
+    title = f"{shared.label}-shared"
+    with TrainingDisplay(title, arguments["recipe"].epochs, quiet=quiet) as display:
+        try:
+            return train_shared_and_record(
+                shared, out=out, callback=display.update, told=display.tell, **arguments
+            )
+        except KeyboardInterrupt:
+            display.close()
+            click.echo(
+                f"Interrupted; whole epochs are kept in {out / title}. Go on with the same"
+                " command.",
+                err=True,
+            )
+            raise
+
+
+def _print_together(row: dict[str, Any], output: str, title: str) -> None:
+    from tftas_optuna.cli import _tables
+
+    if output == "table":
+        _tables.stdout().print(_tables.member_table(row["members"], title))
+    else:
+        _tables.print_rows(row["members"], output)
+    click.echo(f"{row['out']}: one supernet, {row['top1']:.2f} % on average", err=True)
+
+
+def _pick(
     storage: str,
     study_name: str,
     trials: tuple[int, ...],
     limits: dict[str, float],
-    top: int,
-    img_size: int | None,
-) -> tuple[Study, list[tuple[int | None, Network]]]:
-    import dataclasses
-
+    top: int | None,
+) -> tuple[Study, list[Candidate]]:
     from tftas_optuna.errors import UnavailableError
-    from tftas_optuna.retrain.network import candidate_network
     from tftas_optuna.storage import load_study
     from tftas_optuna.study import front, selection
     from tftas_optuna.study.record import read_settings
 
     study = load_study(storage, study_name)
-    settings = read_settings(study)
     if trials:
         candidates = [front.get_candidate(study, number) for number in trials]
     else:
         members = selection.within(front.pareto_front(study), limits)
-        candidates = selection.best_first(members, settings)[:top]
+        candidates = selection.best_first(members, read_settings(study))[:top]
     if not candidates:
         raise UnavailableError(f"study {study_name!r} has nothing to train: no feasible trial")
+    return study, candidates
+
+
+def _networks(
+    study: Study, candidates: list[Candidate], img_size: int | None
+) -> list[tuple[int | None, Network]]:
+    import dataclasses
+
+    from tftas_optuna.retrain.network import candidate_network
+    from tftas_optuna.study.record import read_settings
+
+    settings = read_settings(study)
     chosen: list[tuple[int | None, Network]] = []
     for candidate in candidates:
         network = candidate_network(candidate, settings)
         if img_size is not None:
             network = dataclasses.replace(network, img_size=img_size)
         chosen.append((candidate.trial, network))
-    return study, chosen
+    return chosen

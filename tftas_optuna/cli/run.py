@@ -310,7 +310,6 @@ def _finish(
     from tftas_optuna.export import export_front
     from tftas_optuna.report.commands import next_commands, record_command
     from tftas_optuna.storage import load_study, told_in_one_line
-    from tftas_optuna.study.accuracy import choose_key
     from tftas_optuna.study.front import pareto_front
     from tftas_optuna.study.selection import SHOWN, spread
 
@@ -325,12 +324,8 @@ def _finish(
     if len(shown) < len(front):
         title += f" ({len(shown)} shown)"
     _tables.stdout().print(_tables.candidate_table(shown, title))
-    for about in (
-        _tables.images_text([study]),
-        _tables.trainings_text([study], choose_key([study])),
-    ):
-        if about:
-            click.echo(about)
+    for line in (*_tables.images_texts([study]), *_tables.trainings_texts([study], None)):
+        click.echo(line)
     if not front:
         click.echo("No trial met the bounds yet; go on with more --n-trials.", err=True)
         return

@@ -107,7 +107,8 @@ def correlate(
         data_dir: A folder of pictures for them to see in place of noise, or as labelled images;
             see :func:`tftas_optuna.search`.
         trained: For a study, the key of the training conditions; by default those with the most
-            trials. Accuracies of several seeds are averaged.
+            trials, for trainings of single members (``top1``) and shared ones (``shared_top1``)
+            each. Accuracies of several seeds are averaged.
         execution: Where to score.
         cache: A file to keep scores in, with which the next call goes on; by default
             ``TABLE.scores.json`` beside the table, and none for a study. It identifies
@@ -170,9 +171,7 @@ def correlate(
             cache = path.with_name(f"{path.name}.scores.json")
     logged = networks.notes
     _log_notes(networks.name, logged)
-    sort = "" if networks.trainings is None else f" of trainings {networks.trainings.key}"
-    for name, values in networks.accuracies.items():
-        check_accuracies(f"{networks.name}: {name}{sort}", values)
+    networks = _comparable(networks)
     if calibrate is not None:
         check_calibration(calibrate, names, networks.accuracies)
     sizes = networks.sizes
@@ -239,6 +238,27 @@ def _check_folder(study: Study, data_dir: str | None) -> None:
             f"the pictures of study {study.study_name!r} lay in {data_dir!r}, which is no folder"
             " here; say with data_dir (--data-dir) where they are"
         )
+
+
+def _comparable(networks: TrainedTable) -> TrainedTable:
+    """Check the accuracies of a table; of the two kinds of a study, one may be left out.
+
+    Raises:
+        UnavailableError: There are too few accuracies, or all are the same.
+    """
+    reasons: dict[str, UnavailableError] = {}
+    for name, values in networks.accuracies.items():
+        trainings = networks.trainings.get(name)
+        sort = "" if trainings is None else f" of trainings {trainings.key}"
+        try:
+            check_accuracies(f"{networks.name}: {name}{sort}", values)
+        except UnavailableError as error:
+            reasons[name] = error
+    kept = {name: v for name, v in networks.accuracies.items() if name not in reasons}
+    if reasons and not (networks.trainings and kept):
+        raise next(iter(reasons.values()))
+    notes = (*networks.notes, *(f"left out: {reason}" for reason in reasons.values()))
+    return dataclasses.replace(networks, accuracies=kept, notes=notes)
 
 
 def _table_scores(trained: TrainedTable, taken: Collection[str]) -> list[Ranked]:

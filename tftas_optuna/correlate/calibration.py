@@ -126,7 +126,7 @@ def check_calibration(
     if len(accuracies) != 1:
         raise TftasError(
             f"{name!r} is calibrated on one accuracy, the table has {', '.join(accuracies)};"
-            " choose one"
+            " choose one, of a study with --trained"
         )
     composites = [name for name in indicators if get_indicator(name).composite]
     if composites:

@@ -216,7 +216,7 @@ def _traces(graph: Any, correlations: Correlations, accuracy: str) -> list[Any]:
 
 def _title(correlations: Correlations, accuracy: str) -> str:
     count = correlations.of(accuracy)[0].n
-    trainings = correlations.trainings
+    trainings = correlations.trainings.get(accuracy)
     which = "" if trainings is None else f", trainings {trainings.key}: {plain(str(trainings))}"
     return (
         f"{plain(correlations.name)}: {plain(accuracy)} of {count} architectures in"

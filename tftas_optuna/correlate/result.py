@@ -97,8 +97,8 @@ class Correlations:
         accuracies: By column, the accuracies of the architectures; None where there is none.
         notes: What was left out or is not defined, in sentences.
         calibration: The indicator that was calibrated, if one was asked for.
-        trainings: Of a study, the trainings that reached the accuracies, all under equal
-            conditions.
+        trainings: Of a study, by column, the trainings that reached the accuracies, under equal
+            conditions each.
     """
 
     name: str
@@ -110,7 +110,7 @@ class Correlations:
     accuracies: Mapping[str, tuple[float | None, ...]]
     notes: tuple[str, ...] = ()
     calibration: Calibration | None = None
-    trainings: TrainingSet | None = None
+    trainings: Mapping[str, TrainingSet] = dataclasses.field(default_factory=dict)
 
     def of(self, accuracy: str) -> tuple[Correlation, ...]:
         """Return the comparisons with one accuracy."""
@@ -132,7 +132,7 @@ class Correlations:
                 elif name != "is_indicator":
                     plain[name] = list(value) if isinstance(value, tuple) else value
             plain["band_params"] = [band.most for band in self.bands[row.accuracy]]
-            if self.trainings is not None:
-                plain["trained"] = self.trainings.key
+            if row.accuracy in self.trainings:
+                plain["trained"] = self.trainings[row.accuracy].key
             dicts.append(plain)
         return dicts

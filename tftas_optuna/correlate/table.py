@@ -69,7 +69,7 @@ class TrainedTable:
         notes: Sentences that say which rows were left out, and why.
         numbers: Number of the row, or of the trial, of each architecture.
         counted: What the numbers count: ``"row"`` or ``"trial"``.
-        trainings: Of a study, the trainings that reached the accuracies.
+        trainings: Of a study, by column, the trainings that reached the accuracies.
     """
 
     name: str
@@ -81,7 +81,7 @@ class TrainedTable:
     notes: tuple[str, ...] = ()
     numbers: tuple[int, ...] = ()
     counted: str = "row"
-    trainings: TrainingSet | None = None
+    trainings: Mapping[str, TrainingSet] = dataclasses.field(default_factory=dict)
 
 
 def read_table(

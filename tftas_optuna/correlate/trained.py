@@ -22,18 +22,21 @@ if TYPE_CHECKING:
     from tftas_optuna.indicators.composite import Reference
     from tftas_optuna.study.settings import StudySettings
 
-_COLUMN = "top1"
+# By column, whether its accuracies are of shared trainings.
+_COLUMNS = {"top1": False, "shared_top1": True}
 
 
 def read_study(study: Study, trained: str | None = None) -> TrainedTable:
     """Read the architectures of a study that were retrained, with the accuracies they reached.
 
-    If several trials have the same architecture, the first one that was retrained counts; of
-    several seeds, the mean.
+    Accuracies of trainings are ``top1``, those with the weights of a supernet that was trained for
+    several members ``shared_top1``. If several trials have the same architecture, the first one
+    that was trained counts; of several seeds, the mean.
 
     Args:
         study: The study.
-        trained: The key of the training conditions; None for those of the most trials.
+        trained: The key of the training conditions, whose accuracies alone are read; None for
+            both kinds, those of the most trials each.
 
     Raises:
         TftasError: Nothing was trained under such conditions.
@@ -41,29 +44,43 @@ def read_study(study: Study, trained: str | None = None) -> TrainedTable:
     """
     settings = read_settings(study)
     sizes = settings.conditions.target.input
-    chosen = choose_trainings(study, trained)
-    if chosen is None:
+    chosen = {
+        column: trainings
+        for column, shared in _COLUMNS.items()
+        if (trainings := choose_trainings(study, trained, shared=shared)) is not None
+        and trained in (None, trainings.key)
+    }
+    if not chosen:
         raise UnavailableError(
             f"study {study.study_name!r} has no accuracies; train some of its architectures with"
             " `tftas-optuna retrain --study`"
         )
     trials = {trial.number: trial for trial in own_trials(study, settings)}
-    first: dict[Architecture, tuple[int, float | None]] = {}
-    for number in sorted(chosen.records.keys() & trials.keys()):
+    numbers: dict[Architecture, int] = {}
+    accuracies: dict[str, dict[Architecture, float | None]] = {column: {} for column in chosen}
+    trained_trials = {number for trainings in chosen.values() for number in trainings.records}
+    for number in sorted(trained_trials & trials.keys()):
         arch = settings.space.decode(trials[number].params)
-        first.setdefault(arch, (number, chosen.top1(number)))
+        numbers.setdefault(arch, number)
+        for column, trainings in chosen.items():
+            if number in trainings.records:
+                accuracies[column].setdefault(arch, trainings.top1(number))
     others = [
         f"{trainings.key} ({count_trials([trainings])})"
-        for trainings in training_sets(study)
-        if trainings.key != chosen.key
+        for shared in _COLUMNS.values()
+        for trainings in training_sets(study, shared=shared)
+        if trainings not in chosen.values()
     ]
     return TrainedTable(
         name=study.study_name,
         space=settings.space,
-        architectures=tuple(first),
-        accuracies={_COLUMN: tuple(top1 for _, top1 in first.values())},
+        architectures=tuple(numbers),
+        accuracies={
+            column: tuple(by_arch.get(arch) for arch in numbers)
+            for column, by_arch in accuracies.items()
+        },
         sizes={name: sizes[name] for name in ("img_size", "num_classes")},
-        numbers=tuple(number for number, _ in first.values()),
+        numbers=tuple(numbers.values()),
         notes=(f"left out: trainings under other conditions, {', '.join(others)}",)
         if others
         else (),

@@ -27,12 +27,15 @@ if TYPE_CHECKING:
 _COLUMNS = 2
 
 
-def trained_candidates(study: Study, trained: str | None = None) -> list[Candidate]:
+def trained_candidates(
+    study: Study, trained: str | None = None, *, shared: bool = False
+) -> list[Candidate]:
     """List the architectures of a study that were trained under equal conditions.
 
     Args:
         study: The study.
         trained: Key of the conditions; None for those with the most trials.
+        shared: Whether they were trained in one supernet instead of each by itself.
 
     Returns:
         The candidates, in the order of their trials.
@@ -41,7 +44,7 @@ def trained_candidates(study: Study, trained: str | None = None) -> list[Candida
         TftasError: Nothing was trained under these conditions.
         UnavailableError: Nothing was trained at all.
     """
-    chosen = choose_trainings(study, trained)
+    chosen = choose_trainings(study, trained, shared=shared)
     if chosen is None:
         raise UnavailableError(
             f"nothing of study {study.study_name!r} was trained; `tftas-optuna retrain --study`"
@@ -50,12 +53,14 @@ def trained_candidates(study: Study, trained: str | None = None) -> list[Candida
     return [get_candidate(study, number, trained=chosen.key) for number in chosen.records]
 
 
-def plot_accuracy(study: Study, trained: str | None = None) -> Figure:
+def plot_accuracy(study: Study, trained: str | None = None, *, shared: bool = False) -> Figure:
     """Draw the accuracies of trained architectures against their objectives.
 
     Args:
         study: The study.
         trained: Key of the training conditions; by default those with the most trials.
+        shared: Whether to draw the accuracies that architectures reached with the weights of one
+            trained supernet.
 
     Returns:
         A Plotly figure, with a panel for each objective. With several seeds, points are means
@@ -68,8 +73,11 @@ def plot_accuracy(study: Study, trained: str | None = None) -> Figure:
     """
     graph = graph_objects()
     settings = read_settings(study)
-    candidates = trained_candidates(study, trained)
-    several = any(candidate.top1_sd is not None for candidate in candidates)
+    candidates = trained_candidates(study, trained, shared=shared)
+    label, key = (
+        ("shared top-1", candidates[0].shared) if shared else ("top-1", candidates[0].trained)
+    )
+    several = not shared and any(candidate.top1_sd is not None for candidate in candidates)
     names = settings.objectives
     figure = panels([""] * len(names), _COLUMNS)
     for place, name in enumerate(names):
@@ -77,7 +85,7 @@ def plot_accuracy(study: Study, trained: str | None = None) -> Figure:
         figure.add_trace(
             graph.Scatter(
                 x=rounded(candidate.value(name) for candidate in candidates),
-                y=[candidate.top1 for candidate in candidates],
+                y=[c.shared_top1 if shared else c.top1 for c in candidates],
                 error_y={"array": [c.top1_sd or 0.0 for c in candidates]} if several else None,
                 mode="markers+text",
                 text=[str(candidate.trial) for candidate in candidates],
@@ -86,12 +94,12 @@ def plot_accuracy(study: Study, trained: str | None = None) -> Figure:
                 marker={"color": BLUE, "size": 9},
                 customdata=[plain(candidate.architecture.summary()) for candidate in candidates],
                 hovertemplate="trial %{text}: %{customdata}<br>"
-                f"{name} %{{x:.5s}}, top-1 %{{y:.2f}} %<extra></extra>",
+                f"{name} %{{x:.5s}}, {label} %{{y:.2f}} %<extra></extra>",
                 showlegend=False,
             ),
             **where,
         )
         figure.update_xaxes(title_text=axis_title(settings, name), exponentformat="SI", **where)
-        title = f"top-1 (%), trainings {candidates[0].trained}"
+        title = f"{label} (%), trainings {key}"
         figure.update_yaxes(title_text=title, **where)
     return figure

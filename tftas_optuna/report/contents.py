@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from optuna import Study
     from plotly.graph_objects import Figure
 
+    from tftas_optuna.study.accuracy import TrainingSet
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
@@ -210,26 +211,49 @@ def _layers(study: Study, chosen: list[Candidate]) -> Section:
 
 
 def _accuracy(study: Study, settings: StudySettings, trained: str | None) -> Section:
-    shown = choose_trainings(study, trained)
-    if shown is None:
+    """Show the accuracies of trainings of single trials and of shared ones."""
+    texts = [_ACCURACY]
+    tabled: dict[int, Candidate] = {}
+    figures: dict[str, Callable[[], Figure]] = {}
+    for shared in (False, True):
+        shown = choose_trainings(study, trained, shared=shared)
+        if shown is None:
+            continue
+        candidates = trained_candidates(study, trained, shared=shared)
+        tabled |= {candidate.trial: candidate for candidate in candidates}
+        texts.append(_trainings(study, settings, shown, candidates, shared))
+        figures["Shared accuracy" if shared else "Accuracy"] = (
+            lambda shared=shared: plots.plot_accuracy(study, trained, shared=shared)  # type: ignore[misc]
+        )
+    if not figures:
         return Section("Trained accuracy", missing=["Nothing of this study was trained yet."])
-    candidates = trained_candidates(study, trained)
-    text = f"{_ACCURACY} These are trainings {shown.key}: {shown}."
-    others = [f"{o.key} ({count_trials([o])})" for o in training_sets(study) if o.key != shown.key]
+    section = _drawn("Trained accuracy", " ".join(texts), figures)
+    rows = [tabled[number] for number in sorted(tabled)]
+    return dataclasses.replace(section, table=_table(rows, "Trained"))
+
+
+def _trainings(
+    study: Study,
+    settings: StudySettings,
+    shown: TrainingSet,
+    candidates: Sequence[Candidate],
+    shared: bool,
+) -> str:
+    what = "Shared accuracies are those of" if shared else "These are"
+    text = f"{what} trainings {shown.key}: {shown}."
+    sets = training_sets(study, shared=shared)
+    others = [f"{o.key} ({count_trials([o])})" for o in sets if o.key != shown.key]
     if others:
         text += f" Others, under other conditions, are not shown: {', '.join(others)}."
     if len(candidates) >= _LEAST_TRAINED:
-        tops = [float(candidate.top1 or 0) for candidate in candidates]
+        tops = [float((c.shared_top1 if shared else c.top1) or 0) for c in candidates]
         taus = (
             f"{settings.label(name)} {tau:.2f}"
             for name in settings.objectives
             if (tau := kendall_tau([c.value(name) for c in candidates], tops)) is not None
         )
         text += f" Kendall's tau over {len(candidates)} networks: {', '.join(taus)}."
-    section = _drawn(
-        "Trained accuracy", text, {"Accuracy": lambda: plots.plot_accuracy(study, trained)}
-    )
-    return dataclasses.replace(section, table=_table(candidates, "Trained"))
+    return text
 
 
 def _drawn(title: str, text: str, figures: dict[str, Callable[[], Figure]]) -> Section:
@@ -292,13 +316,16 @@ def _table(candidates: Sequence[Candidate], title: str) -> Table:
     top = any(candidate.top1 is not None for candidate in candidates)
     several = any(candidate.top1_sd is not None for candidate in candidates)
     heads = [*(["top-1 (%)"] if top else []), *(["sd of top-1"] if several else [])]
+    shared = any(candidate.shared_top1 is not None for candidate in candidates)
+    shared_heads = ["shared top-1 (%)"] if shared else []
     return Table(
-        ["trial", *names, *heads, "architecture"],
+        ["trial", *names, *heads, *shared_heads, "architecture"],
         [
             [
                 str(candidate.trial),
                 *_cells(row.get(name) for name in names),
                 *_cells([candidate.top1, candidate.top1_sd][: len(heads)]),
+                *_cells([candidate.shared_top1][: len(shared_heads)]),
                 candidate.architecture.summary(),
             ]
             for candidate, row in zip(candidates, rows, strict=True)

@@ -10,7 +10,7 @@ from tftas_optuna.retrain.recipe import load_recipe
 from tftas_optuna.storage import told_in_one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from optuna import Study
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tftas_optuna.retrain.recipe import Recipe
     from tftas_optuna.retrain.run import Epoch
     from tftas_optuna.retrain.training import Step
+    from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.study.front import Candidate
 
 
@@ -34,7 +35,8 @@ def retrain(
     download: bool = False,
     recipe: str | Path | Recipe = "autoformer",
     overrides: Mapping[str, Any] | None = None,
-    weights: str | Path = "scratch",
+    weights: str | Path | None = None,
+    supernet: str | Path | None = None,
     study: Study | None = None,
     record: bool = True,
     img_size: int | None = None,
@@ -83,8 +85,12 @@ def retrain(
         recipe: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, the path of a YAML file,
             or a :class:`tftas_optuna.retrain.Recipe`.
         overrides: Values of the recipe to replace, such as ``{"epochs": 100}``.
-        weights: Weights to start from: ``"scratch"``, ``"supernet"`` (the slices that the study
-            scored), ``"pretrained"`` (timm's), or the path of a checkpoint.
+        weights: Weights to start from: ``"scratch"`` by default, ``"supernet"`` (slices of
+            ``supernet``), ``"pretrained"`` (timm's), the path of a checkpoint or of a trained
+            supernet.
+        supernet: The supernet to start from: ``"study"``, the one that the study was searched on;
+            ``"drawn"``, from the study's supernet seed; or the path of a trained one, a directory
+            of shared training or a checkpoint of AutoFormer.
         study: The study of a candidate; its accuracy is recorded there, for
             :func:`tftas_optuna.pareto_front` and the dashboard. Every training is kept with its
             conditions; one with the same conditions and seed replaces the one before.
@@ -119,6 +125,7 @@ def retrain(
     from tftas_optuna.retrain.network import candidate_network, resolve_network
     from tftas_optuna.retrain.recorded import train_and_record
     from tftas_optuna.retrain.run import check_tensorboard
+    from tftas_optuna.retrain.slices import check_fit, resolve_weights
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.record import read_settings
 
@@ -139,6 +146,12 @@ def retrain(
     source = DataSource(
         Path(data_dir), dataset, train_split, val_split, download, val_fraction=val_fraction
     )
+    start = resolve_weights(
+        resolved,
+        None if weights is None else str(weights),
+        None if supernet is None else str(supernet),
+    )
+    check_fit([resolved], start)
     if tensorboard:
         check_tensorboard()
     with join_world(device) as world:
@@ -148,9 +161,136 @@ def retrain(
             source,
             Path(out),
             world=world,
-            weights=str(weights),
+            weights=start or "scratch",
             study=study,
             trial=trial,
+            record=record,
+            num_classes=num_classes,
+            workers=workers,
+            tensorboard=tensorboard,
+            callback=callback or (lambda _: None),
+        )
+
+
+@told_in_one_line()
+def retrain_shared(
+    members: SearchSpace | Sequence[Candidate | Architecture | str | Path],
+    *,
+    data_dir: str | Path,
+    dataset: str = "",
+    train_split: str = "train",
+    val_split: str | None = None,
+    val_fraction: float | None = None,
+    download: bool = False,
+    recipe: str | Path | Recipe = "autoformer",
+    overrides: Mapping[str, Any] | None = None,
+    space: SearchSpace | None = None,
+    supernet: str | Path | None = None,
+    study: Study | None = None,
+    record: bool = True,
+    name: str | None = None,
+    img_size: int | None = None,
+    num_classes: int | None = None,
+    out: str | Path = "trained",
+    device: str = "auto",
+    workers: int = 0,
+    tensorboard: bool = False,
+    callback: Callable[[Step | Epoch], None] | None = None,
+) -> dict[str, Any]:
+    """Train the members of a front together, as slices of one supernet.
+
+    Every step trains one member that is drawn at random, so all of them share the steps, and most
+    of the weights. With the recipe's ``shared_members`` a step trains several;
+    ``shared_rule: sandwich`` always takes the largest and the smallest, and
+    ``shared_distillation`` lets the others learn from the largest (Yu et al., *BigNAS*, ECCV
+    2020). To train the members of a front and not a whole space is the idea of Wang et al.
+    (*PreNAS*, ICML 2023).
+
+    The optimizer leaves tensors as they are that no member of a step uses. The unused part of a
+    used tensor has a gradient of zero, and is decayed with it, as in AutoFormer.
+
+    ``OUT/NAME-shared`` then holds ``supernet.safetensors`` and ``supernet.yaml``, which
+    ``supernet=`` and ``weights=`` take, ``members.csv`` with the accuracy of every member, and the
+    files of :func:`tftas_optuna.retrain.run.train`. After an epoch at most three members are
+    evaluated, and ``metrics.csv`` has their means. The same call continues a stopped training.
+
+    Example:
+        Search, train the front together, fine-tune one::
+
+            from tftas_optuna import get_space, pareto_front, retrain, retrain_shared, search
+
+            study = search(get_space("autoformer-tiny"), n_trials=1000)
+            front = pareto_front(study)
+            shared = retrain_shared(front, study=study, data_dir="imagenet", recipe="deit")
+            best = pareto_front(study)[-1]
+            retrain(best, study=study, data_dir="imagenet", weights=shared["out"],
+                    overrides={"epochs": 30})
+
+    Args:
+        members: Candidates of a study's front; architectures with their ``space``, or paths of
+            exported files; or a whole space, from which members are drawn uniformly.
+        data_dir: Directory of images; see :func:`retrain`.
+        dataset: A data set of timm.
+        train_split: Split to train on.
+        val_split: Split to evaluate on.
+        val_fraction: Fraction of each class to evaluate on, if one folder holds all images.
+        download: Whether to download the data set if timm can.
+        recipe: The recipe; see :func:`retrain`.
+        overrides: Values of the recipe to replace.
+        space: The space whose supernet is trained; by default that of the study or of the files.
+        supernet: The weights to start from: ``"drawn"`` from the recipe's seed by default;
+            ``"study"``; or the path of a trained supernet.
+        study: The study of the candidates; their accuracies are recorded there.
+        record: Whether to record the accuracies in the study.
+        name: First part of the directory's name; by default that of the study or the space.
+        img_size: Height and width of the input, in pixels; by default the study's or the space's.
+        num_classes: Classes that the data must have; those of the data by default.
+        out: Directory to write to.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        workers: Processes that load images; 0 loads them in this one.
+        tensorboard: Whether to write the metrics for TensorBoard as well.
+        callback: Called after every step and every epoch; see :func:`retrain`.
+
+    Returns:
+        As of :func:`retrain`, with the means over all members; ``members``, a list with ``name``,
+        ``trial``, ``top1``, ``top5``, ``loss`` and the costs of each; ``supernet``, the SHA-256 of
+        the trained tensors; the directory, ``out``; and ``shared``, the key of the training
+        conditions, if the study recorded it.
+
+    Raises:
+        TftasError: There are less than two members, or they fit no supernet together; or as
+            :func:`retrain`.
+        UnavailableError: Data, weights or checkpoints cannot be used, or the disk is full.
+    """
+    recipe = load_recipe(recipe, overrides)
+
+    from tftas_optuna.retrain.data import DataSource
+    from tftas_optuna.retrain.distributed import join_world
+    from tftas_optuna.retrain.recorded import train_shared_and_record
+    from tftas_optuna.retrain.run import check_tensorboard
+    from tftas_optuna.retrain.together import resolve_members
+
+    shared = resolve_members(
+        members,
+        space=space,
+        study=study,
+        supernet=None if supernet is None else str(supernet),
+        name=name,
+        img_size=img_size,
+    )
+    source = DataSource(
+        Path(data_dir), dataset, train_split, val_split, download, val_fraction=val_fraction
+    )
+    if tensorboard:
+        check_tensorboard()
+    with join_world(device) as world:
+        return train_shared_and_record(
+            shared,
+            recipe,
+            source,
+            Path(out),
+            world=world,
+            study=study,
             record=record,
             num_classes=num_classes,
             workers=workers,

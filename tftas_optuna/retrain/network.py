@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,17 +20,21 @@ from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, UnavailableError, first_line
 from tftas_optuna.export.files import check_prefix
-from tftas_optuna.export.sections import read_section, write_section
+from tftas_optuna.export.sections import write_section
 from tftas_optuna.models.positions import fit_positions
-from tftas_optuna.scoring.basis import Basis
+from tftas_optuna.retrain.slices import open_for, study_supernet
+from tftas_optuna.scoring.conditions import SupernetSource
 from tftas_optuna.spaces import published_architectures
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
+_LOG = logging.getLogger(__name__)
 _TENSORS = "give the state_dict of a network alone, or a .safetensors file"
 _RENAME = "search a space with another name"
 _FINISHED = "give a directory that `tftas-optuna retrain` finished"
@@ -120,8 +125,9 @@ def build_network(
     network: Network,
     *,
     num_classes: int | None,
-    weights: str = "scratch",
+    weights: str | SupernetSource = "scratch",
     seed: int = 0,
+    class_names: Sequence[str] | None = None,
     **kwargs: Any,
 ) -> nn.Module:
     """Build a network through timm and give it its first weights.
@@ -130,10 +136,12 @@ def build_network(
         network: What to build.
         num_classes: Outputs of the classifier; None for those of the timm model.
         weights: ``"scratch"`` draws them from the seed; ``"supernet"`` takes the slices, signs
-            kept, that the study scored; ``"pretrained"`` downloads those of a timm model; else
-            the path of a checkpoint or of a directory with ``model.safetensors``. A classifier of
-            another size than the checkpoint's stays as drawn.
+            kept, that the study scored, and a supernet its own slices; ``"pretrained"`` downloads
+            those of a timm model; else the path of a checkpoint or of a directory with
+            ``model.safetensors``. A classifier of another size than there stays as drawn.
         seed: Seed of what is drawn.
+        class_names: Names of the classes that the network is for; a trained supernet with as many
+            classes must have the same in the same order.
         **kwargs: timm's model arguments, such as ``drop_path_rate``.
 
     Raises:
@@ -147,6 +155,8 @@ def build_network(
         arguments |= {"arch": network.architecture.to_dict(), "img_size": network.img_size or 224}
     elif network.img_size is not None:
         arguments["img_size"] = network.img_size
+    if weights == "supernet":
+        weights = study_supernet(network)
     random_seed(seed)
     try:
         model: nn.Module = timm.create_model(
@@ -158,8 +168,8 @@ def build_network(
         raise TftasError(f"{network.model} cannot be built: {first_line(error)}") from error
     except (OSError, RuntimeError) as error:
         raise UnavailableError(f"{network.model}: {first_line(error)}") from error
-    if weights == "supernet":
-        model.load_state_dict(_supernet_slices(network, cast("Any", model).num_classes))
+    if isinstance(weights, SupernetSource):
+        _load_slices(model, network, weights, class_names)
     elif weights not in WEIGHTS:
         load_weights(model, weights)
     return model
@@ -245,22 +255,40 @@ def _network_by_name(name: str) -> Network:
     )
 
 
-def _supernet_slices(network: Network, num_classes: int) -> dict[str, Tensor]:
-    arch, search = network.architecture, network.search
-    if arch is None or search is None:
-        raise TftasError(
-            f"{network.label} comes from no study, so it has no supernet; use --weights scratch,"
-            " or a file that `tftas-optuna export` wrote"
+def _load_slices(
+    model: nn.Module,
+    network: Network,
+    source: SupernetSource,
+    class_names: Sequence[str] | None,
+) -> None:
+    """Load slices of a supernet, and how images were prepared for it if it is trained."""
+    timm_model, arch, trained = cast("Any", model), network.architecture, source.trained
+    num_classes = timm_model.num_classes
+    supernet = open_for(network, source, num_classes)
+    assert arch is not None
+    slices = supernet.slices(arch, supernet.state_dict)
+    theirs = None if trained is None else trained.class_names
+    if supernet.num_classes != num_classes:
+        own, theirs = model.state_dict(), None
+        slices |= {name: own[name] for name in slices if name.startswith(classifiers(model))}
+        _LOG.warning(
+            "%s has %d classes and %s %d: its classifier starts as drawn",
+            *(source, supernet.num_classes, network.label, num_classes),
         )
-    conditions = dataclasses.replace(
-        read_section(search, network.label).conditions,
-        img_size=network.img_size or 224,
-        num_classes=num_classes,
-        n_seeds=1,
+    elif None not in (class_names, theirs) and tuple(class_names or ()) != theirs:
+        raise TftasError(other_classes(source, theirs or (), class_names or ()))
+    model.load_state_dict(slices)
+    if trained is not None:
+        timm_model.pretrained_cfg.update(trained.preprocessing.to_dict(), label_names=theirs)
+
+
+def other_classes(source: object, theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """Return the error that a supernet was trained on other classes than those of the data."""
+    place = next(i for i, (a, b) in enumerate(zip(theirs, ours, strict=True)) if a != b)
+    return (
+        f"class {place} of the data is {ours[place]!r}, and {theirs[place]!r} of {source}; give"
+        " the classes it was trained on, in the same order, or other weights"
     )
-    supernet = Basis(conditions, "cpu").grounds[0].supernet
-    slices: dict[str, Tensor] = supernet.subnet(arch).state_dict()
-    return slices
 
 
 def _of_architecture(

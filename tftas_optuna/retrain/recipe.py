@@ -92,6 +92,10 @@ class Recipe:
     recipe means the same on any number of GPUs; and ``lr`` is for ``lr_base_size`` images, and
     scaled linearly to ``batch_size`` (not scaled if ``lr_base_size`` is None).
 
+    Three settings are for shared training: the number of members that a step trains, the rule that
+    draws them, and whether the others learn from the largest one (see
+    :func:`tftas_optuna.retrain_shared`).
+
     Raises:
         TftasError: A value is of the wrong type or out of range; says what is allowed.
     """
@@ -156,6 +160,10 @@ class Recipe:
     teacher: str | None = _setting(None, _text, optional=True)
     distillation_alpha: float = _setting(0.5, _FRACTION)
     distillation_tau: float = _setting(1.0, _number(0.01))
+
+    shared_members: int = _setting(1, _COUNT)
+    shared_rule: str = _setting("random", _choice("random", "sandwich"))
+    shared_distillation: bool = _setting(False, _flag)
 
     mean: tuple[float, ...] | None = _setting(None, _numbers(0, 1, 1, 3), optional=True)
     std: tuple[float, ...] | None = _setting(None, _numbers(0.001, 1, 1, 3), optional=True)

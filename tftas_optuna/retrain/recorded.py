@@ -1,4 +1,4 @@
-"""Trains a network in its own directory, and records its accuracy in its study."""
+"""Trains in a directory of its own, and records the accuracies in the study."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import hashlib
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna.retrain.run import fit_recipe, train_network
+from tftas_optuna.retrain.run import fit_recipe, train, train_network
+from tftas_optuna.retrain.slices import weights_text
 from tftas_optuna.storage import annotate_finished, check_writable
 from tftas_optuna.study._optuna import storage_of
-from tftas_optuna.study.accuracy import choose_trainings, record_accuracy, training_sets
+from tftas_optuna.study.accuracy import (
+    choose_trainings,
+    record_accuracy,
+    record_shared,
+    training_sets,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
     from tftas_optuna.retrain.distributed import World
     from tftas_optuna.retrain.network import Network
     from tftas_optuna.retrain.recipe import Recipe
+    from tftas_optuna.retrain.shared import SharedMembers
+    from tftas_optuna.scoring.conditions import SupernetSource
 
 
 def train_and_record(
@@ -29,7 +37,7 @@ def train_and_record(
     out: Path,
     *,
     world: World,
-    weights: str = "scratch",
+    weights: str | SupernetSource = "scratch",
     study: Study | None = None,
     trial: int | None = None,
     record: bool = True,
@@ -69,7 +77,7 @@ def train_and_record(
             "img_size": network.img_size,
             "seed": recipe.seed,
             # Checkpoints of different networks may differ in the network's name alone.
-            "weights": weights.replace(network.label, "NETWORK"),
+            "weights": weights_text(weights).replace(network.label, "NETWORK"),
             "data": source.dataset or str(source.root),
             # Release 0.2.0 did not record it.
             "data_digest": result.get("data_digest"),
@@ -78,7 +86,67 @@ def train_and_record(
             "recorded": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         row["trained"] = record_accuracy(study, trial, {**result, **details})
-        _show_accuracies(study)
+        show_accuracies(study)
+    return row
+
+
+def train_shared_and_record(
+    shared: SharedMembers,
+    recipe: Recipe,
+    source: DataSource,
+    out: Path,
+    *,
+    world: World,
+    study: Study | None = None,
+    record: bool = True,
+    **options: Any,
+) -> dict[str, Any]:
+    """Train members together, and record their accuracies in the study that they come from.
+
+    Args:
+        shared: The members.
+        recipe: How to train them.
+        source: The data.
+        out: Directory of trainings; this one gets a subdirectory, ``LABEL-shared``.
+        world: This process among all.
+        study: The study that the members come from.
+        record: Whether to record the accuracies in the study.
+        **options: Passed on to :func:`tftas_optuna.retrain.run.train`, which also lists the
+            errors.
+
+    Returns:
+        The result, with the ``name`` first and the directory, ``out``, last; after that
+        ``shared``, the key of the training conditions, if the study recorded it.
+    """
+    shared.draws(recipe)  # raises an error if the recipe does not apply, before images are read
+    if study is not None and world.primary:
+        check_writable(study, storage_of(study)[0])
+    folder = out / f"{shared.label}-shared"
+    result = train(shared, recipe, source, folder, world=world, **options)
+    row = {"name": folder.name, **result, "out": str(folder)}
+    rows = {member["trial"]: member for member in result["members"]}
+    if record and study is not None and None not in rows and world.primary:
+        facts = ("num_classes", "n_train", "n_val", "train_split", "val_split", "data_digest")
+        details = {
+            "recipe": recipe.name,
+            "recipe_digest": fit_recipe(recipe, world).digest,
+            "epochs": recipe.epochs,
+            "img_size": shared.img_size,
+            "seed": recipe.seed,
+            "weights": weights_text(shared.source),
+            "members": len(rows),
+            "data": source.dataset or str(source.root),
+            **{name: result[name] for name in facts if name in result},
+            "out": str(folder.resolve()),
+            "supernet": result["supernet"],
+            "recorded": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+        accuracies = {
+            trial: {name: member[name] for name in ("top1", "top5", "loss")}
+            for trial, member in rows.items()
+        }
+        row["shared"] = record_shared(study, accuracies, details)
+        show_accuracies(study)
     return row
 
 
@@ -90,12 +158,17 @@ def model_digest(folder: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
 
 
-def _show_accuracies(study: Study) -> None:
+def show_accuracies(study: Study) -> None:
     """Write the accuracies that the front shows to the trials, and remove others."""
-    shown = choose_trainings(study)
-    assert shown is not None
     storage = storage_of(study)[0]
-    for number in {number for trainings in training_sets(study) for number in trainings.records}:
-        key = shown.key if number in shown.records else None
-        for name, value in {"top1": shown.top1(number), "trained": key}.items():
-            annotate_finished(storage, study.study_name, number, name, value)
+    for shared, value_name, key_name in (
+        (False, "top1", "trained"),
+        (True, "shared_top1", "shared"),
+    ):
+        shown = choose_trainings(study, shared=shared)
+        sets = training_sets(study, shared=shared)
+        for number in {number for trainings in sets for number in trainings.records}:
+            assert shown is not None
+            key = shown.key if number in shown.records else None
+            for name, value in {value_name: shown.top1(number), key_name: key}.items():
+                annotate_finished(storage, study.study_name, number, name, value)

@@ -1,4 +1,4 @@
-"""Trains one network in one directory, from its last checkpoint if there is one."""
+"""Trains a network or a supernet in a directory, from its last checkpoint if there is one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import time
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
@@ -19,17 +19,21 @@ from tftas_optuna.retrain.data import data_config, make_loaders, open_data
 from tftas_optuna.retrain.folder import RunFolder
 from tftas_optuna.retrain.images import check_readable
 from tftas_optuna.retrain.network import build_network
+from tftas_optuna.retrain.slices import weights_text
 from tftas_optuna.retrain.training import Training
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from torch import nn
 
     from tftas_optuna.retrain.data import DataSource
     from tftas_optuna.retrain.distributed import World
     from tftas_optuna.retrain.network import Network
     from tftas_optuna.retrain.recipe import Recipe
     from tftas_optuna.retrain.training import Step
+    from tftas_optuna.scoring.conditions import SupernetSource
 
 _logger = logging.getLogger(__name__)
 _VERSIONS = ("tftas-optuna", "torch", "timm")
@@ -50,35 +54,104 @@ class Epoch(NamedTuple):
     epochs: int
 
 
-def train_network(
-    network: Network,
+class Trainee(Protocol):
+    """What a training trains: one network, or the members of a supernet."""
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images."""
+
+    def identity(self) -> dict[str, Any]:
+        """Return plain data by which two trainings of the same are recognised."""
+
+    def build(self, num_classes: int, class_names: Sequence[str] | None, recipe: Recipe) -> Any:
+        """Build the module with its first weights; see :func:`train` for the errors."""
+
+    def training(
+        self, model: Any, recipe: Recipe, loader: Any, num_classes: int, world: World
+    ) -> Training:
+        """Return the training of the module."""
+
+    def keep(self, training: Any, val_loader: Any, out: Path) -> dict[str, Any]:
+        """Write what was trained, in the primary process, and return facts for the result."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SingleNetwork:
+    """One network that is trained by itself.
+
+    Attributes:
+        network: The network.
+        weights: Weights to start from; see :func:`tftas_optuna.retrain.network.build_network`.
+    """
+
+    network: Network
+    weights: str | SupernetSource = "scratch"
+
+    @property
+    def in_chans(self) -> int:
+        """Channels of the images."""
+        return self.network.in_chans
+
+    def identity(self) -> dict[str, Any]:
+        """Return plain data by which two trainings of the same network are recognised."""
+        return {"network": self.network.to_dict(), "weights": weights_text(self.weights)}
+
+    def build(
+        self, num_classes: int, class_names: Sequence[str] | None, recipe: Recipe
+    ) -> nn.Module:
+        """Build the network with its first weights."""
+        return build_network(
+            self.network,
+            num_classes=num_classes,
+            weights=self.weights,
+            seed=recipe.seed,
+            class_names=class_names,
+            drop_rate=recipe.drop,
+            drop_path_rate=recipe.drop_path,
+        )
+
+    def training(
+        self, model: nn.Module, recipe: Recipe, loader: Any, num_classes: int, world: World
+    ) -> Training:
+        """Return the training of the network."""
+        return Training(model, recipe, loader, num_classes, world)
+
+    def keep(self, training: Training, val_loader: Any, out: Path) -> dict[str, Any]:
+        """Write the network as a model that timm loads."""
+        if training.world.primary:
+            save_timm(training.network, out, trained=True)
+        return {}
+
+
+def train(
+    trainee: Trainee,
     recipe: Recipe,
     source: DataSource,
     out: Path,
     *,
     world: World,
-    weights: str = "scratch",
     num_classes: int | None = None,
     workers: int = 0,
     tensorboard: bool = False,
     callback: Callable[[Step | Epoch], None] = lambda _: None,
     told: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train a network, or continue its training, and save it as a model that timm loads.
+    """Train a network or a supernet, or continue its training, and keep it.
 
     The directory then holds ``recipe.yaml`` (resolved), ``run.yaml``, ``metrics.csv`` (one line
-    per epoch), ``steps.csv`` (losses on the way), the checkpoints of timm's saver, and
-    ``model.safetensors`` with ``config.json``: the network after the last epoch, averaged if the
-    recipe averages. A killed training continues after its last whole epoch; on one CPU with the
+    per epoch), ``steps.csv`` (losses on the way), the checkpoints of timm's saver, and what is
+    trained after the last epoch, averaged if the recipe averages: a network as
+    ``model.safetensors`` with ``config.json``, a supernet as ``supernet.safetensors`` with
+    ``supernet.yaml``. A killed training continues after its last whole epoch; on one CPU with the
     same number of workers it ends with the same metrics as an uninterrupted one.
 
     Args:
-        network: The network.
+        trainee: What is trained.
         recipe: How to train it.
         source: The data.
         out: The directory, the same for all processes.
         world: This process among all.
-        weights: Weights to start from; see :func:`tftas_optuna.retrain.network.build_network`.
         num_classes: Number of classes that the data must have; None for any.
         workers: Processes that load images, for each process that trains.
         tensorboard: Whether to write ``tensorboard/`` as well.
@@ -100,21 +173,14 @@ def train_network(
         _logger.warning("one process trains without repeated augmentation (aug_repeats 0)")
     images, classes = open_data(
         source,
-        in_chans=network.in_chans,
+        in_chans=trainee.in_chans,
         num_classes=num_classes,
         batch_size=recipe.batch_size,
         seed=recipe.seed,
     )
     told(images.summary(classes))
     with _deterministic(world):
-        model = build_network(
-            network,
-            num_classes=classes,
-            weights=weights,
-            seed=recipe.seed,
-            drop_rate=recipe.drop,
-            drop_path_rate=recipe.drop_path,
-        )
+        model = trainee.build(classes, images.class_names, recipe)
         n_params = sum(parameter.numel() for parameter in model.parameters())
         config = data_config(model, recipe, images.class_names)
         folder = RunFolder(out)
@@ -125,8 +191,7 @@ def train_network(
             folder.prepare(
                 recipe,
                 {
-                    "network": network.to_dict(),
-                    "weights": weights,
+                    **trainee.identity(),
                     "num_classes": classes,
                     "data": images.about,
                     "data_dir": str(source.root.resolve()),
@@ -144,9 +209,10 @@ def train_network(
         if done is not None:
             return done
         train_loader, val_loader = make_loaders(images, config, recipe, world, workers=workers)
-        training = Training(model, recipe, train_loader, classes, world)
+        training = trainee.training(model, recipe, train_loader, classes, world)
         with limit_threads(training.threads):
             rows = _train(training, val_loader, folder, tensorboard=tensorboard, callback=callback)
+            kept = trainee.keep(training, val_loader, out)
     best = max(rows, key=lambda row: row["top1"])
     result = {
         "top1": rows[-1]["top1"],
@@ -160,12 +226,36 @@ def train_network(
         **{name: value for name, value in images.about.items() if name not in _ELSEWHERE},
         "data_digest": images.about["digest"][:_SHORT],
         "seconds": round(sum(row["seconds"] for row in rows), 1),
+        **kept,
     }
     if world.primary:
-        save_timm(training.network, out, trained=True)
         folder.write_result(result)
     world.barrier()
     return result
+
+
+def train_network(
+    network: Network,
+    recipe: Recipe,
+    source: DataSource,
+    out: Path,
+    *,
+    world: World,
+    weights: str | SupernetSource = "scratch",
+    **options: Any,
+) -> dict[str, Any]:
+    """Train one network; see :func:`train`, whose other arguments it takes.
+
+    Args:
+        network: The network.
+        recipe: How to train it.
+        source: The data.
+        out: The directory, the same for all processes.
+        world: This process among all.
+        weights: Weights to start from; see :func:`tftas_optuna.retrain.network.build_network`.
+        **options: Further arguments of :func:`train`.
+    """
+    return train(SingleNetwork(network, weights), recipe, source, out, world=world, **options)
 
 
 def _train(
@@ -304,4 +394,4 @@ def _deterministic(world: World) -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
-__all__ = ["Epoch", "check_tensorboard", "fit_recipe", "train_network"]
+__all__ = ["Epoch", "SingleNetwork", "check_tensorboard", "fit_recipe", "train", "train_network"]

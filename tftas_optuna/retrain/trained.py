@@ -17,15 +17,18 @@ from tftas_optuna.retrain.network import (
     read_state,
 )
 from tftas_optuna.retrain.recorded import model_digest
+from tftas_optuna.retrain.slices import check_fit, fitted, study_supernet
+from tftas_optuna.scoring.conditions import SupernetSource
 from tftas_optuna.study.accuracy import choose_trainings, training_sets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from optuna import Study
     from torch import nn
 
     from tftas_optuna.retrain.network import Network
 
-_UNTRAINED = ("scratch", "supernet")
 _REMEDY = (
     "give --weights: a directory of `retrain`, a checkpoint, or supernet or scratch (both"
     " untrained)"
@@ -36,7 +39,7 @@ class Weights(NamedTuple):
     """The weights of a network.
 
     Attributes:
-        source: What :func:`weighted` takes: how they are drawn, or the path of a training.
+        source: What :func:`weighted` takes, here the path of a training.
         told: A line that describes them.
     """
 
@@ -63,10 +66,18 @@ def chosen_weights(
         TftasError: The trial was not trained, or not under these conditions.
         UnavailableError: The weights were moved, deleted or replaced.
     """
-    sets = training_sets(study) if trained is None else [choose_trainings(study, trained)]
-    chosen = next((t for t in sets if t is not None and trial in t.records), None)
+    if trained is not None:
+        choose_trainings(study, trained)
+    sets = [sets for sets in training_sets(study) if trained in (None, sets.key)]
+    chosen = next((t for t in sets if trial in t.records), None)
     if chosen is None:
         how = "" if trained is None else f" among the trainings {trained}"
+        for shared in training_sets(study, shared=True):
+            if trial in shared.records and trained in (None, shared.key):
+                out = shared.records[trial][0].get("out")
+                raise TftasError(
+                    f"trial {trial} was trained in a supernet only; give --weights {out}"
+                )
         raise TftasError(f"trial {trial} was not trained{how}; {_REMEDY}")
     record = chosen.records[trial][0]
     reached = f"trial {trial} was trained to {record['top1']:.2f} %"
@@ -91,13 +102,14 @@ def chosen_weights(
     )
 
 
-def weighted(network: Network, weights: str) -> tuple[nn.Module, bool]:
+def weighted(network: Network, weights: str | SupernetSource) -> tuple[nn.Module, bool]:
     """Build a network with given weights, also for its classifier.
 
     Args:
         network: The network.
-        weights: ``"scratch"``, ``"supernet"``, ``"pretrained"``, or the path of a directory of a
-            training or of a checkpoint.
+        weights: ``"scratch"``, ``"supernet"``, ``"pretrained"``, the path of a directory of a
+            training or of a checkpoint, or a supernet, whose image size and classes the network
+            gets if it is trained.
 
     Returns:
         The network, and whether it is trained.
@@ -106,9 +118,14 @@ def weighted(network: Network, weights: str) -> tuple[nn.Module, bool]:
         TftasError: The weights do not apply to this network.
         UnavailableError: They cannot be read, or are of another network.
     """
+    if weights == "supernet":
+        weights = study_supernet(network)
+    if isinstance(weights, SupernetSource):
+        network = fitted(network, weights)
     num_classes = network.num_classes or 1000
-    if weights in _UNTRAINED:
-        return build_network(network, num_classes=num_classes, weights=weights), False
+    if isinstance(weights, SupernetSource) or weights == "scratch":
+        model = build_network(network, num_classes=num_classes, weights=weights)
+        return model, not isinstance(weights, str) and weights.trained is not None
     if weights == "pretrained":
         return build_network(network, num_classes=None, weights=weights), True
     path = Path(weights)
@@ -125,6 +142,16 @@ def weighted(network: Network, weights: str) -> tuple[nn.Module, bool]:
             break
     load_weights(model, path)
     return model, True
+
+
+def check_weighted(networks: Sequence[Network], weights: str | SupernetSource) -> None:
+    """Check that all networks can be cut from a supernet, if their weights are slices of one.
+
+    Raises:
+        TftasError: One does not fit.
+    """
+    if isinstance(weights, SupernetSource):
+        check_fit((fitted(network, weights) for network in networks), weights)
 
 
 def is_trained(folder: Path) -> bool:

@@ -6,7 +6,7 @@ import hashlib
 import math
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import timm
 import torch
@@ -25,7 +25,7 @@ from tftas_optuna.retrain.data import set_order
 from tftas_optuna.retrain.images import without_tracebacks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -75,6 +75,8 @@ class Training:
         UnavailableError: The teacher cannot be loaded or does not fit.
     """
 
+    distributed_options: ClassVar[dict[str, Any]] = {}
+
     def __init__(
         self, model: nn.Module, recipe: Recipe, loader: Any, num_classes: int, world: World
     ) -> None:
@@ -102,7 +104,8 @@ class Training:
         self.mixup = _make_mixup(recipe, num_classes)
         if world.distributed:
             self.task.prepare_distributed(
-                device_ids=[world.device] if world.device.type == "cuda" else None
+                device_ids=[world.device] if world.device.type == "cuda" else None,
+                **self.distributed_options,
             )
 
     @property
@@ -110,10 +113,15 @@ class Training:
         """Number of CPU threads that suit its passes; None for all that PyTorch has."""
         if self.world.device.type != "cpu":
             return None
-        model = unwrap_model(self.task.get_eval_model(ema=False))
+        model: Any = self.example()
         images = self.recipe.batch_size // (self.world.size * self.recipe.grad_accum_steps)
         macs = layer_macs(model, model.pretrained_cfg["input_size"])
         return threads_for(macs * images, self.world.device)
+
+    def example(self) -> nn.Module:
+        """Return a network of the size that is trained."""
+        model: nn.Module = unwrap_model(self.task.get_eval_model(ema=False))
+        return model
 
     @property
     def network(self) -> nn.Module:
@@ -156,7 +164,7 @@ class Training:
         for step in range(self.steps):
             update = epoch * self.steps + step
             self.scheduler.step_update(update)
-            loss = self._update(batches)
+            loss = self.step(batches, update)
             self.task.update_ema(step=update + 1)
             total += loss
             shown = update % recipe.log_interval == 0
@@ -175,32 +183,67 @@ class Training:
     @torch.no_grad()
     def evaluate(self, loader: Any) -> dict[str, float]:
         """Return the cross-entropy of the network, and its top-1 and top-5 in per cent."""
+        return self.evaluate_each([lambda: None], loader)[0]
+
+    @torch.no_grad()
+    def evaluate_each(
+        self, choices: Sequence[Callable[[], None]], loader: Any
+    ) -> list[dict[str, float]]:
+        """Evaluate the network in several configurations in one pass over the images.
+
+        Args:
+            choices: Functions that configure the network, called before every batch.
+            loader: The images.
+
+        Returns:
+            For each, ``loss``, ``top1`` and ``top5``.
+        """
         network = self.network
         network.eval()
-        evaluator = self.task.create_evaluator(max_samples=evaluation_sample_limit(loader))
+        limit = evaluation_sample_limit(loader)
+        evaluators = [self.task.create_evaluator(max_samples=limit) for _ in choices]
         with without_tracebacks():
             for images, targets in loader:
-                with self._autocast():
-                    output = network(images)
-                evaluator.update(output, targets)
-        metrics: dict[str, float] = evaluator.compute(distributed=self.world.distributed)
-        return {name: metrics[name] for name in ("loss", "top1", "top5")}
+                for choose, evaluator in zip(choices, evaluators, strict=True):
+                    choose()
+                    with self._autocast():
+                        output = network(images)
+                    evaluator.update(output, targets)
+        results = [e.compute(distributed=self.world.distributed) for e in evaluators]
+        return [{name: r[name] for name in ("loss", "top1", "top5")} for r in results]
 
-    def _update(self, batches: Iterator[Batch]) -> Tensor:
+    def step(self, batches: Iterator[Batch], update: int) -> Tensor:
+        """Take one optimizer step.
+
+        Args:
+            batches: Batches of images and labels; one is used for each accumulated step.
+            update: Number of the step, from 0 at the beginning of the training.
+
+        Returns:
+            The loss, a scalar: the mean over accumulated steps and passes.
+        """
         parts = self.recipe.grad_accum_steps
         total = torch.zeros((), device=self.world.device)
         for part in range(parts):
             images, targets = self._next(batches)
             if self.mixup is not None:
                 images, targets = self.mixup(images, targets)
-            last = part == parts - 1
-            with nullcontext() if last else self.task.no_sync():
-                with self._autocast():
-                    loss = self.task(images, targets)["loss"] / parts
-                self._backward(loss, last)
-            total += loss.detach()
+            passes = self.passes(images, targets, update)
+            for number, losses in enumerate(passes, start=1):
+                last = part == parts - 1 and number == len(passes)
+                with nullcontext() if last else self.task.no_sync():
+                    with self._autocast():
+                        loss = losses() / parts
+                    self._backward(loss, last)
+                total += loss.detach() / len(passes)
         self.optimizer.zero_grad()
         return total
+
+    def passes(
+        self, images: Tensor, targets: Tensor, update: int
+    ) -> Sequence[Callable[[], Tensor]]:
+        """Return the passes of a step, functions that compute a loss; gradients add up."""
+        return [lambda: self.task(images, targets)["loss"]]
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
         with without_tracebacks():

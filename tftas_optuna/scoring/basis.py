@@ -178,7 +178,7 @@ def open_supernet(
     return supernet
 
 
-def space_of(supernet: str | os.PathLike[str]) -> SearchSpace | None:
+def space_of(supernet: str | os.PathLike[str] | SupernetSource) -> SearchSpace | None:
     """Return the space of a trained supernet: the recorded one, or the preset that it fits.
 
     Args:
@@ -191,7 +191,7 @@ def space_of(supernet: str | os.PathLike[str]) -> SearchSpace | None:
         TftasError: Its weights fit no preset.
         UnavailableError: It cannot be read, or the recorded space is damaged.
     """
-    source = SupernetSource.of(supernet)
+    source = supernet if isinstance(supernet, SupernetSource) else SupernetSource.of(supernet)
     trained = source.trained
     if trained is None:
         return None

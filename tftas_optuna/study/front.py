@@ -46,6 +46,9 @@ class Candidate:
         top1: The accuracy in per cent if it was retrained, averaged over its seeds; else None.
         top1_sd: The standard deviation over the seeds; None for fewer than two.
         trained: The key of the conditions of its trainings.
+        shared_top1: The accuracy in per cent with the weights of a supernet that was trained for
+            several members, averaged over its seeds; else None.
+        shared: The key of the conditions of that training.
         sizes: ``img_size``, ``num_classes`` and ``in_chans`` of the study.
         held_out: Its accuracy in per cent, as a slice of the study's trained supernet, on images
             that no objective saw; None if it was not computed.
@@ -60,6 +63,8 @@ class Candidate:
     top1: float | None = None
     top1_sd: float | None = None
     trained: str | None = None
+    shared_top1: float | None = None
+    shared: str | None = None
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     held_out: float | None = None
 
@@ -121,7 +126,7 @@ def pareto_front(study: Study, *, trained: str | None = None) -> list[Candidate]
     Args:
         study: The study.
         trained: The key of the conditions whose accuracies to read; by default of the conditions
-            with the most trials.
+            with the most trials, for trainings of single trials and shared ones each.
 
     Raises:
         TftasError: Nothing was trained under those conditions.
@@ -167,9 +172,14 @@ def get_candidate(study: Study, number: int, *, trained: str | None = None) -> C
     return _Reader(study, settings, trained).read(trials[number])
 
 
-def without_accuracies(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Return the candidates without the accuracies of their trainings."""
-    return [dataclasses.replace(c, top1=None, top1_sd=None, trained=None) for c in candidates]
+def with_accuracies_of(candidates: Iterable[Candidate], trained: str | None) -> list[Candidate]:
+    """Return the candidates without the accuracies of trainings with another key."""
+    return [
+        c
+        if c.trained == trained
+        else dataclasses.replace(c, top1=None, top1_sd=None, trained=None)
+        for c in candidates
+    ]
 
 
 def known_values(trial: FrozenTrial, settings: StudySettings) -> dict[str, float]:
@@ -203,6 +213,7 @@ class _Reader:
     def __init__(self, study: Study, settings: StudySettings, trained: str | None) -> None:
         self._settings = settings
         self._trainings = choose_trainings(study, trained)
+        self._shared = choose_trainings(study, trained, shared=True)
         self._exact = exact_values(study)
         self._held_out = read_held_out(study).values
         self._names = dict.fromkeys((*settings.objectives, *settings.bounds, *ALWAYS))
@@ -214,9 +225,10 @@ class _Reader:
         costs = arch.costs(**settings.target.input)
         values |= {name: float(count) for name, count in costs._asdict().items()}
         key = str(trial.number)
-        trainings = self._trainings
-        if trainings is not None and trial.number not in trainings.records:
-            trainings = None
+        trainings, shared = (
+            None if chosen is None or trial.number not in chosen.records else chosen
+            for chosen in (self._trainings, self._shared)
+        )
         return Candidate(
             trial=trial.number,
             architecture=arch,
@@ -229,6 +241,8 @@ class _Reader:
             top1=None if trainings is None else trainings.top1(trial.number),
             top1_sd=None if trainings is None else trainings.sd(trial.number),
             trained=None if trainings is None else trainings.key,
+            shared_top1=None if shared is None else shared.top1(trial.number),
+            shared=None if shared is None else shared.key,
             sizes=settings.target.input,
             held_out=self._held_out.get(key),
         )

@@ -32,6 +32,7 @@ _END = "[tftas-optuna-end]: # (the end)"
 _OURS = re.compile(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", re.DOTALL)
 # The start of the lines that release 0.1.0 wrote.
 _OLD = "**Retrained:**"
+_SHARED = "**Shared training:**"
 # Characters with a meaning in Markdown, HTML or formulas, within a line or a cell.
 _SPECIAL = str.maketrans({sign: f"\\{sign}" for sign in "\\`*_[]<>|~$&"})
 
@@ -64,13 +65,17 @@ def write_study_note(study: Study, n_front: int, commands: Sequence[tuple[str, s
 def write_trial_notes(study: Study, candidates: Iterable[Candidate]) -> None:
     """Write the values, blocks and accuracies of candidates into the notes of their trials."""
     settings = read_settings(study)
-    sets = training_sets(study)
+    sets = [
+        (title, trainings)
+        for title, shared in ((_OLD, False), (_SHARED, True))
+        for trainings in training_sets(study, shared=shared)
+    ]
     storage, study_id = storage_of(study)
     for candidate in candidates:
         trial_id = storage.get_trial_id_from_study_id_trial_number(study_id, candidate.trial)
         records = [
-            (trainings.key, record)
-            for trainings in sets
+            (title, trainings.key, record)
+            for title, trainings in sets
             for record in trainings.records.get(candidate.trial, ())
         ]
         _write(study, _trial_text(candidate, settings, records), trial_id)
@@ -79,7 +84,7 @@ def write_trial_notes(study: Study, candidates: Iterable[Candidate]) -> None:
 def _trial_text(
     candidate: Candidate,
     settings: StudySettings,
-    records: Sequence[tuple[str, Mapping[str, Any]]],
+    records: Sequence[tuple[str, str, Mapping[str, Any]]],
 ) -> str:
     arch = candidate.architecture
     values = {
@@ -94,14 +99,14 @@ def _trial_text(
     if idle:
         text.append(f"Not used, as they lie beyond its depth: {', '.join(idle)}.")
     text.append(_fenced(draw(arch)))
-    for key, record in records:
+    for title, key, record in records:
         how = ", ".join(
             f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
             for name, value in record.items()
             if name != "top1"
         )
         text.append(
-            f"{_OLD} top-1 {float(record['top1']):.2f} % ({escaped(how)}; trainings {key})"
+            f"{title} top-1 {float(record['top1']):.2f} % ({escaped(how)}; trainings {key})"
         )
     return "\n\n".join(text)
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Most members of a front that are shown at the end of a search.
 SHOWN = 20
+# Of several that as many members have, the first one ranks them.
+_ACCURACIES = ("top1", "shared_top1")
 
 
 def within(front: Sequence[Candidate], budgets: Mapping[str, float]) -> list[Candidate]:
@@ -56,9 +58,41 @@ def merit(settings: StudySettings) -> tuple[str, int]:
 
 
 def best_first(front: Sequence[Candidate], settings: StudySettings) -> list[Candidate]:
-    """Sort a front by its :func:`merit`, best first."""
+    """Sort a front, best first, by one kind of accuracy or by :func:`merit`.
+
+    Accuracies of a training of its own and of shared training do not compare. What all members
+    have ranks them, their own trainings before shared ones; else what most of them have, and the
+    others follow by merit. An accuracy that a single one of several members has ranks nothing.
+    """
     name, sign = merit(settings)
-    return sorted(front, key=lambda candidate: -sign * candidate.value(name))
+    kind = _accuracy(front)
+
+    def place(candidate: Candidate) -> tuple[bool, float, float]:
+        accuracy = None if kind is None else getattr(candidate, kind)
+        return accuracy is None, -(accuracy or 0.0), -sign * candidate.value(name)
+
+    return sorted(front, key=place)
+
+
+def ranked_by(front: Sequence[Candidate], settings: StudySettings) -> str:
+    """Say in one line what :func:`best_first` sorts a front by."""
+    kind, label = _accuracy(front), settings.label(merit(settings)[0])
+    if kind is None:
+        return f"Best first, by {label}."
+    count = sum(getattr(candidate, kind) is not None for candidate in front)
+    if count == len(front):
+        return f"Best first, by {kind}."
+    return f"Best first, by {kind}, which {count} of {len(front)} have; the others by {label}."
+
+
+def _accuracy(front: Sequence[Candidate]) -> str | None:
+    """Return the attribute with the accuracy that ranks a front; None if none does."""
+    counts = {
+        kind: sum(getattr(candidate, kind) is not None for candidate in front)
+        for kind in _ACCURACIES
+    }
+    kind = max(_ACCURACIES, key=lambda kind: counts[kind])
+    return kind if counts[kind] > 1 or 0 < counts[kind] == len(front) else None
 
 
 def knee(front: Sequence[Candidate], settings: StudySettings) -> Candidate:
