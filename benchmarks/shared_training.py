@@ -22,7 +22,6 @@ import argparse
 import json
 import os
 import platform
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -67,6 +66,9 @@ def band_members(space: SearchSpace, count: int, width: float = 0.05) -> list[Ar
         if abs(space.costs(arch).n_params / middle - 1) <= width:
             drawn[arch] = None
     return list(drawn)
+
+
+MEMBERS = {"front": front_members, "band": band_members}
 
 
 def subset(data: Path, work: Path, counts: dict[str, int | None]) -> Path:
@@ -232,9 +234,7 @@ def compare(
         error = differences.std(ddof=1) / np.sqrt(len(differences))
         gains[way] = [round(float(value), 2) for value in (differences.mean(), 1.96 * error)]
     return {
-        "means": {
-            way: [round(float(value), 2) for value in tables[way].mean(1)] for way in WAYS
-        },
+        "means": {way: [round(float(value), 2) for value in tables[way].mean(1)] for way in WAYS},
         "gain_over_alone_and_95": gains,
         "processor_seconds": {
             way: [round(float(value), 1) for value in tables["seconds"][:, i]]
@@ -249,8 +249,9 @@ def compare(
         "members": [
             {
                 "architecture": arch.to_dict(),
-                **{way: tables[way][:, i].tolist() for way in WAYS},
-                "loss_together": tables["loss_together"][:, i].tolist(),
+                **{
+                    name: tables[name][:, i].round(4).tolist() for name in (*WAYS, "loss_together")
+                },
                 **{name: float(values[i]) for name, values in untrained.items()},
             }
             for i, arch in enumerate(members)
@@ -264,6 +265,7 @@ def main() -> None:
     parser.add_argument("--space", default=str(HERE / "retrain" / "digits.yaml"))
     parser.add_argument("--recipe", default="quick")
     parser.add_argument("--members", type=int, default=12, help="of each group")
+    parser.add_argument("--groups", nargs="+", choices=MEMBERS, default=list(MEMBERS))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--train-images", type=int, help="evenly by class; default: all")
     parser.add_argument("--val-images", type=int, help="evenly by class; default: all")
@@ -290,14 +292,10 @@ def main() -> None:
     if args.train_images is not None or args.val_images is not None:
         data = subset(data, args.work, {"train": args.train_images, "val": args.val_images})
     clock = Clock(args.work / "processor_seconds.json")
-    groups = {
-        "front": front_members(space, args.members),
-        "band": band_members(space, args.members),
-    }
+    groups = {group: MEMBERS[group](space, args.members) for group in args.groups}
     untrained = {group: scores(members, space) for group, members in groups.items()}
     hidden = ("work", "results", "data_dir", "space")
     result: dict[str, Any] = {
-        "command": f"python benchmarks/shared_training.py {shlex.join(sys.argv[1:])}".strip(),
         "settings": {
             **{name: value for name, value in vars(args).items() if name not in hidden},
             "space": space.to_dict(),
