@@ -145,7 +145,10 @@ def test_more_is_better_of_a_cost() -> None:
     ("parts", "message"),
     [
         ([], "fusion 'mine' has no parts; name indicators or costs"),
-        (["snip", "nope"], "'mine' is made of 'nope', which does not exist; known: auto_prox_a"),
+        (
+            ["snip", "nope"],
+            "'mine' is made of 'nope', which does not exist; known: accuracy, auto_prox_a",
+        ),
         (["snip", "snip"], "'mine' is made of snip, snip: one is there twice"),
         (["snip", "az_nas"], "'mine' is made of 'az_nas', which is itself made of others"),
     ],

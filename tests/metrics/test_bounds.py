@@ -53,7 +53,7 @@ def test_objectives_that_are_none_twice_or_unknown_are_refused(objectives: tuple
         ("n_params", (1e5, 9e4), "n_params from 100.00k to 90.00k: the lower bound is higher"),
         ("n_params", (1e9, None), "n_params of at least 1.00G excludes every architecture: small"),
         ("n_params", (None, 10), "n_params of at most 10 excludes every architecture: small"),
-        ("size", (1, 2), "cannot bound 'size'; allowed: auto_prox_a, .*dss, .*macs"),
+        ("size", (1, 2), "cannot bound 'size'; allowed: accuracy, auto_prox_a, .*dss, .*macs"),
     ],
 )
 def test_a_bound_that_nothing_can_meet_is_refused(

@@ -14,6 +14,7 @@ from tftas_optuna.indicators import FusionIndicator
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.scoring.conditions import (
     Conditions,
+    EvaluationSource,
     ImageSource,
     SupernetSource,
     batches_seen,
@@ -31,6 +32,7 @@ def conditions(small_space: AutoFormerSpace) -> Conditions:
         n_seeds=2,
         images=ImageSource(4, "somewhere", "abc"),
         dtype="float64",
+        evaluation=EvaluationSource("somewhere", 30, "def", "30 images of val"),
     )
 
 
@@ -45,13 +47,15 @@ def other_values(conditions: Conditions) -> dict[str, Any]:
         "n_seeds": 1,
         "images": ImageSource(5, "somewhere", "abc"),
         "dtype": "float32",
+        "evaluation": EvaluationSource("somewhere", 30, "ghi", "30 images of val"),
     }
     assert others.keys() == {field.name for field in dataclasses.fields(Conditions)}
     return others
 
 
 def test_they_come_back_from_plain_data_and_from_other_processes(conditions: Conditions) -> None:
-    for one in (conditions, dataclasses.replace(conditions, images=None)):
+    unseen = dataclasses.replace(conditions, images=None, evaluation=None)
+    for one in (conditions, unseen):
         assert Conditions.from_dict(json.loads(json.dumps(one.to_dict()))) == one
         again = pickle.loads(pickle.dumps(one))
         assert again == one and hash(again) == hash(one)

@@ -21,7 +21,14 @@ from tftas_optuna.metrics import get_indicator
 from tftas_optuna.models import build_model
 from tftas_optuna.passes.networks import count_macs, input_shape, inspect_model
 from tftas_optuna.scoring.basis import Basis
-from tftas_optuna.scoring.conditions import ImageSource, batches_seen
+from tftas_optuna.scoring.conditions import (
+    DRAWN,
+    EvaluationSource,
+    ImageSource,
+    batches_seen,
+    check_labelled,
+    sees_labelled,
+)
 from tftas_optuna.scoring.model import explain_model, score_model
 from tftas_optuna.scoring.scorer import Scorer
 from tftas_optuna.spaces import published_architectures
@@ -78,6 +85,7 @@ class ScoringRequest(NamedTuple):
         img_size: Height and width of the input, in pixels; None for the network's own.
         num_classes: Outputs of the classifier; None for the network's own.
         images: What indicators see.
+        evaluation: The labelled images that some see; None if there are none.
         explain: Whether to report how each layer was counted.
     """
 
@@ -87,6 +95,7 @@ class ScoringRequest(NamedTuple):
     img_size: int | None = None
     num_classes: int | None = None
     images: ImageSource = ImageSource()
+    evaluation: EvaluationSource | None = None
     explain: bool = False
 
 
@@ -104,7 +113,8 @@ def score_names(
     Raises:
         TftasError: A network cannot be scored this way, or no indicator sees the given pictures.
     """
-    if request.images.data_dir is not None and not batches_seen(request.indicators):
+    seen = batches_seen(request.indicators) or sees_labelled(request.indicators)
+    if request.images.data_dir is not None and not seen:
         raise TftasError(
             f"--data-dir does not apply: {', '.join(request.indicators) or EXACT} sees no images;"
             " name --indicators that do, or leave it out"
@@ -116,7 +126,7 @@ def score_names(
         supernets = find_supernets(subjects, request.seed)
     else:
         supernets = given_supernet(subjects, request.supernet, request.seed)
-    scorers = _Scorers(device, request.images)
+    scorers = _Scorers(device, request)
     scored: list[Scored] = []
     for subject, supernet in zip(subjects, supernets, strict=True):
         progress(len(scored), len(subjects))
@@ -141,9 +151,9 @@ def score_names(
 class _Scorers:
     """Creates the scorers of supernets when they are first needed."""
 
-    def __init__(self, device: torch.device, images: ImageSource) -> None:
+    def __init__(self, device: torch.device, request: ScoringRequest) -> None:
         self._device = device
-        self._images = images
+        self._request = request
         self._bases: list[tuple[SharedSupernet, Basis]] = []
         self._scorers: dict[tuple[int, str], Scorer] = {}
 
@@ -164,7 +174,14 @@ class _Scorers:
         indices = [i for i, (other, _) in enumerate(self._bases) if other == supernet]
         if indices:
             return indices[0]
-        conditions = dataclasses.replace(supernet.conditions, images=self._images)
+        chosen = self._request.supernet == DRAWN
+        conditions = dataclasses.replace(
+            supernet.conditions,
+            supernet=dataclasses.replace(supernet.conditions.supernet, chosen=chosen),
+            images=self._request.images,
+            evaluation=self._request.evaluation,
+        )
+        check_labelled(self._request.indicators, conditions)
         self._bases.append((supernet, Basis(conditions, self._device)))
         return len(self._bases) - 1
 

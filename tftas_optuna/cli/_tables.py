@@ -15,8 +15,10 @@ from rich.table import Table
 from tftas_optuna._writing import json_text
 from tftas_optuna.metrics import cost_names, get_cost
 from tftas_optuna.metrics.units import short
+from tftas_optuna.study import held_out
 from tftas_optuna.study.accuracy import choose_key, count_trials, sets_by_key
 from tftas_optuna.study.front import AGREEMENT
+from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -79,6 +81,8 @@ def candidate_table(
     """Return a terminal table of candidates, with a column of studies if there are several."""
     table = Table(title=title, title_justify="left")
     columns = [column for name in _names(candidates) for column in _columns(name, candidates)]
+    if any(candidate.held_out is not None for candidate in candidates):
+        columns.append(_Column("held out %", lambda c: _percent(c.held_out)))
     if any(candidate.top1 is not None for candidate in candidates):
         columns.append(_Column("top-1 %", _accuracy))
     if any(candidate.shared_top1 is not None for candidate in candidates):
@@ -223,6 +227,17 @@ def _trainings_text(
     if others:
         text += f" Others, with --trained: {', '.join(others)}."
     return text
+
+
+def images_texts(studies: Sequence[Study]) -> list[str]:
+    """Say which labelled images each study was searched on, and which were held out."""
+    lines = []
+    for study in studies:
+        text = held_out.images_text(study, read_settings(study))
+        if text:
+            name = f"{study.study_name}: " if len(studies) > 1 else ""
+            lines.append(f"{name}searched on {text}.")
+    return lines
 
 
 def say_recorded(study: Study, key: str) -> None:

@@ -98,8 +98,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--n-images",
-    type=click.IntRange(2, 4096),
-    help="Images per batch, for indicators that see images; by default as in the study, or 8.",
+    type=click.IntRange(2, 1_000_000),
+    help="Images per batch, for indicators that see images; by default as in the study, or 8. "
+    "And labelled images for accuracy and cross_entropy; by default likewise, or all.",
 )
 @click.option(
     "--data-dir",

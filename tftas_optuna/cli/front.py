@@ -57,6 +57,7 @@ def front(
     several = len(studies) > 1
     about = [
         *(f"{study.study_name}: {rank}" if several else rank for study, rank in ranks),
+        *_tables.images_texts(studies),
         *_tables.trainings_texts(studies, trained),
     ]
     if several:
@@ -141,7 +142,10 @@ def _warn_of_supernets(studies: list[Study]) -> None:
 
 
 def _dependencies(settings: StudySettings, name: str) -> tuple[object, ...]:
-    """Return what the values of an indicator depend on, except images."""
-    conditions = dataclasses.replace(settings.conditions, images=None).to_dict()
+    """Return what the values of an indicator depend on, except unlabelled images."""
+    from tftas_optuna.metrics import get_indicator
+
+    conditions = dataclasses.replace(settings.conditions, images=None, evaluation=None).to_dict()
     del conditions["space_definition"]["name"]
-    return conditions, settings.options.get(name)
+    evaluation = settings.conditions.evaluation if get_indicator(name).labelled else None
+    return conditions, evaluation and evaluation.digest, settings.options.get(name)

@@ -107,15 +107,15 @@ _SPACE = "autoformer-tiny"
 @fuse_option
 @click.option(
     "--n-images",
-    type=click.IntRange(2, 4096),
-    default=8,
-    show_default=True,
-    help="Images per batch, for indicators that see images.",
+    type=click.IntRange(2, 1_000_000),
+    help="Images per batch, for indicators that see images, by default 8; and labelled images for "
+    "accuracy and cross_entropy, by default all.",
 )
 @click.option(
     "--data-dir",
     metavar="DIR",
-    help="Images for these indicators, one folder per class; by default noise.",
+    help="Images for these indicators, one folder per class; by default noise. accuracy and "
+    "cross_entropy see its folder val, or half of it: the rest is held out.",
 )
 @budget_options
 @click.option("--params-min", type=Amount(), help="Minimum number of parameters, such as 5M.")
@@ -182,7 +182,7 @@ def run(
     n_seeds: int,
     objectives: tuple[str, ...],
     fusions: tuple[tuple[str, tuple[str, ...]], ...],
-    n_images: int,
+    n_images: int | None,
     data_dir: str | None,
     params_max: float | None,
     params_min: float | None,
@@ -324,7 +324,7 @@ def _finish(
     if len(shown) < len(front):
         title += f" ({len(shown)} shown)"
     _tables.stdout().print(_tables.candidate_table(shown, title))
-    for line in _tables.trainings_texts([study], None):
+    for line in (*_tables.images_texts([study]), *_tables.trainings_texts([study], None)):
         click.echo(line)
     if not front:
         click.echo("No trial met the bounds yet; go on with more --n-trials.", err=True)

@@ -41,15 +41,15 @@ if TYPE_CHECKING:
 @device_option
 @click.option(
     "--n-images",
-    type=click.IntRange(2, 4096),
-    default=8,
-    show_default=True,
-    help="Images per batch, for indicators that see images.",
+    type=click.IntRange(2, 1_000_000),
+    help="Images per batch, for indicators that see images, by default 8; and labelled images for "
+    "accuracy and cross_entropy, by default all.",
 )
 @click.option(
     "--data-dir",
     metavar="DIR",
-    help="Images for these indicators, one folder per class; by default noise.",
+    help="Images for these indicators, one folder per class; by default noise. accuracy and "
+    "cross_entropy see its folder val, or half of it: the rest is held out.",
 )
 @click.option("--explain", is_flag=True, help="Show how each layer was counted.")
 @format_option
@@ -62,7 +62,7 @@ def score(
     img_size: int | None,
     num_classes: int | None,
     device: str,
-    n_images: int,
+    n_images: int | None,
     data_dir: str | None,
     explain: bool,
     output: str,
@@ -80,14 +80,17 @@ def score(
     from tftas_optuna.cli._scoring import ScoringRequest, check_names, score_names
     from tftas_optuna.devices import resolve_device
     from tftas_optuna.metrics import get_indicator
-    from tftas_optuna.scoring.conditions import ImageSource
+    from tftas_optuna.scoring.conditions import EvaluationSource, ImageSource
 
     resolved = resolve_device(device)
     for indicator in indicators:
         get_indicator(indicator)
     check_names(names)
     images = ImageSource.of(n_images, data_dir)
-    request = ScoringRequest(indicators, supernet, seed, img_size, num_classes, images, explain)
+    evaluation = EvaluationSource.of(n_images, data_dir)
+    request = ScoringRequest(
+        indicators, supernet, seed, img_size, num_classes, images, evaluation, explain
+    )
     with StepDisplay("scoring", "networks") as display:
         scored = score_names(names, request, resolved, display)
     if output != "table":

@@ -27,9 +27,11 @@ from tftas_optuna.metrics import (
 from tftas_optuna.metrics.units import name_numbers
 from tftas_optuna.scoring.conditions import (
     Conditions,
+    EvaluationSource,
     ImageSource,
     SupernetSource,
     batches_seen,
+    sees_labelled,
 )
 from tftas_optuna.scoring.execution import Execution
 from tftas_optuna.search.planning import make_settings
@@ -83,7 +85,8 @@ def correlate(
         space: The space of the architectures; by default that of the study or of the files.
         accuracy: Columns of accuracies; by default all whose names end in ``acc``, ``accuracy``
             or ``top1``.
-        indicators: Names of indicators; by default all.
+        indicators: Names of indicators; by default all, without those of labelled images unless
+            there is a trained supernet with such images.
         bands: Number of bands with equally many architectures; fewer if a band would have less
             than five.
         calibrate: Name of an indicator to make from the shapes and the indicators (by default
@@ -100,8 +103,9 @@ def correlate(
             the space.
         num_classes: Outputs of the classifier; likewise.
         n_images: Images of one batch, for indicators that see images; those of the study, or 8.
-        data_dir: A folder of pictures for them to see in place of noise; see
-            :func:`tftas_optuna.search`.
+            And the number of labelled images, for indicators that see those; likewise, or all.
+        data_dir: A folder of pictures for them to see in place of noise, or as labelled images;
+            see :func:`tftas_optuna.search`.
         trained: For a study, the key of the training conditions; by default those with the most
             trials, for trainings of single members (``top1``) and shared ones (``shared_top1``)
             each. Accuracies of several seeds are averaged.
@@ -134,11 +138,10 @@ def correlate(
     """
     if bands < 1:
         raise TftasError(f"bands is {bands}, allowed is 1 or more")
-    usual = indicator_names() if calibrate is None else list(USUAL)
-    names = tuple(usual) if indicators is None else _checked(indicators)
     tell = callback or (lambda what, done, total: None)
     of_study = isinstance(table, Study) and supernet in (None, "study")
     source = SupernetSource() if of_study else SupernetSource.of(supernet)
+    evaluation = EvaluationSource.of(n_images, data_dir)
     if isinstance(table, Study):
         if space is not None or accuracy is not None:
             raise TftasError("a study has its space and its accuracies; leave out space, accuracy")
@@ -149,18 +152,19 @@ def correlate(
         if supernet_seed is None:
             supernet_seed = conditions.supernet.seed
         n_seeds = conditions.n_seeds if n_seeds is None else n_seeds
+        evaluation = _evaluation(conditions.evaluation, n_images, data_dir)
+        names = _names(indicators, calibrate, source, evaluation)
         images = conditions.images or ImageSource()
         n_images = images.n_images if n_images is None else n_images
         if data_dir is None and batches_seen(names):
             data_dir = images.data_dir
-            if data_dir is not None and not Path(data_dir).is_dir():
-                raise UnavailableError(
-                    f"the pictures of study {table.study_name!r} lay in {data_dir!r}, which is no"
-                    " folder here; say with data_dir (--data-dir) where they are"
-                )
+            _check_folder(table, data_dir)
+        if evaluation is not None and sees_labelled(names):
+            _check_folder(table, evaluation.data_dir)
     elif trained is not None:
         raise TftasError("trained is for a study; for a table, name a column with accuracy")
     else:
+        names = _names(indicators, calibrate, source, evaluation)
         networks = read_table(table, space, accuracy, tell)
         if cache is None:
             path = find_table(Path(table))
@@ -178,6 +182,7 @@ def correlate(
         supernet=dataclasses.replace(source, seed=supernet_seed or 0),
         n_seeds=1 if n_seeds is None else n_seeds,
         images=ImageSource.of(n_images, data_dir),
+        evaluation=evaluation,
     )
     settings = make_settings(conditions, objectives=names, fidelity=fidelity)
     execution = Execution() if execution is None else execution
@@ -199,6 +204,40 @@ def correlate(
     correlations = compare_all(networks, metrics, bands, tell)
     _log_notes(networks.name, [note for note in correlations.notes if note not in logged])
     return dataclasses.replace(correlations, calibration=calibration)
+
+
+def _names(
+    indicators: Sequence[str] | None,
+    calibrate: str | None,
+    source: SupernetSource,
+    evaluation: EvaluationSource | None,
+) -> tuple[str, ...]:
+    """Return the names of the indicators to compare."""
+    if indicators is not None:
+        return _checked(indicators)
+    if calibrate is not None:
+        return USUAL
+    if source.path is not None and evaluation is not None:
+        return tuple(indicator_names())
+    return tuple(name for name in indicator_names() if not get_indicator(name).labelled)
+
+
+def _evaluation(
+    recorded: EvaluationSource | None, n_images: int | None, data_dir: str | None
+) -> EvaluationSource | None:
+    """Return the labelled images for a study: those given, or its own."""
+    if recorded is not None:
+        n_images = recorded.n_images if n_images is None else n_images
+        data_dir = recorded.data_dir if data_dir is None else data_dir
+    return EvaluationSource.of(n_images, data_dir)
+
+
+def _check_folder(study: Study, data_dir: str | None) -> None:
+    if data_dir is not None and not Path(data_dir).is_dir():
+        raise UnavailableError(
+            f"the pictures of study {study.study_name!r} lay in {data_dir!r}, which is no folder"
+            " here; say with data_dir (--data-dir) where they are"
+        )
 
 
 def _comparable(networks: TrainedTable) -> TrainedTable:

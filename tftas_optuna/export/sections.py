@@ -20,6 +20,7 @@ _LEFT_OUT = (
     "img_size",
     "num_classes",
     "data_dir",
+    "labelled_dir",
     "population_size",
     "sampler",
     "recipes",

@@ -2,6 +2,7 @@
 
 from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.indicators.fusion import FusionIndicator, register_fusion
+from tftas_optuna.indicators.labelled import LabelledIndicator
 from tftas_optuna.indicators.layers import LayerIndicator
 from tftas_optuna.indicators.network import NetworkIndicator
 from tftas_optuna.passes.images import Images
@@ -12,6 +13,7 @@ __all__ = [
     "CompositeIndicator",
     "FusionIndicator",
     "Images",
+    "LabelledIndicator",
     "Layer",
     "LayerIndicator",
     "LayerScore",

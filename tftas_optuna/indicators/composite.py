@@ -59,6 +59,11 @@ class CompositeIndicator(Indicator):
         return max((part.batches for part in self.made_of), default=0)
 
     @property
+    def labelled(self) -> bool:
+        """Whether a part sees labelled images."""
+        return any(part.labelled for part in self.made_of)
+
+    @property
     def needs_passes(self) -> bool:
         """Whether a part is an indicator, or there is a reference sample, which needs a seed."""
         return self.relative or bool(self.indicators)

@@ -45,7 +45,8 @@ class Indicator(Metric):
     and the fidelities of its indicators and creates the engine that computes them, so that no
     other code depends on the kind. The kinds of this package are :class:`FunctionIndicator`,
     :class:`tftas_optuna.indicators.LayerIndicator`,
-    :class:`tftas_optuna.indicators.NetworkIndicator` and
+    :class:`tftas_optuna.indicators.NetworkIndicator`,
+    :class:`tftas_optuna.indicators.LabelledIndicator` and
     :class:`tftas_optuna.indicators.CompositeIndicator`. Fields that a subclass adds are its
     options, which :class:`tftas_optuna.Scorer` takes by name.
 
@@ -112,6 +113,11 @@ class Indicator(Metric):
     def batches(self) -> int:
         """Number of image batches that it uses; 0 if it uses no images."""
         return 0
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it sees the labelled images that conditions have for evaluation."""
+        return False
 
     @property
     def side_by_side(self) -> bool:

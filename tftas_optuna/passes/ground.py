@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tftas_optuna.passes.images import Images
+    from tftas_optuna.passes.labelled import LabelledImages
     from tftas_optuna.supernet import Supernet
 
 
@@ -20,6 +21,7 @@ class Ground:
         supernet: The supernet.
         seed: The seed of its weights, of the images and of everything else that is random.
         images: Returns the given number of batches of images.
+        labelled: Returns the labelled images for evaluation; those held out if called with True.
         per_batch: Images in one batch.
         data_dir: Folder of the pictures; None for noise.
     """
@@ -27,5 +29,6 @@ class Ground:
     supernet: Supernet
     seed: int
     images: Callable[[int], Images]
+    labelled: Callable[[bool], LabelledImages]
     per_batch: int
     data_dir: str | None = None

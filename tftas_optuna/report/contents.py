@@ -17,6 +17,7 @@ from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.report.commands import Command, report_commands
 from tftas_optuna.study.accuracy import choose_trainings, count_trials, training_sets
 from tftas_optuna.study.front import pareto_front
+from tftas_optuna.study.held_out import images_text
 from tftas_optuna.study.own import own_trials
 from tftas_optuna.study.record import read_settings
 from tftas_optuna.study.selection import spread
@@ -299,6 +300,7 @@ def _facts(study: Study, settings: StudySettings, n_front: int) -> dict[str, str
         "supernet": str(conditions.supernet)
         + (f", scores averaged over {conditions.n_seeds} seeds" if conditions.n_seeds > 1 else ""),
         "input": f"{conditions.img_size} pixels, {conditions.num_classes} classes",
+        "labelled images": images_text(study, settings),
         "made with": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
     return {name: fact for name, fact in facts.items() if fact}

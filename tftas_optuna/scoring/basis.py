@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import platform
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,15 +12,25 @@ import torch
 from tftas_optuna.devices import resolve_device
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.families import get_family
+from tftas_optuna.passes import labelled
 from tftas_optuna.passes.ground import Ground
-from tftas_optuna.scoring.conditions import Conditions, ImageSource, SupernetSource, batches_seen
+from tftas_optuna.scoring.conditions import (
+    Conditions,
+    ImageSource,
+    SupernetSource,
+    batches_seen,
+    check_labelled,
+    sees_labelled,
+)
 from tftas_optuna.spaces import get_space, space_from_dict, space_names
+from tftas_optuna.supernet.files import Preprocessing
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
     from tftas_optuna.passes.images import Images
+    from tftas_optuna.passes.labelled import LabelledImages
     from tftas_optuna.spaces import SearchSpace
     from tftas_optuna.supernet import Supernet
 
@@ -45,12 +56,14 @@ class Basis:
         self.device = resolve_device(device)
         self.dtype: torch.dtype = getattr(torch, conditions.dtype)
         self._images: dict[tuple[int, int], Images] = {}
+        self._labelled: dict[bool, LabelledImages] = {}
         images = conditions.images or ImageSource()
         self.grounds = tuple(
             Ground(
                 open_supernet(conditions, offset, device=self.device, dtype=self.dtype),
                 conditions.supernet.seed + offset,
                 lambda batches, offset=offset: self.images(offset, batches),  # type: ignore[misc]
+                self.labelled,
                 images.n_images,
                 images.data_dir,
             )
@@ -73,6 +86,28 @@ class Basis:
             drawn = read_images(self.conditions, batches, offset)
             self._images[key] = drawn.to(self.device, self.dtype)
         return self._images[key]
+
+    def labelled(self, held_out: bool = False) -> LabelledImages:
+        """Return the labelled images; they are read at the first call.
+
+        Args:
+            held_out: Whether to return those that no objective sees.
+
+        Raises:
+            TftasError: The conditions have none, or they do not fit.
+            UnavailableError: They cannot be read, or are not those of the conditions.
+        """
+        if held_out not in self._labelled:
+            images = read_labelled(self.conditions, held_out)
+            source = self.conditions.evaluation
+            assert source is not None
+            if not held_out and source.digest not in (None, images.digest):
+                raise UnavailableError(
+                    f"data_dir {source.data_dir!r} holds other images on {platform.node()} than"
+                    " where this began; copy them there"
+                )
+            self._labelled[held_out] = images.to(self.device)
+        return self._labelled[held_out]
 
     def conditions_seen(self, batches: int) -> Conditions:
         """Return the conditions with the digest of the pictures, which are read for it."""
@@ -193,17 +228,50 @@ def read_images(conditions: Conditions, batches: int, offset: int = 0) -> Images
     return images.read(seed, shape, classes, batches)
 
 
+def read_labelled(conditions: Conditions, held_out: bool = False) -> LabelledImages:
+    """Read the labelled images of conditions, prepared as for the network.
+
+    Args:
+        conditions: The conditions.
+        held_out: Whether to read those that no objective sees.
+
+    Raises:
+        TftasError: The conditions have none, or they do not fit.
+        UnavailableError: They cannot be read.
+    """
+    source, space, trained = conditions.evaluation, conditions.space, conditions.supernet.trained
+    if source is None:
+        raise TftasError("there are no labelled images; give a folder of them as data_dir")
+    if trained is not None:
+        preprocessing = trained.preprocessing
+    else:
+        from timm.data import resolve_model_data_config
+
+        network = open_supernet(conditions).blank(space.smallest())
+        preprocessing = Preprocessing.from_dict(resolve_model_data_config(network))
+    return labelled.read_labelled(
+        source.data_dir,
+        source.n_images,
+        (space.in_chans, conditions.img_size, conditions.img_size),
+        preprocessing,
+        (trained and trained.class_names) or conditions.num_classes,
+        held_out=held_out,
+    )
+
+
 def resolve_images(conditions: Conditions, indicators: Sequence[str]) -> Conditions:
-    """Return the conditions with the digest of the pictures, or without images if none are seen.
+    """Return the conditions with the digests of all images, without those that are not seen.
 
     Args:
         conditions: The conditions.
         indicators: Names of the indicators.
 
     Raises:
-        TftasError: The pictures do not fit the conditions.
+        TftasError: The pictures do not fit the conditions, or labelled images are needed, or
+            trained weights for them.
         UnavailableError: The pictures cannot be read.
     """
+    conditions = _resolve_labelled(conditions, indicators)
     images, batches = conditions.images or ImageSource(), batches_seen(indicators)
     if not batches:
         return dataclasses.replace(conditions, images=None)
@@ -211,3 +279,13 @@ def resolve_images(conditions: Conditions, indicators: Sequence[str]) -> Conditi
         digest = read_images(conditions, batches).digest
         images = dataclasses.replace(images, digest=digest)
     return dataclasses.replace(conditions, images=images)
+
+
+def _resolve_labelled(conditions: Conditions, indicators: Sequence[str]) -> Conditions:
+    check_labelled(indicators, conditions)
+    source = conditions.evaluation
+    if source is None or not sees_labelled(indicators):
+        return dataclasses.replace(conditions, evaluation=None)
+    images = read_labelled(conditions)
+    source = dataclasses.replace(source, digest=images.digest, seen=images.seen)
+    return dataclasses.replace(conditions, evaluation=source)

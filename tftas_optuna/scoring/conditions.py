@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 DEFAULT_N_IMAGES = 8
 NOISE = "noise"
 DRAWN = "drawn"
-# Paths do not matter: digests identify what lies there.
-NOT_COMPARED = ("data_dir", "supernet_path")
+# Neither paths nor descriptions matter: digests identify what lies there.
+NOT_COMPARED = ("data_dir", "supernet_path", "labelled_dir", "labelled_seen", "n_labelled")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,6 +185,54 @@ class ImageSource:
         return cls(default.n_images if n_images is None else n_images, data_dir, digest)
 
 
+@dataclasses.dataclass(frozen=True)
+class EvaluationSource:
+    """The labelled images that slices of a trained supernet are evaluated on.
+
+    Attributes:
+        data_dir: Folder of the images; see :func:`tftas_optuna.passes.labelled.read_labelled`.
+        n_images: Number of images; None for all that objectives may see.
+        digest: SHA-256 of the images and labels; None until they are read.
+        seen: Which images these are, for people; None until they are read.
+    """
+
+    data_dir: str
+    n_images: int | None = None
+    digest: str | None = None
+    seen: str | None = None
+
+    @classmethod
+    def of(
+        cls, n_images: int | None = None, data_dir: str | None = None
+    ) -> EvaluationSource | None:
+        """Return the source for a folder; None without one."""
+        return None if data_dir is None else cls(data_dir, n_images)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> EvaluationSource | None:
+        """Read a source back from plain data; None if no labelled images were seen."""
+        digest, n_images = data.get("labelled_images"), data.get("n_labelled")
+        if digest is None:
+            return None
+        return cls(
+            # Exported files name no folders.
+            str(data.get("labelled_dir") or ""),
+            None if n_images is None else int(n_images),
+            str(digest),
+            str(data.get("labelled_seen")),
+        )
+
+    @staticmethod
+    def to_dict(source: EvaluationSource | None) -> dict[str, Any]:
+        """Return a source, or None, as plain data."""
+        return {
+            "labelled_images": source and source.digest,
+            "n_labelled": source and source.n_images,
+            "labelled_seen": source and source.seen,
+            "labelled_dir": source and source.data_dir,
+        }
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Conditions:
     """Everything that a score depends on besides the candidate and the indicator.
@@ -199,6 +247,7 @@ class Conditions:
         n_seeds: Number of supernets that a score is averaged over.
         images: The images that indicators see; None if no indicator sees images.
         dtype: Floating-point type of the passes, by its name in torch.
+        evaluation: The labelled images; None if no indicator sees labelled ones.
 
     Raises:
         TftasError: A number is out of range.
@@ -211,6 +260,7 @@ class Conditions:
     n_seeds: int = 1
     images: ImageSource | None = None
     dtype: str = "float32"
+    evaluation: EvaluationSource | None = None
 
     def __post_init__(self) -> None:
         if self.n_seeds < 1:
@@ -266,6 +316,7 @@ class Conditions:
             "num_classes": self.num_classes,
             **(dict.fromkeys(seen) if self.images is None else self.images.to_dict()),
             "dtype": self.dtype,
+            **EvaluationSource.to_dict(self.evaluation),
         }
 
     @classmethod
@@ -291,6 +342,7 @@ class Conditions:
             n_seeds=int(data["n_seeds"]),
             images=ImageSource.from_dict(data),
             dtype=str(data.get("dtype", cls.dtype)),
+            evaluation=EvaluationSource.from_dict(data),
         )
 
     def key(self, indicator: Indicator) -> dict[str, Any]:
@@ -298,6 +350,8 @@ class Conditions:
         if not indicator.needs_passes:
             return {"space_definition": self.space.to_dict()}
         unseen = set() if indicator.batches else set(ImageSource().to_dict())
+        if not indicator.labelled:
+            unseen |= set(EvaluationSource.to_dict(None))
         if self.dtype == Conditions.dtype:
             # Scores and calibrations of release 0.2.0 name no type: it was always this one.
             unseen.add("dtype")
@@ -335,6 +389,23 @@ class Conditions:
 def batches_seen(names: Iterable[str]) -> int:
     """Return how many batches of images the named indicators see; 0 if they see none."""
     return max((get_indicator(name).batches for name in names), default=0)
+
+
+def sees_labelled(names: Iterable[str]) -> bool:
+    """Return whether one of the named indicators sees labelled images."""
+    return any(get_indicator(name).labelled for name in names)
+
+
+def check_labelled(names: Iterable[str], conditions: Conditions) -> None:
+    """Check that there is what indicators that see labelled images need, and parts of others.
+
+    Raises:
+        TftasError: There is not.
+    """
+    for indicator in map(get_indicator, names):
+        for part in (*indicator.made_of, indicator):
+            if part.labelled and not part.composite:
+                part.check_conditions(conditions)
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

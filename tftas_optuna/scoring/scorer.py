@@ -16,8 +16,8 @@ from tftas_optuna.families import get_family
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.scoring.basis import Basis
 from tftas_optuna.scoring.conditions import (
-    DEFAULT_N_IMAGES,
     Conditions,
+    EvaluationSource,
     ImageSource,
     SupernetSource,
 )
@@ -75,8 +75,10 @@ class Scorer:
         matmul_precision: Precision of float32 matrix products, as in
             ``torch.set_float32_matmul_precision``; below ``"highest"`` ranks change slightly.
             Only for indicators that are sums over the layers of one pass.
-        n_images: Images in one batch, for indicators that see images.
-        data_dir: A folder of pictures, one folder for each class, to use in place of noise.
+        n_images: Images in one batch, for indicators that see images, by default 8; and the
+            number of labelled images, for indicators that see those, by default all.
+        data_dir: A folder of pictures, one folder for each class, to use in place of noise, or
+            as labelled images.
         reference: The reference sample's values for a relative indicator, if another scorer has
             computed them; see :class:`tftas_optuna.indicators.FusionIndicator`.
         **options: Options of the indicator, such as ``head_weight`` of DSS.
@@ -113,7 +115,7 @@ class Scorer:
         num_classes: int | None = None,
         dtype: torch.dtype = torch.float32,
         matmul_precision: MatmulPrecision | None = None,
-        n_images: int = DEFAULT_N_IMAGES,
+        n_images: int | None = None,
         data_dir: str | None = None,
         reference: Reference | None = None,
         **options: Any,
@@ -136,7 +138,10 @@ class Scorer:
                 n_seeds=n_seeds,
                 images=ImageSource.of(n_images, data_dir),
                 dtype=str(dtype).removeprefix("torch."),
+                evaluation=EvaluationSource.of(n_images, data_dir),
             )
+            if self.indicator.labelled:
+                self.indicator.check_conditions(conditions)
             self.basis = Basis(conditions, device)
         self._panel = Panel(
             self.basis,
@@ -155,6 +160,8 @@ class Scorer:
         Raises:
             TftasError: The indicator or the fidelity does not exist.
         """
+        if get_indicator(indicator).labelled:
+            get_indicator(indicator).check_conditions(self.conditions)
         precision = self.matmul_precision if get_indicator(indicator).sums_layers else None
         return Scorer(
             self.basis, indicator=indicator, fidelity=fidelity, matmul_precision=precision
@@ -234,6 +241,9 @@ class Scorer:
 
         One image of ones if the indicator sees no others. Several batches are concatenated.
         """
+        if self._sees_labelled_alone:
+            labelled = self.basis.labelled()
+            return labelled.normalised(0, len(labelled.labels), self.basis.dtype)
         if not self._panel.batches:
             shape = (1, self.space.in_chans, self.img_size, self.img_size)
             return torch.ones(shape, dtype=self.basis.dtype, device=self.device)
@@ -243,10 +253,16 @@ class Scorer:
     @property
     def labels(self) -> Tensor | None:
         """The labels of the images, shape (images,); None for the image of ones."""
+        if self._sees_labelled_alone:
+            return self.basis.labelled().labels
         if not self._panel.batches:
             return None
         seen = self.basis.images(0, self._panel.batches)
         return torch.cat([labels for _, labels in seen.batches])
+
+    @property
+    def _sees_labelled_alone(self) -> bool:
+        return self.indicator.labelled and not self._panel.batches
 
     @property
     def supernet(self) -> Supernet:
@@ -317,6 +333,8 @@ class Scorer:
             macs = 2.0 * costs.n_params * min(count, self.batch_size)
         else:
             per_pass = self.basis.grounds[0].per_batch if self._panel.batches else 1
+            if self.indicator.labelled:
+                per_pass = max(per_pass, len(self.basis.labelled().labels))
             macs = costs.macs * per_pass
         weights = self.supernet.outline(largest).values()
         sizes = [weight.numel() for weight in weights if weight.ndim > 1]

@@ -17,8 +17,8 @@ from tftas_optuna.metrics import Meters, check_reachable, get_cost
 from tftas_optuna.samplers import generation_sizes
 from tftas_optuna.scoring.basis import open_supernet
 from tftas_optuna.scoring.conditions import (
-    DEFAULT_N_IMAGES,
     Conditions,
+    EvaluationSource,
     ImageSource,
     SupernetSource,
     batches_seen,
@@ -28,6 +28,7 @@ from tftas_optuna.scoring.panel import Scores
 from tftas_optuna.scoring.reference import score_reference
 from tftas_optuna.scoring.task import ScoringTask
 from tftas_optuna.search.coordinator import Coordinator
+from tftas_optuna.search.held_out import score_held_out
 from tftas_optuna.search.history import History, read_past
 from tftas_optuna.search.planning import make_settings
 from tftas_optuna.search.progress import StopRules
@@ -98,7 +99,7 @@ def search(
     n_exact: int | None = 20,
     img_size: int | None = None,
     num_classes: int | None = None,
-    n_images: int = DEFAULT_N_IMAGES,
+    n_images: int | None = None,
     data_dir: str | None = None,
     execution: Execution | None = None,
     deployment: Deployment | None = None,
@@ -155,14 +156,18 @@ def search(
             collapsed if that is known to rank the family's candidates alike
             (:attr:`tftas_optuna.Family.ranked_alike`) on a drawn supernet, else exact.
         n_exact: Members of the final front, spread evenly, whose approximated indicators are
-            computed exactly in the end; None for all of them. See
-            :func:`tftas_optuna.score_exactly` for any others.
+            computed exactly in the end, and whose accuracy on held-out images if labelled ones
+            were searched on; None for all of them. See :func:`tftas_optuna.score_exactly` for any
+            others.
         img_size: Height and width of the input, in pixels; by default those of the trained
             supernet or the space.
         num_classes: Outputs of the classifier; likewise.
-        n_images: Images of one batch, for indicators that see images.
+        n_images: Images of one batch, for indicators that see images, by default 8; and the
+            number of labelled images for ``accuracy`` and ``cross_entropy``, by default all.
         data_dir: A folder of pictures, one folder for each class, for them to see in place of
-            noise. Where scores are computed in several places, each needs it.
+            noise, or as labelled images; half of these, or those in its folder ``test``, are held
+            out for the accuracies that the front reports. Where scores are computed in several
+            places, each needs it.
         execution: Where scores are computed: device, workers or a cluster.
         deployment: Batch size and threads, where latency or peak memory is asked for. Latency is
             measured on the device of ``execution`` before the first trial, and kept with the
@@ -201,6 +206,7 @@ def search(
         supernet=SupernetSource.of(supernet, seed if supernet_seed is None else supernet_seed),
         n_seeds=n_seeds,
         images=ImageSource.of(n_images, data_dir),
+        evaluation=EvaluationSource.of(n_images, data_dir),
     )
     settings = make_settings(
         conditions,
@@ -297,14 +303,20 @@ def search(
             callback=callback,
         ).run(past.partial)
 
+        def report() -> None:
+            if callback is not None:
+                callback(reached)
+
         def report_exact(n_exact: int, n_wanted: int) -> None:
             if callback is not None:
                 callback(reached._replace(n_exact=n_exact, n_exact_wanted=n_wanted))
 
-        if settings.approximated and pool is not None:
+        if pool is not None:
             front = pareto_front(study)
             members = front if n_exact is None else spread(front, n_exact)
-            rescore(study, settings, members, pool, report_exact)
+            if settings.approximated:
+                rescore(study, settings, members, pool, report_exact)
+            score_held_out(study, settings, members, pool, report)
     return study
 
 

@@ -16,7 +16,7 @@ from tftas_optuna.samplers import (
     usual_population_size,
 )
 from tftas_optuna.scoring.basis import resolve_images
-from tftas_optuna.scoring.conditions import batches_seen
+from tftas_optuna.scoring.conditions import batches_seen, sees_labelled
 from tftas_optuna.scoring.scorer import check_family_fidelity
 from tftas_optuna.study.settings import StudySettings, recipes_of
 
@@ -74,6 +74,7 @@ def make_settings(
         images is not None
         and images.data_dir is not None
         and not batches_seen(settings.indicators)
+        and not sees_labelled(settings.indicators)
     ):
         what = ", ".join(settings.indicators) or "no indicator"
         raise TftasError(

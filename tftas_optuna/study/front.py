@@ -11,6 +11,7 @@ from tftas_optuna.errors import UnavailableError
 from tftas_optuna.study._optuna import front_of
 from tftas_optuna.study.accuracy import choose_trainings
 from tftas_optuna.study.attributes import attributes
+from tftas_optuna.study.held_out import HELD_OUT, read_held_out
 from tftas_optuna.study.legacy import upgraded
 from tftas_optuna.study.own import failure_of, numeric_attributes, own_trials, why_foreign
 from tftas_optuna.study.record import read_settings
@@ -49,6 +50,8 @@ class Candidate:
             several members, averaged over its seeds; else None.
         shared: The key of the conditions of that training.
         sizes: ``img_size``, ``num_classes`` and ``in_chans`` of the study.
+        held_out: Its accuracy in per cent, as a slice of the study's trained supernet, on images
+            that no objective saw; None if it was not computed.
     """
 
     trial: int
@@ -63,6 +66,7 @@ class Candidate:
     shared_top1: float | None = None
     shared: str | None = None
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    held_out: float | None = None
 
     @property
     def n_params(self) -> int:
@@ -111,6 +115,8 @@ class Candidate:
             named[f"{name}_{self.fidelity}"] = value
             if name in self.exact:
                 named[name] = self.exact[name]
+        if self.held_out is not None:
+            named[HELD_OUT] = self.held_out
         return named
 
 
@@ -209,6 +215,7 @@ class _Reader:
         self._trainings = choose_trainings(study, trained)
         self._shared = choose_trainings(study, trained, shared=True)
         self._exact = exact_values(study)
+        self._held_out = read_held_out(study).values
         self._names = dict.fromkeys((*settings.objectives, *settings.bounds, *ALWAYS))
 
     def read(self, trial: FrozenTrial) -> Candidate:
@@ -237,6 +244,7 @@ class _Reader:
             shared_top1=None if shared is None else shared.top1(trial.number),
             shared=None if shared is None else shared.key,
             sizes=settings.target.input,
+            held_out=self._held_out.get(key),
         )
 
 
