@@ -1,18 +1,19 @@
 """Members trained together, beside the same members trained alone, on real images.
 
     python benchmarks/shared_training.py
-    python benchmarks/shared_training.py --data-dir cifar10 --space examples/spaces/cifar.yaml \
-        --train-images 5000 --results benchmarks/results/shared_training_cifar10.json
+    python benchmarks/shared_training.py --data-dir cifar10 --space benchmarks/retrain/cifar.yaml \
+        --train-images 2000 --val-images 2000 --epochs-alone 15 --epochs-together 30 \
+        --epochs-fine 3 --results benchmarks/results/shared_training_cifar10.json
 
 Two groups of members: spread over the front of an untrained search, and drawn from one narrow band
 of parameters. Every member is trained alone; each group is trained together, as slices of one
 supernet; and every member is fine-tuned from its slices. Accuracies are those of the images in
-``val``. What is known without training the members alone (their accuracies together, DSS,
+``val``. What is known without training the members alone (their accuracy and loss together, DSS,
 ``tftas``, parameters, depth, width) is compared with the mean accuracy alone: Kendall's tau with a
 95 % bootstrap interval over the members, and the accuracy that is lost if it picks the member.
 
 Without ``--data-dir`` it takes scikit-learn's digits. Stopped, it goes on where it was: trainings
-are kept in ``--work``.
+are kept in ``--work``. Results are written after every seed of a group.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -45,6 +47,7 @@ from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.study.selection import spread
 
 HERE = Path(__file__).parent
+WAYS = ("alone", "short", "together", "fine")
 
 
 def front_members(space: SearchSpace, count: int) -> list[Architecture]:
@@ -66,19 +69,19 @@ def band_members(space: SearchSpace, count: int, width: float = 0.05) -> list[Ar
     return list(drawn)
 
 
-def subset(data: Path, work: Path, count: int) -> Path:
-    """Link the first images of every class, evenly, beside all images to evaluate on."""
-    root = work / f"first{count}"
-    classes = sorted(folder for folder in (data / "train").iterdir() if folder.is_dir())
-    for folder in classes:
-        target = root / "train" / folder.name
-        target.mkdir(parents=True, exist_ok=True)
-        for file in sorted(folder.iterdir())[: count // len(classes)]:
-            link = target / file.name
-            if not link.is_symlink():
-                link.symlink_to(file.resolve())
-    if not (root / "val").is_symlink():
-        (root / "val").symlink_to((data / "val").resolve())
+def subset(data: Path, work: Path, counts: dict[str, int | None]) -> Path:
+    """Link the first images of every class of a split, evenly, or all of them."""
+    root = work / "-".join(f"{split}{count or ''}" for split, count in counts.items())
+    for split, count in counts.items():
+        classes = sorted(folder for folder in (data / split).iterdir() if folder.is_dir())
+        for folder in classes:
+            target = root / split / folder.name
+            target.mkdir(parents=True, exist_ok=True)
+            each = None if count is None else count // len(classes)
+            for file in sorted(folder.iterdir())[:each]:
+                link = target / file.name
+                if not link.is_symlink():
+                    link.symlink_to(file.resolve())
     return root
 
 
@@ -119,106 +122,139 @@ class Clock:
         return result
 
 
-def run_group(
+def run_seed(
     group: str,
+    seed: int,
     members: list[Architecture],
     space: SearchSpace,
     data: Path,
     args: argparse.Namespace,
     clock: Clock,
-) -> dict[str, Any]:
-    """Train a group in the three ways, and compare."""
-    alone, together, fine = (np.zeros((args.seeds, len(members))) for _ in range(3))
-    seconds = {"alone": 0.0, "together": 0.0, "fine": 0.0}
-    for seed in range(args.seeds):
-        shared: dict[str, Any] = {"data_dir": data, "recipe": args.recipe, "device": "cpu"}
+) -> dict[str, list[float]]:
+    """Train a group in the three ways with one seed; return accuracies, losses and seconds."""
+    common: dict[str, Any] = {"data_dir": data, "recipe": args.recipe, "device": "cpu"}
 
-        def overrides(epochs: int, seed: int = seed) -> dict[str, Any]:
-            return {"epochs": epochs, "seed": seed, "warmup_epochs": max(1, epochs // 10)}
-
+    def each(way: str, epochs: int, warmup: int, key: str, **how: Any) -> list[float]:
+        accuracies = []
         for i, arch in enumerate(members):
-            key = f"{group}-{i:02d}-seed{seed}-alone{args.epochs_alone}"
+            name = f"{group}-{i:02d}-seed{seed}-{key}"
+            overrides = {"epochs": epochs, "seed": seed, "warmup_epochs": warmup}
             result = clock.run(
-                key,
+                name,
                 retrain,
                 arch,
                 img_size=space.img_size,
-                overrides=overrides(args.epochs_alone),
-                out=args.work / key,
-                **shared,
+                overrides=overrides,
+                out=args.work / name,
+                **how,
+                **common,
             )
-            alone[seed, i] = result["top1"]
-            seconds["alone"] += clock.seconds[key]
-        key = f"{group}-seed{seed}-together{args.epochs_together}"
-        result = clock.run(
-            key,
-            retrain_shared,
-            members,
-            space=space,
-            overrides=overrides(args.epochs_together),
-            out=args.work / key,
-            **shared,
-        )
-        together[seed] = [member["top1"] for member in result["members"]]
-        seconds["together"] += clock.seconds[key]
-        weights = result["out"]
-        for i, arch in enumerate(members):
-            key = f"{group}-{i:02d}-seed{seed}-fine{args.epochs_fine}of{args.epochs_together}"
-            result = clock.run(
-                key,
-                retrain,
-                arch,
-                img_size=space.img_size,
-                weights=weights,
-                overrides={**overrides(args.epochs_fine), "warmup_epochs": 0},
-                out=args.work / key,
-                **shared,
-            )
-            fine[seed, i] = result["top1"]
-            seconds["fine"] += clock.seconds[key]
-    costs = [space.costs(arch) for arch in members]
-    truth = alone.mean(0)
-    known = {
-        "accuracy together": together.mean(0),
-        "accuracy fine-tuned": fine.mean(0),
+            accuracies.append(result["top1"])
+            seconds[way] += clock.seconds[name]
+        return accuracies
+
+    seconds = dict.fromkeys(WAYS, 0.0)
+    epochs = args.epochs_alone
+    alone = each("alone", epochs, max(1, epochs // 10), f"alone{epochs}")
+    epochs = args.epochs_short
+    short = each("short", epochs, max(1, epochs // 10), f"alone{epochs}")
+    epochs = args.epochs_together
+    key = f"{group}-seed{seed}-together{epochs}"
+    shared = clock.run(
+        key,
+        retrain_shared,
+        members,
+        space=space,
+        overrides={"epochs": epochs, "seed": seed, "warmup_epochs": max(1, epochs // 10)},
+        out=args.work / key,
+        **common,
+    )
+    seconds["together"] = clock.seconds[key]
+    key = f"fine{args.epochs_fine}of{epochs}"
+    fine = each("fine", args.epochs_fine, 0, key, weights=shared["out"])
+    return {
+        "alone": alone,
+        "short": short,
+        "together": [row["top1"] for row in shared["members"]],
+        "loss_together": [row["loss"] for row in shared["members"]],
+        "fine": fine,
+        "seconds": [seconds[way] for way in WAYS],
+    }
+
+
+def scores(members: list[Architecture], space: SearchSpace) -> dict[str, np.ndarray]:
+    """Return what is known of members without any training."""
+    return {
         **{
             name: np.array(Scorer(space, indicator=name, device="cpu").batch(members))
             for name in ("dss", "tftas")
         },
-        "parameters": np.array([cost.n_params for cost in costs], dtype=float),
+        "parameters": np.array([space.costs(arch).n_params for arch in members], dtype=float),
         "depth": np.array([arch.depth for arch in members], dtype=float),
         "width": np.array([arch.embed_dim for arch in members], dtype=float),
     }
+
+
+def compare(
+    members: list[Architecture],
+    untrained: dict[str, np.ndarray],
+    seeds: list[dict[str, list[float]]],
+) -> dict[str, Any]:
+    """Compare all that is known of members with their mean accuracy alone."""
+    tables = {name: np.array([seed[name] for seed in seeds]) for name in seeds[0]}
+    truth = tables["alone"].mean(0)
+    known = {
+        "accuracy alone, short": tables["short"].mean(0),
+        "accuracy together": tables["together"].mean(0),
+        "loss together": -tables["loss_together"].mean(0),
+        "accuracy fine-tuned": tables["fine"].mean(0),
+        **untrained,
+    }
+    rows = {}
+    for name, values in known.items():
+        rows[name] = {
+            "tau": round(kendall_tau(values, truth), 3),
+            "tau_95": interval(values, truth),
+            # Of equals, any may be picked.
+            "regret": round(float(truth.max() - truth[values == values.max()].mean()), 2),
+        }
+    of_ways = {
+        "accuracy alone, short": "short",
+        "accuracy together": "together",
+        "accuracy fine-tuned": "fine",
+    }
+    for name, way in of_ways.items():
+        taus = [round(kendall_tau(values, truth), 3) for values in tables[way]]
+        rows[name]["tau_of_each_seed"] = taus
+    gains = {}
+    for way in WAYS[1:]:
+        differences = (tables[way] - tables["alone"]).mean(0)
+        error = differences.std(ddof=1) / np.sqrt(len(differences))
+        gains[way] = [round(float(value), 2) for value in (differences.mean(), 1.96 * error)]
     return {
+        "means": {
+            way: [round(float(value), 2) for value in tables[way].mean(1)] for way in WAYS
+        },
+        "gain_over_alone_and_95": gains,
+        "processor_seconds": {
+            way: [round(float(value), 1) for value in tables["seconds"][:, i]]
+            for i, way in enumerate(WAYS)
+        },
+        "sd_between_members": round(float(truth.std(ddof=1)), 2),
+        "regret_of_a_random_pick": round(float(truth.max() - truth.mean()), 2),
+        "tau_between_seeds_alone": round(kendall_tau(*tables["alone"][:2]), 3)
+        if len(seeds) > 1
+        else None,
+        "against_alone": rows,
         "members": [
             {
                 "architecture": arch.to_dict(),
-                "n_params": cost.n_params,
-                "alone": alone[:, i].tolist(),
-                "together": together[:, i].tolist(),
-                "fine": fine[:, i].tolist(),
-                "dss": float(known["dss"][i]),
-                "tftas": float(known["tftas"][i]),
+                **{way: tables[way][:, i].tolist() for way in WAYS},
+                "loss_together": tables["loss_together"][:, i].tolist(),
+                **{name: float(values[i]) for name, values in untrained.items()},
             }
-            for i, (arch, cost) in enumerate(zip(members, costs, strict=True))
+            for i, arch in enumerate(members)
         ],
-        "means": {
-            name: [round(float(value), 2) for value in table.mean(1)]
-            for name, table in (("alone", alone), ("together", together), ("fine", fine))
-        },
-        "processor_seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "sd_between_members": round(float(truth.std(ddof=1)), 2),
-        "tau_between_seeds_alone": None
-        if args.seeds < 2
-        else round(kendall_tau(alone[0], alone[1]), 3),
-        "against_alone": {
-            name: {
-                "tau": round(kendall_tau(values, truth), 3),
-                "tau_95": interval(values, truth),
-                "regret": round(float(truth.max() - truth[int(values.argmax())]), 2),
-            }
-            for name, values in known.items()
-        },
     }
 
 
@@ -230,7 +266,9 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=12, help="of each group")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--train-images", type=int, help="evenly by class; default: all")
+    parser.add_argument("--val-images", type=int, help="evenly by class; default: all")
     parser.add_argument("--epochs-alone", type=int, default=30)
+    parser.add_argument("--epochs-short", type=int, default=7, help="as dear as together")
     parser.add_argument("--epochs-together", type=int, default=60)
     parser.add_argument("--epochs-fine", type=int, default=5)
     parser.add_argument("--work", type=Path, default=Path("shared_training"))
@@ -249,25 +287,33 @@ def main() -> None:
         data = write_digits(args.work / "digits")
     else:
         data = args.data_dir
-    if args.train_images is not None:
-        data = subset(data, args.work, args.train_images)
+    if args.train_images is not None or args.val_images is not None:
+        data = subset(data, args.work, {"train": args.train_images, "val": args.val_images})
     clock = Clock(args.work / "processor_seconds.json")
     groups = {
         "front": front_members(space, args.members),
         "band": band_members(space, args.members),
     }
-    settings = {name: str(value) for name, value in vars(args).items() if name != "work"}
+    untrained = {group: scores(members, space) for group, members in groups.items()}
+    hidden = ("work", "results", "data_dir", "space")
     result: dict[str, Any] = {
-        "command": "python benchmarks/shared_training.py",
-        "settings": settings,
+        "command": f"python benchmarks/shared_training.py {shlex.join(sys.argv[1:])}".strip(),
+        "settings": {
+            **{name: value for name, value in vars(args).items() if name not in hidden},
+            "space": space.to_dict(),
+        },
         "machine": f"{platform.machine()}, 1 thread, {os.cpu_count()} cores",
         "versions": {name: metadata.version(name) for name in ("torch", "timm")},
     }
-    for group, members in groups.items():
-        result[group] = run_group(group, members, space, data, args, clock)
+    trained: dict[str, list[dict[str, list[float]]]] = {group: [] for group in groups}
+    for seed in range(args.seeds):
+        for group, members in groups.items():
+            trained[group].append(run_seed(group, seed, members, space, data, args, clock))
+            result[group] = compare(members, untrained[group], trained[group])
+            args.results.write_text(json.dumps(result, indent=2) + "\n")
+    for group in groups:
         shown = {name: value for name, value in result[group].items() if name != "members"}
         print(group, json.dumps(shown, indent=2))
-    args.results.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -66,6 +66,17 @@ def test_from_a_space_to_a_trained_model(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_from_an_untrained_front_to_a_deployed_network(run: Run) -> None:
+    out = run("front_to_network.py", N_TRIALS=20, EPOCHS_TOGETHER=15, EPOCHS_ALONE=3)
+    shares = re.findall(r"^(together|trial|.*onnx)\b.* ([\d.]+) %", out, flags=re.M)
+    together, fine_tuned, deployed = (float(percent) for _, percent in shares)
+    # A chance would be 10 %.
+    assert 25 < together < fine_tuned
+    # timm prepares the images of the file as those of the training.
+    assert deployed == fine_tuned
+
+
+@pytest.mark.slow
 def test_search_from_python(run: Run) -> None:
     out = run("search_from_python.py", N_TRIALS=6, BUDGET=8e6)
     assert "6/6 trials" in out and "built trial" in out
