@@ -232,9 +232,7 @@ def compare(
         error = differences.std(ddof=1) / np.sqrt(len(differences))
         gains[way] = [round(float(value), 2) for value in (differences.mean(), 1.96 * error)]
     return {
-        "means": {
-            way: [round(float(value), 2) for value in tables[way].mean(1)] for way in WAYS
-        },
+        "means": {way: [round(float(value), 2) for value in tables[way].mean(1)] for way in WAYS},
         "gain_over_alone_and_95": gains,
         "processor_seconds": {
             way: [round(float(value), 1) for value in tables["seconds"][:, i]]

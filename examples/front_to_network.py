@@ -2,8 +2,8 @@
 # # From an untrained front to a deployed network
 #
 # Search untrained, train the front together, search again on the trained weights for accuracy, and
-# fine-tune one: the whole way, on scikit-learn's digits (the extras `benchmarks` and `onnx`). It takes some
-# minutes on a CPU and writes into the folder `digits`. Each `# %%` begins a cell.
+# fine-tune one: the whole way, on scikit-learn's digits (the extras `benchmarks` and `onnx`). It
+# takes some minutes on a CPU and writes into the folder `digits`. Each `# %%` begins a cell.
 
 # %%
 from pathlib import Path
