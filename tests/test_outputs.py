@@ -37,7 +37,7 @@ def quickly(begin: Begin, script: Path) -> Callable[[list[str], Path], str]:
     script.write_text(PROGRAM)
 
     def run(words: list[str], folder: Path) -> str:
-        trained = sorted(folder.glob("trained/*-trial*"))
+        trained = sorted(folder.glob("tuned/*-trial*"))
         if "--n-trials" in words:
             words = [*words, "--n-trials", "60"]
         if "retrain" in words:

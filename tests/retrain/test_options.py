@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+from timm.data import create_dataset, create_transform
 
 from tftas_optuna.retrain import Recipe, load_recipe
+from tftas_optuna.retrain._timm import mend_posterize
 
 AUGMENTED = {
     "no_aug": False,
@@ -165,6 +168,24 @@ def test_one_process_repeats_no_augmentation(
     assert outcome(train, tmp_path / "repeated", {"aug_repeats": 3}) == plain
     assert "one process trains without repeated augmentation" in caplog.text
     assert load_recipe(tmp_path / "repeated" / "recipe.yaml").aug_repeats == 0
+
+
+@pytest.mark.parametrize("policy", ["rand-m10-inc1", "original"])
+def test_policies_posterize_to_no_bits_at_all(images: Path, policy: str) -> None:
+    """Pillow 13 refuses what timm asks for at the highest level; earlier ones return black."""
+    dataset = create_dataset("", root=images, split="train")
+    dataset.transform = create_transform((3, 8, 8), is_training=True, auto_augment=policy)
+    mend_posterize(dataset.transform)
+    (part,) = (
+        p for p in dataset.transform.transforms if hasattr(p, "ops") or hasattr(p, "policy")
+    )
+    entries = part.ops if hasattr(part, "ops") else [op for row in part.policy for op in row]
+    ops = [op for op in entries if "Posterize" in op.name]
+    image = Image.new("RGB", (8, 8), "white")
+    assert ops
+    for op in ops:
+        assert op.aug_fn(image, 0).getextrema() == ((0, 0),) * 3
+        assert op.aug_fn(image, 1).getextrema() == ((128, 128),) * 3
 
 
 def test_nothing_is_left_out() -> None:

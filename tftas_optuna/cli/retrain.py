@@ -247,6 +247,12 @@ def retrain(
             if not world.primary:
                 return
         _print_together(row, output, f"Trained together on {dataset or data_dir}")
+        if not quiet and output == "table" and not dataset:
+            from tftas_optuna.report.commands import shared_commands
+
+            click.echo("Next:", err=True)
+            for line, purpose in shared_commands(row["out"], str(data_dir), storage, study_name):
+                click.echo(f"  {line}    # {purpose}", err=True)
         return
     if study is not None:
         chosen = _networks(study, candidates, img_size)

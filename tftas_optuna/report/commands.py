@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
 from tftas_optuna.storage.naming import DEFAULT_STORAGE, shown
@@ -62,11 +63,36 @@ def next_commands(storage: str, study_name: str, front: Sequence[Candidate]) -> 
         Command(_line("front", *where, *exact, "-f", "csv"), "the whole front"),
         Command(_line("export", *where, "--best", "--params-max", budget), "one of a budget"),
         Command(
-            _line("retrain", *where, "--top", "3", "--data-dir", "DIR"),
-            "the three best, trained",
+            _line("retrain", *where, "--shared", "--data-dir", "DIR"),
+            "the front, trained together",
         ),
         Command(_line("dashboard", *where), "the study in a browser"),
     ]
+
+
+def shared_commands(
+    supernet: str, data_dir: str, storage: str, study_name: str | None
+) -> list[Command]:
+    """Return the commands to run next after a shared training.
+
+    Args:
+        supernet: The directory of the trained supernet.
+        data_dir: The images that it was trained on.
+        storage: The storage of the study.
+        study_name: The study that the members come from; None without one.
+    """
+    name = f"{PurePath(supernet).name.removesuffix('-shared')}-accuracy"
+    search = _line(
+        *("run", "--supernet", supernet, "--objectives", "accuracy,n_params"),
+        *("--data-dir", data_dir, "--study-name", name),
+    )
+    commands = [Command(search, "search again, for accuracy")]
+    if study_name is not None:
+        best = ("--best", "-f", "onnx", "--weights", supernet)
+        commands.append(
+            Command(_line("export", *_where(storage, study_name), *best), "the best, deployed")
+        )
+    return commands
 
 
 def report_commands(

@@ -9,6 +9,8 @@ import shutil
 from typing import Any
 
 import timm
+from PIL import Image
+from timm.data import auto_augment
 from timm.utils import CheckpointSaver
 
 from tftas_optuna.errors import UnavailableError
@@ -68,6 +70,28 @@ class WholeFileSaver(CheckpointSaver):
         except OSError:
             shutil.copy2(src, scratch)
         os.replace(scratch, dst)
+
+
+def mend_posterize(transform: Any) -> None:
+    """Let the policies of a training transform posterize to 0 bits, which is black.
+
+    timm asks for 0 bits at the highest level; Pillow 13 refuses it, and earlier ones return black.
+
+    Args:
+        transform: The transform that timm made; it is changed in place.
+    """
+    for part in getattr(transform, "transforms", ()):
+        for entry in (*getattr(part, "ops", ()), *getattr(part, "policy", ())):
+            for op in entry if isinstance(entry, list | tuple) else (entry,):
+                if getattr(op, "aug_fn", None) is auto_augment.posterize:
+                    op.aug_fn = _posterize
+
+
+def _posterize(image: Image.Image, bits_to_keep: int, **options: Any) -> Image.Image:
+    if bits_to_keep < 1:
+        return Image.new(image.mode, image.size)
+    posterized: Image.Image = auto_augment.posterize(image, bits_to_keep, **options)
+    return posterized
 
 
 def _check_hooks() -> None:

@@ -13,6 +13,7 @@ from timm.data import ImageDataset, create_dataset, create_loader, resolve_data_
 from torch.utils.data import IterableDataset, RandomSampler
 
 from tftas_optuna.errors import TftasError, UnavailableError, first_line
+from tftas_optuna.retrain._timm import mend_posterize
 from tftas_optuna.retrain.images import NamedImages, read_file
 from tftas_optuna.retrain.splits import (
     check_apart,
@@ -251,6 +252,7 @@ def make_loaders(
         **augmentation,
         **shared,
     )
+    mend_posterize(images.train.transform)
     val = create_loader(
         images.val,
         is_training=False,

@@ -95,9 +95,11 @@ def chosen_weights(
             f" {_REMEDY}"
         )
     _check_same(network, folder, record.get("num_classes"))
+    here = Path.cwd()
+    shown = folder.relative_to(here) if folder.is_relative_to(here) else folder
     return Weights(
         str(folder),
-        f"weights of {folder}: top-1 {record['top1']:.2f} %, trainings {chosen.key},"
+        f"weights of {shown}: top-1 {record['top1']:.2f} %, trainings {chosen.key},"
         f" seed {record.get('seed', '?')}",
     )
 
