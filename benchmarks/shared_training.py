@@ -22,6 +22,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -296,6 +297,7 @@ def main() -> None:
     untrained = {group: scores(members, space) for group, members in groups.items()}
     hidden = ("work", "results", "data_dir", "space")
     result: dict[str, Any] = {
+        "command": f"python benchmarks/shared_training.py {shlex.join(sys.argv[1:])}".strip(),
         "settings": {
             **{name: value for name, value in vars(args).items() if name not in hidden},
             "space": space.to_dict(),
