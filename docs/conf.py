@@ -44,7 +44,7 @@ napoleon_use_ivar = True
 # there.
 nitpick_ignore_regex = [
     ("py:class", r"[^.]+"),
-    ("py:class", r"(click|collections|dataclasses|np|numpy|nn|optuna|pathlib|torch)\..+"),
+    ("py:class", r"(click|collections|dataclasses|np|numpy|nn|optuna|os|pathlib|torch)\..+"),
     ("py:class", r"tftas_optuna\.metrics\.registry\.Function"),
     # Fields are listed with their class, and are no targets of their own.
     ("py:attr", r".+"),

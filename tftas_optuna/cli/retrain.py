@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,11 @@ from tftas_optuna.cli._options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from optuna import Study
 
     from tftas_optuna.retrain.network import Network
-    from tftas_optuna.retrain.shared import SharedMembers
     from tftas_optuna.study.front import Candidate
 
 
@@ -207,6 +209,7 @@ def retrain(
     from tftas_optuna.retrain.data import DataSource
     from tftas_optuna.retrain.distributed import join_world
     from tftas_optuna.retrain.network import resolve_network
+    from tftas_optuna.retrain.recorded import train_and_record, train_shared_and_record
     from tftas_optuna.retrain.run import check_tensorboard
     from tftas_optuna.retrain.slices import check_fit, resolve_weights
 
@@ -231,9 +234,9 @@ def retrain(
         if tensorboard:
             check_tensorboard()
         with join_world(device) as world:
-            row = _train_together(
-                together,
-                out,
+            row = _train(
+                partial(train_shared_and_record, together, out=out),
+                out / f"{together.label}-shared",
                 quiet=quiet or not world.primary,
                 study=study,
                 record=not no_record,
@@ -265,9 +268,9 @@ def retrain(
     rows = []
     with join_world(device) as world:
         for trial, network in chosen:
-            row = _train_one(
-                network,
-                out,
+            row = _train(
+                partial(train_and_record, network, out=out),
+                out / network.label,
                 quiet=quiet or not world.primary,
                 study=study,
                 trial=trial,
@@ -291,43 +294,26 @@ def retrain(
         _tables.say_recorded(study, rows[-1]["trained"])
 
 
-def _train_one(network: Network, out: Path, *, quiet: bool, **arguments: Any) -> dict[str, Any]:
-    from tftas_optuna.cli._training import TrainingDisplay
-    from tftas_optuna.retrain.recorded import train_and_record
-
-    recipe = arguments["recipe"]
-    with TrainingDisplay(network.label, recipe.epochs, quiet=quiet) as display:
-        try:
-            return train_and_record(
-                network, out=out, callback=display.update, told=display.tell, **arguments
-            )
-        except KeyboardInterrupt:
-            display.close()
-            click.echo(
-                f"Interrupted; whole epochs are kept in {out / network.label}. Go on with the same"
-                " command.",
-                err=True,
-            )
-            raise
-
-
-def _train_together(
-    shared: SharedMembers, out: Path, *, quiet: bool, **arguments: Any
+def _train(
+    train: Callable[..., dict[str, Any]], folder: Path, *, quiet: bool, **arguments: Any
 ) -> dict[str, Any]:
-    from tftas_optuna.cli._training import TrainingDisplay
-    from tftas_optuna.retrain.recorded import train_shared_and_record
+    """Call a function that trains, with its progress on stderr.
 
-    title = f"{shared.label}-shared"
-    with TrainingDisplay(title, arguments["recipe"].epochs, quiet=quiet) as display:
+    Args:
+        train: The function, with what it trains.
+        folder: The directory that it writes to.
+        quiet: Whether to show nothing.
+        **arguments: Its other arguments.
+    """
+    from tftas_optuna.cli._training import TrainingDisplay
+
+    with TrainingDisplay(folder.name, arguments["recipe"].epochs, quiet=quiet) as display:
         try:
-            return train_shared_and_record(
-                shared, out=out, callback=display.update, told=display.tell, **arguments
-            )
+            return train(callback=display.update, told=display.tell, **arguments)
         except KeyboardInterrupt:
             display.close()
             click.echo(
-                f"Interrupted; whole epochs are kept in {out / title}. Go on with the same"
-                " command.",
+                f"Interrupted; whole epochs are kept in {folder}. Go on with the same command.",
                 err=True,
             )
             raise

@@ -190,7 +190,8 @@ class EvaluationSource:
     """The labelled images that slices of a trained supernet are evaluated on.
 
     Attributes:
-        data_dir: Folder of the images; see :func:`tftas_optuna.passes.labelled.read_labelled`.
+        data_dir: Folder of the images, with one folder for each class or with a folder ``val`` of
+            these.
         n_images: Number of images; None for all that objectives may see.
         digest: SHA-256 of the images and labels; None until they are read.
         seen: Which images these are, for people; None until they are read.
