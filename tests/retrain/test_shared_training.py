@@ -15,6 +15,7 @@ import optuna
 import pytest
 import torch
 import trainings
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader
 
 from tftas_optuna import (
@@ -480,3 +481,20 @@ def test_sources_of_other_classes_are_refused(
                 (renamed / split / f"other{name}" / file.name).symlink_to(file)
     with pytest.raises(TftasError, match="class 0 of the data is 'otherblue'"):
         together(space, tmp_path / "b", renamed, {"epochs": 1}, supernet=result["out"])
+
+
+def test_a_supernet_that_cannot_be_written_is_written_by_the_next_call(
+    space: AutoFormerSpace, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = sampled(space, 3)
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise SafetensorError("Error while serializing: No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(UnavailableError, match="No space left"):
+        patch.setattr("tftas_optuna.supernet.files.save_file", full)
+        together(members, tmp_path, images, space=space)
+    assert not (tmp_path / "tiny-shared" / "supernet.yaml").exists()
+    again = together(members, tmp_path, images, space=space)
+    whole = together(members, tmp_path / "whole", images, space=space)
+    assert again["supernet"] == whole["supernet"] == read_supernet(again["out"]).digest

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tftas_optuna._reading import reading
@@ -152,7 +153,11 @@ def write_supernet(supernet: TrainedSupernet) -> None:
     folder = supernet.path
     with replacing(folder / WEIGHTS) as scratch:
         tensors = {name: t.detach().cpu().contiguous() for name, t in supernet.tensors.items()}
-        save_file(tensors, scratch, metadata={"format": "pt"})
+        try:
+            save_file(tensors, scratch, metadata={"format": "pt"})
+        except SafetensorError as error:
+            # Its own class, even where the disk is full.
+            raise OSError(f"{folder / WEIGHTS}: {error}") from error
     members = supernet.members
     about = {
         "format": _FORMAT,
