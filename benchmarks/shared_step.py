@@ -37,25 +37,23 @@ def draw(space: SearchSpace, count: int) -> list[Architecture]:
     return list(members)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--space", default=str(DIGITS))
-    parser.add_argument("--members", type=int, default=20)
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--device", default="auto")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    space = get_space(options.space)
-    world = World(resolve_device(options.device))
-    cuda = world.device.type == "cuda"
-    recipe = load_recipe("autoformer", {"batch_size": options.batch_size, "mixup": 0, "cutmix": 0})
-    archs = draw(space, options.members)
-    members = tuple(Member(str(i), arch) for i, arch in enumerate(archs))
-    images = torch.randn(options.batch_size, space.in_chans, space.img_size, space.img_size)
-    targets = torch.randint(space.num_classes, (options.batch_size,))
-    loader = [(images.to(world.device), targets.to(world.device))]
-    together = SharedMembers(space.name, space, space.img_size, members)
+def measure(
+    space: SearchSpace, *, members: int, batch_size: int, steps: int, device: torch.device
+) -> tuple[float, float]:
+    """Return the mean seconds of a step of shared training, and of the drawn member alone."""
+    world = World(device)
+    cuda = device.type == "cuda"
+    recipe = load_recipe("autoformer", {"batch_size": batch_size, "mixup": 0, "cutmix": 0})
+    archs = draw(space, members)
+    images = torch.randn(batch_size, space.in_chans, space.img_size, space.img_size).to(device)
+    targets = torch.randint(space.num_classes, (batch_size,)).to(device)
+    loader = [(images, targets)]
+    together = SharedMembers(
+        space.name,
+        space,
+        space.img_size,
+        tuple(Member(str(i), arch) for i, arch in enumerate(archs)),
+    )
     model = together.build(space.num_classes, None, recipe)
     shared = together.training(model, recipe, loader, space.num_classes, world)
     alone = {
@@ -79,19 +77,41 @@ def main() -> None:
             torch.cuda.synchronize()
         return clock() - start
 
-    times: list[tuple[float, float]] = []
-    # The first step of a member builds its network and the optimizer's state.
+    # The first pass of a member builds its network, its first step the optimizer's state.
     for member in archs:
         model.member = member
+        model(images)
         seconds(alone[member], 0)
-    for update in range(options.steps):
+    seconds(shared, 0)
+    times = []
+    for update in range(steps):
         (member,) = draws.of_step(update)
-        pair = seconds(shared, update), seconds(alone[member], update)
-        times.append(pair)
-    device = torch.cuda.get_device_name(world.device) if cuda else "cpu, one thread"
+        times.append((seconds(shared, update), seconds(alone[member], update)))
     ours, theirs = (statistics.fmean(column) for column in zip(*times, strict=True))
+    return ours, theirs
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--space", default=str(DIGITS))
+    parser.add_argument("--members", type=int, default=20)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    device = resolve_device(options.device)
+    space = get_space(options.space)
+    ours, theirs = measure(
+        space,
+        members=options.members,
+        batch_size=options.batch_size,
+        steps=options.steps,
+        device=device,
+    )
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu, one thread"
     print(
-        f"{space.name}, {options.members} members, batch {options.batch_size}, {device}: shared"
+        f"{space.name}, {options.members} members, batch {options.batch_size}, {where}: shared"
         f" {1e3 * ours:.1f} ms, alone {1e3 * theirs:.1f} ms, ratio {ours / theirs:.3f}"
     )
 

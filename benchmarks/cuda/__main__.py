@@ -37,6 +37,7 @@ STEPS = (
     "profile",
     "search",
     "retrain",
+    "shared",
     "latency",
 )
 PACKAGES = (

@@ -26,6 +26,7 @@ STEPS: dict[str, Step] = {
     "profile": scores.profile,
     "search": uses.search,
     "retrain": uses.retrain,
+    "shared": uses.shared,
     "latency": uses.latency,
 }
 

@@ -135,6 +135,30 @@ def retrain(plan: Plan) -> Iterator[Found]:
             )
 
 
+def shared(plan: Plan) -> Iterator[Found]:
+    """Time a step of shared training beside one of the drawn member alone."""
+    import torch
+    from shared_step import measure
+
+    from tftas_optuna import get_space
+
+    name = plan.of("autoformer-tiny", str(ROOT / "benchmarks/retrain/digits.yaml"))
+    members, batch, steps = plan.of(20, 3), plan.of(64, 8), plan.of(60, 4)
+    ours, theirs = measure(
+        get_space(name),
+        members=members,
+        batch_size=batch,
+        steps=steps,
+        device=torch.device(plan.device),
+    )
+    data = {"members": members, "batch": batch, "shared_ms": 1e3 * ours, "alone_ms": 1e3 * theirs}
+    yield Found(
+        f"{members} members, batch {batch}: shared {1e3 * ours:.1f} ms, alone"
+        f" {1e3 * theirs:.1f} ms a step, ratio {ours / theirs:.3f}",
+        data,
+    )
+
+
 def latency(plan: Plan) -> Iterator[Found]:
     """Measure the table of a space, and some networks directly."""
     import numpy as np
