@@ -420,6 +420,35 @@ def test_a_study_records_the_accuracies_of_its_members(
         together(front, tmp_path, images, study=other)
 
 
+def test_it_starts_from_the_seed_of_the_recipe_or_of_the_study(
+    space: AutoFormerSpace, images: Path, tmp_path: Path
+) -> None:
+    study = search(space, n_trials=8, fidelity="collapsed", n_exact=0, supernet_seed=5)
+    front = pareto_front(study)
+    frozen = {"lr": 0.0, "min_lr": 0.0, "warmup_lr": 0.0, "epochs": 1}
+
+    def first(seed: int, supernet: str | None) -> str:
+        """Return the digest of a supernet that a training has left as it began."""
+        out = tmp_path / f"{supernet}{seed}"
+        recipe = {**frozen, "seed": seed}
+        done = together(front, out, images, recipe, study=study, supernet=supernet, record=False)
+        tensors = read_supernet(done["out"]).tensors
+        names = [
+            str(drawn)
+            for drawn in range(7)
+            if all(
+                torch.equal(tensors[name], weight)
+                for name, weight in Scorer(
+                    space, seed=drawn, device="cpu"
+                ).supernet.state_dict.items()
+            )
+        ]
+        return ",".join(names)
+
+    assert first(1, None) == "1" == first(1, "drawn")
+    assert first(1, "study") == "5" == first(2, "study")
+
+
 def test_bad_members_are_one_line(
     space: AutoFormerSpace, pit_space: PiTSpace, images: Path, tmp_path: Path
 ) -> None:

@@ -163,3 +163,24 @@ def test_what_does_not_fit_is_one_line(space: AutoFormerSpace, tmp_path: Path) -
         with pytest.raises(TftasError, match=fact) as error:
             refused()
         assert "\n" not in str(error.value)
+
+
+def test_a_whole_space_whose_heads_share_the_width(space: AutoFormerSpace, tmp_path: Path) -> None:
+    """Its smallest candidate has the most heads, as these take no weights."""
+    own = dataclasses.replace(space.supernet, head_dim=None, num_heads=(4,) * 4)
+    shared = dataclasses.replace(space, num_heads=(1, 2, 4), supernet=own)
+    (tmp_path / "shared").mkdir()
+    tensors = Scorer(shared, device="cpu").supernet.state_dict
+    write_supernet(
+        TrainedSupernet(
+            tmp_path / "shared",
+            tensors,
+            space=shared.to_dict(),
+            img_size=32,
+            num_classes=10,
+        )
+    )
+    scorer = Scorer(shared, supernet=tmp_path / "shared", device="cpu")
+    drawn = Scorer(shared, device="cpu")
+    for arch in (shared.smallest(), shared.largest()):
+        assert scorer(arch) == drawn(arch)

@@ -135,12 +135,30 @@ def test_a_malicious_checkpoint_runs_nothing(tmp_path: Path, key: str) -> None:
     assert not (tmp_path / "harm").exists()
 
 
-@pytest.mark.parametrize("content", [[1], {"state_dict": {}}, {"model": [1]}, {"model": {"w": 1}}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1],
+        {"state_dict": {}},
+        {"model": [1]},
+        {"model": {"w": 1}},
+        {"model": {1: torch.ones(1)}},
+        {"model": {"w": torch.eye(2).to_sparse()}},
+    ],
+)
 def test_a_foreign_checkpoint_is_one_line(tmp_path: Path, content: Any) -> None:
     file = tmp_path / "supernet-tiny.pth"
     torch.save(content, file)
     with pytest.raises(UnavailableError, match='no tensors under "model"'):
         read_supernet(file)
+
+
+def test_a_digest_knows_scalars_and_every_type() -> None:
+    path = Path()
+    tensors = {"n": torch.tensor(3), "h": torch.ones(2, dtype=torch.bfloat16), "e": torch.ones(0)}
+    one = TrainedSupernet(path, tensors).digest
+    assert one == TrainedSupernet(path, dict(reversed(tensors.items()))).digest
+    assert one != TrainedSupernet(path, {**tensors, "n": torch.tensor(4)}).digest
 
 
 def test_a_truncated_checkpoint_is_one_line(tmp_path: Path) -> None:

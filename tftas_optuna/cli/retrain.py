@@ -231,54 +231,36 @@ def retrain(
             supernet=supernet,
             img_size=img_size,
         )
-        if tensorboard:
-            check_tensorboard()
-        with join_world(device) as world:
-            row = _train(
-                partial(train_shared_and_record, together, out=out),
-                out / f"{together.label}-shared",
-                quiet=quiet or not world.primary,
-                study=study,
-                record=not no_record,
-                recipe=recipe,
-                source=source,
-                world=world,
-                num_classes=num_classes,
-                workers=workers,
-                tensorboard=tensorboard,
-            )
-            if not world.primary:
-                return
-        _print_together(row, output, f"Trained together on {dataset or data_dir}")
-        if not quiet and output == "table" and not dataset:
-            from tftas_optuna.report.commands import shared_commands
-
-            click.echo("Next:", err=True)
-            for line, purpose in shared_commands(row["out"], str(data_dir), storage, study_name):
-                click.echo(f"  {line}    # {purpose}", err=True)
-        return
-    if study is not None:
-        chosen = _networks(study, candidates, img_size)
+        train = partial(train_shared_and_record, together, out=out)
+        trainings = [(train, out / f"{together.label}-shared")]
     else:
-        chosen = [(None, resolve_network(configs[0], img_size=img_size))]
-    start = resolve_weights(chosen[0][1], weights, supernet) or "scratch"
-    check_fit((network for _, network in chosen), start)
+        if study is not None:
+            chosen = _networks(study, candidates, img_size)
+        else:
+            chosen = [(None, resolve_network(configs[0], img_size=img_size))]
+        start = resolve_weights(chosen[0][1], weights, supernet) or "scratch"
+        check_fit((network for _, network in chosen), start)
+        trainings = [
+            (
+                partial(train_and_record, network, out=out, trial=trial, weights=start),
+                out / network.label,
+            )
+            for trial, network in chosen
+        ]
     if tensorboard:
         check_tensorboard()
     rows = []
     with join_world(device) as world:
-        for trial, network in chosen:
+        for train, folder in trainings:
             row = _train(
-                partial(train_and_record, network, out=out),
-                out / network.label,
+                train,
+                folder,
                 quiet=quiet or not world.primary,
                 study=study,
-                trial=trial,
                 record=not no_record,
                 recipe=recipe,
                 source=source,
                 world=world,
-                weights=start,
                 num_classes=num_classes,
                 workers=workers,
                 tensorboard=tensorboard,
@@ -286,6 +268,16 @@ def retrain(
             rows.append(row)
         if not world.primary:
             return
+    if shared:
+        _print_together(rows[0], output, f"Trained together on {dataset or data_dir}")
+        if not quiet and output == "table" and not dataset:
+            from tftas_optuna.report.commands import shared_commands
+
+            click.echo("Next:", err=True)
+            directory = rows[0]["out"]
+            for line, purpose in shared_commands(directory, str(data_dir), storage, study_name):
+                click.echo(f"  {line}    # {purpose}", err=True)
+        return
     if output != "table":
         _tables.print_rows(rows, output)
     else:

@@ -222,7 +222,7 @@ def retrain_shared(
             study = search(get_space("autoformer-tiny"), n_trials=1000)
             front = pareto_front(study)
             shared = retrain_shared(front, study=study, data_dir="imagenet", recipe="deit")
-            best = pareto_front(study)[-1]
+            best = max(pareto_front(study), key=lambda member: member.shared_top1)
             retrain(best, study=study, data_dir="imagenet", weights=shared["out"],
                     overrides={"epochs": 30})
 
@@ -238,8 +238,8 @@ def retrain_shared(
         recipe: The recipe; see :func:`retrain`.
         overrides: Values of the recipe to replace.
         space: The space whose supernet is trained; by default that of the study or of the files.
-        supernet: The weights to start from: ``"drawn"`` from the recipe's seed by default;
-            ``"study"``; or the path of a trained supernet.
+        supernet: The weights to start from: ``"drawn"`` from the recipe's seed, the default;
+            ``"study"``, those that the study was searched on; or the path of a trained supernet.
         study: The study of the candidates; their accuracies are recorded there.
         record: Whether to record the accuracies in the study.
         name: First part of the directory's name; by default that of the study or the space.

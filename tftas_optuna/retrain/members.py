@@ -46,7 +46,8 @@ class SharedNetwork(nn.Module):
         example: Any = self._blanks.get(member, torch.device("cpu"))
         self.num_classes: int = supernet.num_classes
         self.pretrained_cfg: dict[str, Any] = dict(example.pretrained_cfg)
-        self._not_decayed = set(example.no_weight_decay())
+        own = getattr(example, "no_weight_decay", set)
+        self._not_decayed: set[str] = set(own())
 
     @property
     def supernet(self) -> Supernet:

@@ -71,19 +71,13 @@ def train_and_record(
     row = {"name": network.label, **result, "out": str(folder)}
     if record and study is not None and trial is not None and world.primary:
         details = {
-            "recipe": recipe.name,
-            "recipe_digest": fit_recipe(recipe, world).digest,
-            "epochs": recipe.epochs,
+            **_details(recipe, source, folder, world),
             "img_size": network.img_size,
-            "seed": recipe.seed,
             # Checkpoints of different networks may differ in the network's name alone.
             "weights": weights_text(weights).replace(network.label, "NETWORK"),
-            "data": source.dataset or str(source.root),
             # Release 0.2.0 did not record it.
             "data_digest": result.get("data_digest"),
-            "out": str(folder.resolve()),
             "model_digest": model_digest(folder),
-            "recorded": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         row["trained"] = record_accuracy(study, trial, {**result, **details})
         show_accuracies(study)
@@ -128,18 +122,12 @@ def train_shared_and_record(
     if record and study is not None and None not in rows and world.primary:
         facts = ("num_classes", "n_train", "n_val", "train_split", "val_split", "data_digest")
         details = {
-            "recipe": recipe.name,
-            "recipe_digest": fit_recipe(recipe, world).digest,
-            "epochs": recipe.epochs,
-            "img_size": shared.img_size,
-            "seed": recipe.seed,
-            "weights": weights_text(shared.source),
-            "members": len(rows),
-            "data": source.dataset or str(source.root),
+            **_details(recipe, source, folder, world),
             **{name: result[name] for name in facts if name in result},
-            "out": str(folder.resolve()),
+            "img_size": shared.img_size,
+            "weights": shared.weights,
+            "members": len(rows),
             "supernet": result["supernet"],
-            "recorded": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
         accuracies = {
             trial: {name: member[name] for name in ("top1", "top5", "loss")}
@@ -148,6 +136,19 @@ def train_shared_and_record(
         row["shared"] = record_shared(study, accuracies, details)
         show_accuracies(study)
     return row
+
+
+def _details(recipe: Recipe, source: DataSource, folder: Path, world: World) -> dict[str, Any]:
+    """Return what a study records of every training."""
+    return {
+        "recipe": recipe.name,
+        "recipe_digest": fit_recipe(recipe, world).digest,
+        "epochs": recipe.epochs,
+        "seed": recipe.seed,
+        "data": source.dataset or str(source.root),
+        "out": str(folder.resolve()),
+        "recorded": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
 
 
 def model_digest(folder: Path) -> str | None:

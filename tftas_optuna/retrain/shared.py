@@ -144,7 +144,7 @@ class SharedMembers:
         space: The space, whose supernet holds all members.
         img_size: Height and width of the input, in pixels.
         members: The members; empty for all of the space.
-        source: The weights to start from.
+        source: The supernet to start from; None to draw one from the seed of the recipe.
 
     Raises:
         TftasError: There are less than two members, or one does not fit the space.
@@ -154,7 +154,7 @@ class SharedMembers:
     space: SearchSpace
     img_size: int
     members: tuple[Member, ...] = ()
-    source: SupernetSource = SupernetSource()
+    source: SupernetSource | None = None
 
     def __post_init__(self) -> None:
         archs = {member.architecture for member in self.members}
@@ -187,8 +187,13 @@ class SharedMembers:
                 "members": members or None,
                 "img_size": self.img_size,
             },
-            "weights": weights_text(self.source),
+            "weights": self.weights,
         }
+
+    @property
+    def weights(self) -> str:
+        """The first weights, as trainings name them."""
+        return "scratch" if self.source is None else weights_text(self.source)
 
     def build(
         self, num_classes: int, class_names: Sequence[str] | None, recipe: Recipe
@@ -201,34 +206,32 @@ class SharedMembers:
             TftasError: The source is of another space, or of other classes.
             UnavailableError: It cannot be read.
         """
-        trained = self.source.trained
-        seed = self.source.seed if self.source.chosen or trained is not None else recipe.seed
-        conditions = Conditions(
-            self.space, self.img_size, num_classes, supernet=SupernetSource(seed)
+        source = SupernetSource(recipe.seed) if self.source is None else self.source
+        trained = source.trained
+        same_classes = trained is None or trained.num_classes == num_classes
+        theirs = None if trained is None else trained.class_names
+        if same_classes and None not in (class_names, theirs):
+            if tuple(class_names or ()) != theirs:
+                raise TftasError(other_classes(source, theirs or (), class_names or ()))
+        first = source if same_classes else SupernetSource(recipe.seed)
+        supernet = open_supernet(
+            Conditions(self.space, self.img_size, num_classes, supernet=first)
         )
-        if trained is not None and trained.num_classes == num_classes:
-            theirs = trained.class_names
-            if None not in (class_names, theirs) and tuple(class_names or ()) != theirs:
-                raise TftasError(other_classes(self.source, theirs or (), class_names or ()))
-            conditions = dataclasses.replace(conditions, supernet=self.source)
-        supernet = open_supernet(conditions)
-        first = self.draws(recipe).largest
         model = SharedNetwork(
-            supernet, first, drop_rate=recipe.drop, drop_path_rate=recipe.drop_path
+            supernet,
+            self.draws(recipe).largest,
+            drop_rate=recipe.drop,
+            drop_path_rate=recipe.drop_path,
         )
         if trained is not None:
-            if trained.num_classes != num_classes:
-                self._load_body(model, first, trained.num_classes)
+            if not same_classes:
+                self._load_body(model, source)
             model.pretrained_cfg.update(trained.preprocessing.to_dict())
         return model
 
-    def _load_body(
-        self, model: SharedNetwork, member: Architecture, num_classes: int | None
-    ) -> None:
-        """Load the weights of the source, but those of the classifier, which stay as drawn."""
-        conditions = Conditions.of(
-            self.space, img_size=self.img_size, num_classes=num_classes, supernet=self.source
-        )
+    def _load_body(self, model: SharedNetwork, source: SupernetSource) -> None:
+        """Load trained weights, but those of the classifier, which stay as drawn."""
+        conditions = Conditions.of(self.space, img_size=self.img_size, supernet=source)
         theirs = open_supernet(conditions).state_dict
         heads = classifiers(model)
         with torch.no_grad():

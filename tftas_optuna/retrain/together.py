@@ -10,7 +10,7 @@ from tftas_optuna.export.files import check_prefix
 from tftas_optuna.export.sections import read_section
 from tftas_optuna.retrain.network import resolve_network
 from tftas_optuna.retrain.shared import Member, SharedMembers
-from tftas_optuna.scoring.conditions import SupernetSource
+from tftas_optuna.scoring.conditions import DRAWN, SupernetSource
 from tftas_optuna.spaces import SearchSpace
 from tftas_optuna.study.front import Candidate
 from tftas_optuna.study.record import read_settings
@@ -40,8 +40,13 @@ def resolve_members(
             unknown.
         UnavailableError: A file or the supernet cannot be read.
     """
-    from_study = supernet == "study" and study is not None
-    source = SupernetSource() if from_study else SupernetSource.of(supernet)
+    if not isinstance(members, SearchSpace) and not members:
+        raise TftasError("no members are given; give two or more")
+    source = None
+    if supernet == "study" and study is not None:
+        source = read_settings(study).conditions.supernet
+    elif supernet not in (None, DRAWN):
+        source = SupernetSource.of(supernet)
     if isinstance(members, SearchSpace):
         if space not in (None, members) or study is not None:
             raise TftasError("a whole space is trained; leave out space and study")
@@ -50,8 +55,6 @@ def resolve_members(
     elif study is not None:
         settings = read_settings(study)
         own = settings.space
-        if from_study:
-            source = settings.conditions.supernet
         if space not in (None, own):
             raise TftasError(f"study {study.study_name!r} has its own space; leave out space")
         space, name = own, name or study.study_name
@@ -66,8 +69,6 @@ def resolve_members(
             spaces.append(its_space)
         if space is None:
             space = _common(chosen, spaces)
-    if not isinstance(members, SearchSpace) and not chosen:
-        raise TftasError("no members are given; give two or more")
     return SharedMembers(
         check_prefix(name or space.name, remedy=_RENAME),
         space,
@@ -109,8 +110,6 @@ def _common(members: Sequence[Member], spaces: Sequence[SearchSpace | None]) -> 
     Raises:
         TftasError: One comes from no space, or from another one.
     """
-    if not spaces:
-        raise TftasError("no members are given; give two or more")
     for member, space in zip(members, spaces, strict=True):
         if space is None:
             raise TftasError(f"{member.name} comes from no study; name the space (--space)")

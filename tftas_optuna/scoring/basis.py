@@ -163,7 +163,8 @@ def open_supernet(
         supernet = make(
             space.supernet,
             state_dict=trained.tensors,
-            trained=trained.members or (space.largest(),),
+            # Where heads share the width, the smallest candidate has the most of them.
+            trained=trained.members or (space.smallest(), space.largest()),
             **arguments,
         )
     except TftasError as error:

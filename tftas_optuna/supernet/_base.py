@@ -128,7 +128,7 @@ class Supernet(ABC, Generic[A]):
                 needs weights that were not trained.
         """
         self._check_size(arch)
-        for name, (values, _) in self.limits(arch).items():
+        for name, (values, _) in self.limits(arch).items() if self._trained else ():
             most = [max(sizes) for sizes in zip(*self._trained_sizes[name], strict=True)]
             if any(value > limit for value, limit in zip(values, most, strict=True)):
                 raise TftasError(
@@ -140,7 +140,7 @@ class Supernet(ABC, Generic[A]):
     def _trained_sizes(self) -> dict[str, list[Sequence[float]]]:
         """The sizes that were trained, by their name in :meth:`limits`."""
         sizes: dict[str, list[Sequence[float]]] = {}
-        for arch in self._trained or (self.largest,):
+        for arch in self._trained:
             for name, (values, _) in self.limits(arch).items():
                 sizes.setdefault(name, []).append(values)
         return sizes

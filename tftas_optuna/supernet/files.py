@@ -111,9 +111,11 @@ class TrainedSupernet:
         """SHA-256 of the names, types, shapes and bytes of the tensors."""
         digest = hashlib.sha256()
         for name in sorted(self.tensors):
-            tensor = self.tensors[name].contiguous()
+            tensor = self.tensors[name]
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.numel() else b"")
+            if tensor.numel():
+                # NumPy does not know all types of PyTorch, and a scalar has no bytes to view.
+                digest.update(tensor.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -182,7 +184,7 @@ def write_supernet(supernet: TrainedSupernet) -> None:
 def _read_directory(path: Path) -> TrainedSupernet:
     about = read_yaml(path / ABOUT)
     file = path / WEIGHTS
-    if not isinstance(about, dict) or about.get("format") not in range(_FORMAT + 1):
+    if not isinstance(about, dict) or about.get("format") != _FORMAT:
         raise UnavailableError(f"{path / ABOUT} describes no supernet of this release; {_REMEDY}")
     if not file.is_file():
         raise UnavailableError(f"{path} holds no {WEIGHTS}; {_REMEDY}")
@@ -210,13 +212,23 @@ def _read_directory(path: Path) -> TrainedSupernet:
     return trained
 
 
+def _is_weight(item: tuple[object, object]) -> bool:
+    name, tensor = item
+    return (
+        isinstance(name, str)
+        and isinstance(tensor, torch.Tensor)
+        and tensor.layout is torch.strided
+        and not tensor.is_quantized
+    )
+
+
 def _read_checkpoint(path: Path) -> TrainedSupernet:
     with reading(path, lambda reason: f"{path} cannot be read: {reason}; {_REMEDY}"):
         # AutoFormer keeps its arguments beside the weights; nothing else may be loaded.
         with torch.serialization.safe_globals([argparse.Namespace]):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     tensors = loaded.get("model") if isinstance(loaded, dict) else None
-    if not isinstance(tensors, dict) or not all(map(torch.is_tensor, tensors.values())):
+    if not isinstance(tensors, dict) or not all(map(_is_weight, tensors.items())):
         raise UnavailableError(f'{path} holds no tensors under "model"; {_REMEDY}')
     arguments = loaded.get("args")
     if not isinstance(arguments, argparse.Namespace):
