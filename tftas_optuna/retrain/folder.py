@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tftas_optuna.retrain.recipe import Recipe
 
 RECIPE, ABOUT, RESULT = "recipe.yaml", "run.yaml", "result.json"
-METRICS, STEPS = "metrics.csv", "steps.csv"
+METRICS, STEPS, LEARNING_RATES = "metrics.csv", "steps.csv", "lr.csv"
 LAST, BEST = "last.pth.tar", "model_best.pth.tar"
 
 _COMPARED = ("network", "weights", "num_classes", "data")
@@ -89,6 +89,14 @@ class RunFolder:
     def write_rows(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write the metrics of all epochs so far."""
         self._write(METRICS, _csv(rows))
+
+    def learning_rates(self) -> list[dict[str, Any]]:
+        """Return the steps of the range test; empty before it."""
+        return self._read_csv(LEARNING_RATES)
+
+    def write_learning_rates(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Write the steps of the range test."""
+        self._write(LEARNING_RATES, _csv(rows))
 
     def cut_steps(self, *, before_step: int) -> None:
         """Delete the losses of steps that will be repeated."""

@@ -19,6 +19,9 @@ from tftas_optuna.errors import TftasError, UnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+# The learning rate that a range test finds.
+AUTO = "auto"
+
 
 def _number(low: float, high: float = math.inf, *, whole: bool = False) -> Callable[[Any], Any]:
     def check(value: Any) -> Any:
@@ -59,6 +62,11 @@ def _choice(*choices: str) -> Callable[[Any], Any]:
     return check
 
 
+def _learning_rate(value: Any) -> Any:
+    """a number, 0 or more, or auto"""
+    return value if value == AUTO else _number(0)(value)
+
+
 def _text(value: Any) -> Any:
     """a name"""
     if not isinstance(value, str) or not value:
@@ -90,7 +98,9 @@ class Recipe:
     Names and meanings are those of timm's training script, with two exceptions: ``batch_size``
     counts the images of one optimizer step, over all processes and accumulated steps, so that a
     recipe means the same on any number of GPUs; and ``lr`` is for ``lr_base_size`` images, and
-    scaled linearly to ``batch_size`` (not scaled if ``lr_base_size`` is None).
+    scaled linearly to ``batch_size`` (not scaled if ``lr_base_size`` is None). ``lr: auto`` takes
+    the learning rate that a range test finds
+    (:func:`tftas_optuna.retrain.learning_rate.range_test`), for this network, batch and data.
 
     Three settings are for shared training: the number of members that a step trains, the rule that
     draws them, and whether the others learn from the largest one (see
@@ -115,7 +125,7 @@ class Recipe:
     clip_grad: float | None = _setting(None, _number(0), optional=True)
     clip_mode: str = _setting("norm", _choice("norm", "value", "agc"))
 
-    lr: float = _setting(5e-4, _number(0))
+    lr: float | str = _setting(5e-4, _learning_rate)
     lr_base_size: int | None = _setting(512, _COUNT, optional=True)
     sched: str = _setting("cosine", _choice("cosine", "tanh", "poly", "step", "constant"))
     sched_on_updates: bool = _setting(False, _flag)
@@ -205,7 +215,13 @@ class Recipe:
 
     @property
     def scaled_lr(self) -> float:
-        """The learning rate at ``batch_size``."""
+        """The learning rate at ``batch_size``.
+
+        Raises:
+            TftasError: It is found by a range test.
+        """
+        if isinstance(self.lr, str):
+            raise TftasError("recipe: lr auto has no value before its range test")
         if self.lr_base_size is None:
             return self.lr
         return self.lr * self.batch_size / self.lr_base_size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 import time
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -18,7 +19,9 @@ from tftas_optuna.retrain.checkpoints import Checkpoints, checkpoint_bytes, read
 from tftas_optuna.retrain.data import data_config, make_loaders, open_data
 from tftas_optuna.retrain.folder import RunFolder
 from tftas_optuna.retrain.images import check_readable
+from tftas_optuna.retrain.learning_rate import with_learning_rate
 from tftas_optuna.retrain.network import build_network
+from tftas_optuna.retrain.recipe import AUTO
 from tftas_optuna.retrain.slices import weights_text
 from tftas_optuna.retrain.training import Training
 
@@ -134,6 +137,7 @@ def train(
     num_classes: int | None = None,
     workers: int = 0,
     tensorboard: bool = False,
+    pause: Callable[[int], bool] = lambda _: False,
     callback: Callable[[Step | Epoch], None] = lambda _: None,
     told: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
@@ -143,7 +147,8 @@ def train(
     per epoch), ``steps.csv`` (losses on the way), the checkpoints of timm's saver, and what is
     trained after the last epoch, averaged if the recipe averages: a network as
     ``model.safetensors`` with ``config.json``, a supernet as ``supernet.safetensors`` with
-    ``supernet.yaml``. A killed training continues after its last whole epoch; on one CPU with the
+    ``supernet.yaml``; and ``lr.csv``, the range test, if the recipe's learning rate is ``auto``. A
+    killed training continues after its last whole epoch; on one CPU with the
     same number of workers it ends with the same metrics as an uninterrupted one.
 
     Args:
@@ -155,14 +160,18 @@ def train(
         num_classes: Number of classes that the data must have; None for any.
         workers: Processes that load images, for each process that trains.
         tensorboard: Whether to write ``tensorboard/`` as well.
+        pause: Called with the number of epochs done, before each epoch but the first; the training
+            stops there if it returns true, the same in all processes. The same call without it
+            continues.
         callback: Called after every step and every epoch.
-        told: Called before training with a line that describes the data.
+        told: Called with a line about the data, and with what is worth knowing on the way.
 
     Returns:
         ``top1``, ``top5`` (per cent) and ``loss`` after the last epoch, ``best_top1`` and its
         ``best_epoch`` (from 0, as in ``metrics.csv``), and ``n_params``, ``num_classes``,
         ``epochs``, ``n_train``, ``n_val``, the splits (with ``val_fraction`` and ``split_seed``
-        if one was divided), ``data_digest``, ``seconds``.
+        if one was divided), ``data_digest``, ``seconds``; ``lr``, if a range test found it. Of a
+        paused training, ``top1``, ``top5``, ``loss`` and ``epochs`` so far.
 
     Raises:
         TftasError: The recipe, the weights or the number of classes do not fit.
@@ -209,9 +218,29 @@ def train(
         if done is not None:
             return done
         train_loader, val_loader = make_loaders(images, config, recipe, world, workers=workers)
+
+        def begin(recipe: Recipe) -> Training:
+            fresh = trainee.build(classes, images.class_names, recipe)
+            return trainee.training(fresh, recipe, train_loader, classes, world)
+
+        found = {}
+        if recipe.lr == AUTO:
+            recipe = with_learning_rate(recipe, folder, begin)
+            found = {"lr": recipe.lr}
+            told(f"learning rate {recipe.lr:.2g}, found by a range test")
         training = trainee.training(model, recipe, train_loader, classes, world)
         with limit_threads(training.threads):
-            rows = _train(training, val_loader, folder, tensorboard=tensorboard, callback=callback)
+            rows = _train(
+                training,
+                val_loader,
+                folder,
+                tensorboard=tensorboard,
+                pause=pause,
+                callback=_watch_chance(callback, recipe, images.about["n_val"], classes, told),
+            )
+            if len(rows) < recipe.epochs:
+                last = {name: rows[-1][name] for name in ("top1", "top5", "loss")}
+                return {**last, "epochs": len(rows)}
             kept = trainee.keep(training, val_loader, out)
     best = max(rows, key=lambda row: row["top1"])
     result = {
@@ -226,6 +255,7 @@ def train(
         **{name: value for name, value in images.about.items() if name not in _ELSEWHERE},
         "data_digest": images.about["digest"][:_SHORT],
         "seconds": round(sum(row["seconds"] for row in rows), 1),
+        **found,
         **kept,
     }
     if world.primary:
@@ -264,6 +294,7 @@ def _train(
     folder: RunFolder,
     *,
     tensorboard: bool,
+    pause: Callable[[int], bool],
     callback: Callable[[Step | Epoch], None],
 ) -> list[dict[str, Any]]:
     world, epochs = training.world, training.recipe.epochs
@@ -306,6 +337,8 @@ def _train(
         callback(step)
 
     for epoch in range(start, epochs):
+        if epoch and pause(epoch):
+            break
         begin = time.monotonic()
         train_loss = training.train_epoch(epoch, callback=on_step)
         metrics = training.evaluate(val_loader)
@@ -326,6 +359,35 @@ def _train(
             board.add(epoch, {f"epoch/{name}": value for name, value in rows[-1].items()})
         callback(Epoch(rows[-1], epochs))
     return rows
+
+
+def _watch_chance(
+    callback: Callable[[Step | Epoch], None],
+    recipe: Recipe,
+    n_val: int,
+    num_classes: int,
+    told: Callable[[str], None],
+) -> Callable[[Step | Epoch], None]:
+    """Return a callback that also says so once if a training learns nothing.
+
+    It looks after a fifth of the epochs, after the warm-up and not before the third epoch, at
+    whether top-1 is within two standard errors of chance.
+    """
+    checked = max(3, recipe.warmup_epochs + 1, math.ceil(recipe.epochs / 5))
+    chance = 1 / num_classes
+    margin = 2 * math.sqrt(chance * (1 - chance) / n_val)
+
+    def watch(event: Step | Epoch) -> None:
+        callback(event)
+        if not isinstance(event, Epoch) or event.row["epoch"] + 1 != checked:
+            return
+        if event.row["top1"] <= 100 * (chance + margin):
+            told(
+                f"top-1 {event.row['top1']:.2f} % after {checked} epochs is no better than chance"
+                f" ({100 * chance:.2f} %); try another --lr, such as auto, and look at the labels"
+            )
+
+    return watch
 
 
 class _Board:
