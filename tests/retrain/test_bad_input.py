@@ -130,7 +130,9 @@ def test_weights_that_do_not_fit(tiny: Network, tmp_path: Path) -> None:
 
 
 def test_networks_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(TftasError, match="'nonesuch' is neither a file, a timm model, nor one"):
+    with pytest.raises(
+        TftasError, match="'nonesuch' is neither a file, a directory, a timm model, nor one"
+    ):
         resolve_network("nonesuch")
     with pytest.raises(UnavailableError, match="missing.yaml: cannot be read"):
         resolve_network(str(tmp_path / "missing.yaml"))

@@ -208,7 +208,10 @@ def test_the_seed_decides(train: Any, tmp_path: Path) -> None:
 def test_a_timm_model_for_comparison(train: Any, tmp_path: Path) -> None:
     result = train(tmp_path / "out", network=Network("t", "test_vit", img_size=32), epochs=1)
     assert result["n_params"] > 300_000
-    assert timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).num_classes == 3
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True)
+    assert model.num_classes == 3
+    # Its own training was at 160 pixels, and it takes images of any size.
+    assert timm.data.resolve_data_config(model=model)["input_size"] == (3, 32, 32)
 
 
 def test_grey_images(train: Any, tiny: Network, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import timm
 import torch
 from safetensors import SafetensorError
-from timm.models import save_for_hf
+from timm.models import get_model_input_config, save_for_hf
 
 import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
 from tftas_optuna.errors import TftasError, UnavailableError
@@ -67,7 +67,7 @@ def export_network(
     if os.path.lexists(target) and not force:
         raise UnavailableError(f"{target} in the way; use --force or another directory")
     model = copy.deepcopy(model).cpu().float().eval()
-    shape = cast("Any", model).pretrained_cfg["input_size"]
+    shape = get_model_input_config(model)["input_size"]
     images = torch.randn(_TRACED, *shape, generator=torch.Generator().manual_seed(0))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

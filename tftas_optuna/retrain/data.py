@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from timm.data import ImageDataset, create_dataset, create_loader, resolve_data_config
+from timm.models import get_model_input_config
 from torch.utils.data import IterableDataset, RandomSampler
 
 from tftas_optuna.errors import TftasError, UnavailableError, first_line
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = 3
+_PREPARED = ("input_size", "mean", "std", "interpolation", "crop_pct")
 
 # Seed for drawing held-back images; fixed so that trainings with other seeds stay comparable.
 _SPLIT_SEED = 0
@@ -207,9 +209,13 @@ def data_config(
         for name in ("mean", "std", "interpolation", "crop_pct")
         if (value := getattr(recipe, name)) is not None
     }
-    config: dict[str, Any] = resolve_data_config(overrides, model=model)
+    # Of a timm model the configuration tells the size of timm's own training.
+    config: dict[str, Any] = {
+        **resolve_data_config(overrides, model=model),
+        "input_size": get_model_input_config(model)["input_size"],
+    }
     cast("Any", model).pretrained_cfg.update(
-        {name: config[name] for name in ("mean", "std", "interpolation", "crop_pct")},
+        {name: config[name] for name in _PREPARED},
         label_names=class_names,
     )
     return config

@@ -23,6 +23,7 @@ from tftas_optuna.export.files import check_prefix
 from tftas_optuna.export.sections import write_section
 from tftas_optuna.models.positions import fit_positions
 from tftas_optuna.retrain.slices import open_for, study_supernet
+from tftas_optuna.retrain.sources import CONFIG, find_source, read_config
 from tftas_optuna.scoring.conditions import SupernetSource
 from tftas_optuna.spaces import published_architectures
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from tftas_optuna.retrain.sources import NetworkSource
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
@@ -39,6 +41,8 @@ _TENSORS = "give the state_dict of a network alone, or a .safetensors file"
 _RENAME = "search a space with another name"
 _FINISHED = "give a directory that `tftas-optuna retrain` finished"
 WEIGHTS = ("scratch", "supernet", "pretrained")
+# Arguments of a saved model that a network here has too, or gets from its training.
+_REBUILT = {"arch", "img_size", "num_classes", "in_chans", "drop_rate", "drop_path_rate"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +85,9 @@ def resolve_network(
 
     Args:
         source: The path of an exported file, the name of a published architecture such as
-            ``"tf-tas-tiny"`` or of a timm model, an architecture (labelled by its family and the
-            first digits of a hash), or a network, which is returned as it is.
+            ``"tf-tas-tiny"`` or of a timm model, a directory with a network (its weights are left
+            out), an architecture (labelled by its family and the first digits of a hash), or a
+            network, which is returned as it is.
         img_size: Height and width of the input, in pixels; None for the source's own, which an
             architecture alone does not have.
 
@@ -241,18 +246,48 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _network_by_name(name: str) -> Network:
-    published = published_architectures()
-    if Path(name).is_file() or Path(name).suffix in (".yaml", ".yml", ".json"):
-        arch, model = read_architecture(name)
-        search = read_yaml(name).get("search")
-        return _of_architecture(_stem(name), arch, search=search, **model)
-    if name in published:
-        return _of_architecture(name, published[name])
-    if timm.is_model(name):
-        return Network(name, name)
-    raise TftasError(
-        f"{name!r} is neither a file, a timm model, nor one of {', '.join(published)}"
-    )
+    source = find_source(name, kinds=("directory", "architecture", "timm"))
+    if source.kind == "directory":
+        return _of_directory(source)
+    if source.kind == "timm":
+        return Network(source.label, name)
+    if source.path is None:
+        return _of_architecture(name, published_architectures()[name])
+    arch, model = read_architecture(source.path)
+    search = read_yaml(source.path).get("search")
+    return _of_architecture(source.label, arch, search=search, **model)
+
+
+def _of_directory(source: NetworkSource) -> Network:
+    """Return the network of a directory, as it would be built anew."""
+    assert source.path is not None
+    config = read_config(source.path)
+    try:
+        arguments, cfg = dict(config.get("model_args") or {}), config.get("pretrained_cfg") or {}
+        sizes: dict[str, Any] = {
+            "img_size": arguments.get("img_size"),
+            "num_classes": int(config["num_classes"]),
+            "in_chans": int(arguments.get("in_chans") or cfg["input_size"][0]),
+        }
+        if isinstance(sizes["img_size"], list):
+            sizes["img_size"], width = sizes["img_size"]
+            if width != sizes["img_size"]:
+                raise TftasError(f"{source.path} takes images that are not square")
+        own = {**(arguments.get("arch") or {}), "global_pool": config.get("global_pool")}
+        others = [k for k, v in arguments.items() if k not in _REBUILT and v != own.get(k)]
+        if others:
+            raise TftasError(
+                f"{source.path} was built with {', '.join(sorted(others))}, which a new network"
+                " would not have"
+            )
+        if "arch" not in arguments:
+            return Network(source.label, str(config["architecture"]), None, **sizes)
+        arch = Architecture.from_dict(arguments["arch"])
+        return _of_architecture(source.label, arch, **sizes)
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, TftasError):
+            raise
+        raise UnavailableError(f"{source.path / CONFIG} is no configuration of timm") from error
 
 
 def _load_slices(
@@ -302,7 +337,3 @@ def _of_architecture(
 ) -> Network:
     arch.costs(img_size=img_size, num_classes=num_classes or 0)  # raises if the image is too small
     return Network(label, f"tftas_{arch.family}", arch, img_size, in_chans, num_classes, search)
-
-
-def _stem(name: str) -> str:
-    return Path(name).name.split(".")[0] or "network"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tftas_optuna.architecture import Architecture
-from tftas_optuna.errors import TftasError, UnavailableError, first_line
+from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.retrain.folder import RESULT
 from tftas_optuna.retrain.network import (
     build_network,
@@ -18,6 +17,7 @@ from tftas_optuna.retrain.network import (
 )
 from tftas_optuna.retrain.recorded import model_digest
 from tftas_optuna.retrain.slices import check_fit, fitted, study_supernet
+from tftas_optuna.retrain.sources import read_config
 from tftas_optuna.scoring.conditions import SupernetSource
 from tftas_optuna.study.accuracy import choose_trainings, training_sets
 
@@ -162,7 +162,7 @@ def is_trained(folder: Path) -> bool:
     Raises:
         UnavailableError: Its ``config.json`` cannot be read.
     """
-    config = _config(folder)
+    config = read_config(folder)
     if "weights" in config:
         return bool(config["weights"] != "untrained")
     # Release 0.2.0 gave this tag to trained networks too, but those have labels or a result.
@@ -177,7 +177,7 @@ def _check_same(network: Network, folder: Path, num_classes: int | None = None) 
     Raises:
         UnavailableError: It holds another one.
     """
-    config = _config(folder)
+    config = read_config(folder)
     arguments = config.get("model_args")
     arch = arguments.get("arch") if isinstance(arguments, dict) else None
     try:
@@ -191,14 +191,3 @@ def _check_same(network: Network, folder: Path, num_classes: int | None = None) 
             f"{folder} holds a network of {config.get('num_classes')} classes, {network.label} was"
             f" trained on {num_classes}; {_REMEDY}"
         )
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UnavailableError(f"{path} cannot be read ({first_line(error)})") from error
-    if not isinstance(config, dict):
-        raise UnavailableError(f"{path} is no configuration of timm")
-    return config
