@@ -9,17 +9,19 @@ import timm
 from timm.utils import random_seed
 
 from tftas_optuna.cli._supernets import (
+    KINDS,
     EXACT,
     find_subject,
     find_supernets,
     given_supernet,
-    is_file,
 )
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.models import build_model
 from tftas_optuna.passes.networks import count_macs, input_shape, inspect_model
+from tftas_optuna.retrain.network import Network, build_network
+from tftas_optuna.retrain.sources import find_source
 from tftas_optuna.scoring.basis import Basis
 from tftas_optuna.scoring.conditions import (
     DRAWN,
@@ -31,7 +33,6 @@ from tftas_optuna.scoring.conditions import (
 )
 from tftas_optuna.scoring.model import explain_model, score_model
 from tftas_optuna.scoring.scorer import Scorer
-from tftas_optuna.spaces import published_architectures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -62,17 +63,13 @@ class Scored(NamedTuple):
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Check that every name is a file, a published architecture or a timm model.
+    """Check that every name is a file, a directory, a published architecture or a timm model.
 
     Raises:
         TftasError: A name is none of these.
     """
-    published = published_architectures()
     for name in names:
-        if not (is_file(name) or name in published or timm.is_model(name)):
-            raise TftasError(
-                f"{name!r} is neither a file, a timm model, nor one of {', '.join(published)}"
-            )
+        find_source(name, kinds=KINDS)
 
 
 class ScoringRequest(NamedTuple):
@@ -135,7 +132,7 @@ def score_names(
         elif subject.architecture is not None:
             scored.append(_score_architecture(subject, request, device))
         else:
-            scored.append(_score_timm(subject.name, request, device))
+            scored.append(_score_timm(subject, request, device))
     # Every row has the same columns.
     labels = request.indicators or sorted(
         {label for network in scored for label in network.row if label.startswith(EXACT)}
@@ -216,29 +213,18 @@ def _score_architecture(subject: Subject, request: ScoringRequest, device: torch
     return _score_fresh(subject.name, model, request._replace(img_size=sizes["img_size"]), costs)
 
 
-def _score_timm(name: str, request: ScoringRequest, device: torch.device) -> Scored:
-    model = _timm_model(name, request.seed or 0, request.img_size, request.num_classes).to(device)
+def _score_timm(subject: Subject, request: ScoringRequest, device: torch.device) -> Scored:
+    assert subject.model is not None
+    sizes = dict(subject.sizes)
+    classes = sizes.pop("num_classes", None)
+    if classes is None and not timm.get_pretrained_cfg_value(subject.model, "num_classes"):
+        classes = _CLASSES
+    network = Network(subject.name, subject.model, **sizes)
+    model = build_network(network, num_classes=classes, seed=request.seed or 0).to(device)
+    request = request._replace(img_size=sizes.get("img_size"))
     n_params = sum(parameter.numel() for parameter in model.parameters())
     macs = count_macs(model, img_size=request.img_size)
-    return _score_fresh(name, model, request, {"n_params": n_params, "macs": macs})
-
-
-@limit_threads(1)
-def _timm_model(name: str, seed: int, img_size: int | None, num_classes: int | None) -> nn.Module:
-    """Build a timm model with fresh weights; add a classifier if it has none."""
-    if num_classes is None and not timm.get_pretrained_cfg_value(name, "num_classes"):
-        num_classes = _CLASSES
-    sizes = {"img_size": img_size, "num_classes": num_classes}
-    arguments: dict[str, Any] = {key: value for key, value in sizes.items() if value is not None}
-    while True:
-        random_seed(seed)
-        try:
-            model: nn.Module = timm.create_model(name, **arguments)
-            return model
-        except (TypeError, AssertionError, ValueError) as error:
-            # Many networks take images of any size and have no such argument.
-            if "img_size" not in str(error) or arguments.pop("img_size", None) is None:
-                raise TftasError(f"timm model {name} cannot be built: {error}") from error
+    return _score_fresh(subject.name, model, request, {"n_params": n_params, "macs": macs})
 
 
 def _score_fresh(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.errors import TftasError
 from tftas_optuna.export.sections import SearchSection, read_section
+from tftas_optuna.retrain.network import resolve_network
+from tftas_optuna.retrain.sources import find_source
 from tftas_optuna.scoring.basis import space_of
 from tftas_optuna.scoring.conditions import Conditions, SupernetSource
 from tftas_optuna.spaces import (
@@ -20,7 +21,10 @@ from tftas_optuna.spaces import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from tftas_optuna.retrain.sources import Kind
+
 EXACT = "dss"
+KINDS: tuple[Kind, ...] = ("directory", "architecture", "timm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Subject:
         sizes: Known sizes of the input and the output, by timm's names.
         section: The search section of its file; None without one.
         labels: The scores in its file: ``"dss"``, ``"dss_collapsed"``, or both.
+        model: Name of the model in timm's registry; None for an architecture alone.
     """
 
     name: str
@@ -40,6 +45,7 @@ class Subject:
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     section: SearchSection | None = None
     labels: tuple[str, ...] = (EXACT,)
+    model: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,17 +86,26 @@ def find_subject(name: str, sizes: Mapping[str, int]) -> Subject:
     """Return the network that a name stands for.
 
     Args:
-        name: The path of a file, the name of a published architecture, or of a timm model.
+        name: The path of a file or of a directory with a network, the name of a published
+            architecture, or of a timm model.
         sizes: Sizes that replace the subject's own.
 
     Raises:
-        UnavailableError: The file cannot be read.
+        TftasError: It is none of these.
+        UnavailableError: The file or the directory cannot be read.
     """
-    published = published_architectures()
-    if not is_file(name):
-        return Subject(name, published.get(name), sizes)
-    arch, own_sizes = read_architecture(name)
-    document = read_yaml(name)
+    source = find_source(name, kinds=KINDS)
+    if source.kind == "timm":
+        return Subject(name, None, sizes, model=name)
+    if source.kind == "directory":
+        network = resolve_network(name)
+        given = {size: getattr(network, size) for size in ("img_size", "num_classes", "in_chans")}
+        known = {size: value for size, value in given.items() if value is not None}
+        return Subject(name, network.architecture, {**known, **sizes}, model=network.model)
+    if source.path is None:
+        return Subject(name, published_architectures()[name], sizes)
+    arch, own_sizes = read_architecture(source.path)
+    document = read_yaml(source.path)
     if document.get("search") is None:
         return Subject(name, arch, {**own_sizes, **sizes})
     section = read_section(document["search"], name)
@@ -98,11 +113,6 @@ def find_subject(name: str, sizes: Mapping[str, int]) -> Subject:
     possible = (EXACT, f"{EXACT}_{section.fidelity}")
     labels = tuple(label for label in dict.fromkeys(possible) if label in (scores or ()))
     return Subject(name, arch, {**own_sizes, **sizes}, section, labels or (EXACT,))
-
-
-def is_file(name: str) -> bool:
-    """Return whether a name is meant as a path."""
-    return Path(name).is_file() or Path(name).suffix in (".yaml", ".yml", ".json")
 
 
 def given_supernet(

@@ -121,9 +121,10 @@ _SPACE = "autoformer-tiny"
 @click.option("--params-min", type=Amount(), help="Minimum number of parameters, such as 5M.")
 @click.option(
     "--start",
-    metavar="NAME|FILE",
+    metavar="NAME|PATH",
     multiple=True,
-    help="Exported file or name of a published architecture to start from. Repeatable.",
+    help="Exported file, directory of a training, or name of a published architecture to start "
+    "from. Repeatable.",
 )
 @click.option(
     "--workers",
@@ -211,7 +212,7 @@ def run(
     from tftas_optuna.cli._interrupts import Interrupts
     from tftas_optuna.cli._progress import ProgressDisplay
     from tftas_optuna.export.files import check_directory, check_prefix
-    from tftas_optuna.spaces import find_architecture, get_space
+    from tftas_optuna.spaces import get_space
 
     if quiet:
         logging.getLogger("tftas_optuna").setLevel(logging.WARNING)
@@ -221,7 +222,11 @@ def run(
         space = space_of(supernet) or get_space(_SPACE)
     else:
         space = get_space(space_name or _SPACE)
-    first = [find_architecture(name) for name in start]
+    first = []
+    if start:
+        from tftas_optuna.retrain.network import resolve_architecture
+
+        first = [resolve_architecture(name) for name in start]
     if out is not None:
         check_prefix(space.name, remedy="give the space another name, or leave out --out")
         check_directory(out)

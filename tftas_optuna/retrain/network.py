@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from tftas_optuna.retrain.sources import NetworkSource
+    from tftas_optuna.retrain.sources import Kind, NetworkSource
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
@@ -111,6 +111,19 @@ def resolve_network(
     return network if img_size is None else dataclasses.replace(network, img_size=img_size)
 
 
+def resolve_architecture(name: str) -> Architecture:
+    """Return the architecture of a file, a directory with a network, or a published name.
+
+    Raises:
+        TftasError: It is none of these.
+        UnavailableError: The file or the directory cannot be read.
+    """
+    architecture = _network_by_name(name, ("directory", "architecture")).architecture
+    if architecture is None:
+        raise TftasError(f"{name} holds a network of timm, which is part of no search space")
+    return architecture
+
+
 def candidate_network(candidate: Candidate, settings: StudySettings) -> Network:
     """Return the network of one trial of a study.
 
@@ -162,11 +175,13 @@ def build_network(
         arguments["img_size"] = network.img_size
     if weights == "supernet":
         weights = study_supernet(network)
-    random_seed(seed)
-    try:
-        model: nn.Module = timm.create_model(
-            network.model, pretrained=weights == "pretrained", **arguments, **kwargs
+    if weights == "pretrained" and network.architecture is not None:
+        raise TftasError(
+            f"{network.label} is no model of timm, so it has no pretrained weights; use --weights"
+            " scratch, supernet, or a directory that `tftas-optuna retrain` left"
         )
+    try:
+        model = _create(network.model, seed, {**arguments, **kwargs}, weights == "pretrained")
     except TftasError:
         raise
     except (TypeError, AssertionError, ValueError) as error:
@@ -177,6 +192,22 @@ def build_network(
         _load_slices(model, network, weights, class_names)
     elif weights not in WEIGHTS:
         load_weights(model, weights)
+    return model
+
+
+def _create(name: str, seed: int, arguments: dict[str, Any], pretrained: bool) -> nn.Module:
+    """Let timm build a model, at any image size that it takes."""
+    random_seed(seed)
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=pretrained, **arguments)
+    except TypeError as error:
+        # Convolutional networks take images of any size, and have no such argument.
+        size = arguments.get("img_size")
+        if size is None or "'img_size'" not in str(error):
+            raise
+        others = {key: value for key, value in arguments.items() if key != "img_size"}
+        shape = {"input_size": (arguments.get("in_chans", 3), size, size)}
+        return _create(name, seed, {**others, "pretrained_cfg_overlay": shape}, pretrained)
     return model
 
 
@@ -245,8 +276,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _network_by_name(name: str) -> Network:
-    source = find_source(name, kinds=("directory", "architecture", "timm"))
+def _network_by_name(
+    name: str, kinds: tuple[Kind, ...] = ("directory", "architecture", "timm")
+) -> Network:
+    source = find_source(name, kinds=kinds)
     if source.kind == "directory":
         return _of_directory(source)
     if source.kind == "timm":

@@ -34,7 +34,8 @@ def _number(low: float, high: float = math.inf, *, whole: bool = False) -> Calla
             raise ValueError
         return int(value) if whole else float(value)
 
-    bound = f"{low:g} or more" if high == math.inf else f"{low:g} to {high:g}"
+    top = f"{high:,.0f}" if high >= 1e4 else f"{high:g}"
+    bound = f"{low:g} or more" if high == math.inf else f"{low:g} to {top}"
     check.__doc__ = f"a {'whole ' if whole else ''}number, {bound}"
     return check
 
@@ -258,9 +259,11 @@ def load_recipe(source: str | Path | Recipe, overrides: Mapping[str, Any] | None
     A file lists what differs from the defaults of :class:`Recipe`, or from another recipe that
     it names as ``base``. The ``recipe.yaml`` beside the checkpoints of a training is such a file.
 
+    Fewer ``epochs`` than the recipe's shorten its warm-up in proportion, unless that is given too.
+
     Args:
-        source: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, a path, or a loaded
-            recipe.
+        source: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, ``"small-data"``, a path,
+            or a loaded recipe.
         overrides: Values by name.
 
     Raises:
@@ -269,11 +272,25 @@ def load_recipe(source: str | Path | Recipe, overrides: Mapping[str, Any] | None
     """
     base = source.to_dict() if isinstance(source, Recipe) else _read(str(source))
     fields = {**base, **(overrides or {})}
+    epochs, given = fields.get("epochs"), overrides or {}
+    if "epochs" in given and "warmup_epochs" not in given:
+        fields |= _shorter_warmup(base, epochs)
     names = [setting.name for setting in dataclasses.fields(Recipe)]
     unknown = [str(name) for name in fields if name not in names]
     if unknown:
         raise TftasError(f"a recipe has no {unknown[0]!r}; it has {', '.join(names[1:])}")
     return Recipe(**fields)
+
+
+def _shorter_warmup(base: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
+    """Return the warm-up of fewer epochs, in proportion; nothing where the values are wrong."""
+    whole = {"epochs": Recipe.epochs, "warmup_epochs": Recipe.warmup_epochs, **base}
+    warmup = whole["warmup_epochs"]
+    if not all(type(value) is int for value in (epochs, warmup, whole["epochs"])):
+        return {}
+    if not 0 < epochs < whole["epochs"]:
+        return {}
+    return {"warmup_epochs": round(warmup * epochs / whole["epochs"])}
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:

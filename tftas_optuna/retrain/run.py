@@ -64,6 +64,10 @@ class Trainee(Protocol):
     def in_chans(self) -> int:
         """Channels of the images."""
 
+    @property
+    def num_classes(self) -> int | None:
+        """Outputs that its source names; None where it names none."""
+
     def identity(self) -> dict[str, Any]:
         """Return plain data by which two trainings of the same are recognised."""
 
@@ -95,6 +99,11 @@ class SingleNetwork:
     def in_chans(self) -> int:
         """Channels of the images."""
         return self.network.in_chans
+
+    @property
+    def num_classes(self) -> int | None:
+        """Outputs that its file or its study names; None where they name none."""
+        return self.network.num_classes
 
     def identity(self) -> dict[str, Any]:
         """Return plain data by which two trainings of the same network are recognised."""
@@ -188,6 +197,11 @@ def train(
         seed=recipe.seed,
     )
     told(images.summary(classes))
+    if trainee.num_classes not in (None, classes):
+        told(
+            f"it was searched or written for {trainee.num_classes} classes; its classifier gets"
+            f" {classes} outputs"
+        )
     with _deterministic(world):
         model = trainee.build(classes, images.class_names, recipe)
         n_params = sum(parameter.numel() for parameter in model.parameters())

@@ -178,6 +178,11 @@ class SharedMembers:
         """Channels of the images."""
         return self.space.in_chans
 
+    @property
+    def num_classes(self) -> int | None:
+        """A supernet gets as many outputs as the data have classes."""
+        return None
+
     def identity(self) -> dict[str, Any]:
         """Return plain data by which two trainings of the same members are recognised."""
         members = [member.architecture.to_dict() for member in self.members]

@@ -10,6 +10,7 @@ from tftas_optuna.errors import TftasError
 from tftas_optuna.export.sections import read_section
 from tftas_optuna.scoring.basis import open_supernet, space_of
 from tftas_optuna.scoring.conditions import Conditions, SupernetSource
+from tftas_optuna.retrain.sources import LOCAL
 from tftas_optuna.supernet.files import is_supernet
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def resolve_weights(
         return "supernet" if source == own and own.path is None else source
     if weights is None:
         return None
+    weights = weights.removeprefix(LOCAL)
     if is_supernet(weights):
         return SupernetSource.of(weights)
     return _checkpoint(network, weights) or weights
