@@ -52,6 +52,14 @@ class World:
             distributed.all_reduce(value)
         return float(value) / self.size
 
+    def of_primary(self, value: int) -> int:
+        """Return the number that the primary process holds, such as what its clock decides."""
+        if not self.distributed:
+            return value
+        held = torch.tensor([value], device=self.device)
+        distributed.broadcast(held, src=0)
+        return int(held)
+
     def agree(self, value: int) -> bool:
         """Return whether all processes hold the same number."""
         if not self.distributed:

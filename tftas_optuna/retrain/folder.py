@@ -69,6 +69,11 @@ class RunFolder:
                 self._write(RECIPE, header + _yaml(recipe.to_dict()))
                 self._write(ABOUT, "# What was trained, on what.\n" + _yaml(about))
 
+    def about(self) -> dict[str, Any]:
+        """Return what was trained, on what; empty before it begins."""
+        about = read_yaml(self.path / ABOUT) if self.begun else {}
+        return about if isinstance(about, dict) else {}
+
     def result(self) -> dict[str, Any] | None:
         """Return the result of a finished training, None before its end."""
         if not (self.path / RESULT).is_file():
@@ -88,7 +93,7 @@ class RunFolder:
 
     def write_rows(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write the metrics of all epochs so far."""
-        self._write(METRICS, _csv(rows))
+        self._write(METRICS, csv_text(rows))
 
     def learning_rates(self) -> list[dict[str, Any]]:
         """Return the steps of the range test; empty before it."""
@@ -96,12 +101,12 @@ class RunFolder:
 
     def write_learning_rates(self, rows: Sequence[dict[str, Any]]) -> None:
         """Write the steps of the range test."""
-        self._write(LEARNING_RATES, _csv(rows))
+        self._write(LEARNING_RATES, csv_text(rows))
 
     def cut_steps(self, *, before_step: int) -> None:
         """Delete the losses of steps that will be repeated."""
         kept = [row for row in self._read_csv(STEPS) if row["step"] < before_step]
-        self._write(STEPS, _csv(kept) if kept else "")
+        self._write(STEPS, csv_text(kept) if kept else "")
 
     def add_step(self, row: dict[str, Any]) -> None:
         """Add the loss of a step."""
@@ -197,7 +202,7 @@ def _yaml(data: dict[str, Any]) -> str:
     return text
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
+def csv_text(rows: Sequence[dict[str, Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()

@@ -70,18 +70,60 @@ def train_and_record(
     )
     row = {"name": network.label, **result, "out": str(folder)}
     if record and study is not None and trial is not None and world.primary:
-        details = {
-            **_details(recipe, source, folder, world),
-            "img_size": network.img_size,
-            # Checkpoints of different networks may differ in the network's name alone.
-            "weights": weights_text(weights).replace(network.label, "NETWORK"),
-            # Release 0.2.0 did not record it.
-            "data_digest": result.get("data_digest"),
-            "model_digest": model_digest(folder),
-        }
-        row["trained"] = record_accuracy(study, trial, {**result, **details})
-        show_accuracies(study)
+        row["trained"] = record_training(
+            study,
+            trial,
+            result,
+            network=network,
+            recipe=recipe,
+            source=source,
+            folder=folder,
+            world=world,
+            weights=weights,
+        )
     return row
+
+
+def record_training(
+    study: Study,
+    trial: int,
+    result: dict[str, Any],
+    *,
+    network: Network,
+    recipe: Recipe,
+    source: DataSource,
+    folder: Path,
+    world: World,
+    weights: str | SupernetSource,
+) -> str:
+    """Record the accuracy of a finished training in the study that its network comes from.
+
+    Args:
+        study: The study.
+        trial: Number of the trial.
+        result: The result of the training.
+        network: What was trained.
+        recipe: How it was trained.
+        source: The data.
+        folder: The directory of the training.
+        world: This process among all.
+        weights: The weights that it started from.
+
+    Returns:
+        The key of the training conditions.
+    """
+    details = {
+        **_details(recipe, source, folder, world),
+        "img_size": network.img_size,
+        # Checkpoints of different networks may differ in the network's name alone.
+        "weights": weights_text(weights).replace(network.label, "NETWORK"),
+        # Release 0.2.0 did not record it.
+        "data_digest": result.get("data_digest"),
+        "model_digest": model_digest(folder),
+    }
+    key = record_accuracy(study, trial, {**result, **details})
+    show_accuracies(study)
+    return key
 
 
 def train_shared_and_record(

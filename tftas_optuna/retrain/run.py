@@ -19,7 +19,7 @@ from tftas_optuna.retrain.checkpoints import Checkpoints, checkpoint_bytes, read
 from tftas_optuna.retrain.data import data_config, make_loaders, open_data
 from tftas_optuna.retrain.folder import RunFolder
 from tftas_optuna.retrain.images import check_readable
-from tftas_optuna.retrain.learning_rate import with_learning_rate
+from tftas_optuna.retrain.learning_rate import LOWEST, with_learning_rate
 from tftas_optuna.retrain.network import build_network
 from tftas_optuna.retrain.recipe import AUTO
 from tftas_optuna.retrain.slices import weights_text
@@ -43,6 +43,7 @@ _VERSIONS = ("tftas-optuna", "torch", "timm")
 # Facts about the data that a result leaves out, or has under another name.
 _ELSEWHERE = ("dataset", "digest")
 _SHORT = 16
+_TIMED = 3
 
 
 class Epoch(NamedTuple):
@@ -216,6 +217,7 @@ def train(
                 {
                     **trainee.identity(),
                     "num_classes": classes,
+                    "n_params": n_params,
                     "data": images.about,
                     "data_dir": str(source.root.resolve()),
                     "processes": world.size,
@@ -300,6 +302,59 @@ def train_network(
         **options: Further arguments of :func:`train`.
     """
     return train(SingleNetwork(network, weights), recipe, source, out, world=world, **options)
+
+
+def seconds_per_epoch(
+    trainee: Trainee,
+    recipe: Recipe,
+    source: DataSource,
+    *,
+    world: World,
+    num_classes: int | None = None,
+    workers: int = 0,
+) -> float:
+    """Measure how long an epoch takes, by a few steps.
+
+    Images are loaded as in a training, and evaluation is counted as a third of training, for each
+    image.
+
+    Args:
+        trainee: What would be trained.
+        recipe: How it would be trained.
+        source: The data.
+        world: This process among all.
+        num_classes: Number of classes that the data must have; None for any.
+        workers: Processes that load images.
+
+    Raises:
+        TftasError: The recipe, the weights or the number of classes do not fit.
+        UnavailableError: Data or weights cannot be used.
+    """
+    recipe = fit_recipe(recipe, world)
+    recipe = dataclasses.replace(recipe, lr=LOWEST if recipe.lr == AUTO else recipe.lr)
+    images, classes = open_data(
+        source,
+        in_chans=trainee.in_chans,
+        num_classes=num_classes,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+    )
+    model = trainee.build(classes, images.class_names, recipe)
+    config = data_config(model, recipe, images.class_names)
+    loader, _ = make_loaders(images, config, recipe, world, workers=workers)
+    training = trainee.training(model, recipe, loader, classes, world)
+    training.task.train()
+    with limit_threads(training.threads):
+        batches = iter(loader)
+        times = [time.monotonic()]
+        for number in range(min(_TIMED + 1, training.steps)):
+            training.step(batches, number)
+            times.append(time.monotonic())
+    # The first step of several warms up.
+    timed = times[1:] if len(times) > 2 else times
+    step = (timed[-1] - timed[0]) / (len(timed) - 1)
+    share = 1 + images.about["n_val"] / images.about["n_train"] / 3
+    return step * training.steps * share
 
 
 def _train(

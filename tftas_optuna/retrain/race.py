@@ -1,0 +1,411 @@
+"""A race of networks: the worse half is dropped, and dropped again; seeds tell the rest apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import time
+from typing import TYPE_CHECKING, Any
+
+import optuna
+import yaml
+from optuna.pruners import SuccessiveHalvingPruner
+from optuna.study import StudyDirection
+
+from tftas_optuna._writing import replacing
+from tftas_optuna.architecture import read_yaml
+from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.retrain.folder import RunFolder, csv_text, writing
+from tftas_optuna.retrain.recipe import load_recipe
+from tftas_optuna.retrain.recorded import record_training
+from tftas_optuna.retrain.run import SingleNetwork, seconds_per_epoch, train
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from optuna import Study
+
+    from tftas_optuna.retrain.data import DataSource
+    from tftas_optuna.retrain.distributed import World
+    from tftas_optuna.retrain.network import Network
+    from tftas_optuna.retrain.recipe import Recipe
+    from tftas_optuna.scoring.conditions import SupernetSource
+
+PLAN, TABLE = "race.yaml", "race.csv"
+SEEDS = 3
+_FINALISTS = 3
+_HALF = 2
+# Part of the time that a plan fills: the time of a few steps says roughly how long all take.
+_FILLED = 0.85
+
+
+@dataclasses.dataclass(frozen=True)
+class Entrant:
+    """A network in a race.
+
+    Attributes:
+        network: The network.
+        trial: Number of its trial in the study; None if it comes from none.
+        weights: Weights to start from.
+        baseline: Whether it is there to compare with, and is never dropped.
+    """
+
+    network: Network
+    trial: int | None = None
+    weights: str | SupernetSource = "scratch"
+    baseline: bool = False
+
+    @property
+    def label(self) -> str:
+        """What to call it."""
+        return self.network.label
+
+
+class Race:
+    """Trains networks against each other, in rounds of successive halving.
+
+    All are trained for some epochs of the same schedule. Optuna's ``SuccessiveHalvingPruner``
+    (Jamieson and Talwalkar, AISTATS 2016) drops the worse half, the others are trained for twice
+    as many epochs, and so on until three or fewer are left, which finish. These and the baselines
+    are then trained with two more seeds.
+
+    ``OUT`` holds a directory for each training, as of :func:`tftas_optuna.retrain.run.train`,
+    ``race.yaml`` with the plan and ``race.csv`` with the result. The same race goes on where it
+    stopped.
+
+    Args:
+        entrants: The networks.
+        recipe: How to train them; its epochs are the most that a network is trained for.
+        source: The data.
+        out: The directory.
+        world: This process among all.
+        timeout: Seconds that the race may take; None for no limit. They decide on the number of
+            epochs, once. What is left of the race when they are over is not trained.
+        study: The study to record accuracies of finished trainings in; None to record none.
+        began: Called before each training, with its title and the epochs that it is trained for.
+        told: Called with lines about the race.
+        **options: Passed on to :func:`tftas_optuna.retrain.run.train`.
+
+    Raises:
+        TftasError: There are less than two networks besides the baselines, or two of one name.
+    """
+
+    def __init__(
+        self,
+        entrants: Sequence[Entrant],
+        recipe: Recipe,
+        source: DataSource,
+        out: Path,
+        *,
+        world: World,
+        timeout: float | None = None,
+        study: Study | None = None,
+        began: Callable[[str, int], None] = lambda title, epochs: None,
+        told: Callable[[str], None] = lambda _: None,
+        **options: Any,
+    ) -> None:
+        self._entrants = list(entrants)
+        self._members = [entrant for entrant in entrants if not entrant.baseline]
+        self._baselines = [entrant for entrant in entrants if entrant.baseline]
+        if len(self._members) < 2:
+            raise TftasError(
+                f"a race needs two networks or more, {len(self._members)} given; choose more, such"
+                " as with --top 12"
+            )
+        labels = [entrant.label for entrant in entrants]
+        twice = next((label for label in labels if labels.count(label) > 1), None)
+        if twice is not None:
+            raise TftasError(f"{twice} is in the race twice; leave one out")
+        self._recipe, self._source, self._out, self._world = recipe, source, out, world
+        self._timeout, self._study = timeout, study
+        self._began, self._told, self._options = began, told, options
+        self._rounds = math.ceil(math.log2(max(1, len(self._members) / _FINALISTS)))
+        self._begin = time.monotonic()
+        self._seconds: dict[Entrant, float] = {}
+        # The last epoch of every entrant with the first seed, and top-1 after it.
+        self._reached: dict[Entrant, tuple[int, float]] = {}
+        # Top-1 of the trainings that are finished, one for each seed.
+        self._finished: dict[Entrant, list[float]] = {entrant: [] for entrant in entrants}
+
+    def run(self) -> list[dict[str, Any]]:
+        """Run the race, or the rest of it.
+
+        Returns:
+            A row for each network, finished ones first, best first: ``name``, ``trial``,
+            ``baseline``; ``top1`` in per cent, the mean over its ``seeds`` finished trainings, and
+            their standard deviation, ``sd``; ``behind``, by how much the best network is better,
+            and whether it ``differs``: whether that is more than ``margin``, two standard errors
+            of the difference by what seeds make (the standard deviation over seeds, pooled over
+            all networks); ``epochs`` and ``n_params``. For a network that is not finished ``top1``
+            is that after its ``epochs``.
+
+        Raises:
+            TftasError: The time or the epochs are too few for any race.
+            UnavailableError: The directory holds another race; or as of a training.
+        """
+        recipe = self._planned()
+        racing = self._halve(recipe)
+        for number in range(SEEDS if racing else 0):
+            seeded = dataclasses.replace(recipe, seed=recipe.seed + number)
+            for place, entrant in enumerate(racing):
+                left = len(racing) * (SEEDS - number) - place
+                already = self._reached.get(entrant, (0, 0))[0] if number == 0 else 0
+                self._train(
+                    entrant,
+                    seeded,
+                    recipe.epochs,
+                    f"seed {number + 1}/{SEEDS}",
+                    left * recipe.epochs - already,
+                )
+        rows = self._rows()
+        if self._world.primary:
+            with writing(self._out), replacing(self._out / TABLE) as scratch:
+                scratch.write_text(csv_text(rows), encoding="utf-8")
+        if any(len(self._finished[entrant]) < SEEDS for entrant in racing) or not racing:
+            self._told("the time is over; the same command goes on where it stopped")
+        return rows
+
+    def _planned(self) -> Recipe:
+        """Return the recipe with the epochs of the race: those of its plan, if it has begun."""
+        path = self._out / PLAN
+        names = sorted(entrant.label for entrant in self._entrants)
+        least = _HALF**self._rounds
+        if path.is_file():
+            plan = read_yaml(path)
+            if not isinstance(plan, dict) or plan.get("networks") != names:
+                raise UnavailableError(
+                    f"{self._out} holds a race of other networks; give another --out"
+                )
+            epochs = plan.get("epochs")
+            if type(epochs) is not int or epochs < least:
+                raise UnavailableError(f"{path} is damaged; give another --out")
+            return load_recipe(self._recipe, {"epochs": epochs})
+        epochs = self._recipe.epochs
+        if epochs < least:
+            raise TftasError(
+                f"{len(self._members)} networks race over {least} epochs or more, not {epochs};"
+                f" give --epochs {least}, or fewer networks"
+            )
+        if self._timeout is not None:
+            epochs = self._affordable(epochs, least, self._timeout)
+        if self._world.primary:
+            text = yaml.safe_dump({"networks": names, "epochs": epochs}, sort_keys=False)
+            with writing(self._out):
+                self._out.mkdir(parents=True, exist_ok=True)
+                with replacing(path) as scratch:
+                    scratch.write_text(f"# The plan of this race.\n{text}", encoding="utf-8")
+        self._world.barrier()
+        return load_recipe(self._recipe, {"epochs": epochs})
+
+    def _affordable(self, most: int, least: int, timeout: float) -> int:
+        """Return how many epochs fit into the time, by a few steps of each network."""
+        self._told("measuring how long an epoch takes")
+        for entrant in self._entrants:
+            self._seconds[entrant] = seconds_per_epoch(
+                SingleNetwork(entrant.network, entrant.weights),
+                self._recipe,
+                self._source,
+                world=self._world,
+                num_classes=self._options.get("num_classes"),
+                workers=self._options.get("workers", 0),
+            )
+        spent = time.monotonic() - self._begin
+        needed = {n: self._epochs(n) * self._mean_seconds() for n in range(least, most + 1)}
+        fits = [n for n, seconds in needed.items() if seconds <= _FILLED * timeout - spent]
+        epochs = self._world.of_primary(fits[-1] if fits else 0)
+        if not epochs:
+            raise TftasError(
+                f"{timeout:,.0f} s are too short for a race of {len(self._entrants)} networks: over"
+                f" {least} epochs it takes about {(needed[least] + spent) / _FILLED:,.0f} s; give"
+                " more time, or fewer networks"
+            )
+        self._told(
+            f"{epochs} epochs (of {most}) fit into {timeout:,.0f} s, with"
+            f" {self._mean_seconds():.1f} s for one"
+        )
+        return epochs
+
+    def _ends(self, epochs: int) -> list[int]:
+        """Return the epochs after which networks are dropped."""
+        first = epochs // _HALF**self._rounds
+        return [first * _HALF**number for number in range(self._rounds)]
+
+    def _epochs(self, epochs: int, number: int = 0, place: int = 0, alive: int = 0) -> int:
+        """Return the epochs that a race takes, all networks together.
+
+        Args:
+            epochs: Epochs of a whole training.
+            number: The round from which to count.
+            place: How many networks are done in that round.
+            alive: Networks that are in that round; 0 for all.
+        """
+        ends = [0, *self._ends(epochs), epochs]
+        count = alive or len(self._members)
+        total = -place * (ends[number + 1] - ends[number])
+        for begin, end in zip(ends[number:-1], ends[number + 1 :], strict=True):
+            total += count * (end - begin)
+            if end != epochs:
+                count = (count + 1) // _HALF
+        return total + (SEEDS - 1) * count * epochs + SEEDS * len(self._baselines) * epochs
+
+    def _halve(self, recipe: Recipe) -> list[Entrant]:
+        """Train in rounds, dropping the worse half; return all that finish, or none if late."""
+        ends = self._ends(recipe.epochs)
+        alive = self._members
+        if ends:
+            storage = optuna.storages.InMemoryStorage()
+            storage.create_new_study([StudyDirection.MAXIMIZE], "race")
+            study = optuna.load_study(study_name="race", storage=storage)
+            pruner = SuccessiveHalvingPruner(min_resource=ends[0], reduction_factor=_HALF)
+            trials = {entrant: study.ask() for entrant in alive}
+        for number, end in enumerate(ends):
+            for place, entrant in enumerate(alive):
+                title = f"round {number + 1}/{len(ends)}"
+                left = self._epochs(recipe.epochs, number, place, len(alive))
+                self._train(entrant, recipe, end, title, left)
+                epochs, top1 = self._reached.get(entrant, (0, 0.0))
+                if epochs < end:
+                    return []
+                trials[entrant].report(top1, end)
+            frozen = study.get_trials()
+            results = [(entrant, frozen[trials[entrant].number]) for entrant in alive]
+            # The pruner compares with the results that it was asked about before: ask about all
+            # of the round first.
+            for _, trial in results:
+                pruner.prune(study, trial)
+            dropped = [entrant for entrant, trial in results if pruner.prune(study, trial)]
+            alive = [entrant for entrant in alive if entrant not in dropped]
+            names = ", ".join(entrant.label for entrant in dropped)
+            self._told(f"after {end} of {recipe.epochs} epochs dropped: {names}")
+        return [*alive, *self._baselines]
+
+    def _train(
+        self, entrant: Entrant, recipe: Recipe, until: int, title: str, left: float
+    ) -> None:
+        """Train up to an epoch, or until the time is over.
+
+        Args:
+            entrant: What to train.
+            recipe: How to train it.
+            until: Number of epochs to train for.
+            title: What part of the race it is.
+            left: Epochs that are left of the race, all networks together.
+        """
+        folder = self._out / f"{entrant.label}-seed{recipe.seed}"
+        rows = RunFolder(folder).rows(before_epoch=until)
+        first = recipe.seed == self._recipe.seed
+        if len(rows) < until or until == recipe.epochs:
+            if self._late() and len(rows) < until:
+                return
+            self._began(f"{title}, {entrant.label}", recipe.epochs)
+            if len(rows) < until:
+                self._told(f"to epoch {until} of {recipe.epochs}{self._estimate(left)}")
+            begin, before = time.monotonic(), len(rows)
+            result = train(
+                SingleNetwork(entrant.network, entrant.weights),
+                recipe,
+                self._source,
+                folder,
+                world=self._world,
+                pause=lambda epochs: epochs >= until or self._late(),
+                **self._options,
+            )
+            rows = RunFolder(folder).rows(before_epoch=until)
+            if len(rows) > before:
+                self._seconds[entrant] = (time.monotonic() - begin) / (len(rows) - before)
+            if result["epochs"] == recipe.epochs:
+                self._finish(entrant, recipe, result, folder)
+        if first and rows:
+            self._reached[entrant] = len(rows), rows[-1]["top1"]
+
+    def _finish(
+        self, entrant: Entrant, recipe: Recipe, result: dict[str, Any], folder: Path
+    ) -> None:
+        self._finished[entrant].append(result["top1"])
+        if self._study is not None and entrant.trial is not None and self._world.primary:
+            record_training(
+                self._study,
+                entrant.trial,
+                result,
+                network=entrant.network,
+                recipe=recipe,
+                source=self._source,
+                folder=folder,
+                world=self._world,
+                weights=entrant.weights,
+            )
+
+    def _late(self) -> bool:
+        """Return whether the time is over, the same in all processes."""
+        if self._timeout is None:
+            return False
+        return bool(self._world.of_primary(time.monotonic() - self._begin >= self._timeout))
+
+    def _mean_seconds(self) -> float:
+        return statistics.fmean(self._seconds.values())
+
+    def _estimate(self, epochs: float) -> str:
+        """Say how long the epochs that are left take."""
+        if not self._seconds:
+            return ""
+        seconds = epochs * self._mean_seconds()
+        if self._timeout is not None:
+            seconds = min(seconds, self._timeout - (time.monotonic() - self._begin))
+        return f", about {duration(seconds)} left of the race"
+
+    def _rows(self) -> list[dict[str, Any]]:
+        means = {e: statistics.fmean(top1) for e, top1 in self._finished.items() if top1}
+        best = max(means, key=lambda entrant: means[entrant], default=None)
+        spread = pooled_sd(list(self._finished.values()))
+
+        def row(entrant: Entrant) -> dict[str, Any]:
+            epochs, top1 = self._reached.get(entrant, (0, None))
+            finished = self._finished[entrant]
+            behind, margin = None, None
+            if best is not None and finished and entrant is not best:
+                behind = means[best] - means[entrant]
+            if behind is not None and best is not None and spread is not None:
+                share = 1 / len(finished) + 1 / len(self._finished[best])
+                margin = 2 * spread * math.sqrt(share)
+            return {
+                "name": entrant.label,
+                "trial": entrant.trial,
+                "baseline": entrant.baseline,
+                "top1": means.get(entrant, top1),
+                "sd": statistics.stdev(finished) if len(finished) > 1 else None,
+                "seeds": len(finished),
+                "behind": behind,
+                "margin": margin,
+                "differs": None if behind is None or margin is None else behind > margin,
+                "epochs": epochs,
+                "n_params": self._n_params(entrant),
+            }
+
+        def place(row: dict[str, Any]) -> tuple[bool, int, float]:
+            return not row["seeds"], -row["epochs"], -(row["top1"] or 0.0)
+
+        return sorted(map(row, self._entrants), key=place)
+
+    def _n_params(self, entrant: Entrant) -> int | None:
+        about = RunFolder(self._out / f"{entrant.label}-seed{self._recipe.seed}").about()
+        return about.get("n_params")
+
+
+def pooled_sd(groups: Sequence[Sequence[float]]) -> float | None:
+    """Return the standard deviation within groups, None if no group has two values."""
+    several = [group for group in groups if len(group) > 1]
+    if not several:
+        return None
+    squares = math.fsum(statistics.variance(group) * (len(group) - 1) for group in several)
+    return math.sqrt(squares / sum(len(group) - 1 for group in several))
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time as a person says it."""
+    seconds = max(0.0, seconds)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
