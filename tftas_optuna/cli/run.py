@@ -323,7 +323,7 @@ def _finish(
     title = f"Pareto front of {study_name}: {len(front)} of {n_trials} trials"
     if len(shown) < len(front):
         title += f" ({len(shown)} shown)"
-    _tables.stdout().print(_tables.candidate_table(shown, title))
+    _tables.print_table(title, _tables.candidate_columns(shown), complete="`front -f csv`")
     for line in (*_tables.images_texts([study]), *_tables.trainings_texts([study], None)):
         click.echo(line)
     if not front:
