@@ -16,7 +16,7 @@ from tftas_optuna.cli._supernets import (
     is_file,
 )
 from tftas_optuna.devices import limit_threads
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, did_you_mean
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.models import build_model
 from tftas_optuna.passes.networks import count_macs, input_shape, inspect_model
@@ -72,6 +72,7 @@ def check_names(names: Sequence[str]) -> None:
         if not (is_file(name) or name in published or timm.is_model(name)):
             raise TftasError(
                 f"{name!r} is neither a file, a timm model, nor one of {', '.join(published)}"
+                f"{did_you_mean(name, (*published, *timm.list_models()), most=0)}"
             )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tftas_optuna.cli._options import (
+    Choice,
     MetricsOption,
     device_option,
     format_option,
@@ -72,7 +73,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--fidelity",
-    type=click.Choice(["auto", "exact", "collapsed"]),
+    type=Choice(["auto", "exact", "collapsed"]),
     default="auto",
     show_default=True,
     help="How to compute indicators; see `tftas-optuna run --help`.",

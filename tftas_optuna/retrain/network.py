@@ -18,7 +18,7 @@ import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
 from tftas_optuna._reading import reading
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.devices import limit_threads
-from tftas_optuna.errors import TftasError, UnavailableError, first_line
+from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean, first_line
 from tftas_optuna.export.files import check_prefix
 from tftas_optuna.export.sections import write_section
 from tftas_optuna.models.positions import fit_positions
@@ -252,6 +252,7 @@ def _network_by_name(name: str) -> Network:
         return Network(name, name)
     raise TftasError(
         f"{name!r} is neither a file, a timm model, nor one of {', '.join(published)}"
+        f"{did_you_mean(name, (*published, *timm.list_models()), most=0)}"
     )
 
 
