@@ -17,7 +17,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from tftas_optuna.architecture.parts import FAMILIES, FAMILIES_GROUP, family_names
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,7 +177,7 @@ def get_family(name: str) -> Family:
         UnavailableError: It belongs to an installed package that cannot be loaded.
     """
     if name not in FAMILIES:
-        raise TftasError(f"unknown family {name!r}; known: {', '.join(family_names())}")
+        raise TftasError(f"unknown family {name!r}{did_you_mean(name, family_names())}")
     return cast("Family", FAMILIES[name])
 
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console, RenderableType
+from rich.console import Console
 
 from tftas_optuna.cli import _progress, _tables, _training
 from tftas_optuna.cli._progress import ProgressDisplay
 from tftas_optuna.cli._training import TrainingDisplay
-from tftas_optuna.retrain.folder import RunFolder
 from tftas_optuna.retrain.run import Epoch
 from tftas_optuna.retrain.training import Step
 from tftas_optuna.search.progress import SearchProgress
-from tftas_optuna.spaces import AutoFormerSpace
-from tftas_optuna.study.front import Candidate
 
 ROW = {"epoch": 1, "train_loss": 2.0, "loss": 1.5, "top1": 12.5, "seconds": 3.0}
 
@@ -36,13 +31,6 @@ def progress(n_done: int, n_trials: int = 20) -> SearchProgress:
         n_replaced=3,
         n_repeated=6,
     )
-
-
-def shown(what: RenderableType) -> str:
-    console = Console(width=150, file=io.StringIO())
-    console.print(what)
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
 
 
 def test_a_plain_line_tells_the_pace_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,51 +100,6 @@ def test_a_plain_line_for_each_epoch(capsys: pytest.CaptureFixture[str]) -> None
     assert told.err == ("small: epoch 2/4, train loss 2.0000, loss 1.5000, top-1 12.50 %, 3.0 s\n")
 
 
-@pytest.mark.parametrize(
-    ("score", "text"),
-    [(12_345.6, "12,346"), (10_000.0, "10,000"), (1234.56, "1234.6"), (-0.123456, "-0.12346")],
-)
-def test_scores_are_written_with_five_digits(score: float, text: str) -> None:
-    assert _tables.score_text(score) == text
-
-
-def test_a_table_has_indicators_first_then_counts_then_what_is_measured(
-    small_space: AutoFormerSpace,
-) -> None:
-    values = {"latency": 1.5, "macs": 2e6, "dss": 12_345.6, "n_params": 36_400}
-    one = Candidate(7, small_space.smallest(), values)
-    table = _tables.candidate_table([one], "Front")
-    assert [column.header for column in table.columns] == [
-        "trial",
-        "DSS",
-        "MACs",
-        "params",
-        "latency (ms)",
-        "width x depth, block means",
-    ]
-    told = shown(table)
-    for text in ("Front", "12,346", "2.00M", "36.40k", small_space.smallest().summary()):
-        assert text in told
-
-
-def test_accuracies_stand_in_a_column_where_there_are_any(small_space: AutoFormerSpace) -> None:
-    arch, values = small_space.smallest(), {"dss": 1.0, "n_params": 5, "macs": 6}
-    both = [Candidate(0, arch, values), Candidate(1, arch, values, top1=12.5)]
-    rows = _tables.candidate_rows(both)
-    assert [row["top1"] for row in rows] == [None, 12.5]
-    assert "top1" not in _tables.candidate_rows(both[:1])[0]
-    line, trained = shown(_tables.candidate_table(both, "")).strip().splitlines()[-3:-1]
-    assert "12.50" in trained and "-" in line
-    assert "top-1" not in shown(_tables.candidate_table(both[:1], ""))
-
-
-def test_results_of_trainings_are_told_apart() -> None:
-    row = {"out": "trained/x", "top1": 71.234, "top5": None, "loss": 1.23456}
-    told = shown(_tables.training_table([{**row, "n_params": 5_867_944, "seconds": 3725}], ""))
-    cells = [cell.strip() for cell in told.splitlines()[-2].strip("│").split("│")]
-    assert cells == ["trained/x", "71.23", "-", "1.2346", "5.87M", "3,725 s"]
-
-
 def test_csv_writes_lists_and_nested_values_flat(capsys: pytest.CaptureFixture[str]) -> None:
     _tables.print_rows([{"a": 1, "b": {"c": [2, 3], "d": None}}], "csv")
     assert capsys.readouterr().out == "a,c,d\n1,2 3,\n"
@@ -168,11 +111,3 @@ def test_what_is_not_finite_is_null_in_json(capsys: pytest.CaptureFixture[str]) 
     _tables.print_rows([{"dss": float("inf"), "loss": float("nan"), "trial": 3}], "json")
     told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert told == [{"dss": None, "loss": None, "trial": 3}]
-
-
-def test_a_loss_that_is_not_finite_is_kept_and_shown(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    folder.write_result({**ROW, "loss": float("nan"), "top5": 50.0, "n_params": 1, "out": "x"})
-    kept = folder.result()
-    assert kept is not None and kept["loss"] is None
-    assert " - " in shown(_tables.training_table([kept], ""))

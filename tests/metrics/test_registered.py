@@ -149,7 +149,7 @@ def test_built_in_metrics_have_the_names_of_their_files() -> None:
     ("options", "message"),
     [
         ({"fidelity": "collapsed"}, "'n_negative' has no fidelity 'collapsed'; it has: exact"),
-        ({"head_weight": 2.0}, "'n_negative' has no option head_weight; it has: none"),
+        ({"head_weight": 2.0}, "'n_negative' has no option head_weight; known: none"),
         ({"matmul_precision": "high"}, "matmul_precision does not apply to .*'n_negative'"),
     ],
 )

@@ -107,10 +107,10 @@ def test_accuracies_of_other_trainings_are_named_and_not_shown(
     short = record_accuracy(study, 7, {"top1": 33.125, "epochs": 2})
     found = page(study, tmp_path)
     assert f"Others, under other conditions, are not shown: {short} (1 trial)." in found.text
-    assert "90.25" in found.text and "33.125" not in found.text
+    assert "90.25" in found.text and "33.12" not in found.text
     write_report(study, tmp_path / "report.html", trained=short)
     text = Page((tmp_path / "report.html").read_text()).text
-    assert "33.125" in text and "90.25" not in text and f"--trained {short}" in text
+    assert "33.12" in text and "90.25" not in text and f"--trained {short}" in text
 
 
 def test_shared_accuracies_stand_beside_those_of_trainings(
@@ -120,11 +120,11 @@ def test_shared_accuracies_stand_beside_those_of_trainings(
     tops = {1: 40.125, 4: 41.125, 5: 42.125, 7: 43.125}
     key = record_shared(study, {n: {"top1": top1} for n, top1 in tops.items()}, {"epochs": 3})
     alone = page(study, tmp_path)
-    assert "41.125" in alone.text and "top-1 (%)" in alone.text
+    assert "41.12" in alone.text and "top-1 (%)" in alone.text
     assert f"Shared accuracies are those of trainings {key}: one supernet of 4" in alone.text
     record_accuracy(study, 4, {"top1": 90.25})
     found = page(study, tmp_path)
-    assert "90.25" in found.text and "41.125" in found.text
+    assert "90.25" in found.text and "41.12" in found.text
     heads = [text for text in ("top-1 (%)", "shared top-1 (%)") if text in found.text]
     assert len(heads) == 2
     own, shared = (found.figures()[f"figure-5-{i}"]["data"][0]["y"] for i in (0, 1))

@@ -65,7 +65,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ({"mixup": None}, "mixup is None, allowed: a number, 0 or more"),
         ({"scale": [0.1]}, "scale is [0.1], allowed: a list of 2 numbers from 0 to 1"),
         ({"model_ema": "yes"}, "model_ema is 'yes', allowed: true or false"),
-        ({"learning_rate": 1}, "a recipe has no 'learning_rate'; it has epochs, batch_size"),
+        ({"learning_rate": 1}, "a recipe has no 'learning_rate'; known: epochs, batch_size"),
         ({"epochs": 5, "warmup_epochs": 20}, "warmup_epochs is 20 of 5 epochs"),
         ({"batch_size": 7, "mixup": 0.1}, "batch_size is 7, mixup and cutmix need an even one"),
     ],

@@ -243,7 +243,7 @@ def test_a_long_study_is_resumed_without_recursion(
         ({"n_trials": 0}, "n_trials is 0, allowed is 1 or more"),
         ({"study_name": "gr\udcc3"}, "is no text in the locale of this process"),
         ({"population_size": 1}, "population_size is 1, allowed is 2 or more"),
-        ({"objectives": ("dss", "beauty")}, "objectives are dss, beauty; allowed: each of"),
+        ({"objectives": ("dss", "beauty")}, "objective 'beauty' does not exist; known: "),
         ({"objectives": ()}, "objectives are none"),
         ({"n_seeds": 0}, "n_seeds is 0, allowed is 1 or more"),
         ({"sampler": "nope"}, "sampler 'nope' does not exist"),

@@ -74,7 +74,7 @@ BROKEN = [
     (GOOD, "family: autoformer\n", "", ", line 1: a space needs a family"),
     (GOOD, "name: mine", "name: 7", ", line 1: name is 7; expected text"),
     (GOOD, "patch_size", "pathc_size", ", line 6: unknown key 'pathc_size' in an autoformer "
-     "space; did you mean patch_size?"),
+     "space; did you mean 'patch_size'?"),
     (GOOD, "embed_dim: [64, 96]\n", "", ", line 1: an autoformer space needs embed_dim"),
     (GOOD, "[4, 6]", "6", ", line 13: depth is 6, expected a list of choices such as"),
     (GOOD, "[64, 96]", "[]", ", line 12: embed_dim is [], expected a list of at least one"),

@@ -118,7 +118,7 @@ def test_reading_makes_no_file(tmp_path: Path) -> None:
 def test_unknown_studies_list_the_known(small_space: AutoFormerSpace, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/study.db"
     run(small_space, url)
-    with pytest.raises(TftasError, match="unknown study 'nope' in sqlite:.*; known: 'small'"):
+    with pytest.raises(TftasError, match="unknown study 'nope' in sqlite:.*; known: small"):
         load_study(url, "nope")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from tftas_optuna.architecture.checks import shown
 from tftas_optuna.architecture.parts import FAMILIES, family_names
 from tftas_optuna.architecture.published import read_retrain
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,9 +120,8 @@ class Architecture(ABC):
         fields = dict(data)
         family = fields.pop("family", None)
         if not isinstance(family, str) or family not in FAMILIES:
-            raise TftasError(
-                f"unknown architecture family {shown(family)}; known: {', '.join(family_names())}"
-            )
+            hint = did_you_mean(family, family_names())
+            raise TftasError(f"unknown architecture family {shown(family)}{hint}")
         return FAMILIES[family].architecture.from_fields(fields)
 
 
@@ -155,8 +154,8 @@ def read_fields(
     unknown = sorted(str(name) for name in fields if name not in dataclass_fields)
     if unknown:
         raise TftasError(
-            f"unknown key {shown(unknown[0])} in {article} {cls.family} architecture; known:"
-            f" {', '.join((*dataclass_fields, *extra))}",
+            f"unknown key {shown(unknown[0])} in {article} {cls.family} architecture"
+            f"{did_you_mean(unknown[0], (*dataclass_fields, *extra))}",
             key=(unknown[0],),
         )
     missing = [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tftas_optuna.errors import did_you_mean
 from tftas_optuna.metrics import indicator_names, metric_names
 
 if TYPE_CHECKING:
@@ -64,6 +65,17 @@ class Fusion(click.ParamType):  # type: ignore[type-arg]
         if not (name.strip() and equals and all(parts)):
             self.fail(f"{value!r} is no fusion; write it like mine=snip,naswot,macs", param, ctx)
         return name.strip(), parts
+
+
+class Choice(click.Choice):  # type: ignore[type-arg]
+    """One of some words; for another one the error names the word that is close."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            hint = did_you_mean(value, self.choices, most=0)
+            self.fail(error.message.rstrip(".") + hint, param, ctx)
 
 
 class MetricsOption(click.Option):
@@ -212,7 +224,7 @@ def format_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "-f",
         "--format",
         "output",
-        type=click.Choice(["table", "json", "yaml", "csv"]),
+        type=Choice(["table", "json", "yaml", "csv"]),
         default="table",
         show_default=True,
         help="Output format.",

@@ -9,8 +9,8 @@ import timm
 from timm.utils import random_seed
 
 from tftas_optuna.cli._supernets import (
-    KINDS,
     EXACT,
+    KINDS,
     find_subject,
     find_supernets,
     given_supernet,

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import shlex
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
 import yaml
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tftas_optuna._writing import json_text
 from tftas_optuna.metrics import cost_names, get_cost
-from tftas_optuna.metrics.units import short
+from tftas_optuna.metrics.units import MISSING, costs_alike, scores_alike, short
 from tftas_optuna.study import held_out
 from tftas_optuna.study.accuracy import choose_key, count_trials, sets_by_key
 from tftas_optuna.study.front import AGREEMENT
 from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from optuna import Study
 
@@ -30,11 +33,14 @@ if TYPE_CHECKING:
 
 
 _COUNTS = {"n_params": "params", "macs": "MACs"}
-
-
-def score_text(score: float) -> str:
-    """Format a score with at least five digits."""
-    return f"{score:,.0f}" if score >= 1e4 else f"{score:.5g}"
+# Width of a name that can still be recognised, and what surrounds a cell: a space each, a rule.
+_NAME = 16
+_FRAME = 3
+# Rank of what says nothing that another column does not say better.
+_LAST = 1000
+_NO_LIMIT = 1_000_000
+# Below this width nothing can be read anyway.
+_NARROWEST = 10
 
 
 def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
@@ -75,58 +81,170 @@ def print_rows(rows: Sequence[dict[str, Any]], output: str) -> None:
     print(text, end="")
 
 
-def candidate_table(
-    candidates: Sequence[Candidate], title: str, studies: Sequence[str] = ()
-) -> Table:
-    """Return a terminal table of candidates, with a column of studies if there are several."""
-    table = Table(title=title, title_justify="left")
-    columns = [column for name in _names(candidates) for column in _columns(name, candidates)]
-    if any(candidate.held_out is not None for candidate in candidates):
-        columns.append(_Column("held out %", lambda c: _percent(c.held_out)))
-    if any(candidate.top1 is not None for candidate in candidates):
-        columns.append(_Column("top-1 %", _accuracy))
-    if any(candidate.shared_top1 is not None for candidate in candidates):
-        columns.append(_Column("shared top-1 %", lambda c: _percent(c.shared_top1)))
-    if studies:
-        table.add_column("study", overflow="fold")
-    table.add_column("trial", justify="right", no_wrap=True)
-    for column in columns:
-        table.add_column(column.heading, justify="right", no_wrap=True)
-    table.add_column("width x depth, block means", overflow="fold")
-    for i, candidate in enumerate(candidates):
-        table.add_row(
-            *studies[i : i + 1],
-            str(candidate.trial),
-            *(column.text(candidate) for column in columns),
-            candidate.architecture.summary(),
-        )
-    return table
+class Column(NamedTuple):
+    """A column of a terminal table.
 
+    Attributes:
+        heading: Its heading.
+        cells: Its cells, one a row.
+        rank: How soon it is left out of a narrow terminal: those of the lowest rank stay longest.
+        kind: Names are shortened in the middle where they are too long; numbers and words are
+            shown as they are, words on the left.
+        brief: Shorter cells, where the others do not fit.
+    """
 
-class _Column(NamedTuple):
     heading: str
-    text: Callable[[Candidate], str]
+    cells: Sequence[str]
+    rank: int
+    kind: Literal["number", "words", "name"] = "number"
+    brief: Sequence[str] | None = None
 
 
-def _names(candidates: Sequence[Candidate]) -> list[str]:
-    """Return the metrics in the order of a table: indicators, counts, other costs."""
-    names = dict.fromkeys(name for candidate in candidates for name in candidate.values)
-    return sorted(names, key=lambda name: (name in cost_names(), name not in _COUNTS))
+def print_table(
+    title: str,
+    columns: Sequence[Column],
+    *,
+    section: int | None = None,
+    complete: str = "-f csv",
+) -> None:
+    """Print a table on stdout, no row wider than the terminal, and say what was left out.
+
+    Args:
+        title: The title.
+        columns: The columns, all of the same length.
+        section: Number of rows above a rule; None for no rule.
+        complete: What shows all columns.
+    """
+    console = stdout()
+    kept, left_out = fitted(columns, console.width)
+    table = Table()
+    for column in kept:
+        table.add_column(
+            Text(column.heading),
+            justify="right" if column.kind == "number" else "left",
+            no_wrap=True,
+        )
+    for i, row in enumerate(zip(*(column.cells for column in kept), strict=True)):
+        table.add_row(*map(Text, row), end_section=i + 1 == section)
+    console.print(title, style="table.title", highlight=False)
+    console.print(table)
+    if left_out:
+        console.print(
+            f"Left out: {', '.join(left_out)}. A wider terminal or {complete} shows them.",
+            highlight=False,
+        )
 
 
-def _columns(name: str, candidates: Sequence[Candidate]) -> list[_Column]:
+def fitted(columns: Sequence[Column], width: int) -> tuple[list[Column], list[str]]:
+    """Return the columns that fit into a width, and what is left out.
+
+    The first in rank is always among them. Texts are shortened as far as that makes room for other
+    columns, but stay recognisable and, if possible, distinct.
+    """
+    columns = [
+        column._replace(cells=[" ".join(cell.splitlines()) for cell in column.cells])
+        for column in columns
+    ]
+    widths: dict[int, int] = {}
+    left_out = {}
+    spare = max(width, _NARROWEST) - 1
+    for i in sorted(range(len(columns)), key=lambda i: columns[i].rank):
+        column, least = columns[i], _least(columns[i], width)
+        if not widths:
+            least = min(least, spare - _FRAME)
+        if least + _FRAME > spare:
+            left_out[i] = column.heading
+            if column.brief is None:
+                continue
+            columns[i] = column = column._replace(cells=column.brief)
+            least = _least(column, width)
+            if least + _FRAME > spare:
+                continue
+            left_out[i] = f"details of {column.heading}"
+        widths[i] = least
+        spare -= least + _FRAME
+    for i in widths:
+        grown = min(_natural(columns[i]) - widths[i], spare)
+        widths[i] += grown
+        spare -= grown
+    kept = [
+        columns[i]._replace(
+            heading=shortened(columns[i].heading, widths[i]),
+            cells=[shortened(cell, widths[i]) for cell in columns[i].cells],
+        )
+        for i in sorted(widths)
+    ]
+    return kept, [left_out[i] for i in sorted(left_out)]
+
+
+def shortened(text: str, width: int) -> str:
+    """Return a text of at most so many cells of a terminal, without its middle if it is longer."""
+    if cell_len(text) <= width:
+        return text
+    tail = max(width - 1, 0) // 2
+    # set_cell_size cuts at the end, so what is to be cut at its beginning is reversed.
+    end = set_cell_size(text[::-1], tail)[::-1]
+    return f"{set_cell_size(text, max(width - 1, 0) - tail)}…{end}"
+
+
+def _natural(column: Column) -> int:
+    return max(map(cell_len, (column.heading, *column.cells)))
+
+
+def _least(column: Column, width: int) -> int:
+    """Return the least width of a column in a table of a width."""
+    natural = _natural(column)
+    if column.kind != "name":
+        return natural
+    # Numbers stand beside names on half the width.
+    most = min(natural, max(_NAME, width // 2))
+    return next(
+        (
+            w
+            for w in range(max(_NAME, width // 4), most)
+            if len({shortened(cell, w) for cell in column.cells}) == len(set(column.cells))
+        ),
+        most,
+    )
+
+
+def candidate_columns(
+    candidates: Sequence[Candidate], studies: Sequence[str] = ()
+) -> list[Column]:
+    """Return the columns of candidates, with one of studies if there are several."""
+    columns = [Column("trial", [str(c.trial) for c in candidates], 1)]
+    if studies:
+        columns.insert(0, Column("study", studies, 0, "name"))
+    names = list(dict.fromkeys(name for candidate in candidates for name in candidate.values))
+    # Their order there is that of their importance: objectives, bounds, other counts.
+    for name in sorted(names, key=lambda name: (name in cost_names(), name not in _COUNTS)):
+        columns += _metric_columns(name, candidates, 10 + names.index(name))
+    if any(candidate.held_out is not None for candidate in candidates):
+        columns.append(Column("held out %", [_percent(c.held_out) for c in candidates], 5))
+    if any(candidate.top1 is not None for candidate in candidates):
+        means = [_percent(c.top1) for c in candidates]
+        columns.append(Column("top-1 %", [_accuracy(c) for c in candidates], 2, brief=means))
+    if any(candidate.shared_top1 is not None for candidate in candidates):
+        columns.append(Column("shared top-1 %", [_percent(c.shared_top1) for c in candidates], 3))
+    blocks = [candidate.architecture.summary() for candidate in candidates]
+    return [*columns, Column("width x depth, block means", blocks, _LAST - 1, "words")]
+
+
+def _metric_columns(name: str, candidates: Sequence[Candidate], rank: int) -> list[Column]:
     if name in cost_names():
-        return [_Column(_heading(name), lambda c: _optional(c.values.get(name), short))]
+        values = [candidate.values.get(name) for candidate in candidates]
+        return [Column(_heading(name), costs_alike(values), rank)]
     heading = title(name)
+    exact = scores_alike([_exact(candidate, name) for candidate in candidates])
     fidelities = [c.fidelity for c in candidates if name in c.approximated]
     if not fidelities:
-        return [_Column(heading, lambda c: _optional(_exact(c, name)))]
+        return [Column(heading, exact, rank)]
+    approximate = [c.values.get(name) if name in c.approximated else None for c in candidates]
+    # What is approximate says nothing more once all is known exactly.
+    ranks = (rank, _LAST - 2) if MISSING in exact else (_LAST, rank)
     return [
-        _Column(
-            f"{fidelities[0]} {heading}",
-            lambda c: _optional(c.values.get(name) if name in c.approximated else None),
-        ),
-        _Column(f"exact {heading}", lambda c: _optional(_exact(c, name))),
+        Column(f"{fidelities[0]} {heading}", scores_alike(approximate), ranks[0]),
+        Column(f"exact {heading}", exact, ranks[1]),
     ]
 
 
@@ -147,48 +265,28 @@ def _heading(name: str) -> str:
     return name.replace("_", " ") + (f" ({unit})" if unit else "")
 
 
-def training_table(rows: Sequence[dict[str, Any]], title: str) -> Table:
-    """Return a terminal table of training results."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("directory", overflow="fold")
-    for heading in ("top-1 %", "top-5 %", "loss", "params", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row["out"],
-            _percent(row["top1"]),
-            _percent(row["top5"]),
-            _optional(row["loss"], "{:.4f}".format),
-            short(row["n_params"]),
-            f"{row['seconds']:,.0f} s",
-        )
-    return table
-
-
-def member_table(rows: Sequence[dict[str, Any]], title: str) -> Table:
-    """Return a terminal table of the members of a shared training."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("member", overflow="fold")
-    for heading in ("top-1 %", "top-5 %", "loss", "params", "MACs"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row["name"],
-            _percent(row["top1"]),
-            _percent(row["top5"]),
-            _optional(row["loss"], "{:.4f}".format),
-            short(row["n_params"]),
-            short(row["macs"]),
-        )
-    return table
-
-
-def _optional(value: float | None, text: Callable[[float], str] = score_text) -> str:
-    return "-" if value is None else text(value)
+def training_columns(rows: Sequence[dict[str, Any]], num_classes: int | None) -> list[Column]:
+    """Return the columns of training results: of single networks, or of members of a supernet."""
+    shared = "out" not in rows[0]
+    columns = [
+        Column("member", [row["name"] for row in rows], 0, "name")
+        if shared
+        else Column("directory", [row["out"] for row in rows], 0, "name"),
+        Column("top-1 %", [_percent(row["top1"]) for row in rows], 1),
+        Column("loss", ["-" if row["loss"] is None else f"{row['loss']:.4f}" for row in rows], 4),
+        Column("params", [short(row["n_params"]) for row in rows], 2),
+        Column("MACs", [short(row["macs"]) for row in rows], 3)
+        if shared
+        else Column("time", [f"{row['seconds']:,.0f} s" for row in rows], 5),
+    ]
+    # The label is always among the top five of five classes.
+    if num_classes is None or num_classes > 5:
+        columns.insert(2, Column("top-5 %", [_percent(row["top5"]) for row in rows], 6))
+    return columns
 
 
 def _percent(top1: float | None) -> str:
-    return "-" if top1 is None else f"{top1:.2f}"
+    return MISSING if top1 is None else f"{top1:.2f}"
 
 
 def _accuracy(candidate: Candidate) -> str:
@@ -265,12 +363,13 @@ def say_agreement(study: Study, n_front: int) -> None:
 
 
 def stdout() -> Console:
-    """Return a console for results, wide enough for them where stdout is not a terminal.
+    """Return a console for results: as wide as the terminal, without a limit in a pipe or a file.
 
-    Names come from the user, so nothing in them is markup.
+    ``COLUMNS`` sets the width of any. Names come from the user, so nothing in them is markup.
     """
     console = Console(markup=False, emoji=False)
-    return console if console.is_terminal else Console(width=120, markup=False, emoji=False)
+    limited = console.is_terminal or os.environ.get("COLUMNS", "").isdigit()
+    return console if limited else Console(width=_NO_LIMIT, markup=False, emoji=False)
 
 
 def _flatten(row: dict[str, Any]) -> dict[str, Any]:

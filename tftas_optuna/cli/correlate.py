@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tftas_optuna.cli._options import (
+    Choice,
     MetricsOption,
     device_option,
     format_option,
@@ -20,9 +21,11 @@ from tftas_optuna.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from optuna import Study
-    from rich.table import Table
+    from collections.abc import Sequence
 
+    from optuna import Study
+
+    from tftas_optuna.cli._tables import Column
     from tftas_optuna.correlate.result import Correlation, Correlations, Estimate
 
 
@@ -70,7 +73,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--fidelity",
-    type=click.Choice(["auto", "exact", "collapsed"]),
+    type=Choice(["auto", "exact", "collapsed"]),
     default="auto",
     show_default=True,
     help="How to compute indicators; see `tftas-optuna run --help`.",
@@ -293,7 +296,9 @@ def _print_table(correlations: Correlations, accuracy: str) -> None:
     trainings = correlations.trainings.get(accuracy)
     if trainings is not None:
         title += f"; trainings {trainings.key}: {trainings}"
-    _tables.stdout().print(_layout(rows, title))
+    shapes = [row for row in rows if not row.is_indicator]
+    columns = _columns(shapes, [row for row in rows if row.is_indicator])
+    _tables.print_table(title, columns, section=len(shapes))
     ends = [short(bands[0].least), *(short(band.most) for band in bands)]
     random = sum(band.random_regret for band in bands) / len(bands)
     count = "1 band" if len(bands) == 1 else f"{len(bands)} bands"
@@ -301,26 +306,30 @@ def _print_table(correlations: Correlations, accuracy: str) -> None:
     click.echo(f"A random pick is {random:.3g} below the best of its band.\n")
 
 
-def _layout(rows: tuple[Correlation, ...], title: str) -> Table:
-    from rich.table import Table
+def _columns(shapes: Sequence[Correlation], indicators: Sequence[Correlation]) -> list[Column]:
+    """Return the columns of a table: first shapes, then indicators, best first."""
+    from tftas_optuna.cli._tables import Column
+    from tftas_optuna.metrics.units import MISSING
 
-    table = Table(title=title, title_justify="left")
-    table.add_column("metric", overflow="fold")
-    for heading in ("Kendall tau", "Spearman", "tau in bands", "regret", "ms"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    shapes = [row for row in rows if not row.is_indicator]
-    indicators = [row for row in rows if row.is_indicator]
-    for row in (*shapes, *sorted(indicators, key=_band_tau, reverse=True)):
-        table.add_row(
-            row.metric,
-            _with_interval(row.tau),
-            _rounded(row.spearman.value),
-            _with_interval(row.band_tau),
-            "-" if row.regret is None else f"{row.regret:.3g}",
-            "" if row.seconds is None else _milliseconds(row.seconds),
-            end_section=row is shapes[-1],
-        )
-    return table
+    rows = (*shapes, *sorted(indicators, key=_band_tau, reverse=True))
+    regrets = [MISSING if row.regret is None else f"{row.regret:.3g}" for row in rows]
+    times = ["" if row.seconds is None else _milliseconds(row.seconds) for row in rows]
+    taus, band_taus = [row.tau for row in rows], [row.band_tau for row in rows]
+    return [
+        Column("metric", [row.metric for row in rows], 0, "name"),
+        _tau_column("Kendall tau", taus, 2),
+        Column("Spearman", [_rounded(row.spearman.value) for row in rows], 4),
+        _tau_column("tau in bands", band_taus, 1),
+        Column("regret", regrets, 3),
+        Column("ms", times, 5),
+    ]
+
+
+def _tau_column(heading: str, taus: Sequence[Estimate], rank: int) -> Column:
+    from tftas_optuna.cli._tables import Column
+
+    brief = [_rounded(tau.value) for tau in taus]
+    return Column(heading, [_with_interval(tau) for tau in taus], rank, brief=brief)
 
 
 def _band_tau(row: Correlation) -> float:

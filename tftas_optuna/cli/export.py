@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tftas_optuna.cli._options import (
+    Choice,
     budget_options,
     budgets,
     slices_option,
@@ -51,7 +52,7 @@ _NETWORKS = ("onnx", "torchscript", "timm")
     "-f",
     "--format",
     "formats",
-    type=click.Choice([*_DOCUMENTS, *_NETWORKS]),
+    type=Choice([*_DOCUMENTS, *_NETWORKS]),
     multiple=True,
     help="Format to write; repeatable. Default: yaml, json and, where possible, retrain "
     "(the training configuration of AutoFormer and TF-TAS). onnx, torchscript and timm "

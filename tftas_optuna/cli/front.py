@@ -82,8 +82,8 @@ def front(
         study.study_name for study, members in zip(studies, fronts, strict=True) for _ in members
     ]
     candidates = [candidate for members in fronts for candidate in members]
-    _tables.stdout().print(
-        _tables.candidate_table(candidates, title, row_studies if several else ())
+    _tables.print_table(
+        title, _tables.candidate_columns(candidates, row_studies if several else ())
     )
     for line in about:
         click.echo(line)

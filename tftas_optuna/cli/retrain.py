@@ -281,7 +281,8 @@ def retrain(
     if output != "table":
         _tables.print_rows(rows, output)
     else:
-        _tables.stdout().print(_tables.training_table(rows, f"Trained on {dataset or data_dir}"))
+        columns = _tables.training_columns(rows, rows[0].get("num_classes"))
+        _tables.print_table(f"Trained on {dataset or data_dir}", columns)
     if study is not None and "trained" in rows[-1]:
         _tables.say_recorded(study, rows[-1]["trained"])
 
@@ -315,7 +316,8 @@ def _print_together(row: dict[str, Any], output: str, title: str) -> None:
     from tftas_optuna.cli import _tables
 
     if output == "table":
-        _tables.stdout().print(_tables.member_table(row["members"], title))
+        columns = _tables.training_columns(row["members"], row.get("num_classes"))
+        _tables.print_table(title, columns)
     else:
         _tables.print_rows(row["members"], output)
     click.echo(f"{row['out']}: one supernet, {row['top1']:.2f} % on average", err=True)

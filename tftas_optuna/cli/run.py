@@ -11,6 +11,7 @@ import click
 
 from tftas_optuna.cli._options import (
     Amount,
+    Choice,
     MetricsOption,
     budget_options,
     device_option,
@@ -57,7 +58,7 @@ _SPACE = "autoformer-tiny"
 )
 @click.option(
     "--sampler",
-    type=click.Choice(["screened-nsgaii", "nsgaii", "nsgaiii", "tpe", "gp", "random"]),
+    type=Choice(["screened-nsgaii", "nsgaii", "nsgaiii", "tpe", "gp", "random"]),
     help="Sampler; by default that of the study, or screened-nsgaii, which predicts the scores of "
     "many candidates and tries the best.",
 )
@@ -81,7 +82,7 @@ _SPACE = "autoformer-tiny"
 )
 @click.option(
     "--fidelity",
-    type=click.Choice(["auto", "exact", "collapsed"]),
+    type=Choice(["auto", "exact", "collapsed"]),
     default="auto",
     show_default=True,
     help="How to score candidates: exact, or collapsed, which is far faster as it treats all "
@@ -328,7 +329,7 @@ def _finish(
     title = f"Pareto front of {study_name}: {len(front)} of {n_trials} trials"
     if len(shown) < len(front):
         title += f" ({len(shown)} shown)"
-    _tables.stdout().print(_tables.candidate_table(shown, title))
+    _tables.print_table(title, _tables.candidate_columns(shown), complete="`front -f csv`")
     for line in (*_tables.images_texts([study]), *_tables.trainings_texts([study], None)):
         click.echo(line)
     if not front:

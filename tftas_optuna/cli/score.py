@@ -15,8 +15,6 @@ from tftas_optuna.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from tftas_optuna.cli._scoring import Scored
 
 
@@ -99,7 +97,7 @@ def score(
         return
     if explain:
         for network in scored:
-            _tables.stdout().print(_layer_table(network))
+            _print_layers(network)
             for reason, weights in _by_reason(network.left_out).items():
                 click.echo(f"left out, {reason}: {_shown(weights)}")
     comparable: dict[tuple[Any, ...], list[Scored]] = {}
@@ -107,18 +105,16 @@ def score(
         conditions = tuple(network.row[name] for name in ("weights", "img_size", "num_classes"))
         comparable.setdefault(conditions, []).append(network)
     for networks in comparable.values():
-        _tables.stdout().print(_score_table(networks, indicators))
+        _print_scores(networks, indicators)
     if len(comparable) > 1:
         click.echo(
             "Scores of different tables cannot be compared: their weights or images differ."
         )
 
 
-def _score_table(networks: list[Scored], indicators: tuple[str, ...]) -> Table:
-    from rich.table import Table
-
+def _print_scores(networks: list[Scored], indicators: tuple[str, ...]) -> None:
     from tftas_optuna.cli import _tables
-    from tftas_optuna.metrics.units import short
+    from tftas_optuna.metrics.units import scores_alike, short
 
     headings = {name: _tables.title(name) for name in indicators} or {
         "dss": "DSS",
@@ -128,21 +124,20 @@ def _score_table(networks: list[Scored], indicators: tuple[str, ...]) -> Table:
     labels = [label for label in headings if rows[0].get(label) is not None]
     what = "DSS" if not indicators else "Indicators"
     kind = "slices of a trained supernet" if networks[0].trained else "untrained networks"
-    table = Table(title=f"{what} of {kind}", title_justify="left")
-    table.add_column("name", overflow="fold")
-    for heading in (*(headings[label] for label in labels), "params", "MACs", "input"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("weights")
-    for row in rows:
-        table.add_row(
-            row["name"],
-            *(_tables.score_text(row[label]) for label in labels),
-            short(row["n_params"]),
-            short(row["macs"]),
-            str(row["img_size"]),
-            row["weights"],
-        )
-    return table
+    _tables.print_table(
+        f"{what} of {kind}",
+        [
+            _tables.Column("name", [row["name"] for row in rows], 0, "name"),
+            *(
+                _tables.Column(headings[label], scores_alike(row[label] for row in rows), rank)
+                for rank, label in enumerate(labels, 5)
+            ),
+            _tables.Column("params", [short(row["n_params"]) for row in rows], 6),
+            _tables.Column("MACs", [short(row["macs"]) for row in rows], 7),
+            _tables.Column("input", [str(row["img_size"]) for row in rows], 100),
+            _tables.Column("weights", [row["weights"] for row in rows], 50, "name"),
+        ],
+    )
 
 
 def _layer_rows(scored: Scored) -> list[dict[str, Any]]:
@@ -161,28 +156,24 @@ def _layer_rows(scored: Scored) -> list[dict[str, Any]]:
     ]
 
 
-def _layer_table(scored: Scored) -> Table:
-    from rich.table import Table
-
+def _print_layers(scored: Scored) -> None:
     from tftas_optuna.cli import _tables
+    from tftas_optuna.metrics.units import scores_alike
 
-    table = Table(title=f"{scored.row['name']}, layer by layer", title_justify="left")
-    table.add_column("layer", overflow="fold")
-    table.add_column("counted as", no_wrap=True)
-    for heading in ("out x in", "|W|*", "|dL/dW|*", "adds", "share"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    total = math.fsum(layer.value for layer in scored.layers)
-    for layer in scored.layers:
-        norms = (layer.weight_norm, layer.grad_norm)
-        table.add_row(
-            layer.name,
-            layer.role,
-            "{} x {}".format(*layer.shape),
-            *("" if norm is None else f"{norm:.5g}" for norm in norms),
-            _tables.score_text(layer.value),
-            f"{layer.value / total:.1%}",
-        )
-    return table
+    layers = scored.layers
+    total = math.fsum(layer.value for layer in layers)
+    _tables.print_table(
+        f"{scored.row['name']}, layer by layer",
+        [
+            _tables.Column("layer", [layer.name for layer in layers], 0, "name"),
+            _tables.Column("counted as", [layer.role for layer in layers], 3, "words"),
+            _tables.Column("out x in", ["{} x {}".format(*layer.shape) for layer in layers], 4),
+            _tables.Column("|W|*", scores_alike(layer.weight_norm for layer in layers), 5),
+            _tables.Column("|dL/dW|*", scores_alike(layer.grad_norm for layer in layers), 6),
+            _tables.Column("adds", scores_alike(layer.value for layer in layers), 1),
+            _tables.Column("share", [f"{layer.value / total:.1%}" for layer in layers], 2),
+        ],
+    )
 
 
 def _by_reason(left_out: dict[str, str]) -> dict[str, list[str]]:

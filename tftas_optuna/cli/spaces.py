@@ -64,25 +64,25 @@ def _title(space: SearchSpace) -> str:
 
 
 def _list(title: str, search_spaces: Sequence[SearchSpace]) -> None:
-    from rich.table import Table
-
     from tftas_optuna.cli import _tables
+    from tftas_optuna.metrics.units import count_text
 
-    table = Table(title=title, title_justify="left")
-    table.add_column("space", no_wrap=True)
-    for dimension in search_spaces[0].choices():
-        table.add_column(dimension)
-    for heading in ("architectures", "params", "MACs"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for space in search_spaces:
-        table.add_row(
-            space.name,
-            *map(_values, space.choices().values()),
-            f"{space.cardinality():.2g}",
-            _range(space, "n_params"),
-            _range(space, "macs"),
-        )
-    _tables.stdout().print(table)
+    sizes = [count_text(space.cardinality()) for space in search_spaces]
+    names = search_spaces[0].choices()
+    choices = {name: [_values(space.choices()[name]) for space in search_spaces] for name in names}
+    _tables.print_table(
+        title,
+        [
+            _tables.Column("space", [space.name for space in search_spaces], 0, "name"),
+            *(
+                _tables.Column(name, cells, rank, "words")
+                for rank, (name, cells) in enumerate(choices.items(), 4)
+            ),
+            _tables.Column("architectures", sizes, 2),
+            _tables.Column("params", [_range(space, "n_params") for space in search_spaces], 1),
+            _tables.Column("MACs", [_range(space, "macs") for space in search_spaces], 3),
+        ],
+    )
 
 
 def _explain(space: SearchSpace, seconds: dict[str, float]) -> None:

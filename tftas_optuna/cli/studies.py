@@ -74,12 +74,10 @@ def delete(name: str, storage: str, yes: bool) -> None:
 
 
 def _list(storage: str, output: str) -> None:
-    import datetime
-
     import optuna
-    from rich.table import Table
 
     from tftas_optuna.cli import _tables
+    from tftas_optuna.metrics.units import MISSING
     from tftas_optuna.storage import list_studies, open_storage
     from tftas_optuna.storage.naming import shown
 
@@ -91,25 +89,28 @@ def _list(storage: str, output: str) -> None:
     if output != "table":
         _tables.print_rows(rows, output)
         return
-    table = Table(title=f"Studies in {shown(storage)}", title_justify="left")
-    for heading in ("study", "space", "objectives"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("trials", "front"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("begun", no_wrap=True)
-    table.add_column("how made", overflow="fold")
-    for row in rows:
-        begun = row["begun"]
-        table.add_row(
-            row["study"],
-            row["space"] or "-",
-            ", ".join(row["objectives"] or row["directions"]),
-            str(row["trials"]),
-            "-" if row["front"] is None else str(row["front"]),
-            f"{datetime.datetime.fromisoformat(begun):%Y-%m-%d %H:%M}" if begun else "-",
-            row["problem"] or _how(row),
-        )
-    _tables.stdout().print(table)
+    objectives = [", ".join(row["objectives"] or row["directions"]) for row in rows]
+    fronts = [MISSING if row["front"] is None else str(row["front"]) for row in rows]
+    columns = [
+        _tables.Column("study", [row["study"] for row in rows], 0, "name"),
+        _tables.Column("space", [row["space"] or MISSING for row in rows], 4, "name"),
+        _tables.Column("objectives", objectives, 3, "name"),
+        _tables.Column("trials", [str(row["trials"]) for row in rows], 1),
+        _tables.Column("front", fronts, 2),
+        _tables.Column("begun", [_begun(row["begun"]) for row in rows], 5, "words"),
+        _tables.Column("how made", [row["problem"] or _how(row) for row in rows], 6, "name"),
+    ]
+    _tables.print_table(f"Studies in {shown(storage)}", columns)
+
+
+def _begun(begun: str | None) -> str:
+    import datetime
+
+    from tftas_optuna.metrics.units import MISSING
+
+    if begun is None:
+        return MISSING
+    return f"{datetime.datetime.fromisoformat(begun):%Y-%m-%d %H:%M}"
 
 
 def _how(row: dict[str, Any]) -> str:

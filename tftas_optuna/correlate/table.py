@@ -19,7 +19,7 @@ from tftas_optuna.correlate.entries import (
     required_fields,
 )
 from tftas_optuna.correlate.files import find_table, is_blank, read_cells, read_number
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 from tftas_optuna.export.sections import read_section
 from tftas_optuna.metrics.units import name_numbers
 
@@ -242,6 +242,7 @@ def _accuracy_columns(
             raise TftasError(
                 f"accuracy is {', '.join(unknown) or 'nothing'}; {path} has"
                 f" {', '.join(others) or 'no other columns'}"
+                f"{did_you_mean(next(iter(unknown), ''), others, most=0)}"
             )
         return tuple(dict.fromkeys(accuracy))
     matching = tuple(name for name in others if _ACCURACY.fullmatch(name))

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 from tftas_optuna.export.documents import as_json, as_retrain, as_yaml
 from tftas_optuna.study.front import pareto_front
 from tftas_optuna.study.record import read_settings
@@ -80,7 +80,8 @@ def export_candidates(
     """
     unknown = [name for name in formats or () if name not in _WRITERS]
     if unknown:
-        raise TftasError(f"format {unknown[0]!r} does not exist; known: {', '.join(FORMATS)}")
+        hint = did_you_mean(unknown[0], FORMATS)
+        raise TftasError(f"format {unknown[0]!r} does not exist{hint}")
     settings = read_settings(study)
     prefix = check_prefix(settings.space.name if prefix is None else prefix)
     if not candidates:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from timm.models import get_model_input_config, save_for_hf
 
 import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 from tftas_optuna.export.files import check_directory
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def export_network(
             the written network computes something else.
     """
     if form not in _FORMS:
-        raise TftasError(f"format {form!r} does not exist; known: {', '.join(_FORMS)}")
+        raise TftasError(f"format {form!r} does not exist{did_you_mean(form, _FORMS)}")
     ending, write, load = _FORMS[form]
     target = path.with_name(path.name + ("" if trained else f"-{UNTRAINED}") + ending)
     check_directory(target.parent)

@@ -6,7 +6,7 @@ import dataclasses
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, did_you_mean
 from tftas_optuna.metrics import Indicator, get_cost, get_indicator, metric_names
 from tftas_optuna.metrics.registry import cost_names
 
@@ -86,10 +86,8 @@ class CompositeIndicator(Indicator):
         """
         for part in self.parts:
             if part not in metric_names():
-                names = ", ".join(metric_names())
-                raise TftasError(
-                    f"{self.name!r} is made of {part!r}, which does not exist; known: {names}"
-                )
+                hint = did_you_mean(part, metric_names())
+                raise TftasError(f"{self.name!r} is made of {part!r}, which does not exist{hint}")
             if part not in cost_names() and get_indicator(part).composite:
                 raise TftasError(
                     f"{self.name!r} is made of {part!r}, which is itself made of others; name them"

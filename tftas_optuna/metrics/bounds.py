@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, did_you_mean
 from tftas_optuna.metrics.cost import Target
 from tftas_optuna.metrics.registry import cost_names, get_cost, metric_names
 from tftas_optuna.metrics.units import short
@@ -35,7 +35,10 @@ def check_objectives(objectives: Iterable[str], family: str) -> tuple[str, ...]:
     objectives = (objectives,) if isinstance(objectives, str) else tuple(objectives)
     allowed = metric_names()
     unknown = [name for name in objectives if name not in allowed]
-    if unknown or not objectives or len(set(objectives)) != len(objectives):
+    if unknown:
+        hint = did_you_mean(unknown[0], allowed)
+        raise TftasError(f"objective {unknown[0]!r} does not exist{hint}")
+    if not objectives or len(set(objectives)) != len(objectives):
         raise TftasError(
             f"objectives are {', '.join(map(str, objectives)) or 'none'}; allowed: each of"
             f" {', '.join(allowed)} once"
@@ -81,7 +84,7 @@ def check_bounds(
     checked: Bounds = {}
     for name, bound in (bounds or {}).items():
         if name not in metric_names():
-            raise TftasError(f"cannot bound {name!r}; allowed: {', '.join(metric_names())}")
+            raise TftasError(f"cannot bound {name!r}{did_you_mean(name, metric_names())}")
         low, high = _pair(name, bound)
         if low is None and high is None:
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, did_you_mean
 from tftas_optuna.metrics.base import Direction, Metric
 
 if TYPE_CHECKING:
@@ -87,10 +87,8 @@ class Indicator(Metric):
         """
         unknown = [name for name in options if name not in self.options]
         if unknown:
-            options_text = ", ".join(self.options) or "none"
-            raise TftasError(
-                f"indicator {self.name!r} has no option {unknown[0]}; it has: {options_text}"
-            )
+            hint = did_you_mean(unknown[0], self.options)
+            raise TftasError(f"indicator {self.name!r} has no option {unknown[0]}{hint}")
         return dataclasses.replace(self, **options)
 
     def check_fidelity(self, fidelity: str) -> None:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from tftas_optuna._registry import Registry
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, did_you_mean
 from tftas_optuna.metrics.base import Direction, Metric, check_name
 from tftas_optuna.metrics.cost import Cost, Target, counted
 from tftas_optuna.metrics.function import FunctionIndicator
@@ -176,7 +176,7 @@ def get_metric(name: str) -> Cost | Indicator:
         UnavailableError: It belongs to an installed package that cannot be loaded.
     """
     if name not in METRICS:
-        raise TftasError(f"metric {name!r} does not exist; known: {', '.join(metric_names())}")
+        raise TftasError(f"metric {name!r} does not exist{did_you_mean(name, metric_names())}")
     return cast("Cost | Indicator", METRICS[name])
 
 
@@ -188,7 +188,7 @@ def get_cost(name: str) -> Cost:
         UnavailableError: It belongs to an installed package that cannot be loaded.
     """
     if name not in cost_names():
-        raise TftasError(f"cost {name!r} does not exist; known: {', '.join(cost_names())}")
+        raise TftasError(f"cost {name!r} does not exist{did_you_mean(name, cost_names())}")
     return cast("Cost", get_metric(name))
 
 
@@ -200,8 +200,8 @@ def get_indicator(name: str) -> Indicator:
         UnavailableError: It belongs to an installed package that cannot be loaded.
     """
     if name not in indicator_names():
-        names = ", ".join(indicator_names())
-        raise TftasError(f"indicator {name!r} does not exist; known: {names}")
+        hint = did_you_mean(name, indicator_names())
+        raise TftasError(f"indicator {name!r} does not exist{hint}")
     return cast("Indicator", get_metric(name))
 
 

@@ -11,7 +11,8 @@ import yaml
 from tftas_optuna import plots
 from tftas_optuna.architecture.blocks import blocks_of
 from tftas_optuna.errors import TftasError
-from tftas_optuna.metrics.units import short
+from tftas_optuna.metrics import cost_names
+from tftas_optuna.metrics.units import MISSING, costs_alike, count_text, scores_alike, short
 from tftas_optuna.plots.accuracy import trained_candidates
 from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.report.commands import Command, report_commands
@@ -23,7 +24,7 @@ from tftas_optuna.study.record import read_settings
 from tftas_optuna.study.selection import spread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from optuna import Study
     from plotly.graph_objects import Figure
@@ -288,7 +289,7 @@ def _facts(study: Study, settings: StudySettings, n_front: int) -> dict[str, str
     ]
     versions = study.user_attrs.get("versions") or {}
     facts = {
-        "space": f"{space.name} ({space.family}, {_count(space.cardinality())} architectures)",
+        "space": f"{space.name} ({space.family}, {count_text(space.cardinality())} architectures)",
         "objectives": ", ".join(
             f"{settings.label(name)} ({direction})"
             for name, direction in zip(settings.objectives, settings.directions, strict=True)
@@ -306,33 +307,19 @@ def _facts(study: Study, settings: StudySettings, n_front: int) -> dict[str, str
     return {name: fact for name, fact in facts.items() if fact}
 
 
-def _count(number: int) -> str:
-    return f"{number:,}" if number < 1e7 else f"{number:.3g}"
-
-
 def _table(candidates: Sequence[Candidate], title: str) -> Table:
     rows = [candidate.named_values() for candidate in candidates]
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    top = any(candidate.top1 is not None for candidate in candidates)
-    several = any(candidate.top1_sd is not None for candidate in candidates)
-    heads = [*(["top-1 (%)"] if top else []), *(["sd of top-1"] if several else [])]
-    shared = any(candidate.shared_top1 is not None for candidate in candidates)
-    shared_heads = ["shared top-1 (%)"] if shared else []
-    return Table(
-        ["trial", *names, *heads, *shared_heads, "architecture"],
-        [
-            [
-                str(candidate.trial),
-                *_cells(row.get(name) for name in names),
-                *_cells([candidate.top1, candidate.top1_sd][: len(heads)]),
-                *_cells([candidate.shared_top1][: len(shared_heads)]),
-                candidate.architecture.summary(),
-            ]
-            for candidate, row in zip(candidates, rows, strict=True)
-        ],
-        title,
-    )
-
-
-def _cells(values: Iterable[float | None]) -> list[str]:
-    return ["" if v is None else short(v) if abs(v) >= 1e5 else f"{v:,.5g}" for v in values]
+    columns = {"trial": [str(candidate.trial) for candidate in candidates]}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        alike = costs_alike if name in cost_names() else scores_alike
+        columns[name] = alike(row.get(name) for row in rows)
+    accuracies = {
+        "top-1 (%)": [candidate.top1 for candidate in candidates],
+        "sd of top-1": [candidate.top1_sd for candidate in candidates],
+        "shared top-1 (%)": [candidate.shared_top1 for candidate in candidates],
+    }
+    for head, values in accuracies.items():
+        if any(value is not None for value in values):
+            columns[head] = [MISSING if value is None else f"{value:.2f}" for value in values]
+    columns["architecture"] = [candidate.architecture.summary() for candidate in candidates]
+    return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)], title)

@@ -13,7 +13,6 @@ import numpy as np
 from timm.utils import random_seed
 
 from tftas_optuna.devices import limit_threads
-from tftas_optuna.errors import UnavailableError
 from tftas_optuna.retrain.data import set_order
 
 if TYPE_CHECKING:

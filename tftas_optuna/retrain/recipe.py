@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tftas_optuna.architecture import parse_yaml, read_yaml
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -278,7 +278,7 @@ def load_recipe(source: str | Path | Recipe, overrides: Mapping[str, Any] | None
     names = [setting.name for setting in dataclasses.fields(Recipe)]
     unknown = [str(name) for name in fields if name not in names]
     if unknown:
-        raise TftasError(f"a recipe has no {unknown[0]!r}; it has {', '.join(names[1:])}")
+        raise TftasError(f"a recipe has no {unknown[0]!r}{did_you_mean(unknown[0], names[1:])}")
     return Recipe(**fields)
 
 
@@ -319,8 +319,8 @@ def _read(name_or_path: str, depth: int = 0) -> dict[str, Any]:
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml") and not path.is_file():
         raise TftasError(
-            f"unknown recipe {name_or_path!r}; known: {', '.join(recipe_names())}, or the path"
-            " of a YAML file"
+            f"unknown recipe {name_or_path!r}{did_you_mean(name_or_path, recipe_names())}, or the"
+            " path of a YAML file"
         )
     fields = {"name": path.stem, **_mapping(path)}
     base = fields.pop("base", None)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import timm
 
 import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
-from tftas_optuna.errors import TftasError, UnavailableError, first_line
+from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean, first_line
 from tftas_optuna.spaces import published_architectures
 from tftas_optuna.supernet.files import is_supernet
 
@@ -127,9 +127,10 @@ def _source(name: str, kinds: Collection[Kind]) -> NetworkSource:
         raise UnavailableError(f"{path} {_holds(path)}")
     if path.suffix in (".onnx", *_CHECKPOINTS) or len(path.parts) > 1:
         raise UnavailableError(f"{name} does not exist; give {_listed(kinds)}")
+    published = published_architectures()
     raise TftasError(
-        f"{name!r} is neither a file, a directory, a timm model, nor one of"
-        f" {', '.join(published_architectures())}"
+        f"{name!r} is neither a file, a directory, a timm model, nor one of {', '.join(published)}"
+        f"{did_you_mean(name, (*published, *timm.list_models()), most=0)}"
     )
 
 

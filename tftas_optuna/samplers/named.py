@@ -17,7 +17,7 @@ from optuna.samplers import (
     TPESampler,
 )
 
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,8 +70,8 @@ def make_sampler(name: str, population_size: int, seed: int) -> BaseSampler:
         UnavailableError: The sampler needs a package that is not installed.
     """
     if name not in _OPTUNAS:
-        names = ", ".join((SCREENED, *_OPTUNAS))
-        raise TftasError(f"sampler {name!r} does not exist; known: {names}")
+        hint = did_you_mean(name, (SCREENED, *_OPTUNAS))
+        raise TftasError(f"sampler {name!r} does not exist{hint}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         try:

@@ -9,7 +9,7 @@ from typing import Any
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.architecture.checks import shown
 from tftas_optuna.architecture.parts import FAMILIES, family_names
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 from tftas_optuna.spaces._base import SearchSpace
 from tftas_optuna.spaces._lines import line_of, read_with_lines
 from tftas_optuna.spaces.autoformer import AutoFormerSpace
@@ -45,10 +45,8 @@ def get_space(name_or_path: str | Path) -> SearchSpace:
         return space_from_dict(presets[str(name_or_path)])
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml") and not path.is_file():
-        raise TftasError(
-            f"unknown space {str(name_or_path)!r}; known: {', '.join(presets)}, or the path of a"
-            " YAML file"
-        )
+        hint = did_you_mean(name_or_path, presets)
+        raise TftasError(f"unknown space {str(name_or_path)!r}{hint}, or the path of a YAML file")
     data, lines = read_with_lines(path)
     try:
         return space_from_dict(data)
@@ -71,7 +69,7 @@ def space_from_dict(data: Any) -> SearchSpace:
         problem = (
             f"unknown family {shown(family)}" if "family" in data else "a space needs a family"
         )
-        raise TftasError(f"{problem}; known: {', '.join(family_names())}", key=("family",))
+        raise TftasError(f"{problem}{did_you_mean(family, family_names())}", key=("family",))
     if not isinstance(name, str) or not 1 <= len(name) <= 100:
         problem = f"name is {shown(name)}" if "name" in data else "a space needs a name"
         raise TftasError(f"{problem}; expected text of 1 to 100 characters", key=("name",))
@@ -98,9 +96,9 @@ def find_architecture(name_or_path: str | Path) -> Architecture:
         return published[str(name_or_path)]
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml", ".json") and not path.is_file():
+        hint = did_you_mean(name_or_path, published)
         raise TftasError(
-            f"unknown architecture {str(name_or_path)!r}; known: {', '.join(published)}, or the"
-            " path of an exported file"
+            f"unknown architecture {str(name_or_path)!r}{hint}, or the path of an exported file"
         )
     return read_architecture(path)[0]
 

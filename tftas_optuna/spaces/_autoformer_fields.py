@@ -7,7 +7,7 @@ from typing import Any
 
 from tftas_optuna.architecture import AutoFormerArchitecture
 from tftas_optuna.architecture.checks import check_int, shown
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, did_you_mean
 from tftas_optuna.spaces._checks import as_choices
 
 CHOICES = ("embed_dim", "depth", "num_heads", "mlp_ratio")
@@ -85,7 +85,7 @@ def _supernet_sizes(supernet: Any, traits: dict[str, Any]) -> dict[str, Any]:
             )
         if key not in (*CHOICES, *TRAITS):
             raise TftasError(
-                f"unknown key {shown(key)} in supernet; known: {', '.join((*CHOICES, *TRAITS))}",
+                f"unknown key {shown(key)} in supernet{did_you_mean(key, (*CHOICES, *TRAITS))}",
                 key=("supernet", key),
             )
     missing = [f"supernet.{key}" for key in CHOICES if key not in supernet]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.architecture.checks import check_int, shown
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,10 +25,9 @@ def check_keys(
     allowed = {*required, *optional}
     for key in data:
         if key not in allowed:
-            close = difflib.get_close_matches(str(key), sorted(allowed), n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(allowed))}"
+            hint = did_you_mean(key, sorted(allowed))
             raise TftasError(
-                f"unknown key {shown(key)} in {article} {family} space; {hint}", key=(key,)
+                f"unknown key {shown(key)} in {article} {family} space{hint}", key=(key,)
             )
     missing = [key for key in required if key not in data]
     if missing:

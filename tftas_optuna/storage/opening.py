@@ -13,7 +13,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from sqlalchemy.exc import NoSuchModuleError, ProgrammingError, SQLAlchemyError
 
-from tftas_optuna.errors import UnavailableError, first_line
+from tftas_optuna.errors import UnavailableError, did_you_mean, first_line
 from tftas_optuna.storage._optuna import engine_of, is_tried_release, journal_lock, unwrapped
 from tftas_optuna.storage.bulk_reading import BulkReadingStorage
 from tftas_optuna.storage.journal import open_journal, prepare_journal
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _RACES = 10
 _PROXY_SECONDS = 10
+# Studies that a message names at most.
+_LISTED = 8
 # Advice for errors of drivers and systems, by a part of their message.
 _ADVICE = {
     "database is locked": "another program keeps writing to it: stop that program, then run the"
@@ -147,7 +149,8 @@ def list_studies(
         return names
     if study_name not in names:
         raise UnavailableError(
-            f"unknown study {study_name!r} in {shown(storage)}; known: {_listed(names)}"
+            f"unknown study {study_name!r} in {shown(storage)}"
+            f"{did_you_mean(study_name, names, most=_LISTED)}"
         )
     return [study_name]
 
@@ -234,5 +237,5 @@ def _open_proxy(storage: str) -> BaseStorage:
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:8])
-    return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
+    shown = ", ".join(repr(name) for name in names[:_LISTED])
+    return shown if len(names) <= _LISTED else f"{shown} and {len(names) - _LISTED} more"

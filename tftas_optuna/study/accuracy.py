@@ -10,7 +10,7 @@ import re
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, did_you_mean
 from tftas_optuna.study.attributes import attributes, write_attribute
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ def _choose(
             for key in (*_ranked(by_key), *_ranked(others))
         )
         raise TftasError(
-            f"no trainings have the key {trained!r}; "
+            f"no trainings have the key {trained!r}{did_you_mean(trained, both, most=0)}; "
             + (f"there are {existing}" if existing else "nothing of the study was trained")
         )
     if trained in by_key:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.study import StudyDirection
 
-from tftas_optuna.errors import UnavailableError
+from tftas_optuna.errors import UnavailableError, did_you_mean
 from tftas_optuna.study._optuna import front_of
 from tftas_optuna.study.accuracy import choose_trainings
 from tftas_optuna.study.attributes import attributes
@@ -101,7 +101,7 @@ class Candidate:
         """
         if name not in self.values:
             raise UnavailableError(
-                f"the study knows no {name} of its candidates; known: {', '.join(self.values)}"
+                f"the study knows no {name} of its candidates{did_you_mean(name, self.values)}"
             )
         return self.values[name]
 

@@ -14,7 +14,7 @@ from typing_extensions import TypeVar
 
 from tftas_optuna.architecture import Architecture
 from tftas_optuna.devices import limit_threads
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -237,8 +237,8 @@ class Supernet(ABC, Generic[A]):
     def _run(self, archs: Sequence[A], fidelity: str) -> Iterable[LinearTrace]:
         if fidelity not in self.fidelities:
             raise TftasError(
-                f"family {self.largest.family} has no fidelity {fidelity!r}; known:"
-                f" {', '.join(self.fidelities)}"
+                f"family {self.largest.family} has no fidelity {fidelity!r}"
+                f"{did_you_mean(fidelity, self.fidelities)}"
             )
         # Threads that score in parallel must not arrange the same weights twice.
         with self._arranging:
