@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,14 @@ def test_a_calibration_becomes_an_objective(
     assert learned.returncode == 0, learned.stderr
     assert "mine (left out)" in learned.stdout and "best column (left" in learned.stdout
     assert "mine is calibrated on 20 networks" in learned.stderr
-    assert "run --space small --objectives mine,n_params" in learned.stderr
+    # The command that is printed works where it is copied: file of the space, sizes, images.
+    words = shlex.split(learned.stderr.splitlines()[-1])
+    assert words[:6] == ["tftas-optuna", "run", "--space", "small.yaml", "--objectives", words[5]]
+    done = tftas(folder, *words[1:], "--n-trials", "8", "--device", "cpu", "-q")
+    assert done.returncode == 0, done.stderr
     command = (*SEARCH, "--objectives", "mine,n_params", "--n-trials", "8")
     done = tftas(folder, *command, *FEW)
     assert done.returncode == 0, done.stderr
-    assert "mine" in done.stdout
+    assert "mine" in done.stdout and "on the front lie outside of what mine" in done.stderr
     other = tftas(folder, *command, *FEW, "--study-name", "x", "--supernet-seed", "5")
     assert other.returncode == 2 and "calibrated with supernet seed 0, not 5" in other.stderr

@@ -21,10 +21,21 @@ from tftas_optuna import (
     TftasError,
     UnavailableError,
     correlate,
+    pareto_front,
     search,
 )
-from tftas_optuna.correlate.calibration import PENALTIES, Inputs, calibrate, fit
+from tftas_optuna.correlate.calibration import (
+    PENALTIES,
+    Advice,
+    Calibration,
+    Inputs,
+    advise,
+    calibrate,
+    fit,
+)
+from tftas_optuna.correlate.result import Correlation, Estimate
 from tftas_optuna.metrics import indicator_names, registry
+from tftas_optuna.metrics.units import short
 from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.ridge import Ridge
 from tftas_optuna.scoring.calibrated import (
@@ -188,13 +199,91 @@ def test_a_calibration_on_noise_does_not_score_on_pictures(
         Scorer(small_space, indicator="mine", n_images=4, data_dir=str(data), **SIZES)
 
 
+def test_what_it_was_calibrated_on_is_kept(
+    small_space: AutoFormerSpace, made: CalibratedIndicator, tmp_path: Path
+) -> None:
+    archs = draw(small_space, 24)
+    params = [arch.costs(**SIZES).n_params for arch in archs]
+    path = tmp_path / "mine.calibration.yaml"
+    made.save(path, {})
+    assert load_calibration(path).calibrated_on == made.calibrated_on
+    assert made.calibrated_on["n_params"] == (min(params), max(params))
+    assert made.calibrated_on["depth"] == (2, 4)
+    assert list(made.calibrated_on) == ["n_params", "macs", "depth", "width"]
+    # Release 0.2 kept no ranges.
+    data = yaml.safe_load(path.read_text())
+    del data["ranges"]
+    path.write_text(yaml.safe_dump(data))
+    old = load_calibration(path)
+    assert old.calibrated_on == {}
+    # Studies compare recipes, and those of the earlier release go on.
+    assert old.recipe == made.recipe
+
+
+def test_a_search_says_where_it_leaves_what_was_calibrated(
+    small_space: AutoFormerSpace, made: CalibratedIndicator, caplog: pytest.LogCaptureFixture
+) -> None:
+    least, most = 60_000.0, 90_000.0
+    ranges = ((2.0, 3.0), (32.0, 64.0), (least, most), (0.0, 1e12), (0.0, 1e9))
+    register_calibration(dataclasses.replace(made, ranges=ranges))
+    arguments: dict[str, Any] = dict(n_images=4, n_trials=8, **SIZES)
+    study = search(small_space, objectives=("mine", "n_params"), **arguments)
+    begin, end = (record.getMessage() for record in caplog.records)
+    corners = (small_space.smallest(), small_space.largest())
+    low, high = (short(arch.costs(**SIZES).n_params) for arch in corners)
+    assert begin == (
+        "mine was calibrated on n_params 60.00k - 90.00k, depth 2 - 3; this search reaches"
+        f" n_params {low} - {high}, depth 2 - 4: outside of that its values are extrapolated"
+    )
+    front = pareto_front(study)
+    outside = [c for c in front if not least <= c.n_params <= most or c.architecture.depth > 3]
+    assert 0 < len(outside)
+    assert end.startswith(f"{len(outside)} of {len(front)} on the front lie outside of what mine")
+    # What the bounds exclude is not searched, and a calibration without ranges says nothing.
+    caplog.clear()
+    bounds = {"n_params": (least, most), "mine": (0.0, None)}
+    search(small_space, objectives=("n_params", "macs"), bounds=bounds, **arguments)
+    assert "calibrated on depth 2 - 3; this search reaches depth 2 - 4" in caplog.text
+    caplog.clear()
+    register_calibration(dataclasses.replace(made, ranges=()))
+    search(small_space, objectives=("mine", "n_params"), **arguments)
+    assert not caplog.records
+
+
+def test_what_ranks_better_alone_is_recommended(made: CalibratedIndicator) -> None:
+    def row(metric: str, tau: float, in_bands: float | None = None) -> Correlation:
+        nothing = Estimate(None)
+        taus = Estimate(tau), nothing, Estimate(tau if in_bands is None else in_bands), nothing
+        return Correlation("top1", metric, True, 24, *taus, None, (), (), ())
+
+    def advised(column: str, ours: Any, best: Any, **others: float) -> Advice:
+        indicator = dataclasses.replace(made, parts=("n_params", "macs", "naswot", "snip"))
+        calibration = Calibration(indicator, (), column, (), 1.0, 24)
+        rows = [row(name, tau) for name, tau in others.items()]
+        rows += [row("mine (left out)", *ours), row("best column (left out)", *best)]
+        return advise(calibration, rows)
+
+    both = {"naswot": 0.6, "snip": 0.3}
+    assert advised("naswot", (0.5,), (0.4,), **both) == ("mine", "naswot", False, False)
+    assert advised("naswot", (0.5,), (0.6,), **both) == ("naswot", "naswot", True, True)
+    # Inside bands of one size counts: there the calibration does better, or not.
+    assert advised("naswot", (0.5, 0.3), (0.6, 0.2), **both) == ("mine", "naswot", True, False)
+    assert advised("naswot", (0.5, 0.2), (0.4, 0.3), **both) == ("naswot", "naswot", False, True)
+    # Nobody can search for depth, nor for little of an indicator.
+    width = advised("width", (0.5,), (0.6,), width=0.7, naswot=0.2, snip=0.55)
+    assert width == ("snip", "width", True, True)
+    less = advised("naswot", (0.5,), (0.6,), naswot=-0.7, snip=0.4)
+    assert less == ("mine", "less naswot", True, True)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"ranges": {"depth": [2, 4]}}, "is no calibration, or damaged"),
         ({"calibration": 2}, "was made by a later release"),
         ({"means": [1.0]}, "is no calibration, or damaged: expected"),
         ({"constant": float("nan")}, "damaged: a number is not finite"),
-        ({"parts": [{"name": "nonsense", "log": True}]}, "damaged: expected"),
+        ({"parts": [{"name": "nonsense", "log": True}]}, "damaged: 'nonsense'"),
         ({"weights": None}, "is no calibration, or damaged"),
         ({"conditions": {}}, "damaged: its conditions do not tell"),
         ({"space": {}}, "is no calibration, or damaged|expected"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +25,9 @@ if TYPE_CHECKING:
     from optuna import Study
 
     from tftas_optuna.cli._tables import Column
+    from tftas_optuna.correlate.calibration import Advice
     from tftas_optuna.correlate.result import Correlation, Correlations, Estimate
+    from tftas_optuna.spaces import SearchSpace
 
 
 @click.command()
@@ -203,7 +204,7 @@ def correlate(
     else:
         _tables.print_rows(correlations.to_dicts(), output)
     if correlations.calibration is not None:
-        _keep_calibration(correlations, str(table or study_name))
+        _keep_calibration(correlations, str(table or study_name), space_name, storage)
     if plot is not None:
         from tftas_optuna.correlate.figure import write_plot
 
@@ -211,9 +212,13 @@ def correlate(
         click.echo(f"Drawn to {plot}.", err=True)
 
 
-def _keep_calibration(correlations: Correlations, source: str) -> None:
+def _keep_calibration(
+    correlations: Correlations, source: str, space_name: str | None, storage: str
+) -> None:
     """Save a calibrated indicator; print how well it ranks and the command to use it."""
-    from tftas_optuna.correlate.calibration import LEFT_OUT
+    from tftas_optuna.correlate.calibration import BEST_COLUMN, LEFT_OUT, advise
+    from tftas_optuna.metrics import get_indicator
+    from tftas_optuna.report.commands import search_command
     from tftas_optuna.scoring.calibrated import ENDING
 
     calibration = correlations.calibration
@@ -221,7 +226,8 @@ def _keep_calibration(correlations: Correlations, source: str) -> None:
     (accuracy,) = correlations.accuracies
     trainings = correlations.trainings.get(accuracy)
     name = calibration.indicator.name
-    ours, best = (row for row in correlations.of(accuracy) if row.metric.endswith(LEFT_OUT))
+    rows = {row.metric: row for row in correlations.of(accuracy)}
+    ours, best = rows[name + LEFT_OUT], rows[BEST_COLUMN + LEFT_OUT]
     path = Path(name + ENDING)
     calibration.indicator.save(
         path,
@@ -235,21 +241,60 @@ def _keep_calibration(correlations: Correlations, source: str) -> None:
             "share_of_regression": calibration.share,
         },
     )
+    advice = advise(calibration, correlations.of(accuracy))
     predictors = {
-        0.0: f"{calibration.column} alone",
-        0.5: f"{calibration.column} and a regression on shapes, costs and indicators",
+        0.0: f"{advice.column} alone",
+        0.5: f"{advice.column} and a regression on shapes, costs and indicators",
         1.0: "a regression on shapes, costs and indicators",
     }
     click.echo(
         f"{name} is calibrated on {calibration.n} networks: {predictors[calibration.share]}.\n"
         "Kendall tau with networks that were left out, over all and in bands:"
         f" {name} {_rounded(ours.tau.value)}, {_rounded(ours.band_tau.value)};"
-        f" the best column {_rounded(best.tau.value)}, {_rounded(best.band_tau.value)}.\n"
-        f"Written to {path}. Next:\n"
-        f"  tftas-optuna run --space {shlex.quote(correlations.space)}"
-        f" --objectives {name},n_params",
+        f" the best column {_rounded(best.tau.value)}, {_rounded(best.band_tau.value)}.",
         err=True,
     )
+    if advice.over_all or advice.in_bands:
+        click.echo(_advised(name, advice), err=True)
+    ours_is_best = advice.objective == name
+    command = search_command(
+        calibration.indicator if ours_is_best else get_indicator(advice.objective),
+        calibration.indicator.conditions,
+        _space_word(calibration.indicator.conditions.space, space_name, path),
+        storage,
+    )
+    click.echo(f"Written to {path}. Next:\n  {command}", err=True)
+
+
+def _advised(name: str, advice: Advice) -> str:
+    """Say in one line what ranks better than a calibration, and what follows from it."""
+    column = advice.column
+    if not advice.in_bands:
+        return (
+            f"Over all networks {column} alone ranks better; in bands of similar size, which count"
+            f" in a search beside n_params, {name} does."
+        )
+    where = "" if advice.over_all else " in bands of similar size"
+    better = f"{column} alone ranks better than {name}{where}"
+    if advice.objective == column:
+        return f"{better}: search by it, or calibrate again on more networks."
+    if advice.objective == name:
+        return (
+            f"{better}, but is no objective, and no indicator here is better: calibrate again on"
+            " more networks."
+        )
+    return f"{better}, but is no objective; {advice.objective} ranks better too: search by it."
+
+
+def _space_word(space: SearchSpace, given: str | None, calibration: Path) -> str:
+    """Return what ``--space`` takes for the space of a calibration."""
+    from tftas_optuna.spaces import get_space, space_names
+
+    if given is not None:
+        return given
+    preset = space.name in space_names() and get_space(space.name) == space
+    # The file of a calibration has its space.
+    return space.name if preset else str(calibration)
 
 
 def _correlate(source: Any, device: str, workers: int, **options: Any) -> Correlations:

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 from optuna import Study
 
 from tftas_optuna.correlate.cache import ScoreCache
-from tftas_optuna.correlate.calibration import LEFT_OUT, USUAL, check_calibration
+from tftas_optuna.correlate.calibration import (
+    BEST_COLUMN,
+    LEFT_OUT,
+    USUAL,
+    check_calibration,
+)
 from tftas_optuna.correlate.calibration import calibrate as run_calibration
 from tftas_optuna.correlate.comparing import Ranked, check_accuracies, compare_all
 from tftas_optuna.correlate.files import find_table
@@ -198,9 +203,8 @@ def correlate(
     if calibrate is not None:
         check_calibration(calibrate, names, _whole(networks, columns))
         calibration = _calibrated(calibrate, networks, columns, settings)
-        best = f"best column{LEFT_OUT}"
         metrics.append(Ranked(calibrate + LEFT_OUT, calibration.left_out, 1, True))
-        metrics.append(Ranked(best, calibration.column_left_out, 1, True))
+        metrics.append(Ranked(BEST_COLUMN + LEFT_OUT, calibration.column_left_out, 1, True))
     correlations = compare_all(networks, metrics, bands, tell)
     _log_notes(networks.name, [note for note in correlations.notes if note not in logged])
     return dataclasses.replace(correlations, calibration=calibration)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.correlate.result import Correlation
     from tftas_optuna.study.settings import StudySettings
 
     Rows = NDArray[np.float64]
@@ -38,6 +39,7 @@ FEWEST = 10
 USUAL = ("naswot", "snip", "expressivity")
 # The end of the names of predictions for networks that were left out of the fit.
 LEFT_OUT = " (left out)"
+BEST_COLUMN = "best column"
 # Shares of the regression that are tried beside the best column.
 SHARES = (0.0, 0.5, 1.0)
 PENALTIES = np.logspace(-4, 4, 33)
@@ -103,6 +105,22 @@ class Calibration(NamedTuple):
     column_left_out: tuple[float | None, ...]
     share: float
     n: int
+
+
+class Advice(NamedTuple):
+    """What to search by after a calibration.
+
+    Attributes:
+        objective: The name of the calibration, or that of an indicator that does better.
+        column: The column that ranks best alone, such as ``"naswot"`` or ``"less depth"``.
+        over_all: Whether the best column ranks better than the calibration over all networks.
+        in_bands: Whether it does so inside bands of similar size, which counts.
+    """
+
+    objective: str
+    column: str
+    over_all: bool
+    in_bands: bool
 
 
 def check_calibration(
@@ -177,6 +195,9 @@ def calibrate(
         weights=tuple(fitted.weights.tolist()),
         constant=fitted.constant,
         conditions=settings.conditions,
+        ranges=tuple(
+            (float(values.min()), float(values.max())) for values in (*shapes.T[-2:], *table.T)
+        ),
     )
     left_out, alone = np.empty_like(observed), np.empty_like(observed)
     for rest, fold in _folds(len(observed), _FOLDS):
@@ -191,6 +212,43 @@ def calibrate(
         fitted.share,
         len(observed),
     )
+
+
+def advise(calibration: Calibration, rows: Sequence[Correlation]) -> Advice:
+    """Say what to search by, from how well networks that were left out are ranked.
+
+    What counts is the tau in bands of similar size, as a search has the size as its second
+    objective. A column that is no indicator, or an indicator of which less is better, is no
+    objective of a search: in its place the best indicator is taken, if it does better too.
+
+    Args:
+        calibration: The calibration.
+        rows: The comparisons with its accuracy, those of the left-out networks among them.
+    """
+    by_name = {row.metric.removesuffix("_collapsed"): row for row in reversed(rows)}
+    objective, column = calibration.indicator.name, calibration.column
+    ours, best = by_name[objective + LEFT_OUT], by_name[BEST_COLUMN + LEFT_OUT]
+    less = (by_name[column].tau.value or 0.0) < 0
+    in_bands = _worth(best) > _worth(ours)
+    if in_bands:
+        indicators = calibration.indicator.indicators
+        leader = max(indicators, key=lambda name: _worth(by_name[name]), default=None)
+        if column in indicators and not less:
+            objective = column
+        elif leader is not None and _worth(by_name[leader]) > _worth(ours):
+            objective = leader
+    return Advice(
+        objective,
+        f"less {column}" if less else column,
+        (best.tau.value or 0.0) > (ours.tau.value or 0.0),
+        in_bands,
+    )
+
+
+def _worth(row: Correlation) -> float:
+    """Return the tau in bands, or over all where it is not defined inside any."""
+    tau = row.tau.value if row.band_tau.value is None else row.band_tau.value
+    return 0.0 if tau is None else tau
 
 
 def fit(inputs: Inputs, accuracies: Rows) -> Fit:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import shlex
 from pathlib import PurePath
 from typing import TYPE_CHECKING, NamedTuple
 
+from tftas_optuna.errors import UnavailableError
+from tftas_optuna.storage import list_studies, open_storage
 from tftas_optuna.storage.naming import DEFAULT_STORAGE, shown
 from tftas_optuna.study.attributes import attributes, write_attribute
 from tftas_optuna.study.selection import SHOWN, spread
@@ -16,8 +20,12 @@ if TYPE_CHECKING:
 
     from optuna import Study
 
+    from tftas_optuna.metrics import Indicator
+    from tftas_optuna.scoring.conditions import Conditions
     from tftas_optuna.study.front import Candidate
 
+# Images of a batch where none are asked for; importing it would need another room.
+_N_IMAGES = 8
 # User attribute of a study: the command that began its search.
 _COMMAND = "command"
 
@@ -84,7 +92,7 @@ def shared_commands(
     name = f"{PurePath(supernet).name.removesuffix('-shared')}-accuracy"
     search = _line(
         *("run", "--supernet", supernet, "--objectives", "accuracy,n_params"),
-        *("--data-dir", data_dir, "--study-name", name),
+        *("--data-dir", data_dir, *_where(storage, _new_name(storage, name))),
     )
     commands = [Command(search, "search again, for accuracy")]
     if study_name is not None:
@@ -93,6 +101,43 @@ def shared_commands(
             Command(_line("export", *_where(storage, study_name), *best), "the best, deployed")
         )
     return commands
+
+
+def search_command(objective: Indicator, conditions: Conditions, space: str, storage: str) -> str:
+    """Return the line that searches by an indicator, under the conditions it was compared in.
+
+    Args:
+        objective: The indicator; the number of parameters is the second objective.
+        conditions: The conditions.
+        space: The space, as ``--space`` takes it.
+        storage: The storage of the new study.
+    """
+    supernet = conditions.supernet
+    seen = conditions.images if objective.batches else None
+    labelled = conditions.evaluation if objective.labelled else None
+    n_images = [source.n_images for source in (seen, labelled) if source is not None]
+    folders = [source.data_dir for source in (seen, labelled) if source is not None]
+    # Each with what `run` takes without the option.
+    options: dict[str, tuple[int | str | None, ...]] = {
+        "--img-size": (conditions.img_size, conditions.space.img_size),
+        "--num-classes": (conditions.num_classes, conditions.space.num_classes),
+        "--supernet": (supernet.path, None),
+        "--supernet-seed": (supernet.seed, 0),
+        "--n-seeds": (conditions.n_seeds, 1),
+        "--n-images": (next(iter(n_images), None), None if seen is None else _N_IMAGES),
+        "--data-dir": (next(iter(folders), None), None),
+    }
+    given = [
+        word
+        for option, (value, usual) in options.items()
+        if value != usual
+        for word in (option, str(value))
+    ]
+    name = _new_name(storage, f"{conditions.space.name}-{objective.name}")
+    return _line(
+        *("run", "--space", space, "--objectives", f"{objective.name},n_params"),
+        *(*given, *_where(storage, name)),
+    )
 
 
 def report_commands(
@@ -121,6 +166,15 @@ def report_commands(
             Command(training, "the picked members, trained"),
         ]
     return commands
+
+
+def _new_name(storage: str, name: str) -> str:
+    """Return a name for a study that no study of a storage has, the given one or with a number."""
+    taken: list[str] = []
+    with contextlib.suppress(UnavailableError):
+        taken = list_studies(open_storage(storage, create=False), storage)
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    return next(one for one in names if one not in taken)
 
 
 def _where(storage: str, study_name: str) -> list[str]:

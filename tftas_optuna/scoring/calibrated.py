@@ -28,10 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.metrics import Target
     from tftas_optuna.spaces import SearchSpace
 
 ENDING = ".calibration.yaml"
 _VERSION = 1
+# What a shape tells beside the features of its space.
+SHAPES = ("depth", "width")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,8 @@ class CalibratedIndicator(CompositeIndicator):
         constant: The prediction when every input equals its mean.
         conditions: The conditions of the calibration: the space, whose features describe the
             shape, and what the parts were computed with.
+        ranges: The least and the most, over the networks it was calibrated on, of depth, width
+            and the parts; empty if a release before 0.3 calibrated it, which did not keep them.
     """
 
     replaceable: ClassVar[bool] = True
@@ -54,6 +59,7 @@ class CalibratedIndicator(CompositeIndicator):
     weights: tuple[float, ...] = dataclasses.field(kw_only=True)
     constant: float = dataclasses.field(kw_only=True)
     conditions: Conditions = dataclasses.field(kw_only=True)
+    ranges: tuple[tuple[float, float], ...] = dataclasses.field(default=(), kw_only=True)
 
     def combine(
         self,
@@ -102,6 +108,15 @@ class CalibratedIndicator(CompositeIndicator):
         if differs is not None:
             raise TftasError(f"{self.name!r} was calibrated with {differs}; use the same")
 
+    @property
+    def calibrated_on(self) -> dict[str, tuple[float, float]]:
+        """The least and the most of what tells the size of its networks, by name.
+
+        These are ``n_params``, ``macs``, ``depth`` and ``width``; none if they were not kept.
+        """
+        ranges = dict(zip((*SHAPES, *self.parts), self.ranges, strict=False))
+        return {name: ranges[name] for name in ("n_params", "macs", *SHAPES) if name in ranges}
+
     def save(self, path: Path, learned_from: Mapping[str, Any]) -> None:
         """Write the calibration to a file that :func:`load_calibration` reads.
 
@@ -120,6 +135,9 @@ class CalibratedIndicator(CompositeIndicator):
             "learned_from": dict(learned_from),
             **recipe,
         }
+        if self.ranges:
+            names = (*SHAPES, *self.parts)
+            document["ranges"] = {n: list(r) for n, r in zip(names, self.ranges, strict=True)}
         with replacing(path) as scratch:
             scratch.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
@@ -162,9 +180,11 @@ def load_calibration(path: Path) -> CalibratedIndicator:
             weights=tuple(map(float, data["weights"])),
             constant=float(data["constant"]),
             conditions=Conditions.from_dict({"space_definition": data["space"], **recorded}),
+            ranges=_read_ranges(data),
         )
         n_inputs = len(shape_inputs(space, space.smallest())) + len(indicator.parts)
-        numbers = (*indicator.means, *indicator.weights, indicator.constant)
+        ends = (end for ends in indicator.ranges for end in ends)
+        numbers = (*indicator.means, *indicator.weights, indicator.constant, *ends)
         if {len(indicator.means), len(indicator.weights)} != {n_inputs}:
             raise ValueError(f"expected {n_inputs} means and weights")
         if not all(map(math.isfinite, numbers)):
@@ -180,9 +200,30 @@ def load_calibration(path: Path) -> CalibratedIndicator:
     return indicator
 
 
+def _read_ranges(data: Mapping[str, Any]) -> tuple[tuple[float, float], ...]:
+    if "ranges" not in data:
+        return ()
+    by_name = dict(data["ranges"])
+    pairs = (by_name[name] for name in (*SHAPES, *(part["name"] for part in data["parts"])))
+    return tuple((float(least), float(most)) for least, most in pairs)
+
+
+def calibrations(names: Iterable[str]) -> list[CalibratedIndicator]:
+    """Return the calibrated ones among the named indicators."""
+    indicators = map(get_indicator, names)
+    return [one for one in indicators if isinstance(one, CalibratedIndicator)]
+
+
 def shape_inputs(space: SearchSpace, arch: Architecture) -> tuple[float, ...]:
     """Return the features of an architecture in its space, its depth and its width."""
     return *space.features(arch), depth_of(arch) or 0.0, width_of(arch) or 0.0
+
+
+def sizes_of(arch: Architecture, target: Target) -> dict[str, float]:
+    """Return what tells the size of an architecture; see `CalibratedIndicator.calibrated_on`."""
+    costs = arch.costs(**target.input)
+    depth, width = depth_of(arch) or 0.0, width_of(arch) or 0.0
+    return {"n_params": costs.n_params, "macs": costs.macs, "depth": depth, "width": width}
 
 
 def find_calibrations(names: Iterable[str], directory: Path) -> None:

@@ -28,6 +28,7 @@ from tftas_optuna.scoring.panel import Scores
 from tftas_optuna.scoring.reference import score_reference
 from tftas_optuna.scoring.task import ScoringTask
 from tftas_optuna.search.coordinator import Coordinator
+from tftas_optuna.search.extrapolating import warn_of_front, warn_of_space
 from tftas_optuna.search.held_out import score_held_out
 from tftas_optuna.search.history import History, read_past
 from tftas_optuna.search.planning import make_settings
@@ -274,6 +275,7 @@ def search(
             scores = partial(pool.scores, task.looking_at(values))
         claim = claim_island(opened, study.study_name)
         open_for_search.callback(claim.release)
+        warn_of_space(settings)
         where = storage_name(storage)
         append = make_append(study, opened)
         if storage is not None:
@@ -317,6 +319,7 @@ def search(
             if settings.approximated:
                 rescore(study, settings, members, pool, report_exact)
             score_held_out(study, settings, members, pool, report)
+            warn_of_front(settings, front)
     return study
 
 

@@ -35,6 +35,8 @@ def space_names() -> tuple[str, ...]:
 def get_space(name_or_path: str | Path) -> SearchSpace:
     """Return a preset by name, or read a space from a YAML file.
 
+    In a file of another kind, such as a calibration, the space is what its key ``space`` holds.
+
     Raises:
         TftasError: There is no such preset.
         UnavailableError: The file cannot be read or describes no space; the message names the
@@ -48,6 +50,8 @@ def get_space(name_or_path: str | Path) -> SearchSpace:
         hint = did_you_mean(name_or_path, presets)
         raise TftasError(f"unknown space {str(name_or_path)!r}{hint}, or the path of a YAML file")
     data, lines = read_with_lines(path)
+    if isinstance(data, dict) and isinstance(data.get("space"), dict):
+        data = data["space"]
     try:
         return space_from_dict(data)
     except TftasError as error:
