@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,16 @@ import timm
 import torch
 from programs import Begin
 
-from tftas_optuna import TftasError
+from tftas_optuna import TftasError, build_model
 from tftas_optuna.architecture import AutoFormerArchitecture
 from tftas_optuna.export import networks
+from tftas_optuna.export.metadata import describe, parse
 from tftas_optuna.export.networks import export_network
 
 ARCH = AutoFormerArchitecture(
     24, (1, 2, 1), (2.0, 3.0, 1.5), head_dim=8, patch_size=4, max_relative_position=2
 )
+NAMES = ("ant", "bee", "cat", "dog", "élan")
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +32,7 @@ def model() -> torch.nn.Module:
     model: Any = timm.create_model(
         "tftas_autoformer", arch=ARCH.to_dict(), img_size=16, num_classes=5, drop_path_rate=0.1
     )
+    model.pretrained_cfg.update(label_names=NAMES, mean=(0.1, 0.2, 0.3), crop_pct=0.8)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -38,7 +43,8 @@ def model() -> torch.nn.Module:
 def onnx_file(model: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The trained network, exported to ONNX; that takes seconds."""
     folder = tmp_path_factory.mktemp("onnx")
-    path, worst = export_network(model, folder / "net", "onnx", trained=True)
+    origin = {"name": "my study", "trial": 7}
+    path, worst = export_network(model, folder / "net", "onnx", trained=True, origin=origin)
     assert worst < 1e-4
     assert [entry.name for entry in folder.iterdir()] == ["net.onnx"]
     return path
@@ -103,6 +109,78 @@ def test_an_onnx_file_says_whether_it_is_trained(
     for path, weights in ((onnx_file, "trained"), (untrained, "untrained")):
         told = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
         assert told["weights"] == weights
+
+
+@pytest.mark.slow
+def test_an_onnx_file_says_what_is_needed_to_use_it_and_nothing_of_this_machine(
+    onnx_file: Path,
+) -> None:
+    import onnx
+
+    about = parse({entry.key: entry.value for entry in onnx.load(onnx_file).metadata_props})
+    assert about.pop("architecture") == ARCH.to_dict()
+    assert about == {
+        "weights": "trained",
+        "input_size": [3, 16, 16],
+        "mean": [0.1, 0.2, 0.3],
+        "std": [0.5, 0.5, 0.5],
+        "interpolation": "bicubic",
+        "crop_pct": 0.8,
+        "crop_mode": "center",
+        "num_classes": 5,
+        "class_names": list(NAMES),
+        "study": "my study",
+        "trial": 7,
+        "tftas_optuna": metadata.version("tftas-optuna"),
+    }
+    written = onnx_file.read_bytes()
+    assert (
+        b"torch.onnx" not in written and b".py" not in written and b"site-packages" not in written
+    )
+
+
+@pytest.mark.slow
+def test_an_onnx_file_is_as_large_as_the_weights(tmp_path: Path) -> None:
+    """Relative positions stay tables of 30 rows; for all pairs they would double the network."""
+    arch = AutoFormerArchitecture(64, (1, 1), (2.0, 2.0), head_dim=64, patch_size=16)
+    network = build_model(arch, img_size=224, num_classes=10)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    path, _ = export_network(network, tmp_path / "net", "onnx", trained=True)
+    weights = sum(4 * parameter.numel() for parameter in network.parameters())
+    assert weights < path.stat().st_size < 1.1 * weights
+
+
+def test_the_other_files_say_the_same(model: torch.nn.Module, tmp_path: Path) -> None:
+    origin = {"name": "my study", "trial": 7}
+    path, _ = export_network(model, tmp_path / "net", "torchscript", trained=True, origin=origin)
+    told = dict.fromkeys(describe(model, trained=True, origin=origin), "")
+    torch.jit.load(str(path), _extra_files=told)
+    about = parse({name: text.decode() for name, text in told.items()})
+    assert about["class_names"] == list(NAMES) and about["study"] == "my study"
+    assert about["mean"] == [0.1, 0.2, 0.3] and about["input_size"] == [3, 16, 16]
+    folder, _ = export_network(model, tmp_path / "net", "timm", trained=True, origin=origin)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["label_names"] == list(NAMES) and config["study"] == origin
+    assert config["tftas_optuna"] == about["tftas_optuna"]
+
+
+def test_names_of_other_classes_than_a_network_has_are_not_written(
+    model: torch.nn.Module, tmp_path: Path
+) -> None:
+    other: Any = copy.deepcopy(model)
+    other.reset_classifier(3)
+    assert "class_names" not in describe(other, trained=True)
+    path, _ = export_network(other, tmp_path / "net", "timm", trained=True)
+    assert "label_names" not in json.loads((path / "config.json").read_text())
+
+
+def test_a_timm_model_is_traced_at_the_size_that_it_was_built_for(tmp_path: Path) -> None:
+    network = timm.create_model("test_vit", img_size=64, in_chans=1, num_classes=3)
+    assert json.loads(describe(network, trained=True)["input_size"]) == [1, 64, 64]
+    path, _ = export_network(network, tmp_path / "net", "torchscript", trained=True)
+    assert torch.jit.load(str(path))(torch.zeros(1, 1, 64, 64)).shape == (1, 3)
 
 
 def test_a_torchscript_file_says_whether_it_is_trained(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -159,7 +159,8 @@ def export(
                 display(i, len(chosen))
                 model, is_trained = weighted(network, start)
                 path = out / f"{stem}-trial{candidate.trial:05d}"
-                _write(model, path, networks, force, trained=is_trained)
+                origin = {"name": study.study_name, "trial": candidate.trial}
+                _write(model, path, networks, force, trained=is_trained, origin=origin)
                 if note:
                     click.echo(f"  {note}", err=True)
 
@@ -205,8 +206,9 @@ def _export_source(
     force: bool,
 ) -> None:
     from tftas_optuna.export.files import check_prefix
-    from tftas_optuna.retrain.network import read_model, resolve_network
+    from tftas_optuna.retrain.network import origin_of, read_model, resolve_network
     from tftas_optuna.retrain.slices import resolve_weights
+    from tftas_optuna.retrain.sources import LOCAL, find_source, read_config
     from tftas_optuna.retrain.trained import is_trained, weighted
 
     documents = [name for name in formats if name in _DOCUMENTS]
@@ -216,17 +218,18 @@ def _export_source(
             f" {', '.join(_NETWORKS)}"
         )
     model: nn.Module
-    if Path(source).is_dir():
-        if (weights or supernet) is not None:
-            option = "--supernet" if weights is None else "--weights"
-            raise click.UsageError(f"{source} has weights; {option} does not apply")
-        label, model = Path(source).resolve().name, read_model(Path(source))
-        trained = is_trained(Path(source))
+    if (weights or supernet) is not None and Path(source.removeprefix(LOCAL)).is_dir():
+        option = "--supernet" if weights is None else "--weights"
+        raise click.UsageError(f"{source} has weights; {option} does not apply")
+    given = find_source(source, kinds=("directory", "architecture", "timm"))
+    if given.path is not None and given.kind == "directory":
+        model, trained = read_model(given.path), is_trained(given.path)
         # Writing adds this ending again.
-        label = label if trained else label.removesuffix("-untrained")
+        label = given.label if trained else given.label.removesuffix("-untrained")
+        origin = origin_of(read_config(given.path))
     else:
         network = resolve_network(source)
-        label = network.label
+        label, origin = network.label, network.origin
         start = resolve_weights(network, weights, supernet)
         if start is None:
             drawn = "pretrained or scratch" if network.architecture is None else "scratch"
@@ -237,7 +240,7 @@ def _export_source(
             )
         model, trained = weighted(network, start)
     path = out / check_prefix(prefix or label)
-    _write(model, path, formats or ("timm",), force, trained=trained)
+    _write(model, path, formats or ("timm",), force, trained=trained, origin=origin)
 
 
 def _write(
@@ -247,11 +250,14 @@ def _write(
     force: bool,
     *,
     trained: bool,
+    origin: dict[str, Any] | None,
 ) -> None:
     from tftas_optuna.export.networks import export_network
 
     for form in formats:
-        written, worst = export_network(model, path, form, trained=trained, force=force)
+        written, worst = export_network(
+            model, path, form, trained=trained, origin=origin, force=force
+        )
         click.echo(written)
         what = "" if trained else "untrained; "
         click.echo(f"  {what}computes as PyTorch does, within {worst:.1e}", err=True)

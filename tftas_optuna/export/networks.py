@@ -8,38 +8,56 @@ import os
 import shutil
 import tempfile
 import warnings
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import timm
 import torch
 from safetensors import SafetensorError
-from timm.models import get_model_input_config, save_for_hf
+from timm.models import save_for_hf
 
 import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
 from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 from tftas_optuna.export.files import check_directory
+from tftas_optuna.export.metadata import (
+    UNTRAINED,
+    VERSION,
+    class_names,
+    describe,
+    preparation,
+    weights_label,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor, nn
 
-UNTRAINED = "untrained"
 TOLERANCE = 1e-4
 _TRACED, _CHECKED = 2, (1, 2, 5)
 _OPSET = 20
+# Largest number of values from which constants are computed. Shapes are smaller; tables of
+# relative positions are larger, and would be written out for all pairs of rows and columns.
+_FOLDED = 64
 # Without an upper end PyTorch 2.6 refuses its own guards on the batch.
 _BATCH = torch.export.Dim("batch", min=1, max=2**31 - 1)
 
 
 def export_network(
-    model: nn.Module, path: Path, form: str, *, trained: bool, force: bool = False
+    model: nn.Module,
+    path: Path,
+    form: str,
+    *,
+    trained: bool,
+    origin: Mapping[str, Any] | None = None,
+    force: bool = False,
 ) -> tuple[Path, float]:
     """Write a network in a format, if the file computes the same when it is read back.
 
-    An untrained network has a name that ends in ``-untrained``. All metadata have an entry
-    ``weights`` (properties of the ONNX model, an extra file of TorchScript, ``config.json``).
+    An untrained network has a name that ends in ``-untrained``. Files say how their images are
+    prepared, what their classes are called and where they come from, see
+    :mod:`tftas_optuna.export.metadata`; a directory says so in ``config.json``.
 
     Args:
         model: The network, built by timm.
@@ -48,6 +66,7 @@ def export_network(
             ``"torchscript"`` (``.torchscript.pt``) or ``"timm"`` (a directory for timm's
             ``create_model("local-dir:...")``). The batch size is free in all of them.
         trained: Whether the network is trained.
+        origin: The ``name`` of the study that it comes from, and the ``trial``.
         force: Whether to replace an existing file.
 
     Returns:
@@ -67,7 +86,8 @@ def export_network(
     if os.path.lexists(target) and not force:
         raise UnavailableError(f"{target} in the way; use --force or another directory")
     model = copy.deepcopy(model).cpu().float().eval()
-    shape = get_model_input_config(model)["input_size"]
+    shape = preparation(model)["input_size"]
+    about = _About(trained, origin)
     images = torch.randn(_TRACED, *shape, generator=torch.Generator().manual_seed(0))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +95,7 @@ def export_network(
             scratch = Path(folder) / target.name
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                write(model, scratch, images, trained)
+                write(model, scratch, images, about)
                 worst = _difference(model, load(scratch), shape)
             if not worst <= TOLERANCE:
                 raise UnavailableError(
@@ -93,18 +113,21 @@ def export_network(
     return target, worst
 
 
-def save_timm(model: nn.Module, folder: Path, *, trained: bool) -> None:
+def save_timm(
+    model: nn.Module, folder: Path, *, trained: bool, origin: Mapping[str, Any] | None = None
+) -> None:
     """Write ``model.safetensors`` and ``config.json`` to an existing directory.
 
     Args:
         model: The network, built by timm.
         folder: The directory.
         trained: Whether the network is trained.
+        origin: The ``name`` of the study that it comes from, and the ``trial``.
 
     Raises:
         UnavailableError: They cannot be written.
     """
-    names = cast("Any", model).pretrained_cfg.get("label_names")
+    names = class_names(model)
     try:
         with tempfile.TemporaryDirectory(prefix=".tftas-", dir=folder) as scratch:
             save_for_hf(
@@ -113,7 +136,7 @@ def save_timm(model: nn.Module, folder: Path, *, trained: bool) -> None:
                 model_config={"label_names": list(names)} if names else None,
                 safe_serialization=True,
             )
-            _record_weights(Path(scratch) / "config.json", trained)
+            _complete(Path(scratch) / "config.json", _About(trained, origin))
             # safetensors makes files readable for their owner alone.
             shutil.copymode(Path(scratch) / "config.json", Path(scratch) / "model.safetensors")
             _move_files(Path(scratch), folder)
@@ -121,20 +144,26 @@ def save_timm(model: nn.Module, folder: Path, *, trained: bool) -> None:
         raise UnavailableError(f"{folder}: the model cannot be written ({error})") from error
 
 
-def _record_weights(path: Path, trained: bool) -> None:
-    """Record in timm's configuration whether the weights are trained."""
+class _About(NamedTuple):
+    """What is written beside the weights: whether they are trained, and where they come from."""
+
+    trained: bool
+    origin: Mapping[str, Any] | None
+
+
+def _complete(path: Path, about: _About) -> None:
+    """Record in timm's configuration whether the weights are trained, and their origin."""
     config = json.loads(path.read_text(encoding="utf-8"))
     pretrained_cfg = config["pretrained_cfg"]
-    if not trained:
+    if not about.trained:
         pretrained_cfg["tag"] = UNTRAINED
     elif pretrained_cfg.get("tag") == UNTRAINED:
         del pretrained_cfg["tag"]
-    config["weights"] = _label(trained)
+    config["weights"] = weights_label(about.trained)
+    if about.origin:
+        config["study"] = dict(about.origin)
+    config[VERSION] = metadata.version("tftas-optuna")
     path.write_text(json.dumps(config, indent=2), encoding="utf-8")
-
-
-def _label(trained: bool) -> str:
-    return "trained" if trained else UNTRAINED
 
 
 def _difference(
@@ -150,11 +179,12 @@ def _difference(
     return float(worst)
 
 
-def _write_onnx(model: nn.Module, path: Path, images: Tensor, trained: bool) -> None:
+def _write_onnx(model: nn.Module, path: Path, images: Tensor, about: _About) -> None:
     try:
-        import onnx  # noqa: F401
+        import onnx
         import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
+        from onnxscript import optimizer
+        from onnxscript.ir.passes.common import ClearMetadataAndDocStringPass
     except ImportError as error:
         raise UnavailableError(
             f"ONNX needs {error.name}; pip install 'tftas-optuna[onnx]'"
@@ -168,10 +198,19 @@ def _write_onnx(model: nn.Module, path: Path, images: Tensor, trained: bool) -> 
         output_names=["logits"],
         dynamic_shapes=({0: _BATCH},),
         verbose=False,
+        optimize=False,
     )
     assert program is not None
-    program.model.metadata_props["weights"] = _label(trained)
-    program.save(str(path))
+    optimizer.optimize(program.model, input_size_limit=_FOLDED)
+    # PyTorch records a stack trace for every operation, with the paths of this machine.
+    ClearMetadataAndDocStringPass()(program.model)
+    proto = program.model_proto
+    # Whoever needs the shapes of intermediate values infers them.
+    proto.graph.ClearField("value_info")
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        value.ClearField("metadata_props")
+    onnx.helper.set_model_props(proto, describe(model, **about._asdict()))
+    onnx.save(proto, str(path))
 
 
 def _load_onnx(path: Path) -> Callable[[Tensor], Tensor]:
@@ -181,9 +220,9 @@ def _load_onnx(path: Path) -> Callable[[Tensor], Tensor]:
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
-def _write_torchscript(model: nn.Module, path: Path, images: Tensor, trained: bool) -> None:
-    metadata = {"weights": _label(trained)}
-    torch.jit.save(torch.jit.trace(model, images), str(path), _extra_files=metadata)
+def _write_torchscript(model: nn.Module, path: Path, images: Tensor, about: _About) -> None:
+    texts = describe(model, **about._asdict())
+    torch.jit.save(torch.jit.trace(model, images), str(path), _extra_files=texts)
 
 
 def _load_torchscript(path: Path) -> Callable[[Tensor], Tensor]:
@@ -191,9 +230,9 @@ def _load_torchscript(path: Path) -> Callable[[Tensor], Tensor]:
     return loaded
 
 
-def _write_timm(model: nn.Module, path: Path, images: Tensor, trained: bool) -> None:
+def _write_timm(model: nn.Module, path: Path, images: Tensor, about: _About) -> None:
     path.mkdir()
-    save_timm(model, path, trained=trained)
+    save_timm(model, path, **about._asdict())
 
 
 def _load_timm(path: Path) -> Callable[[Tensor], Tensor]:

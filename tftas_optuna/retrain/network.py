@@ -57,6 +57,8 @@ class Network:
         in_chans: Channels of its input.
         num_classes: Outputs that its source names; None where it names none.
         search: The search section of an exported file, None where it comes from no study.
+        origin: The ``name`` of its study and the ``trial``, as exported files have them; None
+            where they are unknown.
     """
 
     label: str
@@ -66,6 +68,7 @@ class Network:
     in_chans: int = 3
     num_classes: int | None = None
     search: dict[str, Any] | None = None
+    origin: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that identifies the network."""
@@ -287,8 +290,15 @@ def _network_by_name(
     if source.path is None:
         return _of_architecture(name, published_architectures()[name])
     arch, model = read_architecture(source.path)
-    search = read_yaml(source.path).get("search")
-    return _of_architecture(source.label, arch, search=search, **model)
+    document = read_yaml(source.path)
+    network = _of_architecture(source.label, arch, search=document.get("search"), **model)
+    return dataclasses.replace(network, origin=origin_of(document))
+
+
+def origin_of(document: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the study and the trial that an exported file or a configuration names."""
+    study = document.get("study")
+    return study if isinstance(study, dict) else None
 
 
 def _of_directory(source: NetworkSource) -> Network:

@@ -133,7 +133,7 @@ class SingleNetwork:
     def keep(self, training: Training, val_loader: Any, out: Path) -> dict[str, Any]:
         """Write the network as a model that timm loads."""
         if training.world.primary:
-            save_timm(training.network, out, trained=True)
+            save_timm(training.network, out, trained=True, origin=self.network.origin)
         return {}
 
 
