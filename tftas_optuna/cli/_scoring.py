@@ -29,7 +29,7 @@ from tftas_optuna.scoring.conditions import (
     check_labelled,
     sees_labelled,
 )
-from tftas_optuna.scoring.model import explain_model, score_model
+from tftas_optuna.scoring.model import explain_model, score_model, timm_model
 from tftas_optuna.scoring.scorer import Scorer
 from tftas_optuna.spaces import published_architectures
 
@@ -217,28 +217,11 @@ def _score_architecture(subject: Subject, request: ScoringRequest, device: torch
 
 
 def _score_timm(name: str, request: ScoringRequest, device: torch.device) -> Scored:
-    model = _timm_model(name, request.seed or 0, request.img_size, request.num_classes).to(device)
+    sizes = {"img_size": request.img_size, "num_classes": request.num_classes}
+    model = timm_model(name, seed=request.seed or 0, **sizes).to(device)
     n_params = sum(parameter.numel() for parameter in model.parameters())
     macs = count_macs(model, img_size=request.img_size)
     return _score_fresh(name, model, request, {"n_params": n_params, "macs": macs})
-
-
-@limit_threads(1)
-def _timm_model(name: str, seed: int, img_size: int | None, num_classes: int | None) -> nn.Module:
-    """Build a timm model with fresh weights; add a classifier if it has none."""
-    if num_classes is None and not timm.get_pretrained_cfg_value(name, "num_classes"):
-        num_classes = _CLASSES
-    sizes = {"img_size": img_size, "num_classes": num_classes}
-    arguments: dict[str, Any] = {key: value for key, value in sizes.items() if value is not None}
-    while True:
-        random_seed(seed)
-        try:
-            model: nn.Module = timm.create_model(name, **arguments)
-            return model
-        except (TypeError, AssertionError, ValueError) as error:
-            # Many networks take images of any size and have no such argument.
-            if "img_size" not in str(error) or arguments.pop("img_size", None) is None:
-                raise TftasError(f"timm model {name} cannot be built: {error}") from error
 
 
 def _score_fresh(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import field
 from importlib import resources
 from pathlib import Path
@@ -13,11 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tftas_optuna._given import expect
 from tftas_optuna.architecture import parse_yaml, read_yaml
 from tftas_optuna.errors import TftasError, UnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
+
+_LOG = logging.getLogger("tftas_optuna")
+# The recipe of those who name none.
+USUAL = "autoformer"
 
 
 def _number(low: float, high: float = math.inf, *, whole: bool = False) -> Callable[[Any], Any]:
@@ -236,28 +244,53 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(sorted(Path(entry.name).stem for entry in folder.iterdir()))
 
 
-def load_recipe(source: str | Path | Recipe, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(
+    source: str | Path | Recipe | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> Recipe:
     """Load a recipe by name or from a YAML file, and override some of its values.
 
     A file lists what differs from the defaults of :class:`Recipe`, or from another recipe that
     it names as ``base``. The ``recipe.yaml`` beside the checkpoints of a training is such a file.
 
+    A recipe that is made shorter than its warm-up, of which nothing else is said, warms up for a
+    tenth of its epochs; the log says so.
+
     Args:
-        source: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, a path, or a loaded
-            recipe.
+        source: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, a path, a loaded
+            recipe, or a mapping of what differs from ``"autoformer"``, or from its ``base``.
         overrides: Values by name.
 
     Raises:
         TftasError: There is no such recipe or value, or a value is out of range.
         UnavailableError: The file cannot be read or holds no recipe.
     """
+    if overrides is not None:
+        expect("overrides", overrides, Mapping, "values by name, such as {'epochs': 100}")
+    changes = dict(overrides or {})
+    if isinstance(source, Mapping):
+        changes = {**source, **changes}
+        source = changes.pop("base", USUAL)
+    expect("recipe", source, (str, os.PathLike, Recipe), "a name, a path, a mapping or a Recipe")
     base = source.to_dict() if isinstance(source, Recipe) else _read(str(source))
-    fields = {**base, **(overrides or {})}
+    fields = {**base, **changes}
     names = [setting.name for setting in dataclasses.fields(Recipe)]
     unknown = [str(name) for name in fields if name not in names]
     if unknown:
         raise TftasError(f"a recipe has no {unknown[0]!r}; it has {', '.join(names[1:])}")
+    if "epochs" in changes and "warmup_epochs" not in changes:
+        _shorten_warmup(fields)
     return Recipe(**fields)
+
+
+def _shorten_warmup(fields: dict[str, Any]) -> None:
+    """Let a short training warm up for a tenth of its epochs, if it is as short as its warm-up."""
+    epochs, warmup = fields["epochs"], fields.get("warmup_epochs", Recipe.warmup_epochs)
+    if isinstance(epochs, int) and 0 < epochs <= warmup:
+        fields["warmup_epochs"] = epochs // 10
+        _LOG.warning(
+            "recipe %s: %d epochs, of which %d are a warm-up (warmup_epochs), not %d",
+            *(fields["name"], epochs, epochs // 10, warmup),
+        )
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
