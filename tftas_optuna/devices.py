@@ -29,7 +29,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         resolved = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise TftasError(f"device {device!r} is not a device; use auto, cpu or cuda") from error
     if resolved.type == "cpu":
         return resolved

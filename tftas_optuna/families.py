@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import inspect
 import sys
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast, overload
 
+from tftas_optuna._given import expect, shown
 from tftas_optuna.architecture.parts import FAMILIES, FAMILIES_GROUP, family_names
 from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 
@@ -91,7 +93,8 @@ class Family:
     def _load(self, part: str) -> object:
         reference: object = getattr(self, part)
         if not isinstance(reference, str):
-            return reference
+            what = 'a class, or "package.module:Name"'
+            return expect(f"{part} of family {self.name!r}", reference, type, what)
         module, _, name = reference.partition(":")
         try:
             loaded: object = getattr(importlib.import_module(module), name)
@@ -182,11 +185,20 @@ def get_family(name: str) -> Family:
 
 
 def _as_family(loaded: object) -> Family:
-    family: object = loaded() if callable(loaded) else loaded
+    family: object = loaded
+    if callable(loaded):
+        try:
+            inspect.signature(loaded).bind()
+        except (TypeError, ValueError) as error:
+            raise TftasError(
+                f"{shown(loaded)} cannot be called without arguments ({error}); give a"
+                " tftas_optuna.families.Family, or a function that returns one"
+            ) from error
+        family = loaded()
     if not isinstance(family, Family):
         raise TftasError(
-            f"{family!r} is not a family; give a tftas_optuna.families.Family, or a function that"
-            " returns one"
+            f"{shown(family)} is not a family; give a tftas_optuna.families.Family, or a function"
+            " that returns one"
         )
     return family
 

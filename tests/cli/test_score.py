@@ -39,9 +39,9 @@ def test_explained_rows_add_up() -> None:
 
 
 def test_a_network_without_a_classifier_gets_one() -> None:
-    from tftas_optuna.cli._scoring import _timm_model
+    from tftas_optuna.scoring.model import timm_model
 
-    assert _timm_model("vit_small_patch14_dinov2", 0, 28, None).num_classes == 1000
+    assert timm_model("vit_small_patch14_dinov2", img_size=28).num_classes == 1000
     _, out, _ = score("test_vit", "--num-classes", "7", "--img-size", "32", "-f", "json")
     assert json.loads(out)[0]["num_classes"] == 7
 

@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from tftas_optuna.architecture.checks import shown
+from tftas_optuna._given import shown
 from tftas_optuna.architecture.parts import FAMILIES, family_names
 from tftas_optuna.architecture.published import read_retrain
 from tftas_optuna.errors import TftasError, did_you_mean
@@ -89,6 +89,9 @@ class Architecture(ABC):
     @abstractmethod
     def summary(self) -> str:
         """Return a description of the architecture in one short line."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.summary()}>"
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> Architecture:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
+from tftas_optuna._given import shown, whole
 from tftas_optuna.architecture._base import Architecture, Costs, read_fields
 from tftas_optuna.architecture.blocks import BlockKind
-from tftas_optuna.architecture.checks import as_tuple, check_int, check_ratio, shown
+from tftas_optuna.architecture.checks import as_tuple, check_int, check_ratio
 from tftas_optuna.errors import TftasError
 
 LAYER_NORM_EPS = 1e-5
@@ -20,7 +21,7 @@ _MAX_DEPTH = 256
 _MAX_HEADS = 256
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class AutoFormerArchitecture(Architecture):
     """A Vision Transformer whose heads and MLP ratio differ from block to block.
 
@@ -122,6 +123,7 @@ class AutoFormerArchitecture(Architecture):
 
     def grid(self, img_size: int) -> int:
         """Return the number of patches along one side of a square image."""
+        img_size = whole("img_size", img_size)
         if img_size < self.patch_size:
             raise TftasError(
                 f"img_size {img_size} is smaller than one patch of {self.patch_size} pixels",
@@ -136,6 +138,7 @@ class AutoFormerArchitecture(Architecture):
         with the rows and the columns of the grid, and the same for the values.
         """
         grid = self.grid(img_size)
+        num_classes = whole("num_classes", num_classes, 0)
         patches, width = grid * grid, self.embed_dim
         tokens = patches + 1
         pixels = in_chans * self.patch_size**2

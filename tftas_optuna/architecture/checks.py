@@ -1,9 +1,10 @@
-"""Checks of user input, and values as error messages show them."""
+"""Checks of the numbers that architectures are made of."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from tftas_optuna._given import shown
 from tftas_optuna.errors import TftasError
 
 # Far larger than any Vision Transformer, but small enough that no file can ask for terabytes.
@@ -35,9 +36,3 @@ def as_tuple(name: str, value: Any, *, per: str) -> tuple[Any, ...]:
             f"{name} is {shown(value)}, expected a list with one value per {per}", key=(name,)
         )
     return tuple(value)
-
-
-def shown(value: Any) -> str:
-    """Return the repr of a value for a message, cut to 60 characters."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
+from tftas_optuna._given import shown
 from tftas_optuna.architecture._base import Architecture
-from tftas_optuna.architecture.checks import check_int, shown
+from tftas_optuna.architecture.checks import check_int
 from tftas_optuna.errors import TftasError, UnavailableError
 
 _MAX_FILE_BYTES = 1_000_000

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from tftas_optuna._given import whole
 from tftas_optuna.architecture._base import Architecture, Costs
 from tftas_optuna.architecture.checks import as_tuple, check_int, check_ratio
 from tftas_optuna.errors import TftasError
@@ -17,7 +18,7 @@ _MAX_HEADS = 256
 _KERNEL = 3
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class PiTArchitecture(Architecture):
     """A Pooling-based Vision Transformer: each stage halves the grid and may add heads.
 
@@ -91,6 +92,7 @@ class PiTArchitecture(Architecture):
 
     def grids(self, img_size: int) -> tuple[int, ...]:
         """Return the number of patches along one side of a square image in each stage."""
+        img_size = whole("img_size", img_size)
         if img_size < self.patch_size:
             raise TftasError(
                 f"img_size {img_size} is smaller than one patch of {self.patch_size} pixels",
@@ -107,6 +109,7 @@ class PiTArchitecture(Architecture):
         The PiT paper's 0.7, 1.4 and 2.9 G (Ti, XS, S) are counted in the same way.
         """
         grids, widths = self.grids(img_size), self.widths
+        num_classes = whole("num_classes", num_classes, 0)
         pixels = in_chans * self.patch_size**2
         n_params = widths[0] * (pixels + 1 + grids[0] ** 2 + 1)
         macs = grids[0] ** 2 * widths[0] * pixels

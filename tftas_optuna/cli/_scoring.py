@@ -31,7 +31,7 @@ from tftas_optuna.scoring.conditions import (
     check_labelled,
     sees_labelled,
 )
-from tftas_optuna.scoring.model import explain_model, score_model
+from tftas_optuna.scoring.model import explain_model, score_model, timm_model
 from tftas_optuna.scoring.scorer import Scorer
 
 if TYPE_CHECKING:

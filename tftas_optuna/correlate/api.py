@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optuna import Study
 
+from tftas_optuna._given import check_callback, expect, listed, whole
 from tftas_optuna.correlate.cache import ScoreCache
 from tftas_optuna.correlate.calibration import (
     BEST_COLUMN,
@@ -38,28 +40,29 @@ from tftas_optuna.scoring.conditions import (
     batches_seen,
     sees_labelled,
 )
-from tftas_optuna.scoring.execution import Execution
+from tftas_optuna.scoring.execution import check_execution
 from tftas_optuna.search.planning import make_settings
+from tftas_optuna.spaces import get_space
 from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from tftas_optuna.correlate.calibration import Calibration
     from tftas_optuna.correlate.result import Correlations
     from tftas_optuna.correlate.table import TrainedTable
-    from tftas_optuna.spaces import SearchSpace
+    from tftas_optuna.scoring.execution import Execution
+    from tftas_optuna.spaces import SpaceLike
     from tftas_optuna.study.settings import StudySettings
 _LOG = logging.getLogger("tftas_optuna")
 
 
 def correlate(
     table: str | Path | Study,
-    space: SearchSpace | None = None,
+    space: SpaceLike | None = None,
     *,
-    accuracy: Sequence[str] | None = None,
-    indicators: Sequence[str] | None = None,
+    accuracy: str | Sequence[str] | None = None,
+    indicators: str | Sequence[str] | None = None,
     bands: int = 5,
     calibrate: str | None = None,
     fidelity: str = "auto",
@@ -87,7 +90,8 @@ def correlate(
             ``3 4``) or in one object ``architecture``, and accuracies. Or a CSV file that names
             exported files in a column ``file`` or ``name``, from its own directory on, or the
             directory of such a file. Or a study, some of whose trials were retrained.
-        space: The space of the architectures; by default that of the study or of the files.
+        space: The space of the architectures, as :func:`tftas_optuna.get_space` takes it; by
+            default that of the study or of the files.
         accuracy: Columns of accuracies; by default all whose names end in ``acc``, ``accuracy``
             or ``top1``.
         indicators: Names of indicators; by default all, without those of labelled images unless
@@ -135,14 +139,19 @@ def correlate(
     Example:
         Which indicator to search with, after a few trainings::
 
-            from tftas_optuna import correlate, get_space
+            from tftas_optuna import correlate
 
-            correlations = correlate("trained.csv", get_space("autoformer-tiny"))
+            correlations = correlate("trained.csv", "autoformer-tiny")
             for row in correlations.rows:
                 print(row.accuracy, row.metric, row.tau.value, row.band_tau.value)
     """
-    if bands < 1:
-        raise TftasError(f"bands is {bands}, allowed is 1 or more")
+    bands = whole("bands", bands)
+    check_callback(callback)
+    execution = check_execution(execution)
+    accuracy = None if accuracy is None else listed(accuracy)
+    indicators = None if indicators is None else listed(indicators)
+    if not isinstance(table, Study):
+        table = Path(expect("table", table, (str, os.PathLike), "a path, or a study"))
     tell = callback or (lambda what, done, total: None)
     of_study = isinstance(table, Study) and supernet in (None, "study")
     source = SupernetSource() if of_study else SupernetSource.of(supernet)
@@ -170,9 +179,10 @@ def correlate(
         raise TftasError("trained is for a study; for a table, name a column with accuracy")
     else:
         names = _names(indicators, calibrate, source, evaluation)
+        space = None if space is None else get_space(space)
         networks = read_table(table, space, accuracy, tell)
         if cache is None:
-            path = find_table(Path(table))
+            path = find_table(table)
             cache = path.with_name(f"{path.name}.scores.json")
     logged = networks.notes
     _log_notes(networks.name, logged)
@@ -190,7 +200,6 @@ def correlate(
         evaluation=evaluation,
     )
     settings = make_settings(conditions, objectives=names, fidelity=fidelity)
-    execution = Execution() if execution is None else execution
     archs = networks.architectures
     scores = ScoreCache(None if cache is None else Path(cache))
     given = stored_scores(table, settings, set(archs)) if isinstance(table, Study) else Given()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tftas_optuna.architecture.checks import shown
+from tftas_optuna._given import shown
 from tftas_optuna.errors import TftasError, UnavailableError
 
 _MAX_BYTES = 200_000_000

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tftas_optuna._html import html_table, number
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -26,6 +28,11 @@ class Estimate(NamedTuple):
     low: float | None = None
     high: float | None = None
 
+    def __str__(self) -> str:
+        """Return the statistic and its interval with two digits: ``0.71 [0.60, 0.80]``."""
+        value, low, high = (_rounded(number) for number in self)
+        return value if self.low is None else f"{value} [{low}, {high}]"
+
 
 class Band(NamedTuple):
     """Architectures of about the same number of parameters.
@@ -43,7 +50,7 @@ class Band(NamedTuple):
     random_regret: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Correlation:
     """How one metric ranks architectures, compared with one accuracy.
 
@@ -81,8 +88,14 @@ class Correlation:
     regrets: tuple[float | None, ...]
     seconds: float | None = None
 
+    def __repr__(self) -> str:
+        return (
+            f"<Correlation of {self.metric} with {self.accuracy} of {self.n:,} architectures:"
+            f" tau {self.tau}, in bands {self.band_tau}>"
+        )
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class Correlations:
     """How metrics rank architectures, compared with their accuracies.
 
@@ -112,6 +125,33 @@ class Correlations:
     calibration: Calibration | None = None
     trainings: Mapping[str, TrainingSet] = dataclasses.field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        metrics = len(dict.fromkeys(row.metric for row in self.rows))
+        return (
+            f"<Correlations of {self.name}: {metrics} metrics with {', '.join(self.accuracies)} of"
+            f" {len(self.architectures):,} architectures in {self.space}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            html_table(
+                f"{accuracy} of {len(self.architectures):,} architectures in {self.space}",
+                ["metric", "Kendall tau", "Spearman", "tau in bands", "regret", "ms per score"],
+                [
+                    [
+                        row.metric,
+                        str(row.tau),
+                        _rounded(row.spearman.value),
+                        str(row.band_tau),
+                        number(row.regret),
+                        number(row.seconds and 1000 * row.seconds),
+                    ]
+                    for row in self.of(accuracy)
+                ],
+            )
+            for accuracy in self.accuracies
+        )
+
     def of(self, accuracy: str) -> tuple[Correlation, ...]:
         """Return the comparisons with one accuracy."""
         return tuple(row for row in self.rows if row.accuracy == accuracy)
@@ -136,3 +176,8 @@ class Correlations:
                 plain["trained"] = self.trainings[row.accuracy].key
             dicts.append(plain)
         return dicts
+
+
+def _rounded(value: float | None) -> str:
+    """Format with two digits, without a minus before zero."""
+    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tftas_optuna.errors import TftasError
+from tftas_optuna._given import whole
 
 
 class Deployment(NamedTuple):
@@ -36,8 +36,8 @@ class Deployment(NamedTuple):
         """
         for name in ("batch_size", "threads"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise TftasError(f"{name} is {value}, allowed is 1 or more")
+            if value is not None:
+                whole(name, value)
         import torch
 
         from tftas_optuna.devices import resolve_device

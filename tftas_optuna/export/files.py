@@ -8,13 +8,14 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tftas_optuna._given import a_path, expect, listed
 from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 from tftas_optuna.export.documents import as_json, as_retrain, as_yaml
-from tftas_optuna.study.front import pareto_front
+from tftas_optuna.study.front import candidates_of, pareto_front
 from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from optuna import Study
 
@@ -33,7 +34,7 @@ def export_front(
     study: Study,
     directory: str | Path,
     *,
-    formats: Sequence[str] | None = None,
+    formats: str | Sequence[str] | None = None,
     prefix: str | None = None,
     force: bool = False,
 ) -> list[Path]:
@@ -48,10 +49,10 @@ def export_front(
 
 def export_candidates(
     study: Study,
-    candidates: Sequence[Candidate],
+    candidates: Candidate | Iterable[Candidate],
     directory: str | Path,
     *,
-    formats: Sequence[str] | None = None,
+    formats: str | Sequence[str] | None = None,
     prefix: str | None = None,
     force: bool = False,
 ) -> list[Path]:
@@ -78,7 +79,8 @@ def export_candidates(
             not a plain name.
         UnavailableError: There is nothing to write, a file is in the way, or writing fails.
     """
-    unknown = [name for name in formats or () if name not in _WRITERS]
+    formats = listed(formats or ())
+    unknown = [name for name in formats if name not in _WRITERS]
     if unknown:
         hint = did_you_mean(unknown[0], FORMATS)
         raise TftasError(f"format {unknown[0]!r} does not exist{hint}")
@@ -88,7 +90,8 @@ def export_candidates(
         raise UnavailableError(
             f"study {study.study_name!r} has nothing to export: no feasible trial"
         )
-    directory = Path(directory)
+    candidates = candidates_of(candidates)
+    directory = a_path("directory", directory)
     texts: dict[Path, str] = {}
     for candidate in candidates:
         for name in formats or FORMATS:
@@ -129,7 +132,7 @@ def check_prefix(prefix: str, *, remedy: str = "give --prefix") -> str:
         TftasError: It has other characters than letters, digits, ``.``, ``_`` and ``-``, or
             starts with one of the last three.
     """
-    if not _NAME.fullmatch(prefix):
+    if not _NAME.fullmatch(expect("name", prefix, str, "text")):
         raise TftasError(
             f"{prefix!r} cannot start a file name: up to 100 letters, digits, '.', '_' and '-'"
             f" are allowed, beginning with a letter or a digit; {remedy}"

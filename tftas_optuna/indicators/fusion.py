@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tftas_optuna._given import listed
 from tftas_optuna.errors import TftasError
 from tftas_optuna.indicators.composite import CompositeIndicator
 from tftas_optuna.metrics import get_metric, metric_names, register_indicator
@@ -136,7 +137,9 @@ def check_reference(
             )
 
 
-def register_fusion(name: str, parts: Sequence[str], *, replace: bool = False) -> FusionIndicator:
+def register_fusion(
+    name: str, parts: str | Sequence[str], *, replace: bool = False
+) -> FusionIndicator:
     """Register a fusion of metrics, so that its name works in objectives, bounds and scorers.
 
     Args:
@@ -151,9 +154,10 @@ def register_fusion(name: str, parts: Sequence[str], *, replace: bool = False) -
         >>> from tftas_optuna import register_fusion
         >>> fusion = register_fusion("mine", ["snip", "naswot", "macs"])
     """
+    parts = tuple(listed(parts))
     if not parts:
         raise TftasError(f"fusion {name!r} has no parts; name indicators or costs")
-    fusion = FusionIndicator(name, parts=tuple(parts))
+    fusion = FusionIndicator(name, parts=parts)
     fusion.check()
     if name in metric_names() and get_metric(name) == fusion:
         return fusion

@@ -6,6 +6,7 @@ import math
 import re
 from typing import Literal
 
+from tftas_optuna._given import expect
 from tftas_optuna.errors import TftasError
 
 Direction = Literal["maximize", "minimize"]
@@ -41,6 +42,7 @@ class Metric:
                 f"direction of {self.name!r} is {self.direction!r}, allowed:"
                 f" {', '.join(DIRECTIONS)}"
             )
+        expect(f"unit of {self.name!r}", self.unit, str, "text")
 
 
 def is_name(name: str) -> bool:

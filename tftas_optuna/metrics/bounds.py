@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tftas_optuna._given import listed
 from tftas_optuna.errors import TftasError, did_you_mean
 from tftas_optuna.metrics.cost import Target
 from tftas_optuna.metrics.registry import cost_names, get_cost, metric_names
@@ -25,14 +26,14 @@ Bound = tuple[float | None, float | None]
 Bounds = dict[str, Bound]
 
 
-def check_objectives(objectives: Iterable[str], family: str) -> tuple[str, ...]:
+def check_objectives(objectives: str | Iterable[str], family: str) -> tuple[str, ...]:
     """Check that objectives exist, are unique, and are available for a family.
 
     Raises:
         TftasError: There are no objectives, or one is unknown, given twice or not available for
             the family.
     """
-    objectives = (objectives,) if isinstance(objectives, str) else tuple(objectives)
+    objectives = tuple(listed(objectives))
     allowed = metric_names()
     unknown = [name for name in objectives if name not in allowed]
     if unknown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
+from tftas_optuna._given import expect
 from tftas_optuna.errors import TftasError, did_you_mean
 from tftas_optuna.metrics.base import Direction, Metric
 
@@ -83,12 +84,15 @@ class Indicator(Metric):
         """Return a copy with other values of some options.
 
         Raises:
-            TftasError: An option does not exist.
+            TftasError: An option does not exist, or is a number and gets something else.
         """
         unknown = [name for name in options if name not in self.options]
         if unknown:
             hint = did_you_mean(unknown[0], self.options)
             raise TftasError(f"indicator {self.name!r} has no option {unknown[0]}{hint}")
+        for name, value in options.items():
+            if isinstance(getattr(self, name), int | float):
+                expect(name, value, (int, float), "a number")
         return dataclasses.replace(self, **options)
 
     def check_fidelity(self, fidelity: str) -> None:

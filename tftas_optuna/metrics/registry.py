@@ -91,6 +91,7 @@ def register_cost(
         ... def n_heads(arch, **sizes):
         ...     return sum(arch.num_heads)
     """
+    check_name(name)
     if count is None:
         return partial(
             _decorate,
@@ -101,7 +102,6 @@ def register_cost(
             closed_form=closed_form,
             replace=replace,
         )
-    check_name(name)
     if not replace:
         METRICS.check_free(name)
     METRICS.add(COSTS_GROUP, name, _as_cost(name, count, direction, unit, closed_form))
@@ -157,11 +157,11 @@ def register_indicator(
         ... def spread(model, images):
         ...     return float(model(images).std())
     """
+    check_name(name)
     if score is None:
         return partial(
             _decorate, register_indicator, name, direction=direction, unit=unit, replace=replace
         )
-    check_name(name)
     if not replace:
         METRICS.check_free(name)
     METRICS.add(INDICATORS_GROUP, name, _as_indicator(name, score, direction, unit))
@@ -192,13 +192,15 @@ def get_cost(name: str) -> Cost:
     return cast("Cost", get_metric(name))
 
 
-def get_indicator(name: str) -> Indicator:
-    """Return the indicator of a name.
+def get_indicator(name: str | Indicator) -> Indicator:
+    """Return the indicator of a name; an indicator is returned as it is.
 
     Raises:
         TftasError: There is no such indicator.
         UnavailableError: It belongs to an installed package that cannot be loaded.
     """
+    if isinstance(name, Indicator):
+        return name
     if name not in indicator_names():
         hint = did_you_mean(name, indicator_names())
         raise TftasError(f"indicator {name!r} does not exist{hint}")

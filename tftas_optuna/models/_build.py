@@ -9,7 +9,13 @@ import timm
 from timm.layers import to_2tuple
 from timm.models import build_model_with_cfg, generate_default_cfgs, is_model, register_model
 
-from tftas_optuna.architecture import Architecture, read_architecture
+from tftas_optuna._given import whole
+from tftas_optuna.architecture import (
+    Architecture,
+    ArchitectureLike,
+    architecture_of,
+    read_architecture,
+)
 from tftas_optuna.architecture.parts import FAMILIES, family_names
 from tftas_optuna.errors import TftasError
 from tftas_optuna.models.positions import fit_positions
@@ -32,37 +38,46 @@ default_cfgs: dict[str, Any] = {}
 
 
 def build_model(
-    arch: Architecture,
+    arch: ArchitectureLike,
     *,
-    img_size: int | tuple[int, int],
-    num_classes: int,
-    in_chans: int = 3,
+    img_size: int | tuple[int, int] | None = None,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
     **kwargs: Any,
 ) -> nn.Module:
     """Build the stand-alone network of an architecture, with fresh weights.
 
-    An architecture does not define the input and the classes. :meth:`Candidate.build` and
-    :meth:`SearchSpace.build` take them from the study or the space.
+    An architecture does not define the input and the classes; a candidate has those of its study.
+    :meth:`SearchSpace.build` takes them from the space.
 
     Args:
-        arch: The architecture.
-        img_size: Height and width of the input, in pixels.
-        num_classes: Outputs of the classifier; 0 for none.
-        in_chans: Channels of the input.
+        arch: The architecture, or a candidate of a front.
+        img_size: Height and width of the input, in pixels; by default the candidate's.
+        num_classes: Outputs of the classifier, 0 for none; by default the candidate's.
+        in_chans: Channels of the input; by default the candidate's, or 3.
         **kwargs: timm's other model arguments, such as ``drop_path_rate``.
 
     Returns:
         The same as ``timm.create_model("tftas_...", arch=...)``: a module with timm's interface
         that maps (batch, in_chans, img_size, img_size) to (batch, num_classes).
+
+    Raises:
+        TftasError: It is no architecture, a size is missing or out of range, or timm's argument
+            does not apply.
     """
+    given = {"img_size": img_size, "num_classes": num_classes, "in_chans": in_chans}
+    sizes = {"in_chans": 3, **getattr(arch, "sizes", {})}
+    sizes |= {name: size for name, size in given.items() if size is not None}
+    found = architecture_of(arch)
+    missing = [f"{name}=..." for name in given if name not in sizes]
+    if missing:
+        raise TftasError(
+            f"an architecture alone has no sizes; give {' and '.join(missing)}, or a candidate of"
+            " a front, or use space.build(arch)"
+        )
     # A dictionary instead of the object, so that timm can save the configuration of the model.
     model: nn.Module = timm.create_model(
-        _timm_name(arch.family),
-        arch=arch.to_dict(),
-        img_size=img_size,
-        num_classes=num_classes,
-        in_chans=in_chans,
-        **kwargs,
+        _timm_name(found.family), arch=found.to_dict(), **sizes, **kwargs
     )
     return model
 
@@ -142,8 +157,7 @@ def _create(
     has_cfg = given_cfg and not isinstance(given_cfg, str)
     source = _source_size(given_cfg) if pretrained and has_cfg else None
     for size, least in (("in_chans", 1), ("num_classes", 0)):
-        if kwargs.get(size, least) < least:
-            raise TftasError(f"{size} is {kwargs[size]}, allowed is {least} or more")
+        whole(size, kwargs.get(size, least), least)
     height, width = to_2tuple(kwargs.get("img_size", (source or _DEFAULT_CFG["input_size"])[1:]))
     kwargs["img_size"] = (height, width)
     if not kwargs.get("dynamic_img_pad"):

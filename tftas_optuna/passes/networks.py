@@ -204,5 +204,7 @@ def input_shape(
     elif isinstance(img_size, int):
         height = width = img_size
     elif img_size is not None:
+        if len(img_size) != 2:
+            raise TftasError(f"img_size is {img_size}, allowed is one number, or height and width")
         height, width = img_size
     return channels, height, width

@@ -14,6 +14,7 @@ from tftas_optuna.plots._drawing import (
     plain,
     whole_steps,
 )
+from tftas_optuna.study.front import candidates_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +41,7 @@ def plot_architectures(picked: Sequence[Candidate]) -> Figure:
     Raises:
         UnavailableError: Plotly is not installed.
     """
-    drawn = [candidate for candidate in picked if blocks_of(candidate.architecture)]
+    drawn = [candidate for candidate in candidates_of(picked) if blocks_of(candidate.architecture)]
     titles = [f"trial {c.trial}: {plain(c.architecture.summary())}" for c in drawn]
     figure = panels(titles or [""], _COLUMNS, _PIXELS, shared_yaxes="all")
     graph = graph_objects()

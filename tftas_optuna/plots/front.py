@@ -20,7 +20,7 @@ from tftas_optuna.plots._drawing import (
     rounded,
 )
 from tftas_optuna.plots.trials import finished_trials, thinned
-from tftas_optuna.study.front import pareto_front
+from tftas_optuna.study.front import candidates_of, pareto_front
 from tftas_optuna.study.selection import merit
 from tftas_optuna.study.settings import ALWAYS
 
@@ -71,7 +71,7 @@ def planes(settings: StudySettings) -> list[tuple[str, str]]:
 
 def front_groups(study: Study, picked: Sequence[Candidate] = ()) -> list[Group]:
     """Return the groups of trials in a figure of the front, the most important last."""
-    finished = finished_trials(study)
+    finished, picked = finished_trials(study), candidates_of(picked)
     names = list(dict.fromkeys(itertools.chain(*planes(finished.settings))))
     members = pareto_front(study)
     special = {candidate.trial for candidate in (*members, *picked)}

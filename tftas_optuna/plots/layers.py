@@ -13,6 +13,7 @@ from tftas_optuna.plots._drawing import (
     rounded,
     whole_steps,
 )
+from tftas_optuna.study.front import candidates_of
 from tftas_optuna.study.layers import BLOCK, explain
 from tftas_optuna.study.record import read_settings
 
@@ -52,6 +53,7 @@ def layer_scores(study: Study, picked: Sequence[Candidate]) -> tuple[str, list[L
     Raises:
         UnavailableError: None of its indicators is such a sum, or its options are not stored.
     """
+    picked = candidates_of(picked)
     label, explained = explain(read_settings(study), picked)
     all_layers = []
     for candidate, scores in zip(picked, explained, strict=True):

@@ -17,7 +17,7 @@ from tftas_optuna.plots.accuracy import trained_candidates
 from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.report.commands import Command, report_commands
 from tftas_optuna.study.accuracy import choose_trainings, count_trials, training_sets
-from tftas_optuna.study.front import pareto_front
+from tftas_optuna.study.front import candidates_of, pareto_front
 from tftas_optuna.study.held_out import images_text
 from tftas_optuna.study.own import own_trials
 from tftas_optuna.study.record import read_settings
@@ -116,7 +116,7 @@ def contents(
     """
     settings = read_settings(study)
     front = pareto_front(study, trained=trained)
-    chosen = spread(front, PICKED) if picked is None else list(picked)
+    chosen = spread(front, PICKED) if picked is None else candidates_of(picked)
     parts: list[Callable[[], Section]] = [
         lambda: _front(study, front, chosen),
         lambda: _drawn("Growth", _GROWTH, {"Hypervolume": lambda: plots.plot_hypervolume(study)}),

@@ -8,6 +8,7 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tftas_optuna._given import a_path, check_callback
 from tftas_optuna._writing import check_ours, replacing
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.plots._drawing import graph_objects
@@ -50,12 +51,13 @@ def write_report(
             file cannot be written.
 
     Example:
-        >>> from tftas_optuna import get_space, search
+        >>> from tftas_optuna import search
         >>> from tftas_optuna.report import write_report
-        >>> study = search(get_space("autoformer-tiny"), n_trials=30)
+        >>> study = search("autoformer-tiny", n_trials=30)
         >>> write_report(study, "report.html")
     """
-    path = Path(path)
+    path = a_path("path", path)
+    check_callback(callback)
     check_report(path)
     text = render(study, picked, storage, trained, callback)
     try:

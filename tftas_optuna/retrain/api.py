@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tftas_optuna._given import a_path, check_callback, shown, whole
+from tftas_optuna.bars import Bars
 from tftas_optuna.errors import TftasError
-from tftas_optuna.retrain.recipe import load_recipe
+from tftas_optuna.retrain.recipe import USUAL, load_recipe
 from tftas_optuna.storage import told_in_one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from optuna import Study
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from tftas_optuna.retrain.recipe import Recipe
     from tftas_optuna.retrain.run import Epoch
     from tftas_optuna.retrain.training import Step
-    from tftas_optuna.spaces import SearchSpace
+    from tftas_optuna.spaces import SpaceLike
     from tftas_optuna.study.front import Candidate
 
 
@@ -33,7 +35,7 @@ def retrain(
     val_split: str | None = None,
     val_fraction: float | None = None,
     download: bool = False,
-    recipe: str | Path | Recipe = "autoformer",
+    recipe: str | Path | Recipe | Mapping[str, Any] = USUAL,
     overrides: Mapping[str, Any] | None = None,
     weights: str | Path | None = None,
     supernet: str | Path | None = None,
@@ -45,6 +47,7 @@ def retrain(
     device: str = "auto",
     workers: int = 0,
     tensorboard: bool = False,
+    progress: bool = False,
     callback: Callable[[Step | Epoch], None] | None = None,
 ) -> dict[str, Any]:
     """Train a network and save it as a model that timm loads.
@@ -56,9 +59,9 @@ def retrain(
     Example:
         Search, and train the best architecture of at most six million parameters::
 
-            from tftas_optuna import get_space, pareto_front, retrain, search
+            from tftas_optuna import pareto_front, retrain, search
 
-            study = search(get_space("autoformer-tiny"), n_trials=1000)
+            study = search("autoformer-tiny", n_trials=1000)
             front = pareto_front(study)
             best = max((c for c in front if c.n_params <= 6e6), key=lambda c: c.values["dss"])
             result = retrain(best, study=study, data_dir="imagenet", recipe="deit", workers=8)
@@ -83,7 +86,8 @@ def retrain(
             images; always the same images.
         download: Whether to download the data set if timm can.
         recipe: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, the path of a YAML file,
-            or a :class:`tftas_optuna.retrain.Recipe`.
+            a :class:`tftas_optuna.retrain.Recipe`, or a mapping of what differs from the first,
+            such as ``{"epochs": 100}``.
         overrides: Values of the recipe to replace, such as ``{"epochs": 100}``.
         weights: Weights to start from: ``"scratch"`` by default, ``"supernet"`` (slices of
             ``supernet``), ``"pretrained"`` (timm's), the path of a checkpoint or of a trained
@@ -102,6 +106,7 @@ def retrain(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         workers: Processes that load images; 0 loads them in this one.
         tensorboard: Whether to write the metrics for TensorBoard as well.
+        progress: Whether to show a progress bar.
         callback: Called after every step and every epoch, with a
             :class:`tftas_optuna.retrain.training.Step` or
             :class:`tftas_optuna.retrain.run.Epoch`.
@@ -118,6 +123,11 @@ def retrain(
         UnavailableError: Data, weights or checkpoints cannot be used, or the disk is full.
     """
     recipe = load_recipe(recipe, overrides)
+    out, workers = a_path("out", out), whole("workers", workers, 0)
+    for name, size in (("img_size", img_size), ("num_classes", num_classes)):
+        if size is not None:
+            whole(name, size)
+    check_callback(callback)
 
     # PyTorch is loaded here, not by ``import tftas_optuna`` nor before a recipe is refused.
     from tftas_optuna.retrain.data import DataSource
@@ -140,26 +150,31 @@ def retrain(
         network = candidate_network(network, read_settings(study))
     elif study is not None:
         raise TftasError(
-            f"a study was given with {network!r}; give a candidate of its front, or no study"
+            f"a study was given with {shown(network)}; give a candidate of its front, or no study"
         )
     resolved = resolve_network(network, img_size=img_size)
     source = DataSource(
-        Path(data_dir), dataset, train_split, val_split, download, val_fraction=val_fraction
+        a_path("data_dir", data_dir),
+        dataset,
+        train_split,
+        val_split,
+        download,
+        val_fraction=val_fraction,
     )
     start = resolve_weights(
         resolved,
-        None if weights is None else str(weights),
-        None if supernet is None else str(supernet),
+        None if weights is None else str(a_path("weights", weights)),
+        None if supernet is None else str(a_path("supernet", supernet)),
     )
     check_fit([resolved], start)
     if tensorboard:
         check_tensorboard()
-    with join_world(device) as world:
+    with join_world(device) as world, Bars(progress and world.primary) as bars:
         return train_and_record(
             resolved,
             recipe,
             source,
-            Path(out),
+            out,
             world=world,
             weights=start or "scratch",
             study=study,
@@ -168,13 +183,13 @@ def retrain(
             num_classes=num_classes,
             workers=workers,
             tensorboard=tensorboard,
-            callback=callback or (lambda _: None),
+            callback=_shown_in(bars, resolved.label, recipe.epochs, callback),
         )
 
 
 @told_in_one_line()
 def retrain_shared(
-    members: SearchSpace | Sequence[Candidate | Architecture | str | Path],
+    members: SpaceLike | Iterable[Candidate | Architecture | str | Path],
     *,
     data_dir: str | Path,
     dataset: str = "",
@@ -182,9 +197,9 @@ def retrain_shared(
     val_split: str | None = None,
     val_fraction: float | None = None,
     download: bool = False,
-    recipe: str | Path | Recipe = "autoformer",
+    recipe: str | Path | Recipe | Mapping[str, Any] = USUAL,
     overrides: Mapping[str, Any] | None = None,
-    space: SearchSpace | None = None,
+    space: SpaceLike | None = None,
     supernet: str | Path | None = None,
     study: Study | None = None,
     record: bool = True,
@@ -195,6 +210,7 @@ def retrain_shared(
     device: str = "auto",
     workers: int = 0,
     tensorboard: bool = False,
+    progress: bool = False,
     callback: Callable[[Step | Epoch], None] | None = None,
 ) -> dict[str, Any]:
     """Train the members of a front together, as slices of one supernet.
@@ -217,9 +233,9 @@ def retrain_shared(
     Example:
         Search, train the front together, fine-tune one::
 
-            from tftas_optuna import get_space, pareto_front, retrain, retrain_shared, search
+            from tftas_optuna import pareto_front, retrain, retrain_shared, search
 
-            study = search(get_space("autoformer-tiny"), n_trials=1000)
+            study = search("autoformer-tiny", n_trials=1000)
             front = pareto_front(study)
             shared = retrain_shared(front, study=study, data_dir="imagenet", recipe="deit")
             best = max(pareto_front(study), key=lambda member: member.shared_top1)
@@ -228,7 +244,8 @@ def retrain_shared(
 
     Args:
         members: Candidates of a study's front; architectures with their ``space``, or paths of
-            exported files; or a whole space, from which members are drawn uniformly.
+            exported files; or a whole space, as :func:`tftas_optuna.get_space` takes it, from
+            which members are drawn uniformly.
         data_dir: Directory of images; see :func:`retrain`.
         dataset: A data set of timm.
         train_split: Split to train on.
@@ -249,6 +266,7 @@ def retrain_shared(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         workers: Processes that load images; 0 loads them in this one.
         tensorboard: Whether to write the metrics for TensorBoard as well.
+        progress: Whether to show a progress bar.
         callback: Called after every step and every epoch; see :func:`retrain`.
 
     Returns:
@@ -263,6 +281,11 @@ def retrain_shared(
         UnavailableError: Data, weights or checkpoints cannot be used, or the disk is full.
     """
     recipe = load_recipe(recipe, overrides)
+    out, workers = a_path("out", out), whole("workers", workers, 0)
+    for name, size in (("img_size", img_size), ("num_classes", num_classes)):
+        if size is not None:
+            whole(name, size)
+    check_callback(callback)
 
     from tftas_optuna.retrain.data import DataSource
     from tftas_optuna.retrain.distributed import join_world
@@ -274,26 +297,58 @@ def retrain_shared(
         members,
         space=space,
         study=study,
-        supernet=None if supernet is None else str(supernet),
+        supernet=None if supernet is None else str(a_path("supernet", supernet)),
         name=name,
         img_size=img_size,
     )
     source = DataSource(
-        Path(data_dir), dataset, train_split, val_split, download, val_fraction=val_fraction
+        a_path("data_dir", data_dir),
+        dataset,
+        train_split,
+        val_split,
+        download,
+        val_fraction=val_fraction,
     )
     if tensorboard:
         check_tensorboard()
-    with join_world(device) as world:
+    with join_world(device) as world, Bars(progress and world.primary) as bars:
         return train_shared_and_record(
             shared,
             recipe,
             source,
-            Path(out),
+            out,
             world=world,
             study=study,
             record=record,
             num_classes=num_classes,
             workers=workers,
             tensorboard=tensorboard,
-            callback=callback or (lambda _: None),
+            callback=_shown_in(bars, shared.label, recipe.epochs, callback),
         )
+
+
+def _shown_in(
+    bars: Bars, title: str, epochs: int, callback: Callable[[Step | Epoch], None] | None
+) -> Callable[[Step | Epoch], None]:
+    """Return a callback that shows a training in a bar of its steps, and calls another one."""
+    from tftas_optuna.retrain.run import Epoch
+
+    facts: dict[str, str] = {}
+    steps = 0
+
+    def tell(event: Step | Epoch) -> None:
+        nonlocal steps
+        if isinstance(event, Epoch):
+            done = (event.row["epoch"] + 1) * steps
+            facts["top-1"] = f"{event.row['top1']:.2f} %"
+        else:
+            steps = event.steps
+            done = event.epoch * steps + event.step + 1
+            facts["epoch"] = f"{event.epoch + 1:,}/{epochs:,}"
+            if event.loss is not None:
+                facts["loss"] = f"{event.loss:.3f}"
+        bars.show(title, done, epochs * steps, "step", **facts)
+        if callback is not None:
+            callback(event)
+
+    return tell

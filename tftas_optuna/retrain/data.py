@@ -13,6 +13,7 @@ from timm.data import ImageDataset, create_dataset, create_loader, resolve_data_
 from timm.models import get_model_input_config
 from torch.utils.data import IterableDataset, RandomSampler
 
+from tftas_optuna._given import shown
 from tftas_optuna.errors import TftasError, UnavailableError, first_line
 from tftas_optuna.retrain._timm import mend_posterize
 from tftas_optuna.retrain.images import NamedImages, read_file
@@ -70,8 +71,10 @@ class DataSource:
     def __post_init__(self) -> None:
         if self.val_fraction is None:
             return
-        if not 0 < self.val_fraction < 1:
-            raise TftasError(f"--val-fraction is {self.val_fraction}, allowed: between 0 and 1")
+        if not isinstance(self.val_fraction, int | float) or not 0 < self.val_fraction < 1:
+            raise TftasError(
+                f"--val-fraction is {shown(self.val_fraction)}, allowed: between 0 and 1"
+            )
         if self.dataset or self.val_split is not None:
             given = f"data set {self.dataset}" if self.dataset else f"--val-split {self.val_split}"
             raise TftasError(

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +17,12 @@ from timm.utils import random_seed
 
 import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
 from tftas_optuna._reading import reading
-from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
+from tftas_optuna.architecture import (
+    Architecture,
+    architecture_of,
+    read_architecture,
+    read_yaml,
+)
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, UnavailableError, first_line
 from tftas_optuna.export.files import check_prefix
@@ -100,7 +106,8 @@ def resolve_network(
     """
     if isinstance(source, Network):
         network = source
-    elif isinstance(source, Architecture):
+    elif not isinstance(source, str | os.PathLike):
+        source = architecture_of(source)
         if img_size is None:
             raise TftasError(
                 "an architecture alone has no image size; give img_size=..., or a candidate with"

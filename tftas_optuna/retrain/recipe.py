@@ -6,6 +6,8 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import field
 from importlib import resources
 from pathlib import Path
@@ -13,11 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tftas_optuna._given import expect
 from tftas_optuna.architecture import parse_yaml, read_yaml
 from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
+
+# The recipe of those who name none.
+USUAL = "autoformer"
 
 # The learning rate that a range test finds.
 AUTO = "auto"
@@ -253,7 +259,9 @@ def recipe_names() -> tuple[str, ...]:
     return tuple(sorted(Path(entry.name).stem for entry in folder.iterdir()))
 
 
-def load_recipe(source: str | Path | Recipe, overrides: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(
+    source: str | Path | Recipe | Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> Recipe:
     """Load a recipe by name or from a YAML file, and override some of its values.
 
     A file lists what differs from the defaults of :class:`Recipe`, or from another recipe that
@@ -263,18 +271,25 @@ def load_recipe(source: str | Path | Recipe, overrides: Mapping[str, Any] | None
 
     Args:
         source: ``"autoformer"``, ``"az-nas"``, ``"deit"``, ``"quick"``, ``"small-data"``, a path,
-            or a loaded recipe.
+            a loaded recipe, or a mapping of what differs from ``"autoformer"``, or from its
+            ``base``.
         overrides: Values by name.
 
     Raises:
         TftasError: There is no such recipe or value, or a value is out of range.
         UnavailableError: The file cannot be read or holds no recipe.
     """
+    if overrides is not None:
+        expect("overrides", overrides, Mapping, "values by name, such as {'epochs': 100}")
+    changes = dict(overrides or {})
+    if isinstance(source, Mapping):
+        changes = {**source, **changes}
+        source = changes.pop("base", USUAL)
+    expect("recipe", source, (str, os.PathLike, Recipe), "a name, a path, a mapping or a Recipe")
     base = source.to_dict() if isinstance(source, Recipe) else _read(str(source))
-    fields = {**base, **(overrides or {})}
-    epochs, given = fields.get("epochs"), overrides or {}
-    if "epochs" in given and "warmup_epochs" not in given:
-        fields |= _shorter_warmup(base, epochs)
+    fields = {**base, **changes}
+    if "epochs" in changes and "warmup_epochs" not in changes:
+        fields |= _shorter_warmup(base, changes["epochs"])
     names = [setting.name for setting in dataclasses.fields(Recipe)]
     unknown = [str(name) for name in fields if name not in names]
     if unknown:

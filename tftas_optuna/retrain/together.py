@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from tftas_optuna.architecture import Architecture
+from tftas_optuna._given import listed, shown
+from tftas_optuna.architecture import architecture_of
 from tftas_optuna.errors import TftasError
 from tftas_optuna.export.files import check_prefix
 from tftas_optuna.export.sections import read_section
 from tftas_optuna.retrain.network import resolve_network
 from tftas_optuna.retrain.shared import Member, SharedMembers
 from tftas_optuna.scoring.conditions import DRAWN, SupernetSource
-from tftas_optuna.spaces import SearchSpace
+from tftas_optuna.spaces import SearchSpace, get_space
 from tftas_optuna.study.front import Candidate
 from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from optuna import Study
+
+    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.spaces import SpaceLike
 
 _RENAME = "give another name"
 
 
 def resolve_members(
-    members: SearchSpace | Sequence[Candidate | Architecture | str | Path],
+    members: SpaceLike | Iterable[Candidate | Architecture | str | Path],
     *,
-    space: SearchSpace | None = None,
+    space: SpaceLike | None = None,
     study: Study | None = None,
     supernet: str | None = None,
     name: str | None = None,
@@ -40,7 +46,10 @@ def resolve_members(
             unknown.
         UnavailableError: A file or the supernet cannot be read.
     """
-    if not isinstance(members, SearchSpace) and not members:
+    space = None if space is None else get_space(space)
+    if isinstance(members, SearchSpace | Mapping | str | os.PathLike):
+        members = get_space(members)
+    elif not (members := [] if members is None else listed(members)):
         raise TftasError("no members are given; give two or more")
     source = None
     if supernet == "study" and study is not None:
@@ -85,7 +94,7 @@ def _trial(member: Member) -> int:
 def _of_candidate(member: object, space: SearchSpace) -> Member:
     if not isinstance(member, Candidate):
         raise TftasError(
-            f"a study was given with {member!r}; give candidates of its front, or no study"
+            f"a study was given with {shown(member)}; give candidates of its front, or no study"
         )
     name = f"{space.name}-trial{member.trial:05d}"
     return Member(name, member.architecture, member.trial)
@@ -94,8 +103,9 @@ def _of_candidate(member: object, space: SearchSpace) -> Member:
 def _of_file(member: Candidate | Architecture | str | Path) -> tuple[Member, SearchSpace | None]:
     if isinstance(member, Candidate):
         raise TftasError(f"trial {member.trial} was given without its study; give study=...")
-    if isinstance(member, Architecture):
-        return Member(member.summary(), member), None
+    if not isinstance(member, str | os.PathLike):
+        arch = architecture_of(member)
+        return Member(arch.summary(), arch), None
     network = resolve_network(member)
     if network.architecture is None:
         raise TftasError(f"{network.label} is a network of timm; it is part of no supernet")

@@ -17,6 +17,7 @@ from optuna.samplers import (
     TPESampler,
 )
 
+from tftas_optuna._given import expect
 from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 
 if TYPE_CHECKING:
@@ -83,7 +84,12 @@ def make_sampler(name: str, population_size: int, seed: int) -> BaseSampler:
 
 
 def sampler_name(sampler: str | BaseSampler) -> str:
-    """Return the name of a sampler as studies record it."""
+    """Return the name of a sampler as studies record it.
+
+    Raises:
+        TftasError: It is neither a name nor a sampler.
+    """
+    expect("sampler", sampler, (str, BaseSampler), "a name, or a sampler object of Optuna")
     return sampler if isinstance(sampler, str) else type(sampler).__name__
 
 

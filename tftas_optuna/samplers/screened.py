@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from optuna.samplers import NSGAIISampler
 from optuna.trial import TrialState
 
+from tftas_optuna._given import expect, shown
+from tftas_optuna.errors import TftasError
 from tftas_optuna.samplers._optuna import generation_key, set_attribute
 from tftas_optuna.samplers.problem import Problem
 from tftas_optuna.samplers.screen import Breeding, Child
@@ -50,7 +53,8 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         unscreened: Share of a generation that is tried without screening, above 0 and at most 1.
         knowledge: Function that returns features, computed objectives and computed constraints
             of parameters; see :class:`tftas_optuna.samplers.Known`. For an
-            :class:`tftas_optuna.ArchitectureObjective` use ``objective.knowledge``. By default
+            :class:`tftas_optuna.ArchitectureObjective` use ``objective.knowledge``, or give the
+            objective itself. By default
             the parameters are the features, and nothing is computed without a trial.
         start: Parameters of the first trials.
         mutation_prob: Probability that a parameter gets a new value; by default one divided by
@@ -60,6 +64,7 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         seed: Seed of the random generator.
 
     Raises:
+        TftasError: An argument has another type.
         ValueError: An argument is out of range.
 
     Example:
@@ -89,8 +94,16 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         swapping_prob: float = 0.5,
         seed: int | None = None,
     ) -> None:
+        given = {"population_size": population_size, "n_offspring": n_offspring, "seed": seed}
+        for name, value in given.items():
+            if name != "seed" or value is not None:
+                expect(name, value, Integral, "a whole number")
         if n_offspring < 1:
             raise ValueError("`n_offspring` must be greater than or equal to 1.")
+        # Many give the objective itself.
+        knowledge = getattr(knowledge, "knowledge", knowledge)
+        if knowledge is not None and not callable(knowledge):
+            raise TftasError(f"knowledge is {shown(knowledge)}, expected a function")
         if not 0.0 < unscreened <= 1.0:
             raise ValueError("`unscreened` must be a float value within the range (0.0, 1.0].")
         super().__init__(

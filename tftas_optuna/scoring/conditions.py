@@ -8,6 +8,7 @@ import os
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from tftas_optuna._given import a_path, whole
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.metrics import Target, get_indicator
 from tftas_optuna.spaces import SearchSpace, space_from_dict
@@ -67,6 +68,7 @@ class SupernetSource:
             TftasError: The word has no meaning here.
             UnavailableError: The trained supernet cannot be read.
         """
+        seed = whole("supernet_seed", seed, 0)
         if source is None or source == DRAWN:
             return cls(seed, chosen=source is not None)
         if isinstance(source, str) and source.startswith("timm:"):
@@ -81,7 +83,7 @@ class SupernetSource:
             )
         from tftas_optuna.supernet.files import read_supernet
 
-        trained = read_supernet(source)
+        trained = read_supernet(a_path("supernet", source))
         opened = cls(seed, str(trained.path.resolve()), trained.digest)
         opened.__dict__["trained"] = trained
         return opened
@@ -137,8 +139,7 @@ class ImageSource:
     digest: str | None = NOISE
 
     def __post_init__(self) -> None:
-        if self.n_images < 2:
-            raise TftasError(f"n_images is {self.n_images}, allowed is 2 or more")
+        object.__setattr__(self, "n_images", whole("n_images", self.n_images, 2))
 
     def __str__(self) -> str:
         return f"{self.n_images} of {self.data_dir or self.digest}"
@@ -182,7 +183,8 @@ class ImageSource:
         """Return the source for a folder, or for noise; by default 8 images in a batch."""
         default = cls()
         digest = default.digest if data_dir is None else None
-        return cls(default.n_images if n_images is None else n_images, data_dir, digest)
+        folder = None if data_dir is None else str(a_path("data_dir", data_dir))
+        return cls(default.n_images if n_images is None else n_images, folder, digest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,7 +209,7 @@ class EvaluationSource:
         cls, n_images: int | None = None, data_dir: str | None = None
     ) -> EvaluationSource | None:
         """Return the source for a folder; None without one."""
-        return None if data_dir is None else cls(data_dir, n_images)
+        return None if data_dir is None else cls(str(a_path("data_dir", data_dir)), n_images)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> EvaluationSource | None:
@@ -264,8 +266,8 @@ class Conditions:
     evaluation: EvaluationSource | None = None
 
     def __post_init__(self) -> None:
-        if self.n_seeds < 1:
-            raise TftasError(f"n_seeds is {self.n_seeds}, allowed is 1 or more")
+        for name, least in (("img_size", 1), ("num_classes", 0), ("n_seeds", 1)):
+            object.__setattr__(self, name, whole(name, getattr(self, name), least))
         if self.n_seeds > 1 and self.supernet.path is not None:
             raise TftasError(
                 f"n_seeds is {self.n_seeds}, but {self.supernet.path} is one supernet"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from tftas_optuna._given import expect, whole
 from tftas_optuna.errors import TftasError
 from tftas_optuna.scoring.pool import (
     ScoringPool,
@@ -38,8 +39,9 @@ class Execution:
     cluster: str | None = None
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise TftasError(f"workers is {self.workers}, allowed is 1 or more")
+        whole("workers", self.workers)
+        if self.cluster is not None:
+            expect("cluster", self.cluster, str, "an address, such as 'tcp://head:8786'")
         if self.cluster is not None and self.workers != 1:
             raise TftasError(
                 f"workers is {self.workers} and there is a cluster too; give one of them"
@@ -67,3 +69,13 @@ class Execution:
             UnavailableError: The workers cannot score.
         """
         return ScoringPool(conditions, batches, self.workforce(), self.device)
+
+
+def check_execution(execution: Execution | None) -> Execution:
+    """Return where to score: as given, or the default for None.
+
+    Raises:
+        TftasError: It is something else.
+    """
+    given = Execution() if execution is None else execution
+    return expect("execution", given, Execution, "Execution(device=..., workers=...)")

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import timm
+import torch
+from torch import nn
+
+from tftas_optuna._given import expect, listed, whole
 from tftas_optuna.devices import layer_macs, limit_threads, threads_for
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics import get_indicator
+from tftas_optuna.passes.images import Images
 from tftas_optuna.passes.networks import View, input_shape
 from tftas_optuna.passes.running import evaluating
 from tftas_optuna.scoring.conditions import DEFAULT_N_IMAGES
@@ -15,18 +21,19 @@ from tftas_optuna.scoring.conditions import DEFAULT_N_IMAGES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch import nn
-
     from tftas_optuna.metrics import Indicator
-    from tftas_optuna.passes.images import Images
     from tftas_optuna.passes.layers import LayerScore
+
+_CLASSES = 1000
+_WHAT = "a network or the name of a timm model; a Scorer scores architectures and candidates"
+ImageSize: TypeAlias = int | tuple[int, int]
 
 
 def score_model(
-    model: nn.Module,
+    model: nn.Module | str,
     *,
     indicator: str | Indicator = "dss",
-    img_size: int | tuple[int, int] | None = None,
+    img_size: ImageSize | None = None,
     n_images: int = DEFAULT_N_IMAGES,
     seed: int = 0,
     images: Images | None = None,
@@ -40,29 +47,34 @@ def score_model(
 
     Args:
         model: Any timm Vision Transformer, or a module built like one, with
-            ``get_classifier()`` or ``head`` for its classifier.
+            ``get_classifier()`` or ``head`` for its classifier. Or the name of a timm model, whose
+            weights are then drawn from the seed.
         indicator: Name of the indicator, or the indicator itself.
         img_size: Height and width of the input, in pixels; by default the model's own.
         n_images: Images in one batch, for indicators that see noise.
-        seed: Seed of the noise.
+        seed: Seed of the noise, and of the weights of a model given by its name.
         images: Images to use in place of noise.
         **options: Options of the indicator, such as ``head_weight`` of DSS.
 
     Raises:
-        TftasError: The indicator or an option does not exist, or the model cannot be scored: it
-            has no attention, no classifier, or its gradients vanish or overflow.
+        TftasError: The indicator, an option or the timm model does not exist, or the model cannot
+            be scored: it has no attention, no classifier, or its gradients vanish or overflow.
+
+    Example:
+        >>> from tftas_optuna import score_model
+        >>> score = score_model("vit_tiny_patch16_224")
     """
-    chosen = _with_options(indicator, options)
-    view = View(input_shape(model, img_size), n_images, seed, images)
+    chosen = get_indicator(indicator).with_options(**options)
+    model, view = _opened(model, img_size, n_images, seed, images)
     with _ready_for_passes(model, chosen, view):
         return chosen.score_network(model, view)
 
 
 def explain_model(
-    model: nn.Module,
+    model: nn.Module | str,
     *,
     indicator: str | Indicator = "dss",
-    img_size: int | tuple[int, int] | None = None,
+    img_size: ImageSize | None = None,
     n_images: int = DEFAULT_N_IMAGES,
     seed: int = 0,
     images: Images | None = None,
@@ -73,16 +85,64 @@ def explain_model(
     Raises:
         TftasError: As for :func:`score_model`, or the indicator is not a sum over layers.
     """
-    chosen = _with_options(indicator, options)
-    view = View(input_shape(model, img_size), n_images, seed, images)
+    chosen = get_indicator(indicator).with_options(**options)
+    model, view = _opened(model, img_size, n_images, seed, images)
     with _ready_for_passes(model, chosen, view):
         return chosen.explain_network(model, view)
 
 
-def _with_options(indicator: str | Indicator, options: dict[str, Any]) -> Indicator:
-    if isinstance(indicator, str):
-        indicator = get_indicator(indicator)
-    return indicator.with_options(**options)
+@limit_threads(1)
+def timm_model(
+    name: str, *, seed: int = 0, img_size: ImageSize | None = None, num_classes: int | None = None
+) -> nn.Module:
+    """Build a timm model with weights from a seed, and a classifier even if it has none.
+
+    Args:
+        name: Name of the model.
+        seed: Seed of the weights.
+        img_size: Height and width of the input, in pixels; by default the model's own.
+        num_classes: Outputs of the classifier; by default the model's own, or 1000.
+
+    Raises:
+        TftasError: There is no such model, or it cannot be built.
+    """
+    if not timm.is_model(name):
+        raise TftasError(f"timm has no model {name!r}; timm.list_models('*vit*') lists its own")
+    if num_classes is None and not timm.get_pretrained_cfg_value(name, "num_classes"):
+        num_classes = _CLASSES
+    sizes = {"img_size": img_size, "num_classes": num_classes}
+    arguments: dict[str, Any] = {key: value for key, value in sizes.items() if value is not None}
+    with torch.random.fork_rng(devices=[]):
+        while True:
+            torch.manual_seed(seed)
+            try:
+                model: nn.Module = timm.create_model(name, **arguments)
+                return model
+            except (TypeError, AssertionError, ValueError) as error:
+                # Many networks take images of any size and have no such argument.
+                if "img_size" not in str(error) or arguments.pop("img_size", None) is None:
+                    raise TftasError(f"timm model {name} cannot be built: {error}") from error
+
+
+def _opened(
+    model: nn.Module | str,
+    img_size: ImageSize | None,
+    n_images: int,
+    seed: int,
+    images: Images | None,
+) -> tuple[nn.Module, View]:
+    """Return a network with the images that it sees, after a check of the arguments."""
+    seed, n_images = whole("seed", seed, 0), whole("n_images", n_images)
+    for size in () if img_size is None else listed(img_size):
+        whole("img_size", size)
+    if images is not None:
+        expect("images", images, Images, "tftas_optuna.passes.images.Images")
+    if isinstance(model, str):
+        model = timm_model(model, seed=seed, img_size=img_size)
+    expect("model", model, nn.Module, _WHAT)
+    if next(model.parameters(), None) is None:
+        raise TftasError(f"{type(model).__name__} has no weights to score; give {_WHAT}")
+    return model, View(input_shape(model, img_size), n_images, seed, images)
 
 
 @contextlib.contextmanager

@@ -6,13 +6,14 @@ import contextlib
 import logging
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
+from tftas_optuna._given import is_several, shown, whole
+from tftas_optuna.architecture import ArchitectureLike, architecture_of, architectures_of
 from tftas_optuna.devices import limit_threads, threads_for
 from tftas_optuna.errors import TftasError
-from tftas_optuna.families import get_family
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.scoring.basis import Basis
 from tftas_optuna.scoring.conditions import (
@@ -21,11 +22,13 @@ from tftas_optuna.scoring.conditions import (
     ImageSource,
     SupernetSource,
 )
+from tftas_optuna.scoring.fidelity import check_family_fidelity
 from tftas_optuna.scoring.panel import Panel
+from tftas_optuna.spaces import SpaceLike, get_space
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from torch import Tensor, nn
 
@@ -54,9 +57,10 @@ class Scorer:
     A scorer can be pickled; the supernets are not stored but drawn or read again.
 
     Args:
-        space: The search space; its supernet bounds the candidates that can be scored. Or the
-            ``basis`` of another scorer, to share its supernets and images; the arguments from
-            ``supernet`` to ``data_dir``, except ``matmul_precision``, are then ignored.
+        space: The search space, as :func:`tftas_optuna.get_space` takes it; its supernet bounds
+            the candidates that can be scored. Or the ``basis`` of another scorer, to share its
+            supernets and images; the arguments from ``supernet`` to ``data_dir``, except
+            ``matmul_precision``, are then ignored.
         indicator: Name of the indicator, or the indicator itself; see
             :func:`tftas_optuna.register_indicator`.
         fidelity: ``"exact"``, or ``"collapsed"`` if the indicator and the family support it: an
@@ -95,15 +99,15 @@ class Scorer:
         UnavailableError: The pictures or the supernet cannot be read.
 
     Example:
-        >>> from tftas_optuna import Scorer, get_space
-        >>> space = get_space("autoformer-tiny")
-        >>> scorer = Scorer(space)
-        >>> score = scorer(space.supernet)
+        >>> from tftas_optuna import Scorer
+        >>> scorer = Scorer("autoformer-tiny", fidelity="collapsed")
+        >>> score = scorer(scorer.space.smallest())
+        >>> scores = scorer([scorer.space.sample(seed) for seed in range(3)])
     """
 
     def __init__(
         self,
-        space: SearchSpace | Basis,
+        space: SpaceLike | Basis,
         *,
         indicator: str | Indicator = "dss",
         fidelity: str = "exact",
@@ -120,24 +124,23 @@ class Scorer:
         reference: Reference | None = None,
         **options: Any,
     ) -> None:
-        if isinstance(indicator, str):
-            indicator = get_indicator(indicator)
-        self.indicator = indicator.with_options(**options)
+        self.indicator = get_indicator(indicator).with_options(**options)
         self.fidelity = fidelity
         self.matmul_precision = matmul_precision
         if isinstance(space, Basis):
             self._check(space.conditions.space.family)
             self.basis = space
         else:
+            space = get_space(space)
             self._check(space.family)
             conditions = Conditions.of(
                 space,
                 img_size=img_size,
                 num_classes=num_classes,
-                supernet=SupernetSource.of(supernet, seed),
+                supernet=SupernetSource.of(supernet, whole("seed", seed, 0)),
                 n_seeds=n_seeds,
                 images=ImageSource.of(n_images, data_dir),
-                dtype=str(dtype).removeprefix("torch."),
+                dtype=_dtype_name(dtype),
                 evaluation=EvaluationSource.of(n_images, data_dir),
             )
             if self.indicator.labelled:
@@ -274,18 +277,30 @@ class Scorer:
         """Most candidates in one pass; scoring more at once is not faster."""
         return self._panel.batch_size
 
-    def __call__(self, arch: Architecture) -> float:
-        """Score one candidate.
+    @overload
+    def __call__(self, arch: ArchitectureLike) -> float: ...
+    @overload
+    def __call__(self, arch: Iterable[ArchitectureLike]) -> list[float]: ...
+    def __call__(self, arch: ArchitectureLike | Iterable[ArchitectureLike]) -> float | list[float]:
+        """Score one candidate, or several.
+
+        Args:
+            arch: An architecture, or a candidate of a front; or several, as for :meth:`batch`.
+
+        Returns:
+            The score; of several a list, in their order.
 
         Raises:
-            TftasError: The candidate does not fit the supernet, or its score is not finite.
+            TftasError: A candidate does not fit the supernet, or a score is not finite.
         """
-        return self.batch([arch])[0]
+        scores = self.batch(arch)
+        return scores if is_several(arch) else scores[0]
 
-    def batch(self, archs: Sequence[Architecture]) -> list[float]:
+    def batch(self, archs: ArchitectureLike | Iterable[ArchitectureLike]) -> list[float]:
         """Score several candidates, many of them in one pass if that is faster.
 
-        If memory runs out the batch is halved, with a warning on the logger ``tftas_optuna``.
+        They are architectures, or candidates of a front. If memory runs out the batch is halved,
+        with a warning on the logger ``tftas_optuna``.
 
         Returns:
             The scores, in the order of the candidates: means over the seeds.
@@ -295,14 +310,17 @@ class Scorer:
         """
         return [math.fsum(scores) / self.n_seeds for scores in self.by_seed(archs)]
 
-    def by_seed(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
+    def by_seed(
+        self, archs: ArchitectureLike | Iterable[ArchitectureLike]
+    ) -> list[tuple[float, ...]]:
         """Return the scores of several candidates, one per seed."""
+        archs = architectures_of(archs)
         with self._threads(len(archs)):
             scores = self._panel.by_seed(archs)[self.indicator.name]
         self._warn_of_other_sizes(archs)
         return scores
 
-    def _warn_of_other_sizes(self, archs: Sequence[Architecture]) -> None:
+    def _warn_of_other_sizes(self, archs: list[Architecture]) -> None:
         """Warn of candidates that training could not draw, although their slices exist."""
         source = self.conditions.supernet
         others = [] if source.path is None else [a for a in archs if a not in self.space]
@@ -315,14 +333,14 @@ class Scorer:
                 source.path,
             )
 
-    def explain(self, arch: Architecture) -> list[LayerScore]:
+    def explain(self, arch: ArchitectureLike) -> list[LayerScore]:
         """Return what each layer adds to a candidate's score, in forward order, on the first seed.
 
         Raises:
             TftasError: The indicator is not a sum over layers.
         """
         with self._threads(1):
-            return self._panel.explain(arch)
+            return self._panel.explain(architecture_of(arch))
 
     def _threads(self, count: int) -> contextlib.AbstractContextManager[None]:
         """Limit the threads to what pays off for ``count`` of the largest candidates."""
@@ -342,23 +360,30 @@ class Scorer:
         share = sum(size * size for size in sizes) / sum(sizes) ** 2
         return limit_threads(threads_for(macs * share, self.device))
 
-    def subnet(self, arch: Architecture) -> nn.Module:
+    def subnet(self, arch: ArchitectureLike) -> nn.Module:
         """Build a stand-alone network with the candidate's signed weights, in eval mode."""
-        return self.supernet.subnet(arch)
+        return self.supernet.subnet(architecture_of(arch))
+
+    def __repr__(self) -> str:
+        conditions = self.conditions
+        seeds = f", mean over {self.n_seeds} seeds" if self.n_seeds > 1 else ""
+        return (
+            f"<Scorer of {self.indicator.name} ({self.fidelity}) in {self.space.name}:"
+            f" {self.img_size} pixels, {self.num_classes:,} classes, supernet"
+            f" {conditions.supernet}{seeds}, {self.device}>"
+        )
 
 
 def _rebuild(conditions: Conditions, device: str, **arguments: Any) -> Scorer:
     return Scorer(Basis(conditions, device), **arguments)
 
 
-def check_family_fidelity(family: str, fidelity: str) -> None:
-    """Check that the supernets of a family support a fidelity.
-
-    Raises:
-        TftasError: They do not.
-    """
-    supported = get_family(family).supernet.fidelities
-    if fidelity not in supported:
+def _dtype_name(dtype: Any) -> str:
+    """Return the name of a floating-point type, given as such or as text."""
+    name = str(dtype).removeprefix("torch.")
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise TftasError(
-            f"family {family!r} has no fidelity {fidelity!r}; it has: {', '.join(supported)}"
+            f"dtype is {shown(dtype)}, allowed are floating-point types, such as torch.float32"
         )
+    return name

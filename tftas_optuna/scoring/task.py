@@ -21,8 +21,8 @@ from tftas_optuna.families import get_family
 from tftas_optuna.metrics import get_indicator
 from tftas_optuna.passes.precision import matmul_precision
 from tftas_optuna.scoring.basis import Basis
+from tftas_optuna.scoring.fidelity import check_family_fidelity
 from tftas_optuna.scoring.panel import Panel, Scores
-from tftas_optuna.scoring.scorer import check_family_fidelity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterator, Sequence

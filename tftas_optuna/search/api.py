@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import time
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.exceptions import DuplicatedStudyError
 
+from tftas_optuna._given import check_callback, expect, whole
+from tftas_optuna.architecture import architectures_of
+from tftas_optuna.bars import Bars
 from tftas_optuna.costs import Deployment
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics import Meters, check_reachable, get_cost
@@ -23,7 +27,7 @@ from tftas_optuna.scoring.conditions import (
     SupernetSource,
     batches_seen,
 )
-from tftas_optuna.scoring.execution import Execution
+from tftas_optuna.scoring.execution import check_execution
 from tftas_optuna.scoring.panel import Scores
 from tftas_optuna.scoring.reference import score_reference
 from tftas_optuna.scoring.task import ScoringTask
@@ -35,6 +39,7 @@ from tftas_optuna.search.planning import make_settings
 from tftas_optuna.search.progress import StopRules
 from tftas_optuna.search.proposals import Proposer
 from tftas_optuna.search.rescore import rescore
+from tftas_optuna.spaces import get_space
 from tftas_optuna.storage import (
     TrialWriter,
     claim_island,
@@ -64,31 +69,31 @@ from tftas_optuna.study.record import (
 from tftas_optuna.study.selection import spread
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from optuna import Study
     from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
 
-    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.architecture import Architecture, ArchitectureLike
     from tftas_optuna.metrics import Bound
+    from tftas_optuna.scoring.execution import Execution
     from tftas_optuna.scoring.pool import ScoresOf
     from tftas_optuna.search.coordinator import ScoringOf
     from tftas_optuna.search.progress import SearchProgress
-    from tftas_optuna.spaces import SearchSpace
+    from tftas_optuna.spaces import SpaceLike
     from tftas_optuna.study.settings import StudySettings
 
 
 @told_in_one_line()
 def search(
-    space: SearchSpace,
+    space: SpaceLike,
     *,
     n_trials: int,
-    objectives: Sequence[str] = ("dss", "n_params"),
+    objectives: str | Sequence[str] = ("dss", "n_params"),
     bounds: Mapping[str, Bound] | None = None,
-    start: Sequence[Architecture] = (),
-    storage: str | BaseStorage | None = None,
+    start: ArchitectureLike | Iterable[ArchitectureLike] = (),
+    storage: str | os.PathLike[str] | BaseStorage | None = None,
     study_name: str | None = None,
     sampler: str | BaseSampler | None = None,
     population_size: int | None = None,
@@ -106,6 +111,7 @@ def search(
     deployment: Deployment | None = None,
     timeout: float | None = None,
     patience: int | None = None,
+    progress: bool = False,
     callback: Callable[[SearchProgress], None] | None = None,
 ) -> Study:
     """Search a space and keep every trial in an ordinary Optuna study.
@@ -126,13 +132,14 @@ def search(
     others, and an architecture that two of them try at the same time is stored once.
 
     Args:
-        space: The search space.
+        space: The search space, as :func:`tftas_optuna.get_space` takes it: such as the name of
+            a preset.
         n_trials: Trials to add.
         objectives: What to optimise, in order: names of indicators and of costs; see
             :func:`tftas_optuna.metrics.metric_names`. Nothing else is scored.
         bounds: Lowest and highest allowed value by name, such as ``{"n_params": (None, 6e6)}``;
             they become Optuna constraints.
-        start: Architectures to try first; they join the population.
+        start: Architectures to try first, or candidates of a front; they join the population.
         storage: An Optuna storage, or one as :func:`tftas_optuna.storage.open_storage` takes it;
             None for memory.
         study_name: Name of the study; by default the space's.
@@ -176,6 +183,7 @@ def search(
         timeout: Seconds after which no further score is begun; None for no limit.
         patience: Generations after which to stop when they have added less than 0.1 % to the
             front's hypervolume; None never stops for that.
+        progress: Whether to show a progress bar.
         callback: Called before the first and after every trial, and after every exact score in
             the end. What it raises ends the search.
 
@@ -189,17 +197,22 @@ def search(
             reached, or the study was made with other settings.
 
     Example:
-        >>> from tftas_optuna import get_space, pareto_front, search
-        >>> study = search(get_space("autoformer-tiny"), n_trials=50, fidelity="collapsed")
+        >>> from tftas_optuna import pareto_front, search
+        >>> study = search("autoformer-tiny", n_trials=50)
         >>> smallest = pareto_front(study)[0]
     """
-    if n_trials < 1:
-        raise TftasError(f"n_trials is {n_trials}, allowed is 1 or more")
-    if n_exact is not None and n_exact < 0:
-        raise TftasError(f"n_exact is {n_exact}, allowed is 0 or more, or None for all")
-    if patience is not None and patience < 1:
-        raise TftasError(f"patience is {patience}, allowed is 1 or more")
-    execution = Execution() if execution is None else execution
+    space, n_trials = get_space(space), whole("n_trials", n_trials)
+    seed = whole("seed", seed, 0)
+    if n_exact is not None:
+        n_exact = whole("n_exact", n_exact, 0)
+    if patience is not None:
+        patience = whole("patience", patience)
+    if timeout is not None:
+        expect("timeout", timeout, (int, float), "seconds")
+    check_callback(callback)
+    execution = check_execution(execution)
+    if isinstance(storage, os.PathLike):
+        storage = os.fspath(storage)
     conditions = Conditions.of(
         space,
         img_size=img_size,
@@ -219,14 +232,17 @@ def search(
         fidelity=fidelity,
     )
     if any(get_cost(name).deployed for name in settings.costs):
-        on = (deployment or Deployment()).on(execution.device)
+        deployment = Deployment() if deployment is None else deployment
+        expect("deployment", deployment, Deployment, "Deployment(batch_size=..., threads=...)")
+        on = deployment.on(execution.device)
         settings = dataclasses.replace(settings, deployment=on)
     if conditions.supernet.path is not None:
         # Raises an error if the weights do not fit, before anything is created.
         open_supernet(conditions)
+    start = architectures_of(start)
     for arch in start:
         space.encode(arch)
-    name = study_name or space.name
+    name = expect("study_name", study_name or space.name, str, "text")
     if not name.isprintable():
         raise TftasError(
             f"study_name {name!r} is no text in the locale of this process; give one of printable"
@@ -237,6 +253,13 @@ def search(
             f"study_name has {len(name)} characters, allowed are at most {LONGEST_NAME}"
         )
     with contextlib.ExitStack() as open_for_search:
+        bars = open_for_search.enter_context(Bars(progress))
+
+        def tell(reached: SearchProgress) -> None:
+            reached.show(bars, name)
+            if callback is not None:
+                callback(reached)
+
         pool = None
         if settings.indicators:
             # Opened first, so that no study is created if nothing can score it.
@@ -302,16 +325,14 @@ def search(
             stop=StopRules(
                 n_trials, None if timeout is None else time.monotonic() + timeout, patience
             ),
-            callback=callback,
+            callback=tell,
         ).run(past.partial)
 
         def report() -> None:
-            if callback is not None:
-                callback(reached)
+            tell(reached)
 
         def report_exact(n_exact: int, n_wanted: int) -> None:
-            if callback is not None:
-                callback(reached._replace(n_exact=n_exact, n_exact_wanted=n_wanted))
+            tell(reached._replace(n_exact=n_exact, n_exact_wanted=n_wanted))
 
         if pool is not None:
             front = pareto_front(study)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from tftas_optuna._given import whole
 from tftas_optuna.errors import TftasError
-from tftas_optuna.families import get_family
 from tftas_optuna.metrics import check_bounds, check_objectives, get_indicator, get_metric
 from tftas_optuna.samplers import (
     SCREENED,
@@ -17,7 +17,7 @@ from tftas_optuna.samplers import (
 )
 from tftas_optuna.scoring.basis import resolve_images
 from tftas_optuna.scoring.conditions import batches_seen, sees_labelled
-from tftas_optuna.scoring.scorer import check_family_fidelity
+from tftas_optuna.scoring.fidelity import choose_fidelity
 from tftas_optuna.study.settings import StudySettings, recipes_of
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ def make_settings(
     name = sampler_name(sampler)
     size = users_population_size(sampler) or population_size
     size = usual_population_size(name) if size is None else size
-    least = 1 if name == "gp" else 2
-    if size < least:
-        raise TftasError(f"population_size is {size}, allowed is {least} or more")
+    size = whole("population_size", size, 1 if name == "gp" else 2)
     if isinstance(sampler, str) and sampler != SCREENED:
         make_sampler(sampler, size, seed)
     sizes = {"img_size": conditions.img_size, "num_classes": conditions.num_classes}
@@ -85,24 +83,7 @@ def make_settings(
     settings = dataclasses.replace(
         settings, conditions=conditions, recipes=recipes_of(settings.indicators)
     )
-    indicators = [get_indicator(name) for name in settings.indicators]
-    for indicator in indicators:
-        indicator.check_conditions(conditions)
-    if fidelity == "auto":
-        collapsible = [i.name for i in indicators if "collapsed" in i.fidelities]
-        # Measured on random weights. On a trained supernet tau is .98 (docs/how-to/supernet.md).
-        drawn = conditions.supernet.path is None
-        alike = get_family(space.family).ranked_alike if drawn else ()
-        fidelity = "collapsed" if collapsible and set(collapsible) <= set(alike) else "exact"
-        settings = dataclasses.replace(settings, fidelity=fidelity)
-    if fidelity == "exact":
-        return settings
-    check_family_fidelity(space.family, fidelity)
-    approximated = tuple(i.name for i in indicators if fidelity in i.fidelities)
-    if not approximated:
-        what = ", ".join(settings.indicators) or "no indicator"
-        raise TftasError(
-            f"fidelity {fidelity!r} does not apply: this study computes {what}, which has none of"
-            " that name; leave it out"
-        )
-    return dataclasses.replace(settings, approximated=approximated)
+    for indicator in settings.indicators:
+        get_indicator(indicator).check_conditions(conditions)
+    fidelity, approximated = choose_fidelity(fidelity, settings.indicators, conditions)
+    return dataclasses.replace(settings, fidelity=fidelity, approximated=approximated)

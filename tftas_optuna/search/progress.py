@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from optuna.trial import FrozenTrial
 
+    from tftas_optuna.bars import Bars
     from tftas_optuna.metrics import Meters
     from tftas_optuna.study.settings import StudySettings
 
@@ -56,6 +57,22 @@ class SearchProgress(NamedTuple):
     screen: float | None = None
     n_exact: int = 0
     n_exact_wanted: int = 0
+
+    def __repr__(self) -> str:
+        exact = f", {self.n_exact} of {self.n_exact_wanted} exact" if self.n_exact_wanted else ""
+        return (
+            f"<SearchProgress: {self.n_done:,} of {self.n_trials:,} trials, generation"
+            f" {self.generation}, {self.front_size:,} on the front, hypervolume"
+            f" {self.hypervolume:.6g}, {self.seconds:.1f} s{exact}>"
+        )
+
+    def show(self, bars: Bars, title: str) -> None:
+        """Show the progress in a bar of trials, or of the exact scores in the end."""
+        if self.n_exact_wanted:
+            bars.show("exact scores", self.n_exact, self.n_exact_wanted, "member")
+            return
+        facts = {"front": f"{self.front_size:,}", "hypervolume": f"{self.hypervolume:.6g}"}
+        bars.show(title, self.n_done, self.n_trials, "trial", **facts)
 
 
 class StopRules(NamedTuple):

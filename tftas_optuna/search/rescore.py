@@ -8,24 +8,32 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tftas_optuna._given import check_callback
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.metrics.units import name_numbers
 from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.scoring.conditions import batches_seen
-from tftas_optuna.scoring.execution import Execution
+from tftas_optuna.scoring.execution import check_execution
 from tftas_optuna.scoring.task import ScoringTask
 from tftas_optuna.storage import check_writable, keep, told_in_one_line, write_lock
 from tftas_optuna.study._optuna import storage_of
 from tftas_optuna.study.attributes import write_attribute
-from tftas_optuna.study.front import AGREEMENT, EXACT, exact_values, pareto_front
+from tftas_optuna.study.front import (
+    AGREEMENT,
+    EXACT,
+    candidates_of,
+    exact_values,
+    pareto_front,
+)
 from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from optuna import Study
 
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.scoring.execution import Execution
     from tftas_optuna.scoring.pool import ScoringPool
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
@@ -36,7 +44,7 @@ _LOG = logging.getLogger("tftas_optuna")
 @told_in_one_line()
 def score_exactly(
     study: Study,
-    candidates: Sequence[Candidate] | None = None,
+    candidates: Candidate | Iterable[Candidate] | None = None,
     *,
     execution: Execution | None = None,
     callback: Callable[[int, int], None] | None = None,
@@ -59,19 +67,21 @@ def score_exactly(
             a few times a second. An exception from it ends the work; finished values are stored.
 
     Raises:
-        TftasError: An indicator is not registered, or the device does not exist.
+        TftasError: Something else than candidates is given, an indicator is not registered, or
+            the device does not exist.
         UnavailableError: The study was not made by this package or has its own options of an
             indicator, or processes were lost.
 
     Example:
-        >>> from tftas_optuna import get_space, pareto_front, score_exactly, search
-        >>> study = search(get_space("autoformer-tiny"), n_trials=30)
+        >>> from tftas_optuna import pareto_front, score_exactly, search
+        >>> study = search("autoformer-tiny", n_trials=30)
         >>> score_exactly(study)
         >>> exact = [candidate.exact["dss"] for candidate in pareto_front(study)]
     """
     settings = read_settings(study)
-    if candidates is None:
-        candidates = pareto_front(study)
+    check_callback(callback)
+    execution = check_execution(execution)
+    candidates = pareto_front(study) if candidates is None else candidates_of(candidates)
     if not _missing(candidates, settings, exact_values(study)):
         return
     if settings.options:
@@ -80,7 +90,6 @@ def score_exactly(
             f" {', '.join(settings.options)}; only usual ones are computed again: use"
             " Scorer(space, fidelity='exact', ...) with the same"
         )
-    execution = Execution() if execution is None else execution
     batches = batches_seen(settings.approximated)
     with execution.open_pool(settings.conditions, batches) as pool:
         rescore(study, settings, candidates, pool, callback)

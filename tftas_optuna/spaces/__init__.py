@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+from tftas_optuna._given import shown
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
-from tftas_optuna.architecture.checks import shown
 from tftas_optuna.architecture.parts import FAMILIES, family_names
 from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 from tftas_optuna.spaces._base import SearchSpace
+from tftas_optuna.spaces._checks import check_name
 from tftas_optuna.spaces._lines import line_of, read_with_lines
 from tftas_optuna.spaces.autoformer import AutoFormerSpace
 from tftas_optuna.spaces.pit import PiTSpace
@@ -19,6 +22,7 @@ __all__ = [
     "AutoFormerSpace",
     "PiTSpace",
     "SearchSpace",
+    "SpaceLike",
     "find_architecture",
     "get_space",
     "published_architectures",
@@ -26,22 +30,38 @@ __all__ = [
     "space_names",
 ]
 
+SpaceLike: TypeAlias = SearchSpace | Mapping[str, Any] | str | os.PathLike[str]
+
 
 def space_names() -> tuple[str, ...]:
     """Return the names of the presets, smallest space first."""
     return tuple(_presets())
 
 
-def get_space(name_or_path: str | Path) -> SearchSpace:
-    """Return a preset by name, or read a space from a YAML file.
+def get_space(space: SpaceLike) -> SearchSpace:
+    """Return a search space; whatever asks for one takes the same.
+
+    Args:
+        space: The name of a preset, the path of a YAML file, the mapping that such a file holds,
+            or a space, which is returned as it is.
 
     In a file of another kind, such as a calibration, the space is what its key ``space`` holds.
 
     Raises:
-        TftasError: There is no such preset.
+        TftasError: There is no such preset, or the mapping describes no space.
         UnavailableError: The file cannot be read or describes no space; the message names the
             line.
     """
+    if isinstance(space, SearchSpace):
+        return space
+    if isinstance(space, Mapping):
+        return space_from_dict(dict(space))
+    if not isinstance(space, str | os.PathLike):
+        raise TftasError(
+            f"{shown(space)} is no space; give the name of one ({', '.join(space_names())}), the"
+            " path of a YAML file, or a SearchSpace"
+        )
+    name_or_path: str | os.PathLike[str] = space
     presets = _presets()
     if str(name_or_path) in presets:
         return space_from_dict(presets[str(name_or_path)])
@@ -68,15 +88,13 @@ def space_from_dict(data: Any) -> SearchSpace:
     """
     if not isinstance(data, dict):
         raise TftasError(f"a space is a mapping with family, name and choices, not {shown(data)}")
-    family, name = data.get("family"), data.get("name")
+    family = data.get("family")
     if not isinstance(family, str) or family not in FAMILIES:
         problem = (
             f"unknown family {shown(family)}" if "family" in data else "a space needs a family"
         )
         raise TftasError(f"{problem}{did_you_mean(family, family_names())}", key=("family",))
-    if not isinstance(name, str) or not 1 <= len(name) <= 100:
-        problem = f"name is {shown(name)}" if "name" in data else "a space needs a name"
-        raise TftasError(f"{problem}; expected text of 1 to 100 characters", key=("name",))
+    check_name(data)
     return FAMILIES[family].space.from_dict(data)
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from tftas_optuna._given import expect, shown
+from tftas_optuna.architecture import architecture_of
 from tftas_optuna.errors import TftasError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
     from optuna.distributions import CategoricalDistribution
     from optuna.trial import BaseTrial
     from torch import nn
 
-    from tftas_optuna.architecture import Architecture, Costs
+    from tftas_optuna.architecture import Architecture, ArchitectureLike, Costs
     from tftas_optuna.architecture.blocks import BlockKind
 
     Choices = Mapping[str, NDArray[np.int64]]
@@ -114,6 +117,7 @@ class SearchSpace(ABC):
         Raises:
             TftasError: A parameter is missing or is not a choice of this space.
         """
+        expect("params", params, Mapping, "parameters by name, such as trial.params")
         if not prefix:
             return self.from_params(params)
         try:
@@ -127,29 +131,34 @@ class SearchSpace(ABC):
         except TftasError as error:
             raise TftasError(f"behind the prefix {prefix!r}: {error}") from error
 
-    def encode(self, arch: Architecture, *, prefix: str = "") -> dict[str, Any]:
+    def encode(self, arch: ArchitectureLike, *, prefix: str = "") -> dict[str, Any]:
         """Return the parameters of an architecture, with inactive slots at their first choice.
 
         Args:
-            arch: The architecture.
+            arch: The architecture, or a candidate of a front.
             prefix: Prefix of every name.
 
         Raises:
             TftasError: The architecture is not in the space; the message says why.
         """
-        return {prefix + name: value for name, value in self.to_params(arch).items()}
+        params = self.to_params(architecture_of(arch))
+        return {prefix + name: value for name, value in params.items()}
 
-    def costs(self, arch: Architecture) -> Costs:
-        """Return the parameters and MACs of an architecture for the input of the space."""
-        return arch.costs(**self._sizes())
+    def costs(self, arch: ArchitectureLike) -> Costs:
+        """Return the parameters and MACs of an architecture for the input of the space.
 
-    def build(self, arch: Architecture, **kwargs: Any) -> nn.Module:
+        Args:
+            arch: The architecture, or a candidate of a front.
+        """
+        return architecture_of(arch).costs(**self._sizes())
+
+    def build(self, arch: ArchitectureLike, **kwargs: Any) -> nn.Module:
         """Build the stand-alone network of an architecture, with fresh weights.
 
         It takes images of the space's size and channels and has one output per class.
 
         Args:
-            arch: The architecture.
+            arch: The architecture, or a candidate of a front.
             **kwargs: timm's model arguments, such as ``drop_path_rate``; ``num_classes``,
                 ``img_size`` and ``in_chans`` override those of the space.
 
@@ -175,7 +184,12 @@ class SearchSpace(ABC):
             trial: The trial.
             prefix: Prefix of every name, to avoid collisions with another space or other
                 parameters of the same trial.
+
+        Raises:
+            TftasError: It is no trial.
         """
+        if not hasattr(trial, "suggest_categorical"):
+            raise TftasError(f"trial is {shown(trial)}, expected a trial of Optuna")
         return self.decode(
             {
                 name: trial.suggest_categorical(name, distribution.choices)
@@ -237,13 +251,33 @@ class SearchSpace(ABC):
         for values in zip(*columns, strict=True):
             yield self.from_params(dict(zip(distributions, values, strict=True)))
 
-    def sample(self, rng: np.random.Generator) -> Architecture:
-        """Return an architecture with every parameter drawn uniformly and independently."""
+    def sample(self, rng: np.random.Generator | int | None = None) -> Architecture:
+        """Return an architecture with every parameter drawn uniformly and independently.
+
+        Args:
+            rng: A generator, the seed of one, or None for another architecture at each call.
+
+        Raises:
+            TftasError: It is no seed.
+        """
+        try:
+            generator = np.random.default_rng(rng)
+        except (TypeError, ValueError) as error:
+            raise TftasError(
+                f"rng is {shown(rng)}, expected a seed, 0 or more, or a generator of numpy"
+            ) from error
         return self.decode(
             {
-                name: distribution.choices[int(rng.integers(len(distribution.choices)))]
+                name: distribution.choices[int(generator.integers(len(distribution.choices)))]
                 for name, distribution in self.distributions().items()
             }
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<{type(self).__name__} {self.name!r}: {self.cardinality():,} architectures for"
+            f" {self.in_chans} x {self.img_size} x {self.img_size} images and"
+            f" {self.num_classes:,} classes>"
         )
 
     def __contains__(self, arch: object) -> bool:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna.architecture.checks import check_int, shown
+from tftas_optuna._given import shown
+from tftas_optuna.architecture.checks import check_int
 from tftas_optuna.errors import TftasError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from tftas_optuna.spaces._base import SearchSpace
 
+# The name of a space that gets none.
+UNNAMED = "custom"
 INPUT = ("img_size", "in_chans", "num_classes")
 _MAX_INPUT = {"img_size": 4096, "in_chans": 1024, "num_classes": 1_000_000}
 
@@ -29,9 +32,23 @@ def check_keys(
             raise TftasError(
                 f"unknown key {shown(key)} in {article} {family} space{hint}", key=(key,)
             )
-    missing = [key for key in required if key not in data]
+    check_given(data, family, required)
+
+
+def check_given(values: Mapping[str, Any], family: str, required: Iterable[str]) -> None:
+    """Check that the values of a space have all that are required."""
+    missing = [key for key in required if values.get(key) is None]
     if missing:
+        article = "an" if family[0] in "aeiou" else "a"
         raise TftasError(f"{article} {family} space needs {', '.join(missing)}")
+
+
+def check_name(values: Mapping[str, Any]) -> None:
+    """Check the name of a space."""
+    name = values.get("name")
+    if not isinstance(name, str) or not 1 <= len(name) <= 100:
+        problem = f"name is {shown(name)}" if "name" in values else "a space needs a name"
+        raise TftasError(f"{problem}; expected text of 1 to 100 characters", key=("name",))
 
 
 def as_choices(

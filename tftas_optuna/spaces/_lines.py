@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from tftas_optuna.architecture.checks import shown
+from tftas_optuna._given import shown
 from tftas_optuna.architecture.files import read_yaml_nodes
 from tftas_optuna.errors import UnavailableError
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from optuna.distributions import CategoricalDistribution
 
-from tftas_optuna.architecture import AutoFormerArchitecture
+from tftas_optuna._given import shown
+from tftas_optuna.architecture import AutoFormerArchitecture, architecture_of
 from tftas_optuna.architecture.blocks import BlockKind
-from tftas_optuna.architecture.checks import shown
 from tftas_optuna.errors import TftasError
 from tftas_optuna.spaces._autoformer_fields import (
     CHOICES,
@@ -25,7 +25,15 @@ from tftas_optuna.spaces._autoformer_fields import (
 )
 from tftas_optuna.spaces._autoformer_tables import Shapes, table_of_blocks
 from tftas_optuna.spaces._base import SearchSpace
-from tftas_optuna.spaces._checks import INPUT, check_input, check_keys, input_fields
+from tftas_optuna.spaces._checks import (
+    INPUT,
+    UNNAMED,
+    check_given,
+    check_input,
+    check_keys,
+    check_name,
+    input_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,8 +43,10 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.spaces._base import Choices, CostOf
 
+_NOT_GIVEN: Any = None
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class AutoFormerSpace(SearchSpace):
     """A space of :class:`tftas_optuna.AutoFormerArchitecture`.
 
@@ -45,39 +55,42 @@ class AutoFormerSpace(SearchSpace):
     dimension that all blocks share is a separate parameter.
 
     Attributes:
-        name: Name of the space.
+        name: Name of the space, ``"custom"`` if none is given.
         embed_dim: Choices of the width.
         depth: Choices of the number of blocks.
         num_heads: Choices of the number of heads.
         mlp_ratio: Choices of the MLP ratio.
         supernet: Architecture of the supernet; all candidates have its head width, patch size,
-            positions and pooling.
+            positions and pooling. By default it has the largest choices.
         shared: Which of ``"num_heads"`` and ``"mlp_ratio"`` are chosen once for all blocks.
         img_size: Height and width of the input, in pixels.
         in_chans: Channels of the input.
         num_classes: Outputs of the classifier.
 
     Raises:
-        TftasError: A list of choices is empty, or a choice is repeated, has the wrong type or
-            exceeds the supernet.
+        TftasError: A list of choices is missing or empty, or a choice is repeated, has the wrong
+            type or exceeds the supernet.
     """
 
     family: ClassVar[str] = "autoformer"
 
-    name: str
-    embed_dim: tuple[int, ...]
-    depth: tuple[int, ...]
-    num_heads: tuple[int, ...]
-    mlp_ratio: tuple[float, ...]
-    supernet: AutoFormerArchitecture
+    name: str = UNNAMED
+    embed_dim: tuple[int, ...] = _NOT_GIVEN
+    depth: tuple[int, ...] = _NOT_GIVEN
+    num_heads: tuple[int, ...] = _NOT_GIVEN
+    mlp_ratio: tuple[float, ...] = _NOT_GIVEN
+    supernet: AutoFormerArchitecture = _NOT_GIVEN
     shared: tuple[str, ...] = ()
     img_size: int = 224
     in_chans: int = 3
     num_classes: int = 1000
 
     def __post_init__(self) -> None:
+        check_name(vars(self))
+        check_given(vars(self), self.family, CHOICES)
         for dimension, choices in sorted_choices(vars(self)).items():
             object.__setattr__(self, dimension, choices)
+        object.__setattr__(self, "supernet", self._given_supernet())
         limits = {
             "embed_dim": self.supernet.embed_dim,
             "depth": self.supernet.depth,
@@ -109,6 +122,19 @@ class AutoFormerSpace(SearchSpace):
                 )
         # The constructor of an architecture checks the ranges.
         self.smallest()
+
+    def _given_supernet(self) -> AutoFormerArchitecture:
+        given: Any = self.supernet
+        if given is None:
+            names = (*CHOICES, "img_size")
+            return read_supernet({name: getattr(self, name) for name in names})
+        supernet = architecture_of(given)
+        if not isinstance(supernet, AutoFormerArchitecture):
+            raise TftasError(
+                f"supernet is {shown(supernet)}, expected an AutoFormerArchitecture",
+                key=("supernet",),
+            )
+        return supernet
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> AutoFormerSpace:

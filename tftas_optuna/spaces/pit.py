@@ -11,12 +11,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from optuna.distributions import CategoricalDistribution
 
+from tftas_optuna._given import shown
 from tftas_optuna.architecture import PiTArchitecture
-from tftas_optuna.architecture.checks import shown
 from tftas_optuna.architecture.pit import can_follow
 from tftas_optuna.errors import TftasError
 from tftas_optuna.spaces._base import SearchSpace
-from tftas_optuna.spaces._checks import INPUT, as_choices, check_input, check_keys, input_fields
+from tftas_optuna.spaces._checks import (
+    INPUT,
+    UNNAMED,
+    as_choices,
+    check_given,
+    check_input,
+    check_keys,
+    check_name,
+    input_fields,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +37,10 @@ if TYPE_CHECKING:
 
 _CHOICES = ("base_dim", "depth", "num_heads", "mlp_ratio")
 _PATCHES = ("patch_size", "stride")
+_NOT_GIVEN: Any = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class PiTSpace(SearchSpace):
     """A space of :class:`tftas_optuna.PiTArchitecture`.
 
@@ -38,7 +48,7 @@ class PiTSpace(SearchSpace):
     only valid combinations, in which no stage has fewer heads than the one before.
 
     Attributes:
-        name: Name of the space.
+        name: Name of the space, ``"custom"`` if none is given.
         base_dim: Choices of the head width.
         depth: For each stage, the choices of the number of blocks.
         num_heads: Choices of the number of heads.
@@ -50,17 +60,17 @@ class PiTSpace(SearchSpace):
         num_classes: Outputs of the classifier.
 
     Raises:
-        TftasError: A list of choices is empty, or a choice is repeated, has the wrong type or is
-            out of range.
+        TftasError: A list of choices is missing or empty, or a choice is repeated, has the wrong
+            type or is out of range.
     """
 
     family: ClassVar[str] = "pit"
 
-    name: str
-    base_dim: tuple[int, ...]
-    depth: tuple[tuple[int, ...], ...]
-    num_heads: tuple[int, ...]
-    mlp_ratio: tuple[float, ...]
+    name: str = UNNAMED
+    base_dim: tuple[int, ...] = _NOT_GIVEN
+    depth: tuple[tuple[int, ...], ...] = _NOT_GIVEN
+    num_heads: tuple[int, ...] = _NOT_GIVEN
+    mlp_ratio: tuple[float, ...] = _NOT_GIVEN
     patch_size: int = 16
     stride: int = 8
     img_size: int = 224
@@ -68,6 +78,8 @@ class PiTSpace(SearchSpace):
     num_classes: int = 1000
 
     def __post_init__(self) -> None:
+        check_name(vars(self))
+        check_given(vars(self), self.family, _CHOICES)
         for dimension in ("base_dim", "num_heads", "mlp_ratio"):
             choices = as_choices(
                 dimension,

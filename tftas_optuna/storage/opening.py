@@ -13,6 +13,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from sqlalchemy.exc import NoSuchModuleError, ProgrammingError, SQLAlchemyError
 
+from tftas_optuna._given import expect
 from tftas_optuna.errors import UnavailableError, did_you_mean, first_line
 from tftas_optuna.storage._optuna import engine_of, is_tried_release, journal_lock, unwrapped
 from tftas_optuna.storage.bulk_reading import BulkReadingStorage
@@ -73,6 +74,7 @@ def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
             machine at a time. The message never contains a password.
     """
     if not isinstance(storage, str):
+        expect("storage", storage, BaseStorage, "a URL, a path, or a storage of Optuna")
         return _opened(unwrapped(storage), create=create)
     journal = journal_file(storage)
     if journal is not None:

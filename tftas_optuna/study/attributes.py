@@ -13,12 +13,13 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from optuna import Study
+
+from tftas_optuna._given import expect
 from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from optuna import Study
 
 # In ASCII characters. Parts are shorter, as quotes and backslashes in a string take two bytes.
 _LONGEST = 60_000
@@ -31,8 +32,10 @@ def attributes(study: Study) -> dict[str, Any]:
     """Return the user attributes of a study, with the parts of long values joined.
 
     Raises:
+        TftasError: It is no study.
         UnavailableError: Parts of an attribute are missing.
     """
+    expect("study", study, Study, "a study; optuna.load_study(...) opens one")
     stored = study.user_attrs
     return {
         name: _joined(study, name, value, stored)

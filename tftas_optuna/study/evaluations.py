@@ -54,6 +54,9 @@ class Evaluations:
         self._metrics: dict[Architecture, dict[str, float]] = {}
         self._failures: dict[Architecture, str] = {}
 
+    def __len__(self) -> int:
+        return len(self._metrics)
+
     def __contains__(self, arch: Architecture) -> bool:
         return arch in self._metrics
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.study import StudyDirection
 
-from tftas_optuna.errors import UnavailableError, did_you_mean
+from tftas_optuna._given import listed, shown
+from tftas_optuna._html import html_table, number
+from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 from tftas_optuna.study._optuna import front_of
 from tftas_optuna.study.accuracy import choose_trainings
 from tftas_optuna.study.attributes import attributes
@@ -31,7 +33,7 @@ EXACT = "exact"
 AGREEMENT = "exact_agreement"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Candidate:
     """A trial and its architecture.
 
@@ -67,6 +69,16 @@ class Candidate:
     shared: str | None = None
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     held_out: float | None = None
+
+    def __repr__(self) -> str:
+        facts = {name: number(value) for name, value in self.named_values().items()}
+        facts |= {
+            name: f"{top1:.2f} %"
+            for name, top1 in (("top-1", self.top1), ("shared top-1", self.shared_top1))
+            if top1 is not None
+        }
+        values = ", ".join(f"{name} {value}" for name, value in facts.items())
+        return f"<Candidate, trial {self.trial}: {self.architecture.summary()}; {values}>"
 
     @property
     def n_params(self) -> int:
@@ -110,7 +122,7 @@ class Candidate:
         named: dict[str, float] = {}
         for name, value in self.values.items():
             if name not in self.approximated:
-                named[name] = int(value) if name in ALWAYS else value
+                named[name] = value
                 continue
             named[f"{name}_{self.fidelity}"] = value
             if name in self.exact:
@@ -118,6 +130,32 @@ class Candidate:
         if self.held_out is not None:
             named[HELD_OUT] = self.held_out
         return named
+
+
+class Front(list[Candidate]):
+    """Candidates, which notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = [candidate.named_values() for candidate in self]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        accuracies = [
+            (heading, attribute)
+            for heading, attribute in (("top-1 %", "top1"), ("shared top-1 %", "shared_top1"))
+            if any(getattr(candidate, attribute) is not None for candidate in self)
+        ]
+        return html_table(
+            f"{len(self)} candidates",
+            ["trial", *names, *(heading for heading, _ in accuracies), "architecture"],
+            [
+                [
+                    str(candidate.trial),
+                    *(number(row.get(name)) for name in names),
+                    *(number(getattr(candidate, attribute)) for _, attribute in accuracies),
+                    candidate.architecture.summary(),
+                ]
+                for candidate, row in zip(self, rows, strict=True)
+            ],
+        )
 
 
 def pareto_front(study: Study, *, trained: str | None = None) -> list[Candidate]:
@@ -140,7 +178,22 @@ def pareto_front(study: Study, *, trained: str | None = None) -> list[Candidate]
     for trial in sorted(trials, key=lambda trial: trial.number):
         candidate = reader.read(trial)
         front.setdefault(candidate.architecture, candidate)
-    return sorted(front.values(), key=lambda c: (c.n_params, *losses(c, settings)))
+    return Front(sorted(front.values(), key=lambda c: (c.n_params, *losses(c, settings))))
+
+
+def candidates_of(given: Any) -> list[Candidate]:
+    """Return the candidates that an argument stands for, one or several.
+
+    Raises:
+        TftasError: It is something else.
+    """
+    candidates = listed(given)
+    for candidate in candidates:
+        if not isinstance(candidate, Candidate):
+            raise TftasError(
+                f"{shown(candidate)} is no candidate of a study; give some of pareto_front(study)"
+            )
+    return candidates
 
 
 def get_candidate(study: Study, number: int, *, trained: str | None = None) -> Candidate:
@@ -223,7 +276,7 @@ class _Reader:
         values = known_values(trial, settings)
         arch = settings.space.decode(trial.params)
         costs = arch.costs(**settings.target.input)
-        values |= {name: float(count) for name, count in costs._asdict().items()}
+        values |= costs._asdict()
         key = str(trial.number)
         trainings, shared = (
             None if chosen is None or trial.number not in chosen.records else chosen
@@ -232,7 +285,11 @@ class _Reader:
         return Candidate(
             trial=trial.number,
             architecture=arch,
-            values={name: float(values[name]) for name in self._names if name in values},
+            values={
+                name: int(values[name]) if name in ALWAYS else float(values[name])
+                for name in self._names
+                if name in values
+            },
             exact={
                 name: by_trial[key] for name, by_trial in self._exact.items() if key in by_trial
             },

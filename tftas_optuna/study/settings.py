@@ -81,6 +81,10 @@ class StudySettings:
         changes = {k: v for k, v in (self.deployment or {}).items() if k != "hardware"}
         return dataclasses.replace(self.conditions.target, **changes)
 
+    def fidelity_of(self, name: str) -> str:
+        """Return the fidelity that an indicator is computed at."""
+        return self.fidelity if name in self.approximated else "exact"
+
     def label(self, name: str) -> str:
         """Return the label of a metric: its name, or ``NAME_collapsed`` if approximated."""
         return f"{name}_{self.fidelity}" if name in self.approximated else name
