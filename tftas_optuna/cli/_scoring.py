@@ -31,7 +31,7 @@ from tftas_optuna.scoring.conditions import (
     check_labelled,
     sees_labelled,
 )
-from tftas_optuna.scoring.model import explain_model, score_model, timm_model
+from tftas_optuna.scoring.model import explain_model, score_model
 from tftas_optuna.scoring.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def _score_architecture(subject: Subject, request: ScoringRequest, device: torch
 
 def _score_timm(subject: Subject, request: ScoringRequest, device: torch.device) -> Scored:
     assert subject.model is not None
-    sizes = dict(subject.sizes)
+    sizes: dict[str, Any] = dict(subject.sizes)
     classes = sizes.pop("num_classes", None)
     if classes is None and not timm.get_pretrained_cfg_value(subject.model, "num_classes"):
         classes = _CLASSES

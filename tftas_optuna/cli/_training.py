@@ -61,6 +61,11 @@ class TrainingDisplay:
         if not self._bar.disable:
             self._bar.stop()
 
+    def begin(self, title: str, epochs: int) -> None:
+        """Begin with another training."""
+        self._title, self._loss, self._reached = title, "", ""
+        self._bar.reset(self._task, total=epochs, description=title, facts="")
+
     def tell(self, line: str) -> None:
         """Print a line above the bar."""
         if not self._quiet:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tftas_optuna.cli._options import (
+    Duration,
     budget_options,
     budgets,
     device_option,
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
     from tftas_optuna.retrain.network import Network
     from tftas_optuna.study.front import Candidate
+
+# Members of a race, unless the user says how many.
+_RACING = 12
+_RENAME = "copy the study under a plain name"
 
 
 @click.command()
@@ -60,7 +65,11 @@ if TYPE_CHECKING:
 )
 @click.option("--epochs", type=int, help="Number of epochs; by default the recipe's.")
 @click.option("--batch-size", type=int, help="Images per step, over all processes.")
-@click.option("--lr", type=float, help="Learning rate, before it is scaled to the batch size.")
+@click.option(
+    "--lr",
+    metavar="RATE|auto",
+    help="Learning rate, before it is scaled to the batch size; auto finds one by a range test.",
+)
 @click.option("--seed", type=int, help="Seed of the training; by default the recipe's.")
 @click.option("--teacher", metavar="MODEL", help="timm model to distil from, or local-dir:PATH.")
 @click.option(
@@ -106,11 +115,33 @@ if TYPE_CHECKING:
     metavar="NAME|FILE",
     help="With --shared: the space to train all of, or that the FILEs come from.",
 )
+@click.option(
+    "--race",
+    "racing",
+    is_flag=True,
+    help="Train members of the --study against each other: the worse half is dropped after some "
+    "epochs, and again; the last three are trained with three seeds.",
+)
+@click.option(
+    "--timeout",
+    type=Duration(),
+    help="With --race: the time that it may take, such as 20m or 1.5h, which decides on the "
+    "epochs.",
+)
+@click.option(
+    "--baseline",
+    "baselines",
+    metavar="NAME|smallest",
+    multiple=True,
+    help="With --race: a network to compare with, such as vit_tiny_patch16_224, or the smallest "
+    "member; never dropped. Repeatable.",
+)
 @click.option("--no-record", is_flag=True, help="Do not record accuracies in the study.")
 @click.option(
     "--top",
     type=click.IntRange(min=1),
-    help="Number of members of the front to train, best first; by default 1, with --shared all.",
+    help="Number of members of the front to train, best first; by default 1, with --shared all, "
+    "with --race 12.",
 )
 @click.option("--trial", "trials", type=int, multiple=True, help="Trial to train; repeatable.")
 @budget_options
@@ -144,7 +175,7 @@ def retrain(
     recipe_name: str,
     epochs: int | None,
     batch_size: int | None,
-    lr: float | None,
+    lr: str | None,
     seed: int | None,
     teacher: str | None,
     assignments: tuple[str, ...],
@@ -155,6 +186,9 @@ def retrain(
     study_name: str | None,
     storage: str,
     shared: bool,
+    racing: bool,
+    timeout: float | None,
+    baselines: tuple[str, ...],
     space_name: str | None,
     no_record: bool,
     top: int | None,
@@ -182,6 +216,11 @@ def retrain(
     """
     from tftas_optuna.retrain.recipe import load_recipe, parse_overrides
 
+    if shared and racing:
+        raise click.UsageError("--shared trains members together, --race each by itself; give one")
+    if not racing and (timeout is not None or baselines):
+        option = "--baseline" if baselines else "--timeout"
+        raise click.UsageError(f"{option} is for a --race")
     if space_name is not None and not shared:
         raise click.UsageError("--space is for --shared; a network alone needs none")
     if shared and weights is not None:
@@ -189,8 +228,10 @@ def retrain(
     whole_space = space_name is not None and not configs
     if (bool(configs) + (study_name is not None) + whole_space) != 1:
         raise click.UsageError("give one of an exported file, a timm model and --study")
-    if len(configs) > 1 and not shared:
-        raise click.UsageError(f"{len(configs)} networks are given; give one, or --shared")
+    if len(configs) > 1 and not (shared or racing):
+        raise click.UsageError(
+            f"{len(configs)} networks are given; give one, or --shared or --race"
+        )
     limits = budgets(params_max, macs_max, latency_max, more_bounds)
     if study_name is None and (top or trials or limits):
         raise click.UsageError("--top, --trial and budgets choose from a --study")
@@ -217,7 +258,7 @@ def retrain(
     study: Study | None = None
     candidates: list[Candidate] = []
     if study_name is not None:
-        most = top if top or shared else 1
+        most = top or (None if shared else _RACING if racing else 1)
         study, candidates = _pick(storage, study_name, trials, limits, most)
     if shared:
         from tftas_optuna.retrain.together import resolve_members
@@ -237,7 +278,7 @@ def retrain(
         if study is not None:
             chosen = _networks(study, candidates, img_size)
         else:
-            chosen = [(None, resolve_network(configs[0], img_size=img_size))]
+            chosen = [(None, resolve_network(name, img_size=img_size)) for name in configs]
         start = resolve_weights(chosen[0][1], weights, supernet) or "scratch"
         check_fit((network for _, network in chosen), start)
         trainings = [
@@ -249,6 +290,29 @@ def retrain(
         ]
     if tensorboard:
         check_tensorboard()
+    if racing:
+        from tftas_optuna.cli import _race
+        from tftas_optuna.export.files import check_prefix
+
+        label = "" if study is None else f"{check_prefix(study.study_name, remedy=_RENAME)}-"
+        entrants = _race.entrants(chosen, start, baselines, study)
+        with join_world(device) as world:
+            _race.race(
+                entrants,
+                recipe,
+                source,
+                out / f"{label}race",
+                world=world,
+                timeout=timeout,
+                study=None if no_record else study,
+                num_classes=num_classes,
+                workers=workers,
+                tensorboard=tensorboard,
+                output=output,
+                title=f"Raced on {dataset or data_dir}",
+                quiet=quiet,
+            )
+        return
     rows = []
     with join_world(device) as world:
         for train, folder in trainings:

@@ -12,6 +12,7 @@ import click
 from tftas_optuna.cli._options import (
     Amount,
     Choice,
+    Duration,
     MetricsOption,
     budget_options,
     device_option,
@@ -48,9 +49,7 @@ _SPACE = "autoformer-tiny"
     show_default=True,
     help="Trials to add.",
 )
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Stop after this many seconds."
-)
+@click.option("--timeout", type=Duration(), help="Stop after this time: 90 (seconds), 20m, 1.5h.")
 @click.option(
     "--patience",
     type=click.IntRange(min=1),

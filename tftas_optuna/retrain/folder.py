@@ -203,6 +203,7 @@ def _yaml(data: dict[str, Any]) -> str:
 
 
 def csv_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Return rows as CSV; the first one names the columns."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()

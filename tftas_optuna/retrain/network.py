@@ -28,6 +28,7 @@ from tftas_optuna.errors import TftasError, UnavailableError, first_line
 from tftas_optuna.export.files import check_prefix
 from tftas_optuna.export.sections import write_section
 from tftas_optuna.models.positions import fit_positions
+from tftas_optuna.models.stock import create_timm
 from tftas_optuna.retrain.slices import open_for, study_supernet
 from tftas_optuna.retrain.sources import CONFIG, find_source, read_config
 from tftas_optuna.scoring.conditions import SupernetSource
@@ -190,8 +191,11 @@ def build_network(
             f"{network.label} is no model of timm, so it has no pretrained weights; use --weights"
             " scratch, supernet, or a directory that `tftas-optuna retrain` left"
         )
+    random_seed(seed)
     try:
-        model = _create(network.model, seed, {**arguments, **kwargs}, weights == "pretrained")
+        model = create_timm(
+            network.model, pretrained=weights == "pretrained", **arguments, **kwargs
+        )
     except TftasError:
         raise
     except (TypeError, AssertionError, ValueError) as error:
@@ -202,22 +206,6 @@ def build_network(
         _load_slices(model, network, weights, class_names)
     elif weights not in WEIGHTS:
         load_weights(model, weights)
-    return model
-
-
-def _create(name: str, seed: int, arguments: dict[str, Any], pretrained: bool) -> nn.Module:
-    """Let timm build a model, at any image size that it takes."""
-    random_seed(seed)
-    try:
-        model: nn.Module = timm.create_model(name, pretrained=pretrained, **arguments)
-    except TypeError as error:
-        # Convolutional networks take images of any size, and have no such argument.
-        size = arguments.get("img_size")
-        if size is None or "'img_size'" not in str(error):
-            raise
-        others = {key: value for key, value in arguments.items() if key != "img_size"}
-        shape = {"input_size": (arguments.get("in_chans", 3), size, size)}
-        return _create(name, seed, {**others, "pretrained_cfg_overlay": shape}, pretrained)
     return model
 
 

@@ -41,7 +41,7 @@ _HALF = 2
 _FILLED = 0.85
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Entrant:
     """A network in a race.
 
@@ -217,12 +217,13 @@ class Race:
         epochs = self._world.of_primary(fits[-1] if fits else 0)
         if not epochs:
             raise TftasError(
-                f"{timeout:,.0f} s are too short for a race of {len(self._entrants)} networks: over"
-                f" {least} epochs it takes about {(needed[least] + spent) / _FILLED:,.0f} s; give"
-                " more time, or fewer networks"
+                f"{duration(timeout)} are too short for a race of {len(self._entrants)} networks:"
+                f" over {least} epochs it takes about"
+                f" {duration((needed[least] + spent) / _FILLED)}; give more time, or fewer"
+                " networks"
             )
         self._told(
-            f"{epochs} epochs (of {most}) fit into {timeout:,.0f} s, with"
+            f"{epochs} epochs (of {most}) fit into {duration(timeout)}, with"
             f" {self._mean_seconds():.1f} s for one"
         )
         return epochs

@@ -13,6 +13,7 @@ from tftas_optuna._given import expect, listed, whole
 from tftas_optuna.devices import layer_macs, limit_threads, threads_for
 from tftas_optuna.errors import TftasError
 from tftas_optuna.metrics import get_indicator
+from tftas_optuna.models.stock import create_timm
 from tftas_optuna.passes.images import Images
 from tftas_optuna.passes.networks import View, input_shape
 from tftas_optuna.passes.running import evaluating
@@ -110,18 +111,13 @@ def timm_model(
         raise TftasError(f"timm has no model {name!r}; timm.list_models('*vit*') lists its own")
     if num_classes is None and not timm.get_pretrained_cfg_value(name, "num_classes"):
         num_classes = _CLASSES
-    sizes = {"img_size": img_size, "num_classes": num_classes}
-    arguments: dict[str, Any] = {key: value for key, value in sizes.items() if value is not None}
+    classes = {} if num_classes is None else {"num_classes": num_classes}
     with torch.random.fork_rng(devices=[]):
-        while True:
-            torch.manual_seed(seed)
-            try:
-                model: nn.Module = timm.create_model(name, **arguments)
-                return model
-            except (TypeError, AssertionError, ValueError) as error:
-                # Many networks take images of any size and have no such argument.
-                if "img_size" not in str(error) or arguments.pop("img_size", None) is None:
-                    raise TftasError(f"timm model {name} cannot be built: {error}") from error
+        torch.manual_seed(seed)
+        try:
+            return create_timm(name, img_size=img_size, **classes)
+        except (TypeError, AssertionError, ValueError) as error:
+            raise TftasError(f"timm model {name} cannot be built: {error}") from error
 
 
 def _opened(
