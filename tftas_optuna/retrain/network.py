@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import timm
 import torch
-from timm.models import load_state_dict
+from timm.models import get_model_input_config, load_state_dict
 from timm.utils import random_seed
 
 import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
@@ -202,11 +202,33 @@ def build_network(
         raise TftasError(f"{network.model} cannot be built: {first_line(error)}") from error
     except (OSError, RuntimeError) as error:
         raise UnavailableError(f"{network.model}: {first_line(error)}") from error
+    if network.architecture is None:
+        _check_takes_images(model, network)
     if isinstance(weights, SupernetSource):
         _load_slices(model, network, weights, class_names)
     elif weights not in WEIGHTS:
         load_weights(model, weights)
     return model
+
+
+def _check_takes_images(model: nn.Module, network: Network) -> None:
+    """Check that a model of timm takes images of its size: some say so only when they see one.
+
+    Raises:
+        TftasError: It does not.
+    """
+    shape = get_model_input_config(model)["input_size"]
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *shape))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise TftasError(
+            f"{network.label} takes no images of {'x'.join(map(str, shape[1:]))} pixels; give"
+            " another --img-size, or another model"
+        ) from error
+    finally:
+        model.train(training)
 
 
 def read_model(folder: Path) -> nn.Module:

@@ -169,6 +169,9 @@ class Race:
 
     def _planned(self) -> Recipe:
         """Return the recipe with the epochs of the race: those of its plan, if it has begun."""
+        for baseline in self._baselines:
+            # Raises an error if it takes no such images, before anything is trained.
+            SingleNetwork(baseline.network, baseline.weights).build(2, None, self._recipe)
         path = self._out / PLAN
         names = sorted(entrant.label for entrant in self._entrants)
         least = _HALF**self._rounds
