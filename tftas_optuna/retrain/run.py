@@ -181,7 +181,7 @@ def train(
         ``best_epoch`` (from 0, as in ``metrics.csv``), and ``n_params``, ``num_classes``,
         ``epochs``, ``n_train``, ``n_val``, the splits (with ``val_fraction`` and ``split_seed``
         if one was divided), ``data_digest``, ``seconds``; ``lr``, if a range test found it. Of a
-        paused training, ``top1``, ``top5``, ``loss`` and ``epochs`` so far.
+        paused training, ``top1``, ``top5``, ``loss``, ``epochs`` so far, and ``n_params``.
 
     Raises:
         TftasError: The recipe, the weights or the number of classes do not fit.
@@ -256,7 +256,7 @@ def train(
             )
             if len(rows) < recipe.epochs:
                 last = {name: rows[-1][name] for name in ("top1", "top5", "loss")}
-                return {**last, "epochs": len(rows)}
+                return {**last, "epochs": len(rows), "n_params": n_params}
             kept = trainee.keep(training, val_loader, out)
     best = max(rows, key=lambda row: row["top1"])
     result = {
