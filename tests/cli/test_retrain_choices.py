@@ -58,6 +58,14 @@ def test_the_best_of_a_front_is_trained(front: Any, asked: Any) -> None:
     assert asked[0]["study"].study_name == "small" and asked[0]["weights"] == "scratch"
 
 
+def test_members_spread_over_a_front_are_trained_best_first(front: Any, asked: Any) -> None:
+    done = call("--study", "small", "--spread", "2")
+    assert done.exit_code == 0, done.stderr
+    assert trials(asked) == [front[-1].trial, front[0].trial]
+    refused = call("--study", "small", "--spread", "2", "--top", "2")
+    assert refused.exit_code == 2 and "--top and --spread exclude each other" in refused.stderr
+
+
 def test_the_best_within_a_budget_are_trained(front: Any, asked: Any) -> None:
     middle = front[-3]
     done = call("--study", "small", "--top", "2", "--params-max", str(middle.n_params))
