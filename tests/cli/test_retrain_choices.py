@@ -105,10 +105,13 @@ def test_options_of_their_own_stand_above_the_recipe(front: Any, asked: Any) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--study", "s", "--trial", "1", "--top", "2"), "--trial names its trials; --top and"),
+        (
+            ("--study", "s", "--trial", "1", "--top", "2"),
+            "--trial names its trials; --top, --spread and",
+        ),
         (("--study", "s", "--trial", "1", "--macs-max", "1G"), "--trial names its trials; --top"),
-        (("x.yaml", "--trial", "1"), "--top, --trial and budgets choose from a --study"),
-        (("x.yaml", "--bound", "macs<=1G"), "--top, --trial and budgets choose from a --study"),
+        (("x.yaml", "--trial", "1"), "--top, --spread, --trial and budgets choose from"),
+        (("x.yaml", "--bound", "macs<=1G"), "--top, --spread, --trial and budgets choose from"),
         (("--study", "s", "--bound", "macs>=1G"), "a budget is an upper limit"),
     ],
 )
