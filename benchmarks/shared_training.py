@@ -44,6 +44,7 @@ from tftas_optuna import (
     search,
 )
 from tftas_optuna.ranks import kendall_tau
+from tftas_optuna.study.record import read_settings
 from tftas_optuna.study.selection import spread
 
 HERE = Path(__file__).parent
@@ -53,7 +54,10 @@ WAYS = ("alone", "short", "together", "fine")
 def front_members(space: SearchSpace, count: int) -> list[Architecture]:
     """Return members spread over the front of an untrained search of 200 trials."""
     study = search(space, n_trials=200)
-    return [candidate.architecture for candidate in spread(pareto_front(study), count)]
+    return [
+        candidate.architecture
+        for candidate in spread(pareto_front(study), count, read_settings(study))
+    ]
 
 
 def band_members(space: SearchSpace, count: int, width: float = 0.05) -> list[Architecture]:

@@ -37,6 +37,13 @@ class UnavailableError(TftasError):
     """
 
 
+class InputFileError(UnavailableError):
+    """A file that describes a space, a recipe, an architecture or a table is missing or wrong.
+
+    Such a file is part of what was asked for, so the command line exits with 2.
+    """
+
+
 def did_you_mean(name: object, known: Iterable[str], *, most: int = 100) -> str:
     """Return what follows ``unknown ...`` in a message: the known name that is close, and all.
 

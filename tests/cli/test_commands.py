@@ -96,6 +96,20 @@ def test_front_in_every_format(tftas: Run, searched: Path) -> None:
     assert shown.endswith("Best first, by dss_collapsed.\n")
 
 
+def test_some_of_a_front_are_printed_best_first(tftas: Run, searched: Path) -> None:
+    def trials(*args: str) -> list[int]:
+        rows = json.loads(tftas(searched, "front", "-f", "json", *args).stdout)
+        return [row["trial"] for row in rows]
+
+    every = trials()
+    assert trials("--top", "2") == every[:2]
+    some = trials("--spread", "3")
+    assert len(some) == 3 and (some[0], some[-1]) == (every[0], every[-1])
+    assert trials("--spread", "1000") == every
+    told = tftas(searched, "front", "--spread", "3").stdout
+    assert f"{len(every)} of 24 trials (3 shown)" in told
+
+
 def test_export_picks(tftas: Run, searched: Path, tmp_path: Path) -> None:
     rows = json.loads(tftas(searched, "front", "-f", "json").stdout)[::-1]
     middle = rows[len(rows) // 2]
@@ -116,6 +130,9 @@ def test_export_picks(tftas: Run, searched: Path, tmp_path: Path) -> None:
     ]
     assert exported("--trial", "3", "--trial", "0") == [f"small-trial0000{n}.yaml" for n in (3, 0)]
     assert exported("--knee")[0] in [name(row) for row in rows]
+    assert exported("--top", "2") == [name(row) for row in rows[:-3:-1]]
+    ends = exported("--spread", "3", "--macs-max", str(middle["macs"]))
+    assert len(ends) == 3 and {name(rows[0]), name(middle)} < set(ends)
     assert exported("--knee", "--prefix", "pick") != exported("--knee")
 
 
@@ -205,7 +222,7 @@ def test_a_broken_space_runs_nothing(tftas: Run, folder: Path) -> None:
     (folder / "small.yaml").write_text(text)
     for command in (("run", "--space", "small.yaml"), ("spaces", "--check", "small.yaml")):
         done = tftas(folder, *command)
-        assert done.returncode == 1 and done.stdout == ""
+        assert done.returncode == 2 and done.stdout == ""
         assert done.stderr == (
             "Error: small.yaml, line 6: embed_dim holds 'x', allowed are positive whole numbers\n"
         )
@@ -253,9 +270,9 @@ def test_interrupting_keeps_what_is_scored(
 
 BAD = {
     "unknown space": (2, "unknown space 'nope'", "run", "--space", "nope"),
-    "missing space file": (1, "none.yaml: cannot be read", "run", "--space", "none.yaml"),
-    "hostile space file": (1, "not plain YAML", "run", "--space", "evil.yaml"),
-    "hostile score file": (1, "not plain YAML", "score", "evil.yaml"),
+    "missing space file": (2, "none.yaml: cannot be read", "run", "--space", "none.yaml"),
+    "hostile space file": (2, "not plain YAML", "run", "--space", "evil.yaml"),
+    "hostile score file": (2, "not plain YAML", "score", "evil.yaml"),
     "no such model": (2, "neither a file, a timm model", "score", "nope"),
     "no attention": (2, "ResNet has no attention", "score", "resnet18"),
     "no storage": (1, "does not exist; make it with", "front"),
@@ -322,6 +339,28 @@ def test_a_cluster_that_does_not_answer_is_one_line(begin: Begin, folder: Path) 
     assert not list(folder.glob("*.db"))
 
 
+@pytest.mark.parametrize("name", ["none.yaml", "broken.yaml"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("spaces", "{}"),
+        ("run", "--space", "{}"),
+        ("run", "--start", "{}"),
+        ("score", "{}"),
+        ("correlate", "{}"),
+        ("retrain", "{}", "--data-dir", "x"),
+        ("retrain", "tf-tas-tiny", "--data-dir", "x", "--recipe", "{}"),
+    ],
+)
+def test_a_file_that_is_missing_or_wrong_is_a_usage_error(
+    words: tuple[str, ...], name: str, tftas: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.yaml").write_text("[1, 2")
+    done = tftas(tmp_path, *(word.format(name) for word in words))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done
+    assert done.stderr.startswith(f"Error: {name}")
+
+
 def test_bad_input_on_a_study(tftas: Run, searched: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     out = ("--out", str(tmp_path / "out"))
@@ -331,7 +370,11 @@ def test_bad_input_on_a_study(tftas: Run, searched: Path, tmp_path: Path) -> Non
         (1, "in the way: not a directory", "export", "--out", str(tmp_path / "file")),
         (1, "begins at n_params", "export", "--params-max", "1", *out),
         (2, "cannot start a file name", "export", "--prefix", "../up", *out),
-        (2, "exclude each other", "export", "--best", "--knee", *out),
+        (2, "--best and --knee exclude each other", "export", "--best", "--knee", *out),
+        (2, "--best and --top exclude", "export", "--best", "--top", "2", *out),
+        (2, "--top and --spread exclude", "export", "--top", "2", "--spread", "2", *out),
+        (2, "--top and --spread exclude", "front", "--top", "2", "--spread", "2"),
+        (2, "'--spread': 1 is not in the range", "front", "--spread", "1"),
         (2, "do not apply", "export", "--trial", "1", "--macs-max", "1G", *out),
         (1, "made with bounds", *SEARCH, "--n-trials", "1"),
     ):

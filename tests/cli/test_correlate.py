@@ -140,9 +140,13 @@ def test_a_study_whose_trials_were_retrained(tftas: Run, searched: Path, tmp_pat
         (("t.csv", "--study", "small"), "give one of a table, a directory and --study", 2),
         (("--study", "s", "--accuracy", "a"), "a --study has its space and its accuracies", 2),
         (("t.csv",), "t.csv does not name its space; give one with --space", 2),
-        (("none.csv", *SMALL), "none.csv: cannot be read (No such file or directory)", 1),
+        (("none.csv", *SMALL), "none.csv: cannot be read (No such file or directory)", 2),
         (("t.csv", *SMALL, "--accuracy", "acc"), "accuracy is acc; t.csv has trial, top1", 2),
-        (("t.csv", *SMALL, "--indicators", "worth"), "indicators are worth; allowed", 2),
+        (
+            ("t.csv", *SMALL, "--indicators", "worth"),
+            "indicator 'worth' does not exist; known",
+            2,
+        ),
         (("t.csv", *SMALL, "--plot", "w.txt"), "plot is 'w.txt', allowed are names that end", 2),
     ],
 )

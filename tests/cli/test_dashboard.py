@@ -53,6 +53,23 @@ def test_the_notes_are_shown_for_the_study_and_for_its_front(address: str) -> No
     assert all("| dss |" in trial["note"]["body"] for trial in noted)
 
 
+@pytest.mark.parametrize("options", [(), ("-v",)])
+def test_requests_are_logged_only_when_asked_for(
+    options: tuple[str, ...], searched: Path, begin: Begin
+) -> None:
+    programs = []
+
+    def kept(*args: Any) -> Any:
+        programs.append(begin(*args))
+        return programs[-1]
+
+    with serving(kept, searched, *options) as url:
+        get(f"{url}/api/studies")
+        told = programs[0].stderr.read_text()
+    assert ("GET /api/studies" in told) == bool(options)
+    assert "Serving study small at http://127.0.0.1:" in told
+
+
 def test_a_taken_port_is_refused(tftas: Run, searched: Path, address: str) -> None:
     done = tftas(searched, "dashboard", "--port", address.rsplit(":", 1)[1])
     assert done.returncode == 1

@@ -58,6 +58,14 @@ def test_the_best_of_a_front_is_trained(front: Any, asked: Any) -> None:
     assert asked[0]["study"].study_name == "small" and asked[0]["weights"] == "scratch"
 
 
+def test_members_spread_over_a_front_are_trained_best_first(front: Any, asked: Any) -> None:
+    done = call("--study", "small", "--spread", "2")
+    assert done.exit_code == 0, done.stderr
+    assert trials(asked) == [front[-1].trial, front[0].trial]
+    refused = call("--study", "small", "--spread", "2", "--top", "2")
+    assert refused.exit_code == 2 and "--top and --spread exclude each other" in refused.stderr
+
+
 def test_the_best_within_a_budget_are_trained(front: Any, asked: Any) -> None:
     middle = front[-3]
     done = call("--study", "small", "--top", "2", "--params-max", str(middle.n_params))
@@ -97,10 +105,13 @@ def test_options_of_their_own_stand_above_the_recipe(front: Any, asked: Any) -> 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--study", "s", "--trial", "1", "--top", "2"), "--trial names its trials; --top and"),
+        (
+            ("--study", "s", "--trial", "1", "--top", "2"),
+            "--trial names its trials; --top, --spread and",
+        ),
         (("--study", "s", "--trial", "1", "--macs-max", "1G"), "--trial names its trials; --top"),
-        (("x.yaml", "--trial", "1"), "--top, --trial and budgets choose from a --study"),
-        (("x.yaml", "--bound", "macs<=1G"), "--top, --trial and budgets choose from a --study"),
+        (("x.yaml", "--trial", "1"), "--top, --spread, --trial and budgets choose from"),
+        (("x.yaml", "--bound", "macs<=1G"), "--top, --spread, --trial and budgets choose from"),
         (("--study", "s", "--bound", "macs>=1G"), "a budget is an upper limit"),
     ],
 )

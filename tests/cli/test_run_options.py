@@ -16,8 +16,8 @@ from tftas_optuna import get_space, pareto_front, register_cost, search
 from tftas_optuna.architecture import Architecture
 from tftas_optuna.cli import main
 from tftas_optuna.cli._options import Amount
-from tftas_optuna.cli._tables import score_text
 from tftas_optuna.metrics import registry
+from tftas_optuna.metrics.units import scores_alike
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.storage import load_study
 from tftas_optuna.study.record import read_settings
@@ -153,6 +153,23 @@ def test_the_budget_to_try_next_holds_the_middle_of_the_front() -> None:
     assert middle <= budget <= 1.01 * middle
 
 
+@pytest.mark.parametrize(
+    ("cost", "option"),
+    [
+        ("macs", "--macs-max "),
+        ("latency", "--latency-max "),
+        ("activations", "--bound 'activations<="),
+    ],
+)
+def test_the_budget_to_try_next_is_one_of_the_cost_that_was_searched(
+    cost: str, option: str
+) -> None:
+    done = run("--n-trials", "8", "--objectives", f"dss,{cost}")
+    (line,) = (line for line in done.stderr.splitlines() if " export " in line)
+    assert f"--best {option}" in line
+    assert call(*shlex.split(line.partition("#")[0])[1:]).exit_code == 0
+
+
 def test_of_a_long_front_both_ends_are_shown() -> None:
     register_cost("rest", lambda arch, **sizes: 1e6 - arch.costs(**sizes).n_params)
     options = ("--objectives", "n_params,rest", "--n-trials", "40", "--population-size", "40")
@@ -178,9 +195,12 @@ def test_a_collapsed_search_shows_both_scores_and_how_they_agree() -> None:
     )
     assert "collapsed DSS" in done.stdout and "exact DSS" in done.stdout
     rows = [line.split("│") for line in done.stdout.splitlines() if "│" in line]
-    for row, member in zip(rows, pareto_front(study), strict=True):
-        assert row[2].strip() == score_text(member.values["dss"])
-        assert row[3].strip() == score_text(member.exact["dss"])
+    members = pareto_front(study)
+    approximate = scores_alike(member.values["dss"] for member in members)
+    exact = scores_alike(member.exact["dss"] for member in members)
+    assert [[cell.strip() for cell in row[2:4]] for row in rows] == [
+        list(pair) for pair in zip(approximate, exact, strict=True)
+    ]
     assert (
         "computed exactly"
         not in run("--n-trials", "2", "--fidelity", "exact", "--study-name", "b").stderr

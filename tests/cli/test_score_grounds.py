@@ -166,5 +166,5 @@ def test_a_damaged_section_is_one_line(
     arch = small_space.smallest().to_dict()
     path.write_text(yaml.safe_dump({"architecture": arch, "search": section}))
     done = CliRunner().invoke(main, ["score", str(path)], catch_exceptions=False)
-    assert done.exit_code == 1 and done.stderr.count("\n") == 1
+    assert done.exit_code == 2 and done.stderr.count("\n") == 1
     assert "broken.yaml: its search section is damaged" in done.stderr

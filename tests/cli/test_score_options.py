@@ -143,5 +143,5 @@ def left_out(layers: list[dict[str, Any]]) -> dict[str, list[str]]:
 @pytest.mark.parametrize("name", ["none.yaml", "none.yml", "none.json"])
 def test_a_file_that_is_not_there_is_told_as_a_file(name: str) -> None:
     done = CliRunner().invoke(main, ["score", name], catch_exceptions=False)
-    assert done.exit_code == 1 and done.stdout == ""
+    assert done.exit_code == 2 and done.stdout == ""
     assert done.stderr.startswith(f"Error: {name}") and done.stderr.count("\n") == 1

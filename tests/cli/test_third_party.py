@@ -68,7 +68,7 @@ def test_a_third_party_package_is_taken_by_name(tftas: Run, folder: Path, tmp_pa
     # The study is read where the package is missing; it is not gone on with.
     assert json.loads(run("front", "-f", "json", path="").stdout) == rows
     without = run(*SEARCH, *objectives, "--n-trials", "1", path="")
-    assert without.returncode == 2 and "objectives are mean_weight" in without.stderr
+    assert without.returncode == 2 and "objective 'mean_weight' does not" in without.stderr
     broken = run(*SEARCH, "--objectives", "dss,missing", "--study-name", "other")
     assert broken.returncode == 1 and broken.stderr.count("\n") == 1
     assert "'missing' cannot be loaded from third_party:missing" in broken.stderr

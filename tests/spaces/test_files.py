@@ -101,6 +101,10 @@ BROKEN = [
     (PIT, "stride: 4", "global_pool: avg", ", line 5: unknown key 'global_pool' in a pit space"),
     (PIT, "[8, 16]", "[8, 5000]", ", line 6: base_dim is 5000, allowed is a whole number 1 to"),
     (PIT, "mlp_ratio: [2]", "mlp_ratio: [0.01]", ", line 9: mlp_ratio holds 0.01, allowed is"),
+    (GOOD, "classes: 10", "classes: 1e1", "is '1e1', which YAML 1.1 reads as text (write 10), "),
+    (PIT, "mlp_ratio: [2]", "mlp_ratio: [1e-9, 2]", ", line 9: mlp_ratio holds '1e-9', which "
+     "YAML 1.1 reads as text (write 1.0e-9), allowed are positive numbers"),
+    (PIT, "mlp_ratio: [2]", "mlp_ratio: [2.5E3]", " '2.5E3', which YAML 1.1 reads as text (w"),
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from tftas_optuna.metrics import Meters, registry
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.front import Candidate
 from tftas_optuna.study.hypervolume import Hypervolume
-from tftas_optuna.study.selection import best_first, knee, within
+from tftas_optuna.study.selection import best_first, cost_of, knee, spread, within
 from tftas_optuna.study.settings import StudySettings
 
 Search = Callable[..., optuna.Study]
@@ -104,3 +104,31 @@ def test_counts_are_whole_numbers(run: Search) -> None:
         ("n_params", int),
         ("macs", int),
     ]
+
+
+def test_members_are_spread_in_even_steps_of_the_logarithm_of_the_cost(
+    small_space: AutoFormerSpace,
+) -> None:
+    settings = settings_of(small_space, "dss", "n_params")
+    sizes = [1, 2, 3, 4, 100, 1_000, 5_000, 9_000, 9_500, 10_000]
+    front = [candidate(i, dss=i, n_params=n) for i, n in enumerate(sizes)]
+    assert [c.n_params for c in spread(front, 3, settings)] == [1, 100, 10_000]
+    assert [c.n_params for c in spread(front, 5, settings)] == [1, 4, 100, 1_000, 10_000]
+    assert [c.n_params for c in spread(front, 2, settings)] == [1, 10_000]
+    for count in range(2, 13):
+        chosen = spread(front, count, settings)
+        assert len({c.trial for c in chosen}) == min(count, len(front))
+        assert (chosen[0], chosen[-1]) == (front[0], front[-1])
+        assert chosen == sorted(chosen, key=lambda c: c.trial)
+
+
+def test_members_are_spread_in_the_cost_that_is_an_objective(small_space: AutoFormerSpace) -> None:
+    settings = settings_of(small_space, "roughness", "macs", "n_params")
+    assert cost_of(settings) == "macs"
+    assert cost_of(settings_of(small_space, "dss")) == "n_params"
+    costs = [(5, 1), (1, 2), (3, 3), (2, 4)]
+    front = [candidate(i, macs=m, n_params=n) for i, (m, n) in enumerate(costs)]
+    # In the order of the front; of 1, 2, 3 and 5 the step in the middle is nearest to 2.
+    assert [c.trial for c in spread(front, 3, settings)] == [0, 1, 3]
+    same = [candidate(i, macs=0, n_params=i) for i in range(5)]
+    assert len(spread(same, 3, settings)) == 3

@@ -6,7 +6,7 @@ import dataclasses
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from tftas_optuna._given import shown
+from tftas_optuna.architecture.checks import shown
 from tftas_optuna.architecture.parts import FAMILIES, family_names
 from tftas_optuna.architecture.published import read_retrain
 from tftas_optuna.errors import TftasError, did_you_mean

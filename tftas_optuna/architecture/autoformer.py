@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
-from tftas_optuna._given import shown, whole
+from tftas_optuna._given import whole
 from tftas_optuna.architecture._base import Architecture, Costs, read_fields
 from tftas_optuna.architecture.blocks import BlockKind
-from tftas_optuna.architecture.checks import as_tuple, check_int, check_ratio
+from tftas_optuna.architecture.checks import as_tuple, check_int, check_ratio, shown
 from tftas_optuna.errors import TftasError
 
 LAYER_NORM_EPS = 1e-5

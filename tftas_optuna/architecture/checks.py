@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from tftas_optuna._given import shown
+from tftas_optuna import _given
 from tftas_optuna.errors import TftasError
 
 # Far larger than any Vision Transformer, but small enough that no file can ask for terabytes.
@@ -36,3 +37,30 @@ def as_tuple(name: str, value: Any, *, per: str) -> tuple[Any, ...]:
             f"{name} is {shown(value)}, expected a list with one value per {per}", key=(name,)
         )
     return tuple(value)
+
+
+def shown(value: Any) -> str:
+    """Return the repr of a value from a file for a message.
+
+    Behind text that looks like a number stands how YAML wants the number.
+    """
+    text = _given.shown(value)
+    number = _as_number(value) if isinstance(value, str) else None
+    return text if number is None else f"{text}, which YAML 1.1 reads as text (write {number})"
+
+
+def _as_number(text: str) -> str | None:
+    """Return how a number is spelled so that YAML 1.1 reads it as one; None if it is no number."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    if not math.isfinite(number):
+        return None
+    if number.is_integer() and abs(number) < 1e15:
+        return str(int(number))
+    mantissa, _, exponent = text.strip().lower().partition("e")
+    mantissa = mantissa if "." in mantissa else f"{mantissa}.0"
+    if not exponent:
+        return mantissa
+    return f"{mantissa}e{exponent if exponent[0] in '+-' else f'+{exponent}'}"

@@ -8,10 +8,9 @@ from typing import Any
 
 import yaml
 
-from tftas_optuna._given import shown
 from tftas_optuna.architecture._base import Architecture
-from tftas_optuna.architecture.checks import check_int
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.architecture.checks import check_int, shown
+from tftas_optuna.errors import InputFileError, TftasError
 
 _MAX_FILE_BYTES = 1_000_000
 # Largest number of values that aliases may add: ten lines can expand to billions of values.
@@ -32,19 +31,19 @@ def read_yaml_nodes(path: str | Path) -> tuple[Any, yaml.Node | None]:
     path = Path(path)
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
-            raise UnavailableError(f"{path}: larger than {_MAX_FILE_BYTES} bytes, not read")
+            raise InputFileError(f"{path}: larger than {_MAX_FILE_BYTES} bytes, not read")
         return _parse(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UnavailableError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise InputFileError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
-        raise UnavailableError(f"{path}: not a text file") from error
+        raise InputFileError(f"{path}: not a text file") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
-        if isinstance(error, UnavailableError):
+        if isinstance(error, InputFileError):
             raise
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "nested too deeply or malformed"
-        raise UnavailableError(f"{path}{line}: not plain YAML ({problem})") from error
+        raise InputFileError(f"{path}{line}: not plain YAML ({problem})") from error
 
 
 def parse_yaml(text: str) -> Any:
@@ -80,7 +79,7 @@ def read_architecture(path: str | Path) -> tuple[Architecture, dict[str, Any]]:
         for name, value in model.items():
             check_int(f"model.{name}", value, 0 if name == "num_classes" else 1, 1_000_000)
     except TftasError as error:
-        raise UnavailableError(f"{path}: {error}") from error
+        raise InputFileError(f"{path}: {error}") from error
     return architecture, model
 
 

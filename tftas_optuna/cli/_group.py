@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.errors import InputFileError, TftasError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,8 +96,8 @@ class Group(click.Group):
         except TftasError as error:
             if ctx.meta.get("verbose"):
                 traceback.print_exc()
-            kind = click.ClickException if isinstance(error, UnavailableError) else _BadInput
-            raise kind(str(error)) from error
+            failed = isinstance(error, UnavailableError) and not isinstance(error, InputFileError)
+            raise (click.ClickException if failed else _BadInput)(str(error)) from error
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:

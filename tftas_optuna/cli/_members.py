@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tftas_optuna.cli._options import check_members
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -23,8 +25,10 @@ def pick(
     knee: bool,
     limits: Mapping[str, float],
     trained: str | None = None,
+    top: int | None = None,
+    spread: int | None = None,
 ) -> list[Candidate]:
-    """Return trials by number, or members of the front within budgets: all, the best or the knee.
+    """Return trials by number, or members of the front within budgets: all or some.
 
     Raises:
         TftasError: There are no trainings called ``trained``.
@@ -36,17 +40,47 @@ def pick(
     if trials:
         return [front.get_candidate(study, number, trained=trained) for number in trials]
     chosen = selection.within(front.pareto_front(study, trained=trained), limits)
-    if best:
-        return selection.best_first(chosen, read_settings(study))[:1]
-    return [selection.knee(chosen, read_settings(study))] if knee else chosen
+    if knee:
+        return [selection.knee(chosen, read_settings(study))]
+    if best or top or spread:
+        return best_of(study, chosen, 1 if best else top, spread)
+    return chosen
+
+
+def best_of(
+    study: Study, front: Sequence[Candidate], top: int | None, spread: int | None
+) -> list[Candidate]:
+    """Return members of a front, best first: all, the first few, or some spread over it."""
+    from tftas_optuna.study import selection
+    from tftas_optuna.study.record import read_settings
+
+    settings = read_settings(study)
+    if spread is not None:
+        front = selection.spread(front, spread, settings)
+    return selection.best_first(front, settings)[:top]
 
 
 def check_picks(
-    *, trials: Sequence[int], best: bool, knee: bool, limits: Mapping[str, float]
+    *,
+    trials: Sequence[int],
+    best: bool,
+    knee: bool,
+    limits: Mapping[str, float],
+    top: int | None = None,
+    spread: int | None = None,
 ) -> None:
     """Check that the options go together, before a study is opened."""
-    if sum((bool(trials), best, knee)) > 1:
-        raise click.UsageError("--trial, --best and --knee exclude each other; give one of them")
+    check_members(top, spread)
+    picks = {
+        "--trial": trials,
+        "--best": best,
+        "--knee": knee,
+        "--top": top,
+        "--spread": spread,
+    }
+    given = [option for option, value in picks.items() if value]
+    if len(given) > 1:
+        raise click.UsageError(f"{' and '.join(given)} exclude each other; give one of them")
     if trials and limits:
         raise click.UsageError("--trial names its trials; budgets do not apply")
 

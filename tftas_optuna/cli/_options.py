@@ -183,6 +183,37 @@ def slices_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def members_options(what: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add ``--top`` and ``--spread``.
+
+    Args:
+        what: What happens to the members that they choose, with a default if there is one.
+    """
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        command = click.option(
+            "--spread",
+            type=click.IntRange(min=2),
+            metavar="N",
+            help="Choose N members spread over the front: both ends, and those nearest to even "
+            "steps of the logarithm of its cost between them.",
+        )(command)
+        return click.option(
+            "--top",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help=f"Number of members of the front to {what}.",
+        )(command)
+
+    return add
+
+
+def check_members(top: int | None, spread: int | None) -> None:
+    """Check that at most one of ``--top`` and ``--spread`` is given."""
+    if top and spread:
+        raise click.UsageError("--top and --spread exclude each other; give one of them")
+
+
 def budget_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--params-max``, ``--macs-max``, ``--latency-max`` and ``--bound``."""
     command = click.option(

@@ -22,6 +22,13 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
+class _Quiet(WSGIRequestHandler):
+    """Logs no requests."""
+
+    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+        """Do nothing."""
+
+
 @click.command()
 @study_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -45,7 +52,8 @@ def dashboard(storage: str, study_name: str | None, host: str, port: int) -> Non
     opened = open_storage(storage, create=False)
     names = list_studies(opened, storage, study_name)
     # Listen before the slow part, so that no other program takes the port.
-    with _listen(host, port) as server:
+    verbose = click.get_current_context().meta["verbose"]
+    with _listen(host, port, WSGIRequestHandler if verbose else _Quiet) as server:
         for name in names:
             try:
                 _write_notes(optuna.load_study(study_name=name, storage=opened), storage)
@@ -66,9 +74,9 @@ def dashboard(storage: str, study_name: str | None, host: str, port: int) -> Non
             server.serve_forever()
 
 
-def _listen(host: str, port: int) -> WSGIServer:
+def _listen(host: str, port: int, handler: type[WSGIRequestHandler]) -> WSGIServer:
     try:
-        return _Server((host, port), WSGIRequestHandler)
+        return _Server((host, port), handler)
     except OSError as error:
         raise UnavailableError(
             f"cannot listen on {host}:{port} ({error.strerror}); give another --port"
@@ -82,14 +90,15 @@ def _write_notes(study: Study, storage: str) -> None:
     from tftas_optuna.study import front
     from tftas_optuna.study.accuracy import training_sets
     from tftas_optuna.study.notes import write_study_note, write_trial_notes
-    from tftas_optuna.study.record import has_settings
+    from tftas_optuna.study.record import has_settings, read_settings
     from tftas_optuna.study.selection import SHOWN, spread
 
     members = front.pareto_front(study) if has_settings(study) else []
     if members:
-        commands = next_commands(shown(storage), study.study_name, members)
+        settings = read_settings(study)
+        commands = next_commands(shown(storage), study.study_name, members, settings)
         write_study_note(study, len(members), commands)
-        noted = {candidate.trial: candidate for candidate in spread(members, SHOWN)}
+        noted = {candidate.trial: candidate for candidate in spread(members, SHOWN, settings)}
         sets = (*training_sets(study), *training_sets(study, shared=True))
         trained = {number for trainings in sets for number in trainings.records}
         for number in sorted(trained - noted.keys()):

@@ -11,6 +11,7 @@ from tftas_optuna.cli._options import (
     Choice,
     budget_options,
     budgets,
+    members_options,
     slices_option,
     study_options,
     trained_option,
@@ -37,6 +38,7 @@ _NETWORKS = ("onnx", "torchscript", "timm")
 @click.option("--trial", "trials", type=int, multiple=True, help="Trial to export; repeatable.")
 @click.option("--best", is_flag=True, help="Export the best of the front, within the budgets.")
 @click.option("--knee", is_flag=True, help="Export the knee of the front, within the budgets.")
+@members_options("export, best first")
 @budget_options
 @click.option(
     "--out",
@@ -76,6 +78,8 @@ def export(
     trials: tuple[int, ...],
     best: bool,
     knee: bool,
+    top: int | None,
+    spread: int | None,
     params_max: float | None,
     macs_max: float | None,
     latency_max: float | None,
@@ -109,6 +113,8 @@ def export(
             trials,
             best,
             knee,
+            top,
+            spread,
             params_max,
             macs_max,
             latency_max,
@@ -133,11 +139,19 @@ def export(
     from tftas_optuna.study.record import read_settings
 
     limits = budgets(params_max, macs_max, latency_max, more_bounds)
-    check_picks(trials=trials, best=best, knee=knee, limits=limits)
+    picks: dict[str, Any] = {
+        "trials": trials,
+        "best": best,
+        "knee": knee,
+        "top": top,
+        "spread": spread,
+        "limits": limits,
+    }
+    check_picks(**picks)
     if prefix is not None:
         check_prefix(prefix)
     study = load_study(storage, study_name)
-    chosen = pick(study, trials=trials, best=best, knee=knee, limits=limits)
+    chosen = pick(study, **picks)
     weighted_networks = _weights(study, chosen, weights, supernet, trained) if networks else []
     if documents or not networks:
         check_directory(out)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from tftas_optuna.cli._options import (
+    check_members,
     format_option,
+    members_options,
     storage_option,
     trained_option,
     verbosity_options,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from optuna import Study
 
@@ -37,11 +40,18 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Compute exact scores where the search approximated them, and store them in the study.",
 )
+@members_options("print")
 @trained_option
 @format_option
 @verbosity_options
 def front(
-    storage: str, study_names: tuple[str, ...], exact: bool, trained: str | None, output: str
+    storage: str,
+    study_names: tuple[str, ...],
+    exact: bool,
+    top: int | None,
+    spread: int | None,
+    trained: str | None,
+    output: str,
 ) -> None:
     """Print the Pareto front of a study, best first.
 
@@ -49,11 +59,14 @@ def front(
     for several members, else the score.
     """
     from tftas_optuna.cli import _tables
+    from tftas_optuna.cli._members import best_of
     from tftas_optuna.storage import load_study
 
+    check_members(top, spread)
     names = dict.fromkeys(study_names) or [None]
     studies = [load_study(storage, name) for name in names]
-    fronts, ranks = _fronts(studies, exact, trained)
+    pick = partial(best_of, top=top, spread=spread)
+    fronts, sizes, ranks = _fronts(studies, exact, trained, pick)
     several = len(studies) > 1
     about = [
         *(f"{study.study_name}: {rank}" if several else rank for study, rank in ranks),
@@ -74,8 +87,9 @@ def front(
         return
     counts = [len(study.get_trials(deepcopy=False)) for study in studies]
     titles = [
-        f"{study.study_name}: {len(members)} of {count} trials"
-        for study, members, count in zip(studies, fronts, counts, strict=True)
+        f"{study.study_name}: {size} of {count} trials"
+        + (f" ({len(members)} shown)" if len(members) < size else "")
+        for study, members, size, count in zip(studies, fronts, sizes, counts, strict=True)
     ]
     title = f"Pareto front of {titles[0]}" if not several else f"Fronts of {'; '.join(titles)}"
     row_studies = [
@@ -90,9 +104,12 @@ def front(
 
 
 def _fronts(
-    studies: Sequence[Study], exact: bool, trained: str | None
-) -> tuple[list[list[Candidate]], list[tuple[Study, str]]]:
-    """Return the fronts of studies, best first, and what those with members are sorted by.
+    studies: Sequence[Study],
+    exact: bool,
+    trained: str | None,
+    pick: Callable[[Study, Sequence[Candidate]], list[Candidate]],
+) -> tuple[list[list[Candidate]], list[int], list[tuple[Study, str]]]:
+    """Return the picked members of fronts, their sizes, and what those with members are sorted by.
 
     Accuracies of trainings are those under the same conditions in all studies.
     """
@@ -101,23 +118,24 @@ def _fronts(
     from tftas_optuna.study.accuracy import choose_key, training_sets
     from tftas_optuna.study.front import pareto_front, with_accuracies_of
     from tftas_optuna.study.record import read_settings
-    from tftas_optuna.study.selection import best_first, ranked_by
+    from tftas_optuna.study.selection import ranked_by
 
     own = choose_key(studies, trained)
-    fronts, ranks = [], []
+    fronts, sizes, ranks = [], [], []
     for study in studies:
         sets = (*training_sets(study), *training_sets(study, shared=True))
         keys = {trainings.key for trainings in sets}
         key = next((key for key in (trained, own) if key in keys), None)
         candidates = with_accuracies_of(pareto_front(study, trained=key), own)
+        picked = pick(study, candidates)
         if exact:
-            candidates = with_exact_scores(study, candidates)
+            picked = with_exact_scores(study, picked)
             _tables.say_agreement(study, len(candidates))
-        settings = read_settings(study)
-        fronts.append(best_first(candidates, settings))
+        fronts.append(picked)
+        sizes.append(len(candidates))
         if candidates:
-            ranks.append((study, ranked_by(candidates, settings)))
-    return fronts, ranks
+            ranks.append((study, ranked_by(candidates, read_settings(study))))
+    return fronts, sizes, ranks
 
 
 def _warn_of_supernets(studies: list[Study]) -> None:

@@ -45,8 +45,8 @@ def report(
 ) -> None:
     """Write a study as one HTML file that needs no server and no network.
 
-    It shows the front, how it grew, which choices pay, and some members: by default six of the
-    front, evenly spaced, within the budgets.
+    It shows the front, how it grew, which choices pay, and some members: by default six
+    spread over the front, within the budgets.
     """
     from tftas_optuna.cli._members import check_picks, pick
     from tftas_optuna.cli._progress import StepDisplay
@@ -61,9 +61,10 @@ def report(
     chosen = pick(study, trials=trials, best=best, knee=knee, limits=limits, trained=trained)
     if not (trials or best or knee):
         from tftas_optuna.report.contents import PICKED
+        from tftas_optuna.study.record import read_settings
         from tftas_optuna.study.selection import spread
 
-        chosen = spread(chosen, PICKED)
+        chosen = spread(chosen, PICKED, read_settings(study))
     with StepDisplay("report", "sections") as display:
         write_report(
             study, path, picked=chosen, storage=storage, trained=trained, callback=display

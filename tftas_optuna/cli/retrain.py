@@ -13,8 +13,10 @@ from tftas_optuna.cli._options import (
     Duration,
     budget_options,
     budgets,
+    check_members,
     device_option,
     format_option,
+    members_options,
     slices_option,
     storage_option,
     verbosity_options,
@@ -137,12 +139,7 @@ _RENAME = "copy the study under a plain name"
     "member; never dropped. Repeatable.",
 )
 @click.option("--no-record", is_flag=True, help="Do not record accuracies in the study.")
-@click.option(
-    "--top",
-    type=click.IntRange(min=1),
-    help="Number of members of the front to train, best first; by default 1, with --shared all, "
-    "with --race 12.",
-)
+@members_options("train, best first; by default 1, with --shared all, with --race 12")
 @click.option("--trial", "trials", type=int, multiple=True, help="Trial to train; repeatable.")
 @budget_options
 @click.option(
@@ -192,6 +189,7 @@ def retrain(
     space_name: str | None,
     no_record: bool,
     top: int | None,
+    spread: int | None,
     trials: tuple[int, ...],
     params_max: float | None,
     macs_max: float | None,
@@ -233,12 +231,15 @@ def retrain(
             f"{len(configs)} networks are given; give one, or --shared or --race"
         )
     limits = budgets(params_max, macs_max, latency_max, more_bounds)
-    if study_name is None and (top or trials or limits):
-        raise click.UsageError("--top, --trial and budgets choose from a --study")
+    check_members(top, spread)
+    if study_name is None and (top or spread or trials or limits):
+        raise click.UsageError("--top, --spread, --trial and budgets choose from a --study")
     if study_name is None and no_record:
         raise click.UsageError("--no-record is for a --study; nothing else is recorded")
-    if trials and (top or limits):
-        raise click.UsageError("--trial names its trials; --top and budgets do not apply")
+    if trials and (top or spread or limits):
+        raise click.UsageError(
+            "--trial names its trials; --top, --spread and budgets do not apply"
+        )
     options = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "seed": seed}
     overrides = parse_overrides(assignments)
     overrides |= {name: value for name, value in options.items() if value is not None}
@@ -258,8 +259,8 @@ def retrain(
     study: Study | None = None
     candidates: list[Candidate] = []
     if study_name is not None:
-        most = top or (None if shared else _RACING if racing else 1)
-        study, candidates = _pick(storage, study_name, trials, limits, most)
+        most = top if top or spread or shared else _RACING if racing else 1
+        study, candidates = _pick(storage, study_name, trials, limits, most, spread)
     if shared:
         from tftas_optuna.retrain.together import resolve_members
         from tftas_optuna.spaces import get_space
@@ -393,18 +394,19 @@ def _pick(
     trials: tuple[int, ...],
     limits: dict[str, float],
     top: int | None,
+    spread: int | None,
 ) -> tuple[Study, list[Candidate]]:
+    from tftas_optuna.cli._members import best_of
     from tftas_optuna.errors import UnavailableError
     from tftas_optuna.storage import load_study
     from tftas_optuna.study import front, selection
-    from tftas_optuna.study.record import read_settings
 
     study = load_study(storage, study_name)
     if trials:
         candidates = [front.get_candidate(study, number) for number in trials]
     else:
         members = selection.within(front.pareto_front(study), limits)
-        candidates = selection.best_first(members, read_settings(study))[:top]
+        candidates = best_of(study, members, top, spread)
     if not candidates:
         raise UnavailableError(f"study {study_name!r} has nothing to train: no feasible trial")
     return study, candidates

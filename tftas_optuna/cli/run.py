@@ -316,15 +316,16 @@ def _finish(
     from tftas_optuna.report.commands import next_commands, record_command
     from tftas_optuna.storage import load_study, told_in_one_line
     from tftas_optuna.study.front import pareto_front
+    from tftas_optuna.study.record import read_settings
     from tftas_optuna.study.selection import SHOWN, spread
 
     study = load_study(storage, study_name)
     # The front is shown even if the command cannot be recorded.
     with contextlib.suppress(UnavailableError), told_in_one_line():
         record_command(study, words, storage)
-    front = pareto_front(study)
+    front, settings = pareto_front(study), read_settings(study)
     n_trials = len(study.get_trials(deepcopy=False))
-    shown = spread(front, SHOWN)
+    shown = spread(front, SHOWN, settings)
     title = f"Pareto front of {study_name}: {len(front)} of {n_trials} trials"
     if len(shown) < len(front):
         title += f" ({len(shown)} shown)"
@@ -342,5 +343,5 @@ def _finish(
     if quiet:
         return
     click.echo("Next:", err=True)
-    for command, purpose in next_commands(storage, study_name, front):
+    for command, purpose in next_commands(storage, study_name, front, settings):
         click.echo(f"  {command}    # {purpose}", err=True)

@@ -24,7 +24,7 @@ from tftas_optuna.correlate.files import find_table
 from tftas_optuna.correlate.scoring import measure
 from tftas_optuna.correlate.table import read_table
 from tftas_optuna.correlate.trained import Given, read_study, stored_scores
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 from tftas_optuna.metrics import (
     get_indicator,
     get_metric,
@@ -349,7 +349,10 @@ def _log_notes(name: str, notes: Sequence[str]) -> None:
 def _checked(indicators: Sequence[str]) -> tuple[str, ...]:
     indicators = (indicators,) if isinstance(indicators, str) else tuple(indicators)
     names = indicator_names()
-    if not indicators or set(indicators) - set(names) or len(set(indicators)) < len(indicators):
+    if unknown := [name for name in indicators if name not in names]:
+        hint = did_you_mean(unknown[0], names)
+        raise TftasError(f"indicator {unknown[0]!r} does not exist{hint}")
+    if not indicators or len(set(indicators)) < len(indicators):
         raise TftasError(
             f"indicators are {', '.join(map(str, indicators)) or 'none'}; allowed: each of"
             f" {', '.join(names)} once"

@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna._given import shown
 from tftas_optuna.architecture import Architecture
+from tftas_optuna.architecture.checks import shown
 from tftas_optuna.correlate.files import is_blank, read_field
 from tftas_optuna.errors import TftasError
 from tftas_optuna.families import get_family

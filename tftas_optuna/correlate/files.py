@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tftas_optuna._given import shown
-from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.architecture.checks import shown
+from tftas_optuna.errors import InputFileError, TftasError
 
 _MAX_BYTES = 200_000_000
 _SUFFIXES = (".csv", ".json")
@@ -39,7 +39,7 @@ def find_table(path: Path) -> Path:
     tables = sorted(entry for entry in path.iterdir() if entry.suffix.lower() == ".csv")
     if len(tables) != 1:
         names = ", ".join(entry.name for entry in tables) or "none"
-        raise UnavailableError(
+        raise InputFileError(
             f"{path}: a directory needs one CSV file of names and accuracies, it has {names}; name"
             " the file"
         )
@@ -54,20 +54,20 @@ def read_cells(path: Path) -> list[Cells]:
             row or the line, where it is one.
     """
     if path.suffix.lower() not in _SUFFIXES:
-        raise UnavailableError(
+        raise InputFileError(
             f"{path}: tables are {' and '.join(_SUFFIXES)} files, or directories with one CSV file"
         )
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise UnavailableError(f"{path}: larger than {_MAX_BYTES} bytes, not read")
+            raise InputFileError(f"{path}: larger than {_MAX_BYTES} bytes, not read")
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise UnavailableError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise InputFileError(f"{path}: cannot be read ({error.strerror or error})") from error
     except UnicodeDecodeError as error:
-        raise UnavailableError(f"{path}: not a text file") from error
+        raise InputFileError(f"{path}: not a text file") from error
     rows = _read_csv(text, path) if path.suffix.lower() == ".csv" else _read_json(text, path)
     if not rows:
-        raise UnavailableError(f"{path}: no rows; write one for each architecture")
+        raise InputFileError(f"{path}: no rows; write one for each architecture")
     return rows
 
 
@@ -122,13 +122,13 @@ def _read_csv(text: str, path: Path) -> list[Cells]:
         header = [name.strip() for name in next(lines, [])]
         rows = [cells for cells in lines if any(cell.strip() for cell in cells)]
     except csv.Error as error:
-        raise UnavailableError(f"{path}, line {lines.line_num}: no CSV ({error})") from error
+        raise InputFileError(f"{path}, line {lines.line_num}: no CSV ({error})") from error
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise UnavailableError(f"{path}: two columns are called {shown(twice[0])}; rename one")
+        raise InputFileError(f"{path}: two columns are called {shown(twice[0])}; rename one")
     for number, cells in enumerate(rows, start=1):
         if len(cells) != len(header):
-            raise UnavailableError(
+            raise InputFileError(
                 f"{path}, row {number}: {len(cells)} cells under {len(header)} column names; put"
                 ' lists into quotes, "[3, 4]", or write 3 4'
             )
@@ -141,12 +141,12 @@ def _read_json(text: str, path: Path) -> list[Cells]:
     except (ValueError, RecursionError) as error:
         where = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        raise UnavailableError(f"{path}{where}: no JSON ({what})") from error
+        raise InputFileError(f"{path}{where}: no JSON ({what})") from error
     if not isinstance(rows, list):
-        raise UnavailableError(f"{path}: holds {shown(rows)}, expected a list of objects")
+        raise InputFileError(f"{path}: holds {shown(rows)}, expected a list of objects")
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
-            raise UnavailableError(f"{path}, row {number}: is {shown(row)}, expected an object")
+            raise InputFileError(f"{path}, row {number}: is {shown(row)}, expected an object")
     return rows
 
 

@@ -19,7 +19,7 @@ from tftas_optuna.correlate.entries import (
     required_fields,
 )
 from tftas_optuna.correlate.files import find_table, is_blank, read_cells, read_number
-from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
+from tftas_optuna.errors import InputFileError, TftasError, did_you_mean
 from tftas_optuna.export.sections import read_section
 from tftas_optuna.metrics.units import name_numbers
 
@@ -126,7 +126,7 @@ def read_table(
             left_out.add(number, f"not in space {reader.space.name}", str(error))
             continue
         except TftasError as error:
-            raise UnavailableError(f"{path}, row {number}: {error}") from error
+            raise InputFileError(f"{path}, row {number}: {error}") from error
         if arch in row_of:
             left_out.add(number, "repeated architecture", f"as in row {row_of[arch]}")
             continue
@@ -140,7 +140,7 @@ def read_table(
         row_of[arch] = number
         kept.append(values)
     if not kept:
-        raise UnavailableError(f"{path}: no row is left: {'; '.join(left_out.sentences())}")
+        raise InputFileError(f"{path}: no row is left: {'; '.join(left_out.sentences())}")
     return TrainedTable(
         name=path.name,
         space=reader.space,
@@ -186,7 +186,7 @@ class _RowReader:
         self.described = arch_columns(space)
         missing = missing_fields(columns, space)
         if missing:
-            raise UnavailableError(
+            raise InputFileError(
                 f"{path}: no column {missing[0]}; an architecture of {space.name} needs"
                 f" {', '.join(sorted(required_fields(space)))}, here are {', '.join(columns)}"
             )
@@ -258,7 +258,7 @@ def _read_accuracy(name: str, value: Any, path: Path, number: int) -> float | No
     try:
         return None if is_blank(value) else read_number(name, value)
     except TftasError as error:
-        raise UnavailableError(f"{path}, row {number}: {error}") from error
+        raise InputFileError(f"{path}, row {number}: {error}") from error
 
 
 def _scores_of(

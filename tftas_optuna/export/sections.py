@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna.errors import UnavailableError
+from tftas_optuna.errors import InputFileError
 from tftas_optuna.scoring.conditions import Conditions
 
 if TYPE_CHECKING:
@@ -76,4 +76,4 @@ def read_section(data: Any, where: str) -> SearchSection:
             options=options,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UnavailableError(f"{where}: its search section is damaged ({error})") from error
+        raise InputFileError(f"{where}: its search section is damaged ({error})") from error

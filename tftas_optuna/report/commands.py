@@ -13,7 +13,7 @@ from tftas_optuna.errors import UnavailableError
 from tftas_optuna.storage import list_studies, open_storage
 from tftas_optuna.storage.naming import DEFAULT_STORAGE, shown
 from tftas_optuna.study.attributes import attributes, write_attribute
-from tftas_optuna.study.selection import SHOWN, spread
+from tftas_optuna.study.selection import SHOWN, cost_of, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tftas_optuna.metrics import Indicator
     from tftas_optuna.scoring.conditions import Conditions
     from tftas_optuna.study.front import Candidate
+    from tftas_optuna.study.settings import StudySettings
 
 # Images of a batch where none are asked for; importing it would need another room.
 _N_IMAGES = 8
@@ -55,21 +56,25 @@ def record_command(study: Study, words: Sequence[str], storage: str) -> None:
         write_attribute(study, _COMMAND, line)
 
 
-def next_commands(storage: str, study_name: str, front: Sequence[Candidate]) -> list[Command]:
+def next_commands(
+    storage: str, study_name: str, front: Sequence[Candidate], settings: StudySettings
+) -> list[Command]:
     """Return the commands to run next for a searched study.
 
     Args:
         storage: The study's storage.
         study_name: Its name.
         front: Its front, not empty.
+        settings: Its settings.
     """
     where = _where(storage, study_name)
     exact = ["--exact"] if any(len(c.exact) < len(c.approximated) for c in front) else []
-    members = spread(front, SHOWN)
-    budget = _rounded_up(members[len(members) // 2].n_params)
+    cost = cost_of(settings)
+    costs = sorted(candidate.value(cost) for candidate in spread(front, SHOWN, settings))
+    budget = _bound(cost, _rounded_up(costs[len(costs) // 2]))
     return [
         Command(_line("front", *where, *exact, "-f", "csv"), "the whole front"),
-        Command(_line("export", *where, "--best", "--params-max", budget), "one of a budget"),
+        Command(_line("export", *where, "--best", *budget), "one of a budget"),
         Command(
             _line("retrain", *where, "--shared", "--data-dir", "DIR"),
             "the front, trained together",
@@ -186,8 +191,15 @@ def _line(*words: str) -> str:
     return shlex.join(["tftas-optuna", *words])
 
 
-def _rounded_up(count: int) -> str:
-    """Format a count for an option, rounded up to three digits: ``7.19M``, ``36.4k``."""
-    unit, name = (1e6, "M") if count >= 1e6 else (1e3, "k")
-    step = 10 ** (math.floor(math.log10(count)) - 2)
-    return f"{math.ceil(count / step) * step / unit:g}{name}"
+def _bound(cost: str, most: str) -> list[str]:
+    """Return the option that bounds a cost from above."""
+    option = {"n_params": "--params-max", "macs": "--macs-max", "latency": "--latency-max"}
+    return [option[cost], most] if cost in option else ["--bound", f"{cost}<={most}"]
+
+
+def _rounded_up(cost: float) -> str:
+    """Format a cost for an option, rounded up to three digits: ``7.19M``, ``36.4k``, ``12.5``."""
+    units = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+    unit, name = next((u for u in units if cost >= u[0]), units[-1])
+    step = 10.0 ** (math.floor(math.log10(cost)) - 2)
+    return f"{math.ceil(cost / step) * step / unit:.3g}{name}"

@@ -105,7 +105,7 @@ def contents(
 
     Args:
         study: The study.
-        picked: Members to draw; by default :data:`PICKED` of the front, evenly spaced.
+        picked: Members to draw; by default :data:`PICKED` spread over the front.
         storage: The study's storage, for the commands.
         trained: Key of the trainings to show; see :func:`tftas_optuna.pareto_front`.
         callback: Called before every section with the number done and the total.
@@ -116,9 +116,9 @@ def contents(
     """
     settings = read_settings(study)
     front = pareto_front(study, trained=trained)
-    chosen = spread(front, PICKED) if picked is None else candidates_of(picked)
+    chosen = spread(front, PICKED, settings) if picked is None else candidates_of(picked)
     parts: list[Callable[[], Section]] = [
-        lambda: _front(study, front, chosen),
+        lambda: _front(study, settings, front, chosen),
         lambda: _drawn("Growth", _GROWTH, {"Hypervolume": lambda: plots.plot_hypervolume(study)}),
         lambda: _choices(study, settings),
         lambda: _architectures(chosen),
@@ -170,8 +170,10 @@ _ACCURACY = (
 )
 
 
-def _front(study: Study, front: list[Candidate], chosen: list[Candidate]) -> Section:
-    listed = spread(front, _MOST_ROWS)
+def _front(
+    study: Study, settings: StudySettings, front: list[Candidate], chosen: list[Candidate]
+) -> Section:
+    listed = spread(front, _MOST_ROWS, settings)
     some = "" if len(listed) == len(front) else f"{len(listed)} of "
     section = _drawn("Front", _FRONT, {"Front": lambda: plots.plot_front(study, chosen)})
     if not front:

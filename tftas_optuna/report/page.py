@@ -40,7 +40,7 @@ def write_report(
     Args:
         study: The study.
         path: The file.
-        picked: Members to draw; by default six of the front, evenly spaced, with both ends.
+        picked: Members to draw; by default six, spread over the front, with both ends.
         storage: The study's storage, for the commands in the report; its password is left out.
         trained: Key of the trainings to show; see :func:`tftas_optuna.pareto_front`.
         callback: Called before every section with the number done and the total.

@@ -17,7 +17,7 @@ import yaml
 
 from tftas_optuna._given import expect
 from tftas_optuna.architecture import parse_yaml, read_yaml
-from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
+from tftas_optuna.errors import InputFileError, TftasError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -342,12 +342,12 @@ def _read(name_or_path: str, depth: int = 0) -> dict[str, Any]:
     if base is None:
         return fields
     if not isinstance(base, str) or depth > 8:
-        raise UnavailableError(f"{path}: base is {base!r}, expected the name of another recipe")
+        raise InputFileError(f"{path}: base is {base!r}, expected the name of another recipe")
     return {**_read(base, depth + 1), **fields}
 
 
 def _mapping(path: Path) -> dict[str, Any]:
     data = read_yaml(path)
     if not isinstance(data, dict) or not all(isinstance(name, str) for name in data):
-        raise UnavailableError(f"{path}: a recipe is a mapping of settings, such as epochs: 100")
+        raise InputFileError(f"{path}: a recipe is a mapping of settings, such as epochs: 100")
     return data

@@ -163,7 +163,7 @@ def search(
             :class:`tftas_optuna.Scorer`), or ``"auto"``: that of the study, and for a new study
             collapsed if that is known to rank the family's candidates alike
             (:attr:`tftas_optuna.Family.ranked_alike`) on a drawn supernet, else exact.
-        n_exact: Members of the final front, spread evenly, whose approximated indicators are
+        n_exact: Members of the final front, spread over it, whose approximated indicators are
             computed exactly in the end, and whose accuracy on held-out images if labelled ones
             were searched on; None for all of them. See :func:`tftas_optuna.score_exactly` for any
             others.
@@ -336,7 +336,7 @@ def search(
 
         if pool is not None:
             front = pareto_front(study)
-            members = front if n_exact is None else spread(front, n_exact)
+            members = front if n_exact is None else spread(front, n_exact, settings)
             if settings.approximated:
                 rescore(study, settings, members, pool, report_exact)
             score_held_out(study, settings, members, pool, report)

@@ -8,10 +8,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tftas_optuna._given import shown
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
+from tftas_optuna.architecture.checks import shown
 from tftas_optuna.architecture.parts import FAMILIES, family_names
-from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
+from tftas_optuna.errors import InputFileError, TftasError, did_you_mean
 from tftas_optuna.spaces._base import SearchSpace
 from tftas_optuna.spaces._checks import check_name
 from tftas_optuna.spaces._lines import line_of, read_with_lines
@@ -77,7 +77,7 @@ def get_space(space: SpaceLike) -> SearchSpace:
     except TftasError as error:
         line = line_of(error.key, lines)
         where = f", line {line}" if line is not None else ""
-        raise UnavailableError(f"{path}{where}: {error}", key=error.key) from error
+        raise InputFileError(f"{path}{where}: {error}", key=error.key) from error
 
 
 def space_from_dict(data: Any) -> SearchSpace:

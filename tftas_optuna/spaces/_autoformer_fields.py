@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tftas_optuna._given import shown
 from tftas_optuna.architecture import AutoFormerArchitecture
-from tftas_optuna.architecture.checks import check_int
+from tftas_optuna.architecture.checks import check_int, shown
 from tftas_optuna.errors import TftasError, did_you_mean
 from tftas_optuna.spaces._checks import as_choices
 

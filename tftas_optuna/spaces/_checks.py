@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna._given import shown
-from tftas_optuna.architecture.checks import check_int
+from tftas_optuna.architecture.checks import check_int, shown
 from tftas_optuna.errors import TftasError, did_you_mean
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from tftas_optuna._given import shown
+from tftas_optuna.architecture.checks import shown
 from tftas_optuna.architecture.files import read_yaml_nodes
-from tftas_optuna.errors import UnavailableError
+from tftas_optuna.errors import InputFileError
 
 Key = tuple[str | int, ...]
 
@@ -41,7 +41,7 @@ def _walk(path: Path, node: yaml.Node, key: Key, lines: dict[Key, int]) -> None:
             inner = (*key, name.value)
             line = name.start_mark.line + 1
             if inner in lines and name.value != "<<":
-                raise UnavailableError(
+                raise InputFileError(
                     f"{path}, line {line}: key {shown(name.value)} is given twice, first in line"
                     f" {lines[inner]}"
                 )

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from optuna.distributions import CategoricalDistribution
 
-from tftas_optuna._given import shown
 from tftas_optuna.architecture import AutoFormerArchitecture, architecture_of
 from tftas_optuna.architecture.blocks import BlockKind
+from tftas_optuna.architecture.checks import shown
 from tftas_optuna.errors import TftasError
 from tftas_optuna.spaces._autoformer_fields import (
     CHOICES,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from optuna.distributions import CategoricalDistribution
 
-from tftas_optuna._given import shown
 from tftas_optuna.architecture import PiTArchitecture
+from tftas_optuna.architecture.checks import shown
 from tftas_optuna.architecture.pit import can_follow
 from tftas_optuna.errors import TftasError
 from tftas_optuna.spaces._base import SearchSpace

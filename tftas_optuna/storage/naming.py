@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -15,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.storage._optuna import engine_of, journal_path, proxy_address, unwrapped
 from tftas_optuna.storage.kinds import Kind, kind_of, refusal
+from tftas_optuna.storage.spelling import check_spelling
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -41,7 +41,7 @@ _SQLITE_KEYS = (
     "uri",
 )
 _SQLITE_URI_KEYS = ("cache", "immutable", "mode", "modeof", "nolock", "psow", "vfs")
-_DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
 
 
 def storage_file(storage: str | BaseStorage | None) -> Path | None:
@@ -88,21 +88,20 @@ def storage_url(storage: str) -> str:
     for a missing or empty file the ending of its name. Nothing else in this package decides that.
 
     Raises:
-        UnavailableError: The file is neither, and no storage may be created in its place.
+        UnavailableError: The file is neither, and no storage may be created in its place; or it is
+            spelled wrong.
     """
+    check_spelling(storage)
     if "://" in storage:
         return storage
     path = Path(storage)
     kind = kind_of(path)
     if kind is Kind.NOTHING:
-        # With too few slashes, as in sqlite:study.db, no file of that name is created.
-        misspelt = re.match(r"[a-z][a-z0-9+]+:", storage)
-        kind = Kind.OTHER if misspelt else _ENDINGS.get(path.suffix.lower(), Kind.OTHER)
+        kind = _ENDINGS.get(path.suffix.lower(), Kind.OTHER)
         if kind is Kind.OTHER:
-            name = storage.rpartition(":")[2].lstrip("/") if misspelt else storage
             raise UnavailableError(
                 f"storage {storage!r} is neither a database URL nor the file of a study; to make"
-                f" one, give sqlite:///{name} or journal:///{name}"
+                f" one, give sqlite:///{storage} or journal:///{storage}"
             )
     if kind is Kind.JOURNAL:
         return f"{_JOURNAL}{storage}"
@@ -141,10 +140,10 @@ def parse_url(storage: str) -> URL:
     if backend == "sqlite":
         _check_query(url, text.partition("?")[2], storage)
     # By default SQLAlchemy uses psycopg2 and mysqlclient; our extras install other drivers.
-    if url.drivername == backend and backend in _DRIVERS:
+    if url.drivername == backend and backend in DRIVERS:
         default = {"postgresql": "psycopg2"}.get(backend, "MySQLdb")
         if importlib.util.find_spec(default) is None:
-            url = url.set(drivername=f"{backend}+{_DRIVERS[backend]}")
+            url = url.set(drivername=f"{backend}+{DRIVERS[backend]}")
     return url
 
 

@@ -20,7 +20,8 @@ from tftas_optuna.storage.bulk_reading import BulkReadingStorage
 from tftas_optuna.storage.journal import open_journal, prepare_journal
 from tftas_optuna.storage.kinds import Kind, check_kind
 from tftas_optuna.storage.machines import check_machine
-from tftas_optuna.storage.naming import GRPC, journal_file, parse_url, shown, storage_file
+from tftas_optuna.storage.naming import DRIVERS, GRPC, journal_file, parse_url, shown, storage_file
+from tftas_optuna.storage.spelling import KINDS
 from tftas_optuna.storage.sqlite import (
     check_sqlite,
     reading_arguments,
@@ -96,8 +97,11 @@ def open_storage(storage: str | BaseStorage, *, create: bool) -> BaseStorage:
             tune(engine_of(opened))
         return opened
     except (ImportError, NoSuchModuleError) as error:
-        extra = _EXTRAS.get(url.get_backend_name())
-        hint = f"; pip install 'tftas-optuna[{extra}]'" if extra else ""
+        backend = url.get_backend_name()
+        extra = _EXTRAS.get(backend)
+        hint = f"; pip install 'tftas-optuna[{extra}]'" if extra else f"; known: {KINDS}"
+        if extra and url.get_driver_name() != DRIVERS[backend]:
+            hint += f", and write {backend}:// for its driver"
         raise UnavailableError(f"storage {name}: its driver is not installed{hint}") from error
     except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
         if not create and _lacks_tables(error):

@@ -1,4 +1,4 @@
-"""Selection of members of a front: within budgets, the best, the knee."""
+"""Selection of members of a front: within budgets, the best, the knee, some spread over it."""
 
 from __future__ import annotations
 
@@ -111,12 +111,32 @@ def knee(front: Sequence[Candidate], settings: StudySettings) -> Candidate:
     return front[int(np.argmax(merits - n_params))]
 
 
-def spread(front: Sequence[Candidate], count: int) -> list[Candidate]:
-    """Return up to ``count`` evenly spaced members of a front, including both ends."""
+def cost_of(settings: StudySettings) -> str:
+    """Return the cost that the members of a front are spread by and bounded in.
+
+    It is the first objective that is a cost; without one, ``n_params``.
+    """
+    costs = cost_names()
+    return next((name for name in settings.objectives if name in costs), "n_params")
+
+
+def spread(front: Sequence[Candidate], count: int, settings: StudySettings) -> list[Candidate]:
+    """Return up to ``count`` members spread over a front, in its order.
+
+    They are the cheapest, the most expensive, and those nearest to even steps of the logarithm of
+    :func:`cost_of` between them.
+    """
     if len(front) <= count:
         return list(front)
-    step = (len(front) - 1) / max(count - 1, 1)
-    return [front[round(i * step)] for i in range(count)]
+    costs = np.array([candidate.value(cost_of(settings)) for candidate in front])
+    order = np.argsort(costs, kind="stable")
+    places = np.log(costs[order]) if costs.min() > 0 else costs[order]
+    chosen: list[int] = []
+    for i, target in enumerate(np.linspace(places[0], places[-1], count)):
+        # Nobody is taken twice, and one is left for each step that follows.
+        first, end = chosen[-1] + 1 if chosen else 0, len(front) - count + i + 1
+        chosen.append(first + int(np.argmin(abs(places[first:end] - target))))
+    return [front[i] for i in sorted(order[chosen])]
 
 
 def _normalised(values: Sequence[float]) -> NDArray[np.float64]:
