@@ -283,7 +283,7 @@ def retrain(
     else:
         _tables.stdout().print(_tables.training_table(rows, f"Trained on {dataset or data_dir}"))
     if study is not None and "trained" in rows[-1]:
-        _tables.say_recorded(study, rows[-1]["trained"])
+        _tables.say_recorded(study, rows[-1]["trained"], storage)
 
 
 def _train(

@@ -210,7 +210,7 @@ def run(
     """
     from tftas_optuna.cli._interrupts import Interrupts
     from tftas_optuna.cli._progress import ProgressDisplay
-    from tftas_optuna.export.files import check_directory, check_prefix
+    from tftas_optuna.export.files import check_directory
     from tftas_optuna.spaces import find_architecture, get_space
 
     if quiet:
@@ -223,7 +223,6 @@ def run(
         space = get_space(space_name or _SPACE)
     first = [find_architecture(name) for name in start]
     if out is not None:
-        check_prefix(space.name, remedy="give the space another name, or leave out --out")
         check_directory(out)
     if len(objectives) > 3:
         raise click.UsageError(f"--objectives names {len(objectives)}; allowed are one to three")

@@ -78,6 +78,17 @@ def next_commands(storage: str, study_name: str, front: Sequence[Candidate]) -> 
     ]
 
 
+def trained_command(storage: str, study_name: str, key: str) -> str:
+    """Return the line that shows a front with the accuracies of certain trainings.
+
+    Args:
+        storage: The study's storage.
+        study_name: Its name.
+        key: The key of the trainings.
+    """
+    return _line("front", *_where(storage, study_name), "--trained", key)
+
+
 def shared_commands(
     supernet: str, data_dir: str, storage: str, study_name: str | None
 ) -> list[Command]:

@@ -19,7 +19,7 @@ from tftas_optuna._reading import reading
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, UnavailableError, first_line
-from tftas_optuna.export.files import check_prefix
+from tftas_optuna.export.files import file_stem
 from tftas_optuna.export.sections import write_section
 from tftas_optuna.models.positions import fit_positions
 from tftas_optuna.retrain.slices import open_for, study_supernet
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _TENSORS = "give the state_dict of a network alone, or a .safetensors file"
-_RENAME = "search a space with another name"
 _FINISHED = "give a directory that `tftas-optuna retrain` finished"
 WEIGHTS = ("scratch", "supernet", "pretrained")
 
@@ -107,13 +106,9 @@ def resolve_network(
 
 
 def candidate_network(candidate: Candidate, settings: StudySettings) -> Network:
-    """Return the network of one trial of a study.
-
-    Raises:
-        TftasError: The name of the study's space is no plain file name.
-    """
+    """Return the network of one trial of a study."""
     return _of_architecture(
-        f"{check_prefix(settings.space.name, remedy=_RENAME)}-trial{candidate.trial:05d}",
+        f"{file_stem(settings.space.name)}-trial{candidate.trial:05d}",
         candidate.architecture,
         **settings.conditions.target.input,
         search=write_section(settings),
