@@ -79,7 +79,7 @@ def test_a_space_whose_name_cannot_name_files_is_exported_under_a_plain_one(
     Path("small.yaml").write_text(yaml.safe_dump(data))
     done = call("run", "--space", "small.yaml", *SIZES, "--n-trials", "4", "--out", "found")
     assert done.exit_code == 0, done.stderr
-    assert {path.name for path in tmp_path.iterdir()} == {"small.yaml", "tftas.db", "found"}
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["found"]
     assert all(path.name.startswith("x-trial") for path in Path("found").iterdir())
 
 

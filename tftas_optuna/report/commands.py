@@ -67,12 +67,13 @@ def next_commands(storage: str, study_name: str, front: Sequence[Candidate]) -> 
     exact = ["--exact"] if any(len(c.exact) < len(c.approximated) for c in front) else []
     members = spread(front, SHOWN)
     budget = _rounded_up(members[len(members) // 2].n_params)
+    together = len(front) > 1
     return [
         Command(_line("front", *where, *exact, "-f", "csv"), "the whole front"),
         Command(_line("export", *where, "--best", "--params-max", budget), "one of a budget"),
         Command(
-            _line("retrain", *where, "--shared", "--data-dir", "DIR"),
-            "the front, trained together",
+            _line("retrain", *where, *(["--shared"] if together else []), "--data-dir", "DIR"),
+            "the front, trained together" if together else "the front, trained",
         ),
         Command(_line("dashboard", *where), "the study in a browser"),
     ]
