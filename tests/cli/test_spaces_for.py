@@ -112,8 +112,8 @@ def test_an_epoch_is_told_for_a_thousand_images_or_for_those_given(
     monkeypatch.setattr(timing, "where", lambda: "this CPU")
     monkeypatch.setattr("tftas_optuna.scoring.timing.seconds_per_score", lambda _: {})
     told = " ".join(call("spaces", "--check", "small.yaml").stdout.split())
-    assert "an epoch of training 2 s - 8 min for 1,000 images measured here: steps of" in told
-    assert "3 x 32 images and 2 x 4 images, recipe quick, on this CPU, without reading" in told
+    assert "an epoch of training 2 s - 500 s for 1,000 images measured here by 3 x 32 and" in told
+    assert "and 2 x 4 images, recipe quick, this CPU; images not read" in told
     told = call("spaces", "--check", "small.yaml", "--data-dir", "data").stdout
     assert "0.03 s - 7.5 s for 15 images" in told
     (row,) = json.loads(call("spaces", "--check", "small.yaml", "-f", "json").stdout)

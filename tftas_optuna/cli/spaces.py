@@ -209,11 +209,11 @@ def _explain(space: SearchSpace, seconds: dict[str, float], n_images: int) -> No
             f"{1000 * cost:.3g} ms on {machine()}; 1000 trials take {_duration(1000 * cost)}",
         )
     times = _time_training(space)
-    epochs = " - ".join(_duration(each.seconds * n_images) for each in times)
+    epochs = " - ".join(_duration(each.seconds * n_images, 600) for each in times)
     table.add_row("an epoch of training", f"{epochs} for {n_images:,} images")
-    steps = " and ".join(dict.fromkeys(f"{t.steps} x {t.batch_size} images" for t in times))
-    how = f"measured here: steps of {steps}, recipe {usual_recipe()}, on {where()}"
-    table.add_row("", f"{how}, without reading images")
+    steps = " and ".join(f"{each.steps} x {each.batch_size}" for each in times)
+    how = f"here by {steps} images, recipe {usual_recipe()}, {where()}; images not read"
+    table.add_row("measured", how)
     _tables.stdout().print(table)
 
 
@@ -240,7 +240,8 @@ def _shortened(names: list[str]) -> list[str]:
     return [*(name for name in names if name not in slots), f"{slots[0]} ... {slots[-1]}"]
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float, longest: float = 120) -> str:
+    """Format a time in seconds, or from the longest on in minutes."""
     if seconds < 10:
         return f"{seconds:.2g} s"
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds < longest else f"{seconds / 60:.0f} min"

@@ -47,8 +47,7 @@ def where() -> str:
     device = resolve_device("auto")
     if device.type != "cpu":
         return str(torch.cuda.get_device_name(device))
-    threads = torch.get_num_threads()
-    return f"this CPU, {threads} {'thread' if threads == 1 else 'threads'}"
+    return f"this CPU (threads: {torch.get_num_threads()})"
 
 
 def time_step(space: SearchSpace, arch: Architecture, recipe_name: str) -> StepTime:
