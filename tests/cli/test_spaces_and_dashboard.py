@@ -16,6 +16,7 @@ from optuna.exceptions import StorageInternalError
 
 from tftas_optuna.cli import main
 from tftas_optuna.metrics.units import short
+from tftas_optuna.retrain import timing as training
 from tftas_optuna.scoring import timing
 from tftas_optuna.spaces import AutoFormerSpace, get_space
 from tftas_optuna.storage import load_study
@@ -60,6 +61,7 @@ def test_what_a_score_costs_is_told_in_units_of_people(
 ) -> None:
     monkeypatch.setattr(timing, "seconds_per_score", lambda space: {"exact": seconds})
     monkeypatch.setattr(timing, "machine", lambda: "one thread")
+    monkeypatch.setattr(training, "time_step", lambda *_: training.StepTime(0.1, 2, 3))
     told = call("spaces", "--check", "small.yaml").stdout
     rows = dict(line.split("  ", 1) for line in told.splitlines())
     assert rows["a score, exact"].strip() == text

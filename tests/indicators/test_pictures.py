@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import zlib
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import images as drawings
@@ -15,6 +17,7 @@ import textbook_menu
 import torch
 from menu_cases import SPACES
 from PIL import Image
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from tftas_optuna import Scorer, TftasError, UnavailableError
 
@@ -117,9 +120,17 @@ def test_one_picture_cut_short_is_named_and_no_other_takes_its_place(tmp_path: P
         _ = scorer(tmp_path, n_images=3).images
 
 
-def test_grey_spaces_take_noise() -> None:
-    with pytest.raises(TftasError, match="pictures have 3 channels, this space has 1; use noise"):
-        _ = Scorer(SPACES["shared"], indicator="snip", data_dir=".").images
+def test_grey_spaces_see_grey_pictures(tmp_path: Path) -> None:
+    folder = drawings.draw_images(tmp_path, train=4, val=1, side=32)
+    space = SPACES["shared"]
+    seen = Scorer(space, indicator="snip", n_images=6, data_dir=str(folder), device="cpu").images
+    assert seen.shape == (6, 1, 32, 32)
+    # Normalised by one mean and one deviation, a grey picture's values are few.
+    grey = (seen * fmean(IMAGENET_DEFAULT_STD) + fmean(IMAGENET_DEFAULT_MEAN)) * 255
+    assert torch.allclose(grey, grey.round(), atol=1e-2) and grey.min() >= -0.01
+    odd = dataclasses.replace(space, in_chans=2)
+    with pytest.raises(TftasError, match="pictures have 1 or 3 channels, this space has 2;"):
+        _ = Scorer(odd, indicator="snip", data_dir=str(folder)).images
 
 
 def test_an_indicator_that_sees_no_images_needs_no_folder() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import shlex
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import click
@@ -338,14 +337,16 @@ def images_texts(studies: Sequence[Study]) -> list[str]:
     return lines
 
 
-def say_recorded(study: Study, key: str) -> None:
+def say_recorded(study: Study, key: str, storage: str) -> None:
     """Print on stderr how to see recorded accuracies if the front shows others."""
+    from tftas_optuna.report.commands import trained_command
+
     shown = choose_key([study])
     if key != shown:
-        words = ("tftas-optuna", "front", f"--study-name={study.study_name}", "--trained", key)
+        command = trained_command(storage, study.study_name, key)
         click.echo(
             f"Recorded as {key}. The front still shows accuracies under other conditions, {shown};"
-            f" to see these: {shlex.join(words)}",
+            f" to see these: {command}",
             err=True,
         )
 

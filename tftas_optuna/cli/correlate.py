@@ -255,7 +255,7 @@ def _keep_calibration(
         err=True,
     )
     if advice.over_all or advice.in_bands:
-        click.echo(_advised(name, advice), err=True)
+        click.echo(_advised(name, calibration.share, advice), err=True)
     ours_is_best = advice.objective == name
     command = search_command(
         calibration.indicator if ours_is_best else get_indicator(advice.objective),
@@ -266,9 +266,9 @@ def _keep_calibration(
     click.echo(f"Written to {path}. Next:\n  {command}", err=True)
 
 
-def _advised(name: str, advice: Advice) -> str:
+def _advised(name: str, share: float, advice: Advice) -> str:
     """Say in one line what ranks better than a calibration, and what follows from it."""
-    column = advice.column
+    column, objective = advice.column, advice.objective
     if not advice.in_bands:
         return (
             f"Over all networks {column} alone ranks better; in bands of similar size, which count"
@@ -276,14 +276,13 @@ def _advised(name: str, advice: Advice) -> str:
         )
     where = "" if advice.over_all else " in bands of similar size"
     better = f"{column} alone ranks better than {name}{where}"
-    if advice.objective == column:
-        return f"{better}: search by it, or calibrate again on more networks."
-    if advice.objective == name:
-        return (
-            f"{better}, but is no objective, and no indicator here is better: calibrate again on"
-            " more networks."
-        )
-    return f"{better}, but is no objective; {advice.objective} ranks better too: search by it."
+    if objective == column:
+        return f"{better}: search by {objective}, or calibrate again on more networks."
+    # A regression that helped in no fold leaves the column, with its sign.
+    better = f"{name} is no more than {column}" if share == 0 else f"{better}, but is no objective"
+    if objective == name:
+        return f"{better}, and no indicator here is better: calibrate again on more networks."
+    return f"{better}; {objective} ranks better too: search by {objective}."
 
 
 def _space_word(space: SearchSpace, given: str | None, calibration: Path) -> str:

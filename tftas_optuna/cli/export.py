@@ -134,7 +134,7 @@ def export(
         raise click.UsageError(f"{option} needs a format that holds them: {', '.join(_NETWORKS)}")
     from tftas_optuna.cli._members import check_picks, pick, with_exact_scores
     from tftas_optuna.export import export_candidates
-    from tftas_optuna.export.files import check_directory, check_prefix
+    from tftas_optuna.export.files import check_directory, check_prefix, file_stem
     from tftas_optuna.storage import load_study
     from tftas_optuna.study.record import read_settings
 
@@ -165,7 +165,7 @@ def export(
         from tftas_optuna.cli._progress import StepDisplay
         from tftas_optuna.retrain.trained import weighted
 
-        stem = check_prefix(read_settings(study).space.name if prefix is None else prefix)
+        stem = file_stem(read_settings(study).space.name) if prefix is None else prefix
         with StepDisplay("writing", "networks") as display:
             for i, (candidate, (network, start, note)) in enumerate(
                 zip(chosen, weighted_networks, strict=True)

@@ -349,7 +349,7 @@ def retrain(
         columns = _tables.training_columns(rows, rows[0].get("num_classes"))
         _tables.print_table(f"Trained on {dataset or data_dir}", columns)
     if study is not None and "trained" in rows[-1]:
-        _tables.say_recorded(study, rows[-1]["trained"])
+        _tables.say_recorded(study, rows[-1]["trained"], storage)
 
 
 def _train(

@@ -211,7 +211,7 @@ def run(
     """
     from tftas_optuna.cli._interrupts import Interrupts
     from tftas_optuna.cli._progress import ProgressDisplay
-    from tftas_optuna.export.files import check_directory, check_prefix
+    from tftas_optuna.export.files import check_directory
     from tftas_optuna.spaces import get_space
 
     if quiet:
@@ -228,7 +228,6 @@ def run(
 
         first = [resolve_architecture(name) for name in start]
     if out is not None:
-        check_prefix(space.name, remedy="give the space another name, or leave out --out")
         check_directory(out)
     if len(objectives) > 3:
         raise click.UsageError(f"--objectives names {len(objectives)}; allowed are one to three")

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tftas_optuna.cli._options import format_option, verbosity_options
+from tftas_optuna.cli._options import Amount, format_option, verbosity_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tftas_optuna.retrain.timing import StepTime
     from tftas_optuna.spaces import SearchSpace
+
+# Images of an epoch if no others are given.
+_THOUSAND = 1000
+# The longest name of a space that a folder of images gives.
+_LONGEST = 60
 
 
 @click.command()
@@ -20,33 +29,121 @@ if TYPE_CHECKING:
 @click.option(
     "--check",
     is_flag=True,
-    help="Describe each space in detail, and measure the time of a score on this machine.",
+    help="Describe each space in detail, and measure the time of a score and of an epoch of "
+    "training on this machine.",
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="With --check: images to train on, which an epoch is estimated for; by default 1,000.",
+)
+@click.option(
+    "--for",
+    "images_dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Propose a space for the images in DIR, train/CLASS/IMAGE or CLASS/IMAGE, as YAML.",
+)
+@click.option(
+    "--params-max",
+    type=Amount(),
+    help="With --for: maximum number of parameters, such as 1M; by default 100 for each image.",
 )
 @format_option
 @verbosity_options
-def spaces(names: tuple[str, ...], check: bool, output: str) -> None:
-    """Print search spaces: all presets, or the given presets and YAML files."""
+def spaces(
+    names: tuple[str, ...],
+    check: bool,
+    data_dir: Path | None,
+    images_dir: Path | None,
+    params_max: float | None,
+    output: str,
+) -> None:
+    """Print search spaces: all presets, or the given presets and YAML files.
+
+    With --for it prints a space that it proposes for a folder of images, ready for --space.
+
+    \b
+      tftas-optuna spaces --check space.yaml
+      tftas-optuna spaces --for flowers --params-max 1M > flowers.yaml
+    """
+    if data_dir is not None and not check:
+        raise click.UsageError("--data-dir is for --check")
+    if images_dir is not None:
+        if names or check or output not in ("table", "yaml"):
+            raise click.UsageError("--for proposes one space, as YAML; give it alone")
+        _propose(images_dir, params_max)
+        return
+    if params_max is not None:
+        raise click.UsageError("--params-max is for --for; to bound a search, give it to `run`")
     from tftas_optuna.cli import _tables
     from tftas_optuna.spaces import get_space, space_names
 
     search_spaces = [get_space(name) for name in names or space_names()]
-    costs: list[dict[str, float]] = []
     if check:
         # Measuring needs PyTorch, listing does not.
         from tftas_optuna.scoring.timing import seconds_per_score
 
-        costs = [seconds_per_score(space) for space in search_spaces]
+        n_images = _THOUSAND
+        if data_dir is not None:
+            from tftas_optuna.retrain.survey import survey
+
+            n_images = survey(data_dir).n_images
     if output != "table":
         rows = [_row(space) for space in search_spaces]
-        for row, seconds in zip(rows, costs, strict=False):
-            row["seconds_per_score"] = seconds
+        if check:
+            for row, space in zip(rows, search_spaces, strict=True):
+                row["seconds_per_score"] = seconds_per_score(space)
+                training = _time_training(space)
+                row["seconds_per_epoch"] = [t.seconds * n_images for t in training]
         _tables.print_rows(rows, output)
     elif check:
-        for space, seconds in zip(search_spaces, costs, strict=True):
-            _explain(space, seconds)
+        for space in search_spaces:
+            _explain(space, seconds_per_score(space), n_images)
     else:
         for title, group in groupby(search_spaces, key=_title):
             _list(title, list(group))
+
+
+def _propose(directory: Path, params_max: float | None) -> None:
+    """Print a space for a folder of images, and the commands that use it."""
+    from tftas_optuna.retrain.survey import survey
+    from tftas_optuna.spaces.proposing import propose_space
+
+    images = survey(directory)
+    name = re.sub(r"[^\w.-]+", "-", directory.resolve().name).strip("-.")[:_LONGEST] or "images"
+    proposal = propose_space(
+        name,
+        side=images.side,
+        in_chans=images.in_chans,
+        num_classes=images.num_classes,
+        n_images=images.n_images,
+        params_max=params_max,
+    )
+    sides = "shorter side" if images.alike else "median shorter side"
+    about = {
+        "img_size": f"{images.side} pixels is the {sides} of {images.n_opened} images opened",
+        "in_chans": "these are grey" if images.in_chans == 1 else "these have colours",
+        "num_classes": f"folders with {images.n_images:,} images to train on",
+    }
+    text = proposal._replace(reasons={**about, **proposal.reasons}).to_yaml()
+    file = shlex.quote(f"{name}.yaml")
+    search = f"tftas-optuna run --space {file}"
+    click.echo(f"# {search}\n{text}", nl=False)
+    words = ["tftas-optuna", "spaces", "--for", str(directory)]
+    if params_max is not None:
+        words += ["--params-max", f"{params_max:.0f}"]
+    click.echo(
+        f"Next:\n  {shlex.join(words)} > {file}    # keep it\n  {search}    # search it", err=True
+    )
+
+
+def _time_training(space: SearchSpace) -> list[StepTime]:
+    """Measure a step of training of the smallest and the largest network."""
+    from tftas_optuna.retrain.timing import time_step, usual_recipe
+
+    return [time_step(space, a, usual_recipe()) for a in (space.smallest(), space.largest())]
 
 
 def _row(space: SearchSpace) -> dict[str, Any]:
@@ -85,11 +182,13 @@ def _list(title: str, search_spaces: Sequence[SearchSpace]) -> None:
     )
 
 
-def _explain(space: SearchSpace, seconds: dict[str, float]) -> None:
+def _explain(space: SearchSpace, seconds: dict[str, float], n_images: int) -> None:
+    """Print what a space is, and how long its scores and trainings take here."""
     from rich.table import Table
     from rich.text import Text
 
     from tftas_optuna.cli import _tables
+    from tftas_optuna.retrain.timing import usual_recipe, where
     from tftas_optuna.scoring.timing import machine
 
     table = Table.grid(padding=(0, 2))
@@ -109,6 +208,12 @@ def _explain(space: SearchSpace, seconds: dict[str, float]) -> None:
             f"a score, {fidelity}",
             f"{1000 * cost:.3g} ms on {machine()}; 1000 trials take {_duration(1000 * cost)}",
         )
+    times = _time_training(space)
+    epochs = " - ".join(_duration(each.seconds * n_images, 600) for each in times)
+    table.add_row("an epoch of training", f"{epochs} for {n_images:,} images")
+    steps = " and ".join(f"{each.steps} x {each.batch_size}" for each in times)
+    how = f"here by {steps} images, recipe {usual_recipe()}, {where()}; images not read"
+    table.add_row("measured", how)
     _tables.stdout().print(table)
 
 
@@ -135,5 +240,8 @@ def _shortened(names: list[str]) -> list[str]:
     return [*(name for name in names if name not in slots), f"{slots[0]} ... {slots[-1]}"]
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+def _duration(seconds: float, longest: float = 120) -> str:
+    """Format a time in seconds, or from the longest on in minutes."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    return f"{seconds:.0f} s" if seconds < longest else f"{seconds / 60:.0f} min"

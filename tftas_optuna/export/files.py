@@ -27,6 +27,7 @@ _WRITERS = {
     "retrain": (".retrain.yaml", as_retrain),
 }
 FORMATS = tuple(_WRITERS)
+_LONGEST_STEM = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -85,7 +86,7 @@ def export_candidates(
         hint = did_you_mean(unknown[0], FORMATS)
         raise TftasError(f"format {unknown[0]!r} does not exist{hint}")
     settings = read_settings(study)
-    prefix = check_prefix(settings.space.name if prefix is None else prefix)
+    prefix = file_stem(settings.space.name) if prefix is None else check_prefix(prefix)
     if not candidates:
         raise UnavailableError(
             f"study {study.study_name!r} has nothing to export: no feasible trial"
@@ -119,6 +120,11 @@ def export_candidates(
             f"{error.filename or directory}: cannot be written ({error.strerror})"
         ) from error
     return list(texts)
+
+
+def file_stem(name: str) -> str:
+    """Return the beginning of file names for a study or a space of any name."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-_")[:_LONGEST_STEM] or "unnamed"
 
 
 def check_prefix(prefix: str, *, remedy: str = "give --prefix") -> str:

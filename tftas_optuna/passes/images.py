@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -88,15 +89,15 @@ def pictures(
 
     Raises:
         TftasError: The folder has more classes than the network or too few images, or the
-            network does not take three channels.
+            network takes neither one channel nor three.
         UnavailableError: The folder does not exist, or a picture in it cannot be read.
     """
-    from timm.data import create_transform
+    from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
 
     if not Path(data_dir).is_dir():
         raise UnavailableError(f"data_dir {data_dir!r} is no folder; give one with a folder each")
-    if shape[0] != 3:
-        raise TftasError(f"pictures have 3 channels, this space has {shape[0]}; use noise")
+    if shape[0] not in (1, 3):
+        raise TftasError(f"pictures have 1 or 3 channels, this space has {shape[0]}; use noise")
     folder = Path(data_dir)
     # timm looks for these folders in the same order.
     names = ("train", "val", "valid", "validation")
@@ -114,11 +115,17 @@ def pictures(
             f"data_dir {data_dir!r} holds {len(reader)} images, {needed} are needed; give"
             " more, or a smaller n_images"
         )
-    transform = create_transform(shape, is_training=False)
+    grey = shape[0] == 1
+    mean, std = (
+        # One channel gets the mean over the colours, as in timm's training.
+        (fmean(values),) if grey else values
+        for values in (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    )
+    transform = create_transform(shape, is_training=False, mean=mean, std=std)
     order = torch.randperm(len(reader), generator=generator_of(seed, "pictures"))[:needed]
     images, labels = [], []
     for i in order.tolist():
-        picture, label = read_image(reader, i, "RGB")
+        picture, label = read_image(reader, i, "L" if grey else "RGB")
         images.append(transform(picture))
         labels.append(label)
     image_batches = torch.stack(images).split(n_images)

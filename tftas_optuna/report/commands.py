@@ -72,15 +72,27 @@ def next_commands(
     cost = cost_of(settings)
     costs = sorted(candidate.value(cost) for candidate in spread(front, SHOWN, settings))
     budget = _bound(cost, _rounded_up(costs[len(costs) // 2]))
+    together = len(front) > 1
     return [
         Command(_line("front", *where, *exact, "-f", "csv"), "the whole front"),
         Command(_line("export", *where, "--best", *budget), "one of a budget"),
         Command(
-            _line("retrain", *where, "--shared", "--data-dir", "DIR"),
-            "the front, trained together",
+            _line("retrain", *where, *(["--shared"] if together else []), "--data-dir", "DIR"),
+            "the front, trained together" if together else "the front, trained",
         ),
         Command(_line("dashboard", *where), "the study in a browser"),
     ]
+
+
+def trained_command(storage: str, study_name: str, key: str) -> str:
+    """Return the line that shows a front with the accuracies of certain trainings.
+
+    Args:
+        storage: The study's storage.
+        study_name: Its name.
+        key: The key of the trainings.
+    """
+    return _line("front", *_where(storage, study_name), "--trained", key)
 
 
 def shared_commands(

@@ -25,7 +25,7 @@ from tftas_optuna.architecture import (
 )
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, UnavailableError, first_line
-from tftas_optuna.export.files import check_prefix
+from tftas_optuna.export.files import file_stem
 from tftas_optuna.export.sections import write_section
 from tftas_optuna.models.positions import fit_positions
 from tftas_optuna.models.stock import create_timm
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _TENSORS = "give the state_dict of a network alone, or a .safetensors file"
-_RENAME = "search a space with another name"
 _FINISHED = "give a directory that `tftas-optuna retrain` finished"
 WEIGHTS = ("scratch", "supernet", "pretrained")
 # Arguments of a saved model that a network here has too, or gets from its training.
@@ -136,13 +135,9 @@ def resolve_architecture(name: str) -> Architecture:
 
 
 def candidate_network(candidate: Candidate, settings: StudySettings) -> Network:
-    """Return the network of one trial of a study.
-
-    Raises:
-        TftasError: The name of the study's space is no plain file name.
-    """
+    """Return the network of one trial of a study."""
     return _of_architecture(
-        f"{check_prefix(settings.space.name, remedy=_RENAME)}-trial{candidate.trial:05d}",
+        f"{file_stem(settings.space.name)}-trial{candidate.trial:05d}",
         candidate.architecture,
         **settings.conditions.target.input,
         search=write_section(settings),

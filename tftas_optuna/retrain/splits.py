@@ -131,6 +131,18 @@ def divide(root: Path, train_split: str, fraction: float, seed: int) -> tuple[Sp
     return parts[0], parts[1]
 
 
+def training_folder(root: Path) -> Path:
+    """Return the folder to train on: ``train``, or the directory itself if it holds the classes.
+
+    Raises:
+        UnavailableError: The directory has a folder to evaluate on, and none to train on.
+    """
+    train = _train_name(root, _TRAIN_NAMES[0])
+    if train is None and any((root / name).is_dir() for name in _VAL_NAMES):
+        raise UnavailableError(f"{_no_folder(root, _TRAIN_NAMES[0])}; give train/CLASS/IMAGE")
+    return root if train is None else root / train
+
+
 def list_files(data: Any, root: Path | None = None) -> list[File] | None:
     """List the files of a data set of images.
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tftas_optuna._given import listed, shown
 from tftas_optuna.architecture import architecture_of
 from tftas_optuna.errors import TftasError
-from tftas_optuna.export.files import check_prefix
+from tftas_optuna.export.files import check_prefix, file_stem
 from tftas_optuna.export.sections import read_section
 from tftas_optuna.retrain.network import resolve_network
 from tftas_optuna.retrain.shared import Member, SharedMembers
@@ -51,7 +51,7 @@ def resolve_members(
         members = get_space(members)
     elif not (members := [] if members is None else listed(members)):
         raise TftasError("no members are given; give two or more")
-    source = None
+    source = own_name = None
     if supernet == "study" and study is not None:
         source = read_settings(study).conditions.supernet
     elif supernet not in (None, DRAWN):
@@ -66,7 +66,7 @@ def resolve_members(
         own = settings.space
         if space not in (None, own):
             raise TftasError(f"study {study.study_name!r} has its own space; leave out space")
-        space, name = own, name or study.study_name
+        space, own_name = own, study.study_name
         img_size = settings.conditions.img_size if img_size is None else img_size
         # The front shows them best first, which changes with what is recorded.
         chosen = sorted((_of_candidate(member, own) for member in members), key=_trial)
@@ -79,7 +79,7 @@ def resolve_members(
         if space is None:
             space = _common(chosen, spaces)
     return SharedMembers(
-        check_prefix(name or space.name, remedy=_RENAME),
+        file_stem(own_name or space.name) if name is None else check_prefix(name, remedy=_RENAME),
         space,
         space.img_size if img_size is None else img_size,
         tuple(chosen),
@@ -96,7 +96,7 @@ def _of_candidate(member: object, space: SearchSpace) -> Member:
         raise TftasError(
             f"a study was given with {shown(member)}; give candidates of its front, or no study"
         )
-    name = f"{space.name}-trial{member.trial:05d}"
+    name = f"{file_stem(space.name)}-trial{member.trial:05d}"
     return Member(name, member.architecture, member.trial)
 
 
