@@ -288,7 +288,7 @@ def _shorten_warmup(fields: dict[str, Any]) -> None:
     if isinstance(epochs, int) and 0 < epochs <= warmup:
         fields["warmup_epochs"] = epochs // 10
         _LOG.warning(
-            "recipe %s: %d epochs, of which %d are a warm-up (warmup_epochs), not %d",
+            "recipe %s with epochs=%d: warmup_epochs is %d in place of %d",
             *(fields["name"], epochs, epochs // 10, warmup),
         )
 
