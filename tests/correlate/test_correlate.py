@@ -333,3 +333,16 @@ def test_scores_of_the_table_stand_beside_those_that_are_computed(
     assert found.notes == (
         "mine has no finite value in row 1: left out of what is compared with it",
     )
+
+
+def test_correlations_are_told_in_a_line_and_shown_as_a_table(run: Correlate, table: Path) -> None:
+    correlations = run(table, indicators="dss", accuracy="top1")
+    n = len(correlations.architectures)
+    assert repr(correlations) == (
+        f"<Correlations of trained.csv: 5 metrics with top1 of {n} architectures in small>"
+    )
+    row = correlations.rows[0]
+    assert repr(row).startswith(f"<Correlation of n_params with top1 of {n} architectures: tau ")
+    html = correlations._repr_html_()
+    assert html.count("<tr>") == 1 + len(correlations.rows)
+    assert f"<td>{row.tau.value:.2f} [{row.tau.low:.2f}, {row.tau.high:.2f}]</td>" in html

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 import yaml
 from optuna import Study
 
-from tftas_optuna import TftasError, pareto_front, retrain, search
+from tftas_optuna import TftasError, pareto_front, retrain, retrain_shared, search
 from tftas_optuna.cli import main
 from tftas_optuna.retrain import load_recipe
 from tftas_optuna.retrain.network import Network, build_network, resolve_network
@@ -168,3 +169,21 @@ def test_torch_waits_until_a_recipe_is_read() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.startswith("unknown recipe 'slow'; known: autoformer, ")
     assert done.stdout.endswith("\nFalse\n"), done.stderr
+
+
+def test_a_bar_shows_the_steps(
+    tiny: Network, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = {"base": "quick", "epochs": 2, "batch_size": 8}
+    row = retrain(tiny, data_dir=images, recipe=recipe, out=tmp_path, device="cpu", progress=True)
+    told = capsys.readouterr().err
+    assert re.search(r"tiny: 100%.* 18/18 .*epoch=2/2, ", told)
+    assert f"top-1={row['top1']:.2f} %" in told
+
+
+def test_a_space_is_trained_by_its_mapping(
+    small_space: AutoFormerSpace, images: Path, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"data_dir": images, "img_size": 8, "out": tmp_path, **QUICK}
+    row = retrain_shared(small_space.to_dict(), **given)
+    assert row["name"] == "small-shared"

@@ -87,3 +87,20 @@ def test_a_recipe_that_is_none(tmp_path: Path) -> None:
         load_recipe(path)
     with pytest.raises(TftasError, match="write it KEY=VALUE"):
         parse_overrides(["mixup"])
+
+
+def test_a_mapping_changes_the_usual_recipe_or_its_base() -> None:
+    assert load_recipe({"mixup": 0.2}) == load_recipe("autoformer", {"mixup": 0.2})
+    assert load_recipe({"base": "deit", "lr": 1e-4}) == load_recipe("deit", {"lr": 1e-4})
+    assert load_recipe({"epochs": 90}, {"epochs": 80}).epochs == 80
+    with pytest.raises(TftasError, match="a recipe has no 'epocs'"):
+        load_recipe({"epocs": 1})
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(1, 0), (20, 2), (21, 20)])
+def test_a_short_training_warms_up_shortly(
+    epochs: int, warmup: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert load_recipe({"epochs": epochs}).warmup_epochs == warmup
+    told = f"recipe autoformer with epochs={epochs}: warmup_epochs is {warmup} in place of 20"
+    assert caplog.messages == ([told] if warmup < 20 else [])

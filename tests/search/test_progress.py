@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -167,3 +168,17 @@ def test_what_is_new_is_no_repeat_though_no_bound_can_be_kept(
     assert len({small_space.decode(trial.params) for trial in study.trials}) == 8
     assert reports[-1].n_repeated == 0
     assert pareto_front(study) == [] and reports[-1].front_size == 0
+
+
+def test_a_bar_shows_trials_and_then_exact_scores(
+    run: Search, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[SearchProgress] = []
+    run(n_trials=6, n_exact=2, fidelity="collapsed", progress=True, callback=told.append)
+    trials, _, exact = capsys.readouterr().err.partition("exact scores")
+    assert re.search(r"small: 100%.* 6/6 .*front=\d+, hypervolume=", trials)
+    assert re.search(r" 2/2 ", exact)
+    assert repr(told[-1]).startswith("<SearchProgress: 6 of 6 trials, generation ")
+    assert repr(told[-1]).endswith(" s, 2 of 2 exact>")
+    run(n_trials=2)
+    assert capsys.readouterr().err == ""

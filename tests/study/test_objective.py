@@ -3,7 +3,8 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import optuna
 import pytest
@@ -17,10 +18,12 @@ from tftas_optuna import (
     UnavailableError,
     pareto_front,
     register_indicator,
+    search,
 )
 from tftas_optuna.metrics import registry
 from tftas_optuna.scoring.panel import Column, Panel
 from tftas_optuna.spaces import AutoFormerSpace
+from tftas_optuna.study.record import read_settings
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +185,66 @@ def test_bounds_of_the_wrong_form(
 ) -> None:
     with pytest.raises(TftasError, match=message):
         DSSObjective(small_space, scorer=scorer, bounds=bounds)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def dss(small_space: AutoFormerSpace) -> Callable[..., DSSObjective]:
+    return partial(DSSObjective, small_space)
+
+
+def test_scores_are_as_quick_as_those_of_a_search(
+    small_space: AutoFormerSpace, dss: Callable[..., DSSObjective]
+) -> None:
+    objective, arch = dss(), small_space.largest()
+    searched = search(small_space, n_trials=2, start=[arch], n_exact=0)
+    assert objective.evaluate(arch)[0].values[0] == pytest.approx(searched.trials[0].values[0])
+    names = ("fidelity", "approximated")
+    settings = read_settings(searched)
+    assert [getattr(objective.settings, name) for name in names] == ["collapsed", ("dss",)]
+    assert [getattr(settings, name) for name in names] == ["collapsed", ("dss",)]
+    exact = dss(fidelity="exact").evaluate(arch)[0].values[0]
+    assert exact == Scorer(small_space)(arch) != objective.evaluate(arch)[0].values[0]
+
+
+def test_every_indicator_has_the_fidelity_that_it_has_in_a_search(
+    small_space: AutoFormerSpace,
+) -> None:
+    names = ("naswot", "dss")
+    objective = ArchitectureObjective(small_space, objectives=names, fidelity="collapsed")
+    values = objective.evaluate(small_space.smallest())[0].values
+    for name, fidelity, value in zip(names, ("exact", "collapsed"), values, strict=True):
+        alone = Scorer(small_space, indicator=name, fidelity=fidelity)
+        assert value == pytest.approx(alone(small_space.smallest()))
+    mixed = ArchitectureObjective(small_space, objectives=("dss", "synflow", "ffn_capacity"))
+    assert mixed.settings.fidelity == "collapsed"
+
+
+def test_the_fidelity_of_the_scorer_counts(
+    small_space: AutoFormerSpace, dss: Callable[..., DSSObjective], scorer: Scorer
+) -> None:
+    assert dss(scorer=scorer).settings.fidelity == "exact"
+    assert dss(scorer=scorer, fidelity="exact").settings.approximated == ()
+    with pytest.raises(TftasError, match="fidelity is 'collapsed', the scorer's is 'exact'"):
+        dss(scorer=scorer, fidelity="collapsed")
+    with pytest.raises(TftasError, match="has no fidelity 'fast'"):
+        dss(fidelity="fast")
+    with pytest.raises(TftasError, match="does not apply: this study computes no indicator"):
+        ArchitectureObjective(small_space, objectives="macs", fidelity="collapsed")
+
+
+def test_a_continued_study_keeps_its_fidelity(
+    small_space: AutoFormerSpace, dss: Callable[..., DSSObjective]
+) -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"])
+    dss(fidelity="exact").annotate(study)
+    objective, arch = dss(), small_space.smallest()
+    assert callable(objective.knowledge)
+    objective.annotate(study)
+    assert objective.settings.fidelity == "exact" and objective.settings.approximated == ()
+    assert objective.evaluate(arch)[0].values[0] == Scorer(small_space)(arch)
+    with pytest.raises(UnavailableError, match="made with fidelity exact, not collapsed"):
+        dss(fidelity="collapsed").annotate(study)
+    late = dss()
+    late.evaluate(arch)
+    with pytest.raises(UnavailableError, match="made with fidelity exact, not collapsed"):
+        late.annotate(study)

@@ -124,9 +124,7 @@ def retrain(
     """
     recipe = load_recipe(recipe, overrides)
     out, workers = a_path("out", out), whole("workers", workers, 0)
-    for name, size in (("img_size", img_size), ("num_classes", num_classes)):
-        if size is not None:
-            whole(name, size)
+    _check_sizes(img_size=img_size, num_classes=num_classes)
     check_callback(callback)
 
     # PyTorch is loaded here, not by ``import tftas_optuna`` nor before a recipe is refused.
@@ -282,9 +280,7 @@ def retrain_shared(
     """
     recipe = load_recipe(recipe, overrides)
     out, workers = a_path("out", out), whole("workers", workers, 0)
-    for name, size in (("img_size", img_size), ("num_classes", num_classes)):
-        if size is not None:
-            whole(name, size)
+    _check_sizes(img_size=img_size, num_classes=num_classes)
     check_callback(callback)
 
     from tftas_optuna.retrain.data import DataSource
@@ -325,6 +321,12 @@ def retrain_shared(
             tensorboard=tensorboard,
             callback=_shown_in(bars, shared.label, recipe.epochs, callback),
         )
+
+
+def _check_sizes(**sizes: int | None) -> None:
+    for name, size in sizes.items():
+        if size is not None:
+            whole(name, size)
 
 
 def _shown_in(
