@@ -46,7 +46,7 @@ def quickly(begin: Begin, script: Path) -> Callable[[list[str], Path], str]:
                 for image in sorted(path.iterdir())[8:]:
                     image.unlink()
         elif trained:
-            words = [str(trained[0]) if "-trial" in word else word for word in words]
+            words = [re.sub(r"digits-trial\d+", trained[0].name, word) for word in words]
         program, *arguments = words
         path = folder / arguments.pop(0) if program == "python" else script
         done = begin(path, folder, *arguments).end()

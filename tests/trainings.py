@@ -37,7 +37,15 @@ def train(out: Path, *, network: Network, data: Path, **values: Any) -> dict[str
     torch.set_num_threads(1)
     options = {
         name: values.pop(name)
-        for name in ("weights", "num_classes", "workers", "callback", "tensorboard", "told", "pause")
+        for name in (
+            "weights",
+            "num_classes",
+            "workers",
+            "callback",
+            "tensorboard",
+            "told",
+            "pause",
+        )
         if name in values
     }
     source = DataSource(data, **values.pop("splits", {}))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _STEP = 257
 
 
-def read_folder(root: Path) -> Any:
+def read_folder(root: Path, *, labelled: bool = True) -> Any:
     """Return timm's reader of an image folder, without hidden files and folders.
 
     Other programs create hidden files and folders (``.ipynb_checkpoints``, ``.git``,
@@ -26,6 +26,8 @@ def read_folder(root: Path) -> Any:
 
     Args:
         root: The folder, with one subfolder per class.
+        labelled: Whether the subfolders are classes; if not, images may lie anywhere, and labels
+            mean nothing.
 
     Raises:
         UnavailableError: The folder contains no images, or images outside the folders of classes.
@@ -41,13 +43,16 @@ def read_folder(root: Path) -> Any:
         parts = within(path, reader.root).split("/")
         if any(part.startswith(".") for part in parts):
             continue
-        if len(parts) == 1:
+        if labelled and len(parts) == 1:
             raise UnavailableError(
                 f"image {path!r} is in no folder of a class; move it into one, or away from here"
             )
         samples.append((path, label))
     if not samples:
         raise UnavailableError(f"{root} holds no images: all of them are hidden")
+    if not labelled:
+        reader.samples = samples
+        return reader
     used = {label for _, label in samples}
     names = [name for name, label in reader.class_to_idx.items() if label in used]
     numbers = {reader.class_to_idx[name]: number for number, name in enumerate(names)}

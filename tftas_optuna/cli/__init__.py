@@ -5,8 +5,10 @@ from __future__ import annotations
 from tftas_optuna.cli._group import Group
 from tftas_optuna.cli.correlate import correlate
 from tftas_optuna.cli.dashboard import dashboard
+from tftas_optuna.cli.evaluate import evaluate
 from tftas_optuna.cli.export import export
 from tftas_optuna.cli.front import front
+from tftas_optuna.cli.predict import predict
 from tftas_optuna.cli.report import report
 from tftas_optuna.cli.retrain import retrain
 from tftas_optuna.cli.run import run
@@ -22,6 +24,8 @@ main = Group(
         front,
         export,
         retrain,
+        evaluate,
+        predict,
         score,
         correlate,
         report,

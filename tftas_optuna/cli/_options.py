@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -264,6 +265,24 @@ def fuse_option(command: Callable[..., Any]) -> Callable[..., Any]:
         multiple=True,
         help="Metric that combines others by their ranks in a sample of the space, such as "
         "'mine=snip,naswot,macs'. Repeatable.",
+    )(command)
+
+
+def batch_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--batch-size`` and ``--workers``, for passes without training."""
+    command = click.option(
+        "--workers",
+        type=click.IntRange(min=0),
+        default=min(8, os.cpu_count() or 1),
+        show_default="one for each core, 8 at most",
+        help="Processes that load images.",
+    )(command)
+    return click.option(
+        "--batch-size",
+        type=click.IntRange(1, 65536),
+        default=64,
+        show_default=True,
+        help="Images at a time.",
     )(command)
 
 

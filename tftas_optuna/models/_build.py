@@ -35,6 +35,8 @@ _DEFAULT_CFG: dict[str, Any] = {
     "classifier": "head",
 }
 default_cfgs: dict[str, Any] = {}
+# Keys of a configuration that say where weights are.
+_SOURCES = ("state_dict", "file", "url", "hf_hub_id")
 
 
 def build_model(
@@ -135,7 +137,9 @@ def _create(
     kwargs: dict[str, Any],
 ) -> nn.Module:
     name = _timm_name(family)
-    if pretrained and not kwargs.get("pretrained_cfg"):
+    user_overlay = kwargs.pop("pretrained_cfg_overlay", None) or {}
+    has_source = any(user_overlay.get(key) for key in _SOURCES)
+    if pretrained and not kwargs.get("pretrained_cfg") and not has_source:
         raise TftasError(f"{name} has no pretrained weights; pass checkpoint_path=...")
     network: Any = FAMILIES[family].network
     defaults: dict[str, Any] = {}
@@ -155,10 +159,12 @@ def _create(
     kwargs = {**defaults, **{name: value for name, value in kwargs.items() if value is not None}}
     given_cfg = kwargs.get("pretrained_cfg")
     has_cfg = given_cfg and not isinstance(given_cfg, str)
-    source = _source_size(given_cfg) if pretrained and has_cfg else None
+    described = user_overlay.get("input_size") or (_input_size(given_cfg) if has_cfg else None)
+    kwargs.setdefault("in_chans", (described or _DEFAULT_CFG["input_size"])[0])
     for size, least in (("in_chans", 1), ("num_classes", 0)):
         whole(size, kwargs.get(size, least), least)
-    height, width = to_2tuple(kwargs.get("img_size", (source or _DEFAULT_CFG["input_size"])[1:]))
+    img_size = kwargs.get("img_size", (described or _DEFAULT_CFG["input_size"])[1:])
+    height, width = to_2tuple(img_size)
     kwargs["img_size"] = (height, width)
     if not kwargs.get("dynamic_img_pad"):
         # Raises an error if the image is too small.
@@ -166,13 +172,13 @@ def _create(
     # timm derives transforms from the input size, which must be that of the built model. While it
     # loads weights, the size must be that of the weights: timm adapts the first convolution from
     # its channels, and position embeddings are resampled from its height and width.
-    built = (kwargs.get("in_chans", 3), height, width)
-    overlay: dict[str, Any] = {"input_size": built}
+    built = (kwargs["in_chans"], height, width)
+    overlay: dict[str, Any] = {"input_size": described if pretrained and described else built}
     if not has_cfg:
         overlay = {**getattr(network, "timm_cfg", {}), **overlay}
-    elif source:
-        overlay["input_size"] = source
-    user_overlay = kwargs.pop("pretrained_cfg_overlay", {})
+        if has_source:
+            # Weights of which nothing else is said are those of the built network.
+            overlay["num_classes"] = kwargs.get("num_classes", _DEFAULT_CFG["num_classes"])
     features = getattr(network, "feature_cfg", {})
     model = build_model_with_cfg(
         network,
@@ -183,13 +189,13 @@ def _create(
         architecture=arch,
         **{"pretrained_filter_fn": fit_positions, **kwargs},
     )
-    if "input_size" not in user_overlay and hasattr(model, "pretrained_cfg"):
+    if hasattr(model, "pretrained_cfg"):
         model.pretrained_cfg["input_size"] = built
     return model
 
 
-def _source_size(cfg: Any) -> tuple[int, int, int] | None:
-    """Return channels, height and width of the pretrained weights, or None if unknown."""
+def _input_size(cfg: Any) -> tuple[int, int, int] | None:
+    """Return channels, height and width that a configuration names, or None."""
     size = cfg.get("input_size") if isinstance(cfg, dict) else cfg.input_size
     return tuple(size) if size else None
 

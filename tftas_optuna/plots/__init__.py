@@ -3,6 +3,7 @@
 from tftas_optuna.plots.accuracy import plot_accuracy
 from tftas_optuna.plots.architectures import plot_architectures
 from tftas_optuna.plots.choices import plot_choices
+from tftas_optuna.plots.confusion import plot_confusion
 from tftas_optuna.plots.front import plot_front
 from tftas_optuna.plots.hypervolume import plot_hypervolume
 from tftas_optuna.plots.importances import plot_importances
@@ -12,6 +13,7 @@ __all__ = [
     "plot_accuracy",
     "plot_architectures",
     "plot_choices",
+    "plot_confusion",
     "plot_front",
     "plot_hypervolume",
     "plot_importances",

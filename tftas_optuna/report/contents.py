@@ -17,6 +17,7 @@ from tftas_optuna.plots.accuracy import trained_candidates
 from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.report.commands import Command, report_commands
 from tftas_optuna.study.accuracy import choose_trainings, count_trials, training_sets
+from tftas_optuna.study.evaluated import read_evaluations
 from tftas_optuna.study.front import candidates_of, pareto_front
 from tftas_optuna.study.held_out import images_text
 from tftas_optuna.study.own import own_trials
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
     from tftas_optuna.study.accuracy import TrainingSet
+    from tftas_optuna.study.evaluated import TrialEvaluation
     from tftas_optuna.study.front import Candidate
     from tftas_optuna.study.settings import StudySettings
 
@@ -117,6 +119,7 @@ def contents(
     settings = read_settings(study)
     front = pareto_front(study, trained=trained)
     chosen = spread(front, PICKED, settings) if picked is None else candidates_of(picked)
+    evaluations = read_evaluations(study)
     parts: list[Callable[[], Section]] = [
         lambda: _front(study, settings, front, chosen),
         lambda: _drawn("Growth", _GROWTH, {"Hypervolume": lambda: plots.plot_hypervolume(study)}),
@@ -124,6 +127,7 @@ def contents(
         lambda: _architectures(chosen),
         lambda: _layers(study, chosen),
         lambda: _accuracy(study, settings, trained),
+        *([lambda: _evaluated(evaluations)] if evaluations else []),
     ]
     if not own_trials(study, settings):
         parts = [lambda: Section("Front", missing=["No trial has finished yet."])]
@@ -141,6 +145,11 @@ def contents(
     )
 
 
+_EVALUATED = (
+    "What `tftas-optuna evaluate` found for trained networks that are still as they were. Rows are"
+    " classes, columns what the network takes them for, in per cent of the row; cells have numbers"
+    " of images. The network that is right most often is drawn."
+)
 _FRONT = (
     "Every point is a trial. A trial is on the front if no other trial within the bounds is better"
     " in one objective and as good in the others. Dashed lines are bounds."
@@ -233,6 +242,18 @@ def _accuracy(study: Study, settings: StudySettings, trained: str | None) -> Sec
     section = _drawn("Trained accuracy", " ".join(texts), figures)
     rows = [tabled[number] for number in sorted(tabled)]
     return dataclasses.replace(section, table=_table(rows, "Trained"))
+
+
+def _evaluated(evaluations: Sequence[TrialEvaluation]) -> Section:
+    """Show evaluations of trained networks, and the confusion matrix of the best."""
+    drawn = max((e for e in evaluations if e.confusion), key=lambda e: e.top1, default=None)
+    section = Section("Evaluated", missing=["No confusion matrix: there are too many classes."])
+    if drawn is not None:
+        name = f"Trial {drawn.trial} on {drawn.split}"
+        section = _drawn("Evaluated", _EVALUATED, {name: lambda: plots.plot_confusion(drawn)})
+    rows = [[str(e.trial), f"{e.n_images:,}", f"{e.top1:.2f}", e.split] for e in evaluations]
+    head = ["trial", "images", "top-1 (%)", "evaluated on"]
+    return dataclasses.replace(section, table=Table(head, rows, "Evaluated"))
 
 
 def _trainings(

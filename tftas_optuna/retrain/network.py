@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -35,7 +36,7 @@ from tftas_optuna.scoring.conditions import SupernetSource
 from tftas_optuna.spaces import published_architectures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -188,9 +189,10 @@ def build_network(
         )
     random_seed(seed)
     try:
-        model = create_timm(
-            network.model, pretrained=weights == "pretrained", **arguments, **kwargs
-        )
+        with _quiet_hub():
+            model = create_timm(
+                network.model, pretrained=weights == "pretrained", **arguments, **kwargs
+            )
     except TftasError:
         raise
     except (TypeError, AssertionError, ValueError) as error:
@@ -343,6 +345,18 @@ def _of_directory(source: NetworkSource) -> Network:
         if isinstance(error, TftasError):
             raise
         raise UnavailableError(f"{source.path / CONFIG} is no configuration of timm") from error
+
+
+@contextlib.contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Keep the Hugging Face Hub from logging its ten attempts; the error says that they failed."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _load_slices(

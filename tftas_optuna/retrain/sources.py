@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 Kind = Literal["directory", "architecture", "timm", "onnx", "torchscript"]
 LOCAL = "local-dir:"
 CONFIG = "config.json"
+HUB = ("hf-hub:", "hf_hub:")
 
-_HUB = ("hf-hub:", "hf_hub:")
 _DOCUMENTS = (".yaml", ".yml", ".json")
 _CHECKPOINTS = (".safetensors", ".pth", ".pt", ".tar", ".ckpt", ".bin")
 _KINDS: dict[Kind, str] = {
@@ -59,6 +59,9 @@ class NetworkSource(NamedTuple):
     kind: Kind
     name: str
     path: Path | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.path is None else str(self.path)
 
     @property
     def label(self) -> str:
@@ -121,7 +124,7 @@ def _source(name: str, kinds: Collection[Kind]) -> NetworkSource:
             return _file(name, path, kinds)
         if name in published_architectures():
             return NetworkSource("architecture", name)
-        if name.startswith(_HUB) or timm.is_model(name):
+        if name.startswith(HUB) or timm.is_model(name):
             return NetworkSource("timm", name)
     if path.is_dir():
         raise UnavailableError(f"{path} {_holds(path)}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import tarfile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from timm.data.readers import create_reader
 
-from tftas_optuna.errors import UnavailableError
+from tftas_optuna.errors import UnavailableError, first_line
 from tftas_optuna.image_folders import read_folder, within
 
 if TYPE_CHECKING:
@@ -85,6 +86,48 @@ def find_splits(root: Path, train_split: str, val_split: str | None) -> tuple[Sp
             f" give two folders as --train-split and --val-split; {_list_folders(root)}"
         )
     return Split(train, _read(root / train)), Split(val, _read(root / val))
+
+
+def open_split(root: Path, name: str | None) -> Split:
+    """Open one folder of images, or archive, of a directory.
+
+    Args:
+        root: The directory.
+        name: The folder; ``"."`` for the directory itself, None for the first that exists of
+            ``val``, ``valid``, ``validation`` and ``test``.
+
+    Raises:
+        UnavailableError: It is missing, or holds no images.
+    """
+    if not root.is_dir():
+        raise UnavailableError(
+            f"data directory {root} does not exist; give a directory with test/CLASS/IMAGE"
+        )
+    names = _VAL_NAMES if name is None else (name,)
+    chosen = next((n for n in names if (root / n).exists()), None)
+    if chosen is None:
+        raise UnavailableError(
+            f"{_no_folder(root, ' or '.join(names))}; name one with --split (. if {root} holds the"
+            " folders of classes itself)"
+        )
+    try:
+        return Split(chosen, _read(root / chosen))
+    except (OSError, tarfile.TarError) as error:
+        raise UnavailableError(
+            f"images in {root / chosen} cannot be opened: {first_line(error)}"
+        ) from error
+
+
+def open_pictures(folder: Path) -> Any:
+    """Open all images of a folder, with or without subfolders, as timm's reader.
+
+    Raises:
+        UnavailableError: It is missing, or holds no images.
+    """
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "does not exist"
+        raise UnavailableError(f"{folder} {what}; give a folder of images")
+    return read_folder(folder, labelled=False)
 
 
 def divide(root: Path, train_split: str, fraction: float, seed: int) -> tuple[Split, Split]:
