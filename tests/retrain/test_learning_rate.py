@@ -1,4 +1,4 @@
-"""``lr: auto``: a range test finds the learning rate, keeps its curve, and changes nothing else."""
+"""``lr: auto``: a range test finds the rate, keeps its curve, and changes nothing else."""
 
 from __future__ import annotations
 
