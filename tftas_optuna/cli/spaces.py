@@ -34,14 +34,14 @@ _LONGEST = 60
 )
 @click.option(
     "--data-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="DIR",
     help="With --check: images to train on, which an epoch is estimated for; by default 1,000.",
 )
 @click.option(
     "--for",
     "images_dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="DIR",
     help="Propose a space for the images in DIR, train/CLASS/IMAGE or CLASS/IMAGE, as YAML.",
 )
