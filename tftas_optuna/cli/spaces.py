@@ -90,6 +90,7 @@ def _explain(space: SearchSpace, seconds: dict[str, float]) -> None:
     from rich.text import Text
 
     from tftas_optuna.cli import _tables
+    from tftas_optuna.metrics.units import count_text
     from tftas_optuna.scoring.timing import machine
 
     table = Table.grid(padding=(0, 2))
@@ -101,7 +102,7 @@ def _explain(space: SearchSpace, seconds: dict[str, float]) -> None:
     for trait, value in space.traits().items():
         table.add_row(trait, str(value))
     table.add_row("parameters in Optuna", ", ".join(_shortened(list(space.distributions()))))
-    table.add_row("architectures", f"{space.cardinality():,}")
+    table.add_row("architectures", count_text(space.cardinality()))
     table.add_row("params", _range(space, "n_params"))
     table.add_row("MACs", _range(space, "macs"))
     for fidelity, cost in seconds.items():
