@@ -91,9 +91,9 @@ def test_an_untrained_network_of_a_study_leaves_as_a_model(
     [
         (("--epochs", "0"), 2, "recipe: epochs is 0, allowed: a whole number"),
         (("--set", "speed=9"), 2, "a recipe has no 'speed'"),
-        (("--recipe", "none.yaml"), 1, "none.yaml: cannot be read"),
+        (("--recipe", "none.yaml"), 2, "none.yaml: cannot be read"),
         (("--no-record",), 2, "--no-record is for a --study"),
-        (("--top", "3"), 2, "--top, --trial and budgets choose from a --study"),
+        (("--top", "3"), 2, "--top, --spread, --trial and budgets choose from"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_done(

@@ -34,14 +34,14 @@ _LONGEST = 60
 )
 @click.option(
     "--data-dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="DIR",
     help="With --check: images to train on, which an epoch is estimated for; by default 1,000.",
 )
 @click.option(
     "--for",
     "images_dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     metavar="DIR",
     help="Propose a space for the images in DIR, train/CLASS/IMAGE or CLASS/IMAGE, as YAML.",
 )
@@ -188,7 +188,11 @@ def _explain(space: SearchSpace, seconds: dict[str, float], n_images: int) -> No
     from rich.text import Text
 
     from tftas_optuna.cli import _tables
+<<<<<<< .merge_file_TIj28T
     from tftas_optuna.retrain.timing import usual_recipe, where
+=======
+    from tftas_optuna.metrics.units import count_text
+>>>>>>> .merge_file_QNhWGo
     from tftas_optuna.scoring.timing import machine
 
     table = Table.grid(padding=(0, 2))
@@ -200,7 +204,7 @@ def _explain(space: SearchSpace, seconds: dict[str, float], n_images: int) -> No
     for trait, value in space.traits().items():
         table.add_row(trait, str(value))
     table.add_row("parameters in Optuna", ", ".join(_shortened(list(space.distributions()))))
-    table.add_row("architectures", f"{space.cardinality():,}")
+    table.add_row("architectures", count_text(space.cardinality()))
     table.add_row("params", _range(space, "n_params"))
     table.add_row("MACs", _range(space, "macs"))
     for fidelity, cost in seconds.items():

@@ -51,6 +51,10 @@ def survey(root: Path) -> Survey:
     """
     from PIL import Image
 
+    if not root.is_dir():
+        raise UnavailableError(
+            f"{root} is no directory; give one with train/CLASS/IMAGE or CLASS/IMAGE"
+        )
     folder = training_folder(root)
     reader = read_folder(folder)
     if len(reader.class_to_idx) < 2:
