@@ -60,7 +60,7 @@ def test_start_of_a_search() -> None:
     study = optuna.load_study(study_name="autoformer-tiny", storage="sqlite:///start.db")
     assert get_candidate(study, 0).architecture == resolve_network("found").architecture
     code, _, err = call(*arguments[:-1], "local-dir:plain")
-    assert code == 1 and "local-dir:plain holds a network of timm, which is part of no" in err
+    assert code == 2 and "local-dir:plain holds a network of timm, which is part of no" in err
 
 
 def test_training_goes_on_from_it() -> None:

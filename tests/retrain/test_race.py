@@ -48,8 +48,9 @@ def pretend(tiny: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> B
             rows = folder.rows(before_epoch=recipe.epochs)
             while len(rows) < recipe.epochs and not (rows and how["pause"](len(rows))):
                 clock.now += 1
-                value = top1(trainee.network.label, len(rows) + 1, recipe.seed)
-                rows.append({"epoch": len(rows), "top1": value})
+                label = trainee.network.label
+                value = top1(label, len(rows) + 1, recipe.seed)
+                rows.append({"epoch": len(rows), "top1": value, "loss": float(ord(label))})
                 begun.epochs += 1
             folder.write_rows(rows)
             return {"top1": rows[-1]["top1"], "epochs": len(rows)}
@@ -105,6 +106,11 @@ def test_a_round_is_judged_by_its_own_epoch_also_when_it_is_read_again(pretend: 
     assert "after 4 of 8 epochs dropped: d, c" in told
     again: Any = pretend("dcab", top1)
     assert again.run() == rows and again.epochs == 0
+
+
+def test_the_loss_tells_equal_accuracies_apart(pretend: Begin) -> None:
+    rows = pretend("abcdef", lambda name, epoch, seed: 100.0).run()
+    assert {row["name"] for row in rows if row["seeds"]} == set("abc")
 
 
 def test_baselines_are_never_dropped(pretend: Begin) -> None:

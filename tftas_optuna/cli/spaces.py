@@ -188,11 +188,8 @@ def _explain(space: SearchSpace, seconds: dict[str, float], n_images: int) -> No
     from rich.text import Text
 
     from tftas_optuna.cli import _tables
-<<<<<<< .merge_file_TIj28T
-    from tftas_optuna.retrain.timing import usual_recipe, where
-=======
     from tftas_optuna.metrics.units import count_text
->>>>>>> .merge_file_QNhWGo
+    from tftas_optuna.retrain.timing import usual_recipe, where
     from tftas_optuna.scoring.timing import machine
 
     table = Table.grid(padding=(0, 2))

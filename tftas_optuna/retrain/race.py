@@ -124,8 +124,8 @@ class Race:
         self._rounds = math.ceil(math.log2(max(1, len(self._members) / _FINALISTS)))
         self._begin = time.monotonic()
         self._seconds: dict[Entrant, float] = {}
-        # The last epoch of every entrant with the first seed, and top-1 after it.
-        self._reached: dict[Entrant, tuple[int, float]] = {}
+        # The epochs of every entrant with the first seed, and its metrics after them.
+        self._reached: dict[Entrant, tuple[int, dict[str, Any]]] = {}
         # Top-1 of the trainings that are finished, one for each seed.
         self._finished: dict[Entrant, list[float]] = {entrant: [] for entrant in entrants}
 
@@ -151,7 +151,8 @@ class Race:
             seeded = dataclasses.replace(recipe, seed=recipe.seed + number)
             for place, entrant in enumerate(racing):
                 left = len(racing) * (SEEDS - number) - place
-                already = self._reached.get(entrant, (0, 0))[0] if number == 0 else 0
+                already = self._reached[entrant][0] if entrant in self._reached else 0
+                already = already if number == 0 else 0
                 self._train(
                     entrant,
                     seeded,
@@ -269,10 +270,11 @@ class Race:
                 title = f"round {number + 1}/{len(ends)}"
                 left = self._epochs(recipe.epochs, number, place, len(alive))
                 self._train(entrant, recipe, end, title, left)
-                epochs, top1 = self._reached.get(entrant, (0, 0.0))
+                epochs, metrics = self._reached.get(entrant, (0, {}))
                 if epochs < end:
                     return []
-                trials[entrant].report(top1, end)
+                # The loss tells those of equal accuracy apart.
+                trials[entrant].report(metrics["top1"] - 1e-6 * metrics["loss"], end)
             frozen = study.get_trials()
             results = [(entrant, frozen[trials[entrant].number]) for entrant in alive]
             # The pruner compares with the results that it was asked about before: ask about all
@@ -322,7 +324,7 @@ class Race:
             if result["epochs"] == recipe.epochs:
                 self._finish(entrant, recipe, result, folder)
         if first and rows:
-            self._reached[entrant] = len(rows), rows[-1]["top1"]
+            self._reached[entrant] = len(rows), rows[-1]
 
     def _finish(
         self, entrant: Entrant, recipe: Recipe, result: dict[str, Any], folder: Path
@@ -365,7 +367,7 @@ class Race:
         spread = pooled_sd(list(self._finished.values()))
 
         def row(entrant: Entrant) -> dict[str, Any]:
-            epochs, top1 = self._reached.get(entrant, (0, None))
+            epochs, metrics = self._reached.get(entrant, (0, {}))
             finished = self._finished[entrant]
             behind, margin = None, None
             if best is not None and finished and entrant is not best:
@@ -377,7 +379,7 @@ class Race:
                 "name": entrant.label,
                 "trial": entrant.trial,
                 "baseline": entrant.baseline,
-                "top1": means.get(entrant, top1),
+                "top1": means.get(entrant, metrics.get("top1")),
                 "sd": statistics.stdev(finished) if len(finished) > 1 else None,
                 "seeds": len(finished),
                 "behind": behind,
