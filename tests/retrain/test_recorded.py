@@ -125,3 +125,20 @@ def test_a_training_that_is_not_to_be_recorded_leaves_nothing(url: str, train: T
     before = read(url).user_attrs
     assert "trained" not in train(1, 33.2, record=False)
     assert read(url).user_attrs == before and sortable(url) == {}
+
+
+def test_a_trained_network_knows_which_trial_it_is(
+    url: str, tiny: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[Network] = []
+
+    def pretend(network: Network, *_: Any, **__: Any) -> dict[str, Any]:
+        trained.append(network)
+        return {"top1": 50.0, "loss": 1.0}
+
+    monkeypatch.setattr(recorded, "train_network", pretend)
+    options: dict[str, Any] = {"world": World(torch.device("cpu")), "record": False}
+    recipe, source = load_recipe("quick", {}), DataSource(tmp_path)
+    recorded.train_and_record(tiny, recipe, source, tmp_path, study=read(url), trial=2, **options)
+    recorded.train_and_record(tiny, recipe, source, tmp_path, **options)
+    assert [network.origin for network in trained] == [{"name": "s", "trial": 2}, None]
