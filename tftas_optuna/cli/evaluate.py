@@ -17,8 +17,6 @@ from tftas_optuna.cli._options import (
 )
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from tftas_optuna.retrain.deployed import Deployed
     from tftas_optuna.retrain.evaluation import Evaluation
 
@@ -109,7 +107,7 @@ def evaluate(
     if output != "table":
         _tables.print_rows([row], output)
         return
-    _tables.stdout().print(_table(row, f"{opened.source.label} on {where}"))
+    _print_classes(row, f"{opened.source.label} on {where}")
     click.echo(_summary(row))
 
 
@@ -156,26 +154,21 @@ def _write_confusion(path: Path, evaluation: Evaluation) -> None:
     click.echo(f"Confusion matrix: {path}", err=True)
 
 
-def _table(row: dict[str, Any], title: str) -> Table:
-    from rich.table import Table
+def _print_classes(row: dict[str, Any], title: str) -> None:
+    from tftas_optuna.cli._tables import Column, print_table
+    from tftas_optuna.metrics.units import MISSING
 
     classes = row["classes"]
     if len(classes) > _MOST_ROWS:
         title += f", the worst {_MOST_ROWS} of {len(classes)} classes"
         classes = sorted(classes, key=lambda entry: entry["top1"])[:_MOST_ROWS]
-    table = Table(title=title, title_justify="left")
-    table.add_column("class", overflow="fold")
-    for heading in ("images", "top-1 %"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("mostly taken for", overflow="fold")
-    for entry in classes:
-        table.add_row(
-            entry["class"],
-            f"{entry['n_images']:,}",
-            f"{entry['top1']:.2f}",
-            entry["taken_for"] or "-",
-        )
-    return table
+    columns = [
+        Column("class", [entry["class"] for entry in classes], 0, "name"),
+        Column("images", [f"{entry['n_images']:,}" for entry in classes], 2),
+        Column("top-1 %", [f"{entry['top1']:.2f}" for entry in classes], 1),
+        Column("mostly taken for", [e["taken_for"] or MISSING for e in classes], 3, "name"),
+    ]
+    print_table(title, columns, complete="-f json")
 
 
 def _summary(row: dict[str, Any]) -> str:
