@@ -57,6 +57,8 @@ def test_help_lists_the_commands_in_the_order_of_a_first_session() -> None:
         "front",
         "export",
         "retrain",
+        "evaluate",
+        "predict",
         "score",
         "correlate",
         "report",

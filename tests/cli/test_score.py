@@ -49,7 +49,9 @@ def test_a_network_without_a_classifier_gets_one() -> None:
 def test_every_name_is_checked_before_any_work() -> None:
     code, out, err = score("test_vit", "no_such_model")
     assert code == 2 and not out
-    assert err.startswith("Error: 'no_such_model' is neither a file, a timm model, nor one of")
+    assert err.startswith(
+        "Error: 'no_such_model' is neither a file, a directory, a timm model, nor one of"
+    )
 
 
 def test_a_network_without_attention_is_refused_in_one_line() -> None:
