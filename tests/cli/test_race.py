@@ -99,6 +99,6 @@ def test_what_a_race_refuses(arguments: tuple[str, ...], message: str) -> None:
 )
 def test_lengths_of_time(text: str, seconds: float) -> None:
     assert Duration()(text) == seconds
-    for wrong in ("0", "-5", "20 minutes", "m", ""):
+    for wrong in ("0", "-5", "20 minutes", "m", "", "nan", "inf"):
         with pytest.raises(click.BadParameter):
             Duration()(wrong)

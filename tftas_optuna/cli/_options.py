@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_STORAGE = "sqlite:///tftas.db"
 
-_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9}
 _AMOUNT = re.compile(r"([0-9][0-9_]*(?:\.[0-9]+)?(?:e[0-9]+)?)\s*([kmgb]?)", re.IGNORECASE)
 
@@ -49,10 +49,13 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, float):
             return value
         text = str(value).strip().lower()
-        parts = re.findall(r"(\d+(?:\.\d+)?)\s*([dhms]?)", text)
-        whole = re.fullmatch(r"(\d+(\.\d+)?\s*[dhms]\s*)+|\d+(\.\d+)?", text)
-        seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts) if whole else 0.0
-        if not seconds > 0:
+        try:
+            seconds = float(text)
+        except ValueError:
+            parts = re.findall(r"(\d+(?:\.\d+)?)\s*([dhms])", text)
+            whole = re.fullmatch(r"(\d+(\.\d+)?\s*[dhms]\s*)+", text)
+            seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts if whole)
+        if not 0 < seconds < math.inf:
             self.fail(f"{value!r} is no length of time; write it like 20m, 1.5h or 90", param, ctx)
         return seconds
 
