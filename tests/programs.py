@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -35,6 +36,19 @@ class Program(NamedTuple):
 
 
 Begin = Callable[..., Program]
+
+
+def end_together(begin: Begin, cwd: Path, *args: str) -> list[subprocess.CompletedProcess[str]]:
+    """Run a command in two processes that find each other by what torchrun tells them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    programs = [
+        begin("tftas_optuna", cwd, *args, RANK=rank, LOCAL_RANK=rank, **world)
+        for rank in ("0", "1")
+    ]
+    return [program.end() for program in programs]
 
 
 def begin(

@@ -104,3 +104,41 @@ def test_other_learning_rates(train: Any, tmp_path: Path) -> None:
     assert load_recipe("quick", {"lr": "0.01"}).lr == 0.01
     assert load_recipe("quick", {"lr": "auto"}).digest != load_recipe("quick").digest
     assert choose([Tried(1e-3, 2.0, 2.0), Tried(1e-2, 1.0, 1.0), Tried(1e-1, 3.0, 1.5)]) == 2e-3
+
+
+def test_a_loss_that_never_falls_gives_no_learning_rate() -> None:
+    noise = np.random.default_rng(0).normal(2.3, 0.02, 200).tolist()
+    lrs = np.geomspace(1e-5, 1, 200).tolist()
+    tried = [Tried(lr, loss, loss) for lr, loss in zip(lrs, noise, strict=True)]
+    smoothed = [step._replace(smoothed=2.3 - 0.001 * (i == 0)) for i, step in enumerate(tried)]
+    with pytest.raises(UnavailableError, match="found no learning rate at which the loss falls;"):
+        choose(smoothed)
+    # The first loss of all may be low by chance.
+    falls = [step._replace(smoothed=2.2 if i == 100 else 2.3) for i, step in enumerate(tried)]
+    falls[0] = falls[0]._replace(smoothed=2.1)
+    assert choose(falls) == lrs[100] / 5
+
+
+def test_a_schedule_does_not_rise_above_its_peak(train: Any, tmp_path: Path) -> None:
+    train(tmp_path, lr=1e-6, warmup_epochs=1, warmup_lr=0.1, min_lr=0.5, epochs=3, batch_size=8)
+    steps = csv.DictReader((tmp_path / "steps.csv").read_text().splitlines())
+    peak = load_recipe("quick", {"lr": 1e-6, "batch_size": 8}).scaled_lr
+    assert [float(row["lr"]) for row in steps] == pytest.approx([peak] * 27)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("lr.csv", "lr,loss\n1,2\n"),
+        ("lr.csv", "lr,loss,smoothed\n1,2\n"),
+        ("lr.csv", "lr,loss,smoothed\n1,2,3,4\n"),
+        ("metrics.csv", "epoch,top1\n1\n"),
+    ],
+)
+def test_damaged_files_of_a_training_are_named(
+    name: str, text: str, train: Any, tmp_path: Path
+) -> None:
+    train(tmp_path, lr="auto", pause=lambda epochs: True)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UnavailableError, match=f"{name} is damaged"):
+        train(tmp_path, lr="auto")

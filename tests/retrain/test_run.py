@@ -6,7 +6,6 @@ import io
 import json
 import random
 import signal
-import socket
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import timm
 import torch
 import yaml
 from processes import CONTEXT
-from programs import Begin
+from programs import Begin, end_together
 from trainings import train_and_be_killed
 
 from tftas_optuna import Scorer, TftasError
@@ -282,7 +281,6 @@ def test_tensorboard_sees_the_same(train: Any, tmp_path: Path) -> None:
 def test_two_processes_match_one_with_the_doubled_batch(
     train: Any, images: Path, tiny: Network, begin: Begin, tmp_path: Path
 ) -> None:
-    """Of two that find each other by what torchrun tells them."""
     arch = tmp_path / "tiny.yaml"
     assert tiny.architecture is not None
     arch.write_text(
@@ -294,15 +292,7 @@ def test_two_processes_match_one_with_the_doubled_batch(
         *("--set", "no_aug=true", "--set", "smoothing=0", "--set", "log_interval=1"),
         *("--workers", "0", "--out", str(tmp_path / "two")),
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    programs = [
-        begin("tftas_optuna", tmp_path, *command, RANK=rank, LOCAL_RANK=rank, **world)
-        for rank in ("0", "1")
-    ]
-    done = [program.end() for program in programs]
+    done = end_together(begin, tmp_path, *command)
     assert [each.returncode for each in done] == [0, 0], done
     assert ["Trained on" in each.stdout for each in done] == [True, False]
     train(tmp_path / "one", batch_size=16)

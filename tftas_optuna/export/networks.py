@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import warnings
+import zipfile
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -222,7 +223,14 @@ def _load_onnx(path: Path) -> Callable[[Tensor], Tensor]:
 
 def _write_torchscript(model: nn.Module, path: Path, images: Tensor, about: _About) -> None:
     texts = describe(model, **about._asdict())
-    torch.jit.save(torch.jit.trace(model, images), str(path), _extra_files=texts)
+    whole = path.parent / "whole" / path.name
+    whole.parent.mkdir()
+    torch.jit.save(torch.jit.trace(model, images), str(whole), _extra_files=texts)
+    # PyTorch records where each operation stands in the source, with the paths of this machine.
+    with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(path, "w") as stripped:
+        for entry in archive.infolist():
+            if not entry.filename.endswith(".debug_pkl"):
+                stripped.writestr(entry, archive.read(entry))
 
 
 def _load_torchscript(path: Path) -> Callable[[Tensor], Tensor]:

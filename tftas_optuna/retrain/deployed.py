@@ -19,7 +19,7 @@ from tftas_optuna.devices import (
     usual_threads,
 )
 from tftas_optuna.errors import TftasError, UnavailableError, first_line
-from tftas_optuna.export.metadata import NAMES, class_names, parse, preparation
+from tftas_optuna.export.metadata import NAMES, check, class_names, parse, preparation
 from tftas_optuna.retrain.network import Network, build_network, read_model
 from tftas_optuna.retrain.sources import HUB, find_source
 from tftas_optuna.retrain.trained import is_trained
@@ -113,7 +113,9 @@ def _of_module(source: NetworkSource, device: torch.device) -> Deployed:
         subset = infer_imagenet_subset(model)
         names = None if subset is None else tuple(ImageNetInfo(subset).label_names())
     model = model.eval().to(device)
-    prepared = preparation(model)
+    with reading(source.path, lambda reason: f"{source} cannot be used: {reason}"):
+        prepared = preparation(model)
+        check(prepared)
     macs = layer_macs(model, prepared["input_size"])
 
     @torch.inference_mode()
@@ -145,7 +147,10 @@ def _of_onnx(source: NetworkSource) -> Deployed:
         # Its errors have no common class.
         raise UnavailableError(f"{source.name} cannot be loaded: {first_line(error)}") from error
     texts = session.get_modelmeta().custom_metadata_map
-    (first, *_) = session.get_inputs()
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        raise UnavailableError(f"{source.name} has {len(inputs)} inputs, not one for images")
+    (first,) = inputs
 
     def logits(images: Tensor) -> Tensor:
         return torch.from_numpy(session.run(None, {first.name: images.cpu().numpy()})[0])
@@ -172,7 +177,9 @@ def _of_torchscript(source: NetworkSource) -> Deployed:
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             return module(images.cpu())
 
-    return _of_file(source, logits, {k: v.decode() if v else "" for k, v in texts.items()})
+    return _of_file(
+        source, logits, {k: v.decode(errors="replace") if v else "" for k, v in texts.items()}
+    )
 
 
 def _of_file(
@@ -189,12 +196,30 @@ def _of_file(
             f"{source.name} does not say how its images are prepared ({missing[0]} is missing);"
             " write it anew with `tftas-optuna export`, or give the directory that it was made of"
         )
-    names = about.get("class_names")
+    names, count = about.get("class_names"), about["num_classes"]
+
+    def checked(images: Tensor) -> Tensor:
+        try:
+            result = logits(images)
+        except Exception as error:
+            # A file can hold any computation; the errors of its interpreters have no common class.
+            raise UnavailableError(
+                f"{source.name} cannot compute {len(images)} images of"
+                f" {'x'.join(map(str, images.shape[1:]))}: {first_line(error)}"
+            ) from error
+        shape = tuple(getattr(result, "shape", ()))
+        if shape != (len(images), count):
+            raise UnavailableError(
+                f"{source.name} says that it has {count} classes, and computes {shape} for"
+                f" {len(images)} images"
+            )
+        return result
+
     return Deployed(
         source,
-        logits,
+        checked,
         {name: about[name] for name in _NEEDED if name != "num_classes"},
-        about["num_classes"],
+        count,
         None if names is None else tuple(names),
         about.get("weights") != "untrained",
     )

@@ -126,7 +126,7 @@ class RunFolder:
                     {key: _parsed(value) for key, value in row.items()}
                     for row in csv.DictReader(file)
                 ]
-        except (ValueError, TypeError, OSError) as error:
+        except (ValueError, TypeError, AttributeError, csv.Error, OSError) as error:
             raise UnavailableError(f"{path} is damaged ({error}); give another --out") from error
 
     def _write(self, name: str, text: str) -> None:

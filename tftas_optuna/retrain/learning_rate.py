@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from timm.utils import random_seed
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.retrain.data import set_order
+from tftas_optuna.retrain.folder import LEARNING_RATES
+from tftas_optuna.retrain.training import DivergedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,11 +27,13 @@ if TYPE_CHECKING:
     from tftas_optuna.retrain.training import Batch, Training
 
 LOWEST, HIGHEST = 1e-5, 1.0
-_STEPS = 200
+STEPS = 200
 # Weight of the losses before in the smoothed one.
 _SMOOTHING = 0.9
 # The test ends where the smoothed loss is this many times the lowest one.
 _DIVERGED = 1.25
+# Steps at its beginning that tell what the loss is before it falls, and how noisy it is.
+_BEFORE = 20
 # How far the learning rate is below the one at the lowest loss.
 _BELOW = 5.0
 
@@ -58,7 +63,8 @@ def with_learning_rate(
         begin: Makes a training by a recipe, with first weights of its own.
 
     Raises:
-        UnavailableError: The loss is not finite from the first step on.
+        DivergedError: The loss is not finite from the first step on, or does not fall.
+        UnavailableError: The range test of the directory is damaged.
     """
     rows = folder.learning_rates()
     if not rows:
@@ -69,7 +75,14 @@ def with_learning_rate(
         if training.world.primary:
             folder.write_learning_rates(rows)
         training.world.barrier()
-    lr = choose([Tried(**row) for row in rows])
+    try:
+        tried = [Tried(**row) for row in rows]
+    except TypeError as error:
+        raise UnavailableError(
+            f"{folder.path / LEARNING_RATES} is damaged; delete it for another range test, or give"
+            " another --out"
+        ) from error
+    lr = choose(tried)
     return dataclasses.replace(recipe, lr=lr, lr_base_size=None)
 
 
@@ -90,7 +103,7 @@ def range_test(training: Training) -> list[Tried]:
     batches = _endless(training.loader)
     tried: list[Tried] = []
     average, lowest = 0.0, math.inf
-    for step, lr in enumerate(np.geomspace(LOWEST, HIGHEST, _STEPS).tolist()):
+    for step, lr in enumerate(np.geomspace(LOWEST, HIGHEST, STEPS).tolist()):
         for group in training.optimizer.param_groups:
             group["lr"] = lr * group.get("lr_scale", 1.0)
         loss = training.world.mean(training.step(batches, step))
@@ -117,11 +130,21 @@ def choose(tried: Sequence[Tried]) -> float:
     fifth is a rule of thumb, tried on small networks and AdamW (``benchmarks/learning_rate.py``).
 
     Raises:
-        UnavailableError: The loss was not finite from the first step on.
+        DivergedError: The loss was not finite from the first step on, or fell by less than its
+            noise.
     """
     if not tried:
-        raise UnavailableError(
+        raise DivergedError(
             "the range test of --lr auto has no finite loss; give a number as --lr, and look at"
             " the images"
         )
-    return min(tried, key=lambda step: step.smoothed).lr / _BELOW
+    # The first losses are hardly smoothed: one of them may be the lowest by chance.
+    before, after = tried[:_BEFORE], tried[_BEFORE:] or tried
+    best = min(after, key=lambda step: step.smoothed)
+    losses = [step.loss for step in before]
+    if len(tried) > _BEFORE and best.smoothed > fmean(losses) - stdev(losses):
+        raise DivergedError(
+            "the range test of --lr auto found no learning rate at which the loss falls; give a"
+            " number as --lr, or a larger --batch-size"
+        )
+    return best.lr / _BELOW

@@ -238,6 +238,10 @@ def read_model(folder: Path) -> nn.Module:
         raise UnavailableError(f"{folder} holds no config.json; {_FINISHED}")
     with reading(folder, lambda reason: f"{folder} cannot be loaded: {reason}; {_FINISHED}"):
         model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
+        timm_model = cast("Any", model)
+        if timm_model.pretrained_cfg.get("num_classes") != timm_model.num_classes:
+            # timm leaves its classifier as drawn.
+            raise ValueError("config.json tells two numbers of classes")
     return model
 
 

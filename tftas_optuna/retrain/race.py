@@ -9,17 +9,22 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import optuna
-import yaml
 from optuna.pruners import SuccessiveHalvingPruner
 from optuna.study import StudyDirection
 
 from tftas_optuna._writing import replacing
-from tftas_optuna.architecture import read_yaml
 from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.retrain.data import open_data
 from tftas_optuna.retrain.folder import RunFolder, csv_text, writing
-from tftas_optuna.retrain.recipe import load_recipe
+from tftas_optuna.retrain.learning_rate import STEPS
+from tftas_optuna.retrain.race_plan import PLAN, read_plan, write_plan
+from tftas_optuna.retrain.recipe import AUTO, load_recipe
 from tftas_optuna.retrain.recorded import record_training
 from tftas_optuna.retrain.run import SingleNetwork, seconds_per_epoch, train
+from tftas_optuna.retrain.slices import weights_text
+from tftas_optuna.retrain.training import DivergedError
+from tftas_optuna.storage import check_writable
+from tftas_optuna.study._optuna import storage_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,12 +38,13 @@ if TYPE_CHECKING:
     from tftas_optuna.retrain.recipe import Recipe
     from tftas_optuna.scoring.conditions import SupernetSource
 
-PLAN, TABLE = "race.yaml", "race.csv"
+TABLE = "race.csv"
 SEEDS = 3
 _FINALISTS = 3
 _HALF = 2
 # Part of the time that a plan fills: the time of a few steps says roughly how long all take.
 _FILLED = 0.85
+_DIVERGED = "all networks diverged; begin again with a lower --lr, and another --out"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,7 +75,7 @@ class Race:
     All are trained for some epochs of the same schedule. Optuna's ``SuccessiveHalvingPruner``
     (Jamieson and Talwalkar, AISTATS 2016) drops the worse half, the others are trained for twice
     as many epochs, and so on until three or fewer are left, which finish. These and the baselines
-    are then trained with two more seeds.
+    are then trained with two more seeds. A network whose loss is not finite is left out.
 
     ``OUT`` holds a directory for each training, as of :func:`tftas_optuna.retrain.run.train`,
     ``race.yaml`` with the plan and ``race.csv`` with the result. The same race goes on where it
@@ -126,6 +132,8 @@ class Race:
         self._seconds: dict[Entrant, float] = {}
         # The epochs of every entrant with the first seed, and its metrics after them.
         self._reached: dict[Entrant, tuple[int, dict[str, Any]]] = {}
+        # The seeds with which a loss was not finite.
+        self._diverged: set[tuple[Entrant, int]] = set()
         # Top-1 of the trainings that are finished, one for each seed.
         self._finished: dict[Entrant, list[float]] = {entrant: [] for entrant in entrants}
 
@@ -143,8 +151,11 @@ class Race:
 
         Raises:
             TftasError: The time or the epochs are too few for any race.
-            UnavailableError: The directory holds another race; or as of a training.
+            UnavailableError: The directory holds another race, all networks diverged, or the study
+                cannot be written; or as of a training.
         """
+        if self._study is not None and self._world.primary:
+            check_writable(self._study, storage_of(self._study)[0])
         recipe = self._planned()
         racing = self._halve(recipe)
         for number in range(SEEDS if racing else 0):
@@ -164,7 +175,10 @@ class Race:
         if self._world.primary:
             with writing(self._out), replacing(self._out / TABLE) as scratch:
                 scratch.write_text(csv_text(rows), encoding="utf-8")
-        if any(len(self._finished[entrant]) < SEEDS for entrant in racing) or not racing:
+        if self._diverged and racing and not any(self._finished.values()) and not self._late():
+            raise UnavailableError(_DIVERGED)
+        done = sum(len(self._finished[entrant]) for entrant in racing)
+        if not racing or done + len(self._diverged_seeds(racing)) < SEEDS * len(racing):
             self._told("the time is over; the same command goes on where it stopped")
         return rows
 
@@ -174,17 +188,24 @@ class Race:
             # Raises an error if it takes no such images, before anything is trained.
             SingleNetwork(baseline.network, baseline.weights).build(2, None, self._recipe)
         path = self._out / PLAN
-        names = sorted(entrant.label for entrant in self._entrants)
+        images, _ = open_data(
+            self._source,
+            in_chans=self._entrants[0].network.in_chans,
+            num_classes=self._options.get("num_classes"),
+            batch_size=self._recipe.batch_size,
+            seed=self._recipe.seed,
+        )
+        conditions = {
+            "networks": sorted(entrant.label for entrant in self._members),
+            "baselines": sorted(entrant.label for entrant in self._baselines),
+            "weights": weights_text(self._members[0].weights),
+            "images": images.about["digest"],
+            "recipe": self._recipe.to_dict(),
+        }
         least = _HALF**self._rounds
-        if path.is_file():
-            plan = read_yaml(path)
-            if not isinstance(plan, dict) or plan.get("networks") != names:
-                raise UnavailableError(
-                    f"{self._out} holds a race of other networks; give another --out"
-                )
-            epochs = plan.get("epochs")
-            if type(epochs) is not int or epochs < least:
-                raise UnavailableError(f"{path} is damaged; give another --out")
+        # The others must not look once it is written.
+        if self._world.of_primary(int(path.is_file())):
+            epochs = read_plan(path, conditions, least=least)
             return load_recipe(self._recipe, {"epochs": epochs})
         epochs = self._recipe.epochs
         if epochs < least:
@@ -193,17 +214,13 @@ class Race:
                 f" give --epochs {least}, or fewer networks"
             )
         if self._timeout is not None:
-            epochs = self._affordable(epochs, least, self._timeout)
+            epochs = self._affordable(epochs, least, self._timeout, images.about["n_train"])
         if self._world.primary:
-            text = yaml.safe_dump({"networks": names, "epochs": epochs}, sort_keys=False)
-            with writing(self._out):
-                self._out.mkdir(parents=True, exist_ok=True)
-                with replacing(path) as scratch:
-                    scratch.write_text(f"# The plan of this race.\n{text}", encoding="utf-8")
+            write_plan(path, conditions, epochs)
         self._world.barrier()
         return load_recipe(self._recipe, {"epochs": epochs})
 
-    def _affordable(self, most: int, least: int, timeout: float) -> int:
+    def _affordable(self, most: int, least: int, timeout: float, n_train: int) -> int:
         """Return how many epochs fit into the time, by a few steps of each network."""
         self._told("measuring how long an epoch takes")
         for entrant in self._entrants:
@@ -216,7 +233,12 @@ class Race:
                 workers=self._options.get("workers", 0),
             )
         spent = time.monotonic() - self._begin
-        needed = {n: self._epochs(n) * self._mean_seconds() for n in range(least, most + 1)}
+        tests = 0.0
+        if self._recipe.lr == AUTO:
+            tests = self._trainings() * STEPS / max(1, n_train // self._recipe.batch_size)
+        needed = {
+            n: (self._epochs(n) + tests) * self._mean_seconds() for n in range(least, most + 1)
+        }
         fits = [n for n, seconds in needed.items() if seconds <= _FILLED * timeout - spent]
         epochs = self._world.of_primary(fits[-1] if fits else 0)
         if not epochs:
@@ -255,8 +277,19 @@ class Race:
                 count = (count + 1) // _HALF
         return total + (SEEDS - 1) * count * epochs + SEEDS * len(self._baselines) * epochs
 
+    def _trainings(self) -> int:
+        """Return the number of trainings, with a range test each if the recipe has one."""
+        finalists = len(self._members)
+        for _ in range(self._rounds):
+            finalists = (finalists + 1) // _HALF
+        return len(self._members) + (SEEDS - 1) * finalists + SEEDS * len(self._baselines)
+
     def _halve(self, recipe: Recipe) -> list[Entrant]:
-        """Train in rounds, dropping the worse half; return all that finish, or none if late."""
+        """Train in rounds, dropping the worse half; return all that finish, or none if late.
+
+        Raises:
+            UnavailableError: All networks diverged.
+        """
         ends = self._ends(recipe.epochs)
         alive = self._members
         if ends:
@@ -271,21 +304,36 @@ class Race:
                 left = self._epochs(recipe.epochs, number, place, len(alive))
                 self._train(entrant, recipe, end, title, left)
                 epochs, metrics = self._reached.get(entrant, (0, {}))
-                if epochs < end:
-                    return []
-                # The loss tells those of equal accuracy apart.
-                trials[entrant].report(metrics["top1"] - 1e-6 * metrics["loss"], end)
+                merit = -math.inf
+                if (entrant, recipe.seed) not in self._diverged:
+                    if epochs < end:
+                        return []
+                    # The loss tells those of equal accuracy apart.
+                    merit = metrics["top1"] - 1e-6 * metrics["loss"]
+                trials[entrant].report(merit, end)
             frozen = study.get_trials()
             results = [(entrant, frozen[trials[entrant].number]) for entrant in alive]
             # The pruner compares with the results that it was asked about before: ask about all
             # of the round first.
             for _, trial in results:
                 pruner.prune(study, trial)
-            dropped = [entrant for entrant, trial in results if pruner.prune(study, trial)]
+            lost = self._diverged_seeds(alive)
+            dropped = [
+                entrant
+                for entrant, trial in results
+                if pruner.prune(study, trial) or (entrant, recipe.seed) in lost
+            ]
             alive = [entrant for entrant in alive if entrant not in dropped]
-            names = ", ".join(entrant.label for entrant in dropped)
-            self._told(f"after {end} of {recipe.epochs} epochs dropped: {names}")
+            if not alive:
+                raise UnavailableError(_DIVERGED)
+            # None is dropped if they are all equal.
+            if dropped:
+                names = ", ".join(entrant.label for entrant in dropped)
+                self._told(f"after {end} of {recipe.epochs} epochs dropped: {names}")
         return [*alive, *self._baselines]
+
+    def _diverged_seeds(self, entrants: Sequence[Entrant]) -> set[tuple[Entrant, int]]:
+        return {(entrant, seed) for entrant, seed in self._diverged if entrant in entrants}
 
     def _train(
         self, entrant: Entrant, recipe: Recipe, until: int, title: str, left: float
@@ -309,15 +357,20 @@ class Race:
             if len(rows) < until:
                 self._told(f"to epoch {until} of {recipe.epochs}{self._estimate(left)}")
             begin, before = time.monotonic(), len(rows)
-            result = train(
-                SingleNetwork(entrant.network, entrant.weights),
-                recipe,
-                self._source,
-                folder,
-                world=self._world,
-                pause=lambda epochs: epochs >= until or self._late(),
-                **self._options,
-            )
+            try:
+                result = train(
+                    SingleNetwork(entrant.network, entrant.weights),
+                    recipe,
+                    self._source,
+                    folder,
+                    world=self._world,
+                    pause=lambda epochs: epochs >= until or self._late(),
+                    **self._options,
+                )
+            except DivergedError as error:
+                self._told(f"left out: {error}")
+                self._diverged.add((entrant, recipe.seed))
+                return
             rows = RunFolder(folder).rows(before_epoch=until)
             if len(rows) > before:
                 self._seconds[entrant] = (time.monotonic() - begin) / (len(rows) - before)

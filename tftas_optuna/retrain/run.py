@@ -255,6 +255,8 @@ def train(
                 callback=_watch_chance(callback, recipe, images.about["n_val"], classes, told),
             )
             if len(rows) < recipe.epochs:
+                # Files of the primary process are read next.
+                world.barrier()
                 last = {name: rows[-1][name] for name in ("top1", "top5", "loss")}
                 return {**last, "epochs": len(rows), "n_params": n_params}
             kept = trainee.keep(training, val_loader, out)

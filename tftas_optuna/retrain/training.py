@@ -57,6 +57,10 @@ class Step(NamedTuple):
     lr: float
 
 
+class DivergedError(UnavailableError):
+    """The loss of a training is not finite, or falls at no learning rate."""
+
+
 class Training:
     """The state of a training.
 
@@ -88,13 +92,16 @@ class Training:
         if self.ema:
             self.task.setup_ema(decay=recipe.model_ema_decay, use_warmup=recipe.model_ema_warmup)
         self.optimizer = _make_optimizer(model, recipe)
+        # A schedule neither begins nor ends above its peak, which may be low: lr is scaled to the
+        # batch, or found by a range test.
+        peak = recipe.scaled_lr
         self.scheduler, _ = create_scheduler_v2(
             self.optimizer,
             sched=recipe.sched,
             num_epochs=recipe.epochs,
             warmup_epochs=recipe.warmup_epochs,
-            warmup_lr=recipe.warmup_lr,
-            min_lr=recipe.min_lr,
+            warmup_lr=min(recipe.warmup_lr, peak),
+            min_lr=min(recipe.min_lr, peak),
             decay_epochs=recipe.decay_epochs,
             decay_rate=recipe.decay_rate,
             step_on_epochs=not recipe.sched_on_updates,
@@ -150,7 +157,8 @@ class Training:
             The training loss, averaged over all images and processes.
 
         Raises:
-            UnavailableError: The loss is not finite, or a process gets too few images.
+            DivergedError: The loss is not finite.
+            UnavailableError: A process gets too few images.
         """
         recipe = self.recipe
         random_seed(_epoch_seed(recipe.seed, epoch), self.world.rank)
@@ -174,7 +182,7 @@ class Training:
         if not math.isfinite(mean):
             kept = "; the checkpoint before is kept" if epoch else ""
             clip = " or --set clip_grad=1" if recipe.clip_grad is None else ""
-            raise UnavailableError(
+            raise DivergedError(
                 f"the training loss is {mean} in epoch {epoch}{kept}. Begin again with a lower"
                 f" --lr{clip}, and another --out"
             )
