@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tftas_optuna.cli import _progress, _tables, _training
-from tftas_optuna.cli._progress import ProgressDisplay
+from tftas_optuna.cli._progress import ProgressDisplay, StepDisplay
 from tftas_optuna.cli._training import TrainingDisplay
 from tftas_optuna.retrain.run import Epoch
 from tftas_optuna.retrain.training import Step
@@ -61,6 +61,19 @@ def test_plain_lines_are_few_and_end_with_the_last_state(
             display.update(progress(n_done))
     first, last = capsys.readouterr().err.splitlines()
     assert first == "small: 0/20 trials" and last.startswith("19/20 trials, ")
+
+
+def test_plain_lines_of_a_slow_step_end_with_the_last(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(_progress, "_PATIENCE", 0.0)
+    with StepDisplay("report", "sections") as display:
+        for done in range(1, 8):
+            display(done, 7)
+    assert capsys.readouterr().err.splitlines() == [
+        "report: 1/7 sections",
+        "report: 7/7 sections",
+    ]
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -61,6 +61,8 @@ def test_start_of_a_search() -> None:
     assert get_candidate(study, 0).architecture == resolve_network("found").architecture
     code, _, err = call(*arguments[:-1], "local-dir:plain")
     assert code == 2 and "local-dir:plain holds a network of timm, which is part of no" in err
+    code, _, err = call(*arguments, "--start", "autoformer-tiny")
+    assert code == 2 and "--start autoformer-tiny: a block with" in err
 
 
 def test_training_goes_on_from_it() -> None:

@@ -12,11 +12,11 @@ import torch
 from trainings import PLAIN
 
 from tftas_optuna import TftasError
-from tftas_optuna.retrain import load_recipe
+from tftas_optuna.retrain import load_recipe, run
 from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.network import Network, build_network, resolve_network
-from tftas_optuna.retrain.run import SingleNetwork, seconds_per_epoch
+from tftas_optuna.retrain.run import Epoch, SingleNetwork, seconds_per_epoch
 from tftas_optuna.retrain.slices import resolve_weights
 
 
@@ -30,6 +30,16 @@ def test_a_training_that_learns_nothing_says_so(
     assert len(said) == (not learns)
     if not learns:
         assert "after 3 epochs is no better than chance (33.33 %); try another --lr" in said[0]
+
+
+def test_no_range_test_is_advised_after_a_range_test() -> None:
+    told: list[str] = []
+    watch = run._watch_chance(
+        lambda _: None, load_recipe("quick", {"lr": "auto"}), 100, 10, told.append
+    )
+    watch(Epoch({"epoch": 5, "top1": 10.0}, 30))
+    (line,) = told
+    assert "try more --epochs, another --recipe, and look" in line and "--lr" not in line
 
 
 def test_another_number_of_classes_than_the_file_names(

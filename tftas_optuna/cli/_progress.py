@@ -141,7 +141,7 @@ class StepDisplay:
                 self._bar.start()
                 self._task = self._bar.add_task(self._title, unit=self._unit)
             self._bar.update(self._task, completed=done, total=total)
-        elif self._printed == self._start or now - self._printed > _PLAIN_SECONDS:
+        elif self._printed == self._start or now - self._printed > _PLAIN_SECONDS or done == total:
             self._printed = now
             _print(self._console, f"{self._title}: {done}/{total} {self._unit}")
 

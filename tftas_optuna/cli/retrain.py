@@ -36,7 +36,7 @@ _RENAME = "copy the study under a plain name"
 
 
 @click.command()
-@click.argument("configs", nargs=-1, metavar="[FILE|NAME]...")
+@click.argument("configs", nargs=-1, metavar="[FILE|DIRECTORY|NAME]...")
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
@@ -63,7 +63,7 @@ _RENAME = "copy the study under a plain name"
     metavar="NAME|FILE",
     default="autoformer",
     show_default=True,
-    help="Training recipe: autoformer, az-nas, deit, quick, or a YAML file.",
+    help="Training recipe: autoformer, az-nas, deit, quick, small-data, or a YAML file.",
 )
 @click.option("--epochs", type=int, help="Number of epochs; by default the recipe's.")
 @click.option("--batch-size", type=int, help="Images per step, over all processes.")
@@ -204,12 +204,16 @@ def retrain(
 ) -> None:
     """Train an exported architecture, a published one, a timm model, or members of a front.
 
+    A DIRECTORY of `retrain` or `export -f timm` stands for the architecture in it; with --weights
+    DIRECTORY its training starts from those weights.
+
     Run the same command again to continue a stopped training after its last whole epoch.
 
     \b
       tftas-optuna retrain front/autoformer-tiny-trial00042.yaml --data-dir imagenet
       tftas-optuna retrain --study autoformer-tiny --top 5 --data-dir imagenet
       tftas-optuna retrain --study autoformer-tiny --shared --data-dir imagenet
+      tftas-optuna retrain --study autoformer-tiny --race --data-dir imagenet
       torchrun --nproc-per-node 8 -m tftas_optuna retrain ...
     """
     from tftas_optuna.retrain.recipe import load_recipe, parse_overrides

@@ -22,12 +22,14 @@ from tftas_optuna.cli._options import (
     supernet_option,
     verbosity_options,
 )
-from tftas_optuna.errors import UnavailableError
+from tftas_optuna.errors import TftasError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tftas_optuna.architecture import Architecture
     from tftas_optuna.search.progress import SearchProgress
+    from tftas_optuna.spaces import SearchSpace
 
 _SPACE = "autoformer-tiny"
 
@@ -222,11 +224,7 @@ def run(
         space = space_of(supernet) or get_space(_SPACE)
     else:
         space = get_space(space_name or _SPACE)
-    first = []
-    if start:
-        from tftas_optuna.retrain.network import resolve_architecture
-
-        first = [resolve_architecture(name) for name in start]
+    first = [_to_start_from(name, space) for name in start]
     if out is not None:
         check_directory(out)
     if len(objectives) > 3:
@@ -293,6 +291,17 @@ def run(
             _say_interrupted(storage, name, words)
             raise SystemExit(interrupts.exit_code) from None
     _finish(storage, name, words, out, quiet)
+
+
+def _to_start_from(name: str, space: SearchSpace) -> Architecture:
+    from tftas_optuna.retrain.network import resolve_architecture
+
+    arch = resolve_architecture(name)
+    try:
+        space.encode(arch)
+    except TftasError as error:
+        raise TftasError(f"--start {name}: {error}") from error
+    return arch
 
 
 def _say_interrupted(storage: str, study_name: str, words: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME|FILE...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME|FILE|DIRECTORY...")
 @click.option(
     "--indicators",
     metavar="NAMES",
@@ -69,9 +69,9 @@ def score(
 
     An exported file is scored on the supernets of its own search, so its DSS is that of its
     trial. Other architectures in its space share these supernets, and several that fit one preset
-    share a supernet of it. Everything else gets fresh weights. With a trained --supernet all are
-    slices of it. Compare only scores on the same
-    weights; each set of weights has its own table.
+    share a supernet of it. Everything else gets fresh weights. Of a DIRECTORY of `retrain` the
+    architecture counts, not its trained weights. With a trained --supernet all are slices of it.
+    Compare only scores on the same weights; each set of weights has its own table.
     """
     from tftas_optuna.cli import _tables
     from tftas_optuna.cli._progress import StepDisplay

@@ -244,9 +244,9 @@ class Race:
         if not epochs:
             raise TftasError(
                 f"{duration(timeout)} are too short for a race of {len(self._entrants)} networks:"
-                f" over {least} epochs it takes about"
-                f" {duration((needed[least] + spent) / _FILLED)}; give more time, or fewer"
-                " networks"
+                f" over {least} epochs it takes up to"
+                f" {duration(_next_minute((needed[least] + spent) / _FILLED))}; give more time, or"
+                " fewer networks"
             )
         self._told(
             f"{epochs} epochs (of {most}) fit into {duration(timeout)}, with"
@@ -459,6 +459,11 @@ def pooled_sd(groups: Sequence[Sequence[float]]) -> float | None:
         return None
     squares = math.fsum(statistics.variance(group) * (len(group) - 1) for group in several)
     return math.sqrt(squares / sum(len(group) - 1 for group in several))
+
+
+def _next_minute(seconds: float) -> float:
+    """Round up, so that a length that is advised suffices and differs from one that did not."""
+    return 60 * math.ceil(seconds / 60)
 
 
 def duration(seconds: float) -> str:

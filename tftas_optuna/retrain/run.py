@@ -447,6 +447,9 @@ def _watch_chance(
     checked = max(3, recipe.warmup_epochs + 1, math.ceil(recipe.epochs / 5))
     chance = 1 / num_classes
     margin = 2 * math.sqrt(chance * (1 - chance) / n_val)
+    advice = (
+        "more --epochs, another --recipe" if recipe.lr == AUTO else "another --lr, such as auto"
+    )
 
     def watch(event: Step | Epoch) -> None:
         callback(event)
@@ -455,7 +458,7 @@ def _watch_chance(
         if event.row["top1"] <= 100 * (chance + margin):
             told(
                 f"top-1 {event.row['top1']:.2f} % after {checked} epochs is no better than chance"
-                f" ({100 * chance:.2f} %); try another --lr, such as auto, and look at the labels"
+                f" ({100 * chance:.2f} %); try {advice}, and look at the labels"
             )
 
     return watch
