@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -62,6 +64,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ({"lr": "fast"}, "lr is 'fast', allowed: a number, 0 or more"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"amp": "fp8"}, "amp is 'fp8', allowed: one of none, bfloat16, float16"),
+        ({"lr": math.inf}, "lr is inf, allowed: a number, 0 or more"),
         ({"mixup": None}, "mixup is None, allowed: a number, 0 or more"),
         ({"scale": [0.1]}, "scale is [0.1], allowed: a list of 2 numbers from 0 to 1"),
         ({"model_ema": "yes"}, "model_ema is 'yes', allowed: true or false"),
@@ -104,3 +107,11 @@ def test_a_short_training_warms_up_shortly(
     assert load_recipe({"epochs": epochs}).warmup_epochs == warmup
     told = f"recipe autoformer with epochs={epochs}: warmup_epochs is {warmup} in place of 20"
     assert caplog.messages == ([told] if warmup < 20 else [])
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    recipe = load_recipe(
+        "autoformer", {"epochs": np.int64(30), "seed": np.int64(3), "lr": np.float32(0.25)}
+    )
+    assert (recipe.epochs, recipe.warmup_epochs, recipe.seed, recipe.lr) == (30, 2, 3, 0.25)
+    assert {type(recipe.seed), type(recipe.lr)} == {int, float}

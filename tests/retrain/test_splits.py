@@ -202,3 +202,9 @@ def test_the_images_are_told_before_the_training(
     train(tmp_path / "out", data=data, epochs=1, told=order.append, callback=order.append)
     assert order[0] == "train 24, val 6 images, 3 classes (train and val)"
     assert all(not isinstance(each, str) for each in order[1:])
+
+
+@pytest.mark.parametrize("name", ["dataset", "train_split", "val_split"])
+def test_names_of_data_are_texts(name: str, tmp_path: Path) -> None:
+    with pytest.raises(TftasError, match=f"{name} is 5, expected "):
+        DataSource(tmp_path, **{name: 5})  # type: ignore[arg-type]

@@ -27,6 +27,8 @@ ROOT = ", or {} for a file in the root of the disk"
         ("file:///tmp/x.db", "give the path alone, /tmp/x.db"),
         ("file:x.db", "give the path alone, x.db"),
         ("postgres://u:secret@h/nas", "write postgresql://u:***@h/nas"),
+        ("postgres://u:sec:ret@secret/secret@h/nas", "write postgresql://u:***@h/nas"),
+        ("postgres://h/x?user=u&password=secret", "write postgresql://h/x?user=u&password=***"),
         ("postgresql:u:secret@h/nas", "write postgresql://u:***@h/nas"),
         ("postgresql:///u:secret@h/nas", "write postgresql://u:***@h/nas"),
         ("mysql:/u:secret@h/nas", "write mysql://u:***@h/nas"),

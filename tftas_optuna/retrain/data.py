@@ -13,7 +13,7 @@ from timm.data import ImageDataset, create_dataset, create_loader, resolve_data_
 from timm.models import get_model_input_config
 from torch.utils.data import IterableDataset, RandomSampler
 
-from tftas_optuna._given import shown
+from tftas_optuna._given import expect, shown
 from tftas_optuna.errors import TftasError, UnavailableError, first_line
 from tftas_optuna.retrain._timm import mend_posterize
 from tftas_optuna.retrain.images import NamedImages, read_file
@@ -58,7 +58,8 @@ class DataSource:
             all; None for two folders.
 
     Raises:
-        TftasError: The fraction is out of range, or does not apply to these data.
+        TftasError: A name is no text, or the fraction is out of range or does not apply to these
+            data.
     """
 
     root: Path
@@ -69,6 +70,9 @@ class DataSource:
     val_fraction: float | None = None
 
     def __post_init__(self) -> None:
+        expect("dataset", self.dataset, str, "the name of a data set, or ''")
+        expect("train_split", self.train_split, str, "a name")
+        expect("val_split", self.val_split, (str, type(None)), "a name or None")
         if self.val_fraction is None:
             return
         if not isinstance(self.val_fraction, int | float) or not 0 < self.val_fraction < 1:

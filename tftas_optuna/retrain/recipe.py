@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import numbers
 import os
 from collections.abc import Mapping
 from dataclasses import field
@@ -34,11 +35,15 @@ def _number(low: float, high: float = math.inf, *, whole: bool = False) -> Calla
         # YAML 1.1 reads 5e-4 as text.
         if isinstance(value, str):
             value = float(value)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        # NumPy's numbers are such numbers too.
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
             raise ValueError
-        if not low <= value <= high or (whole and value != int(value)):
+        number = float(value)
+        if not (low <= number <= high and math.isfinite(number)):
             raise ValueError
-        return int(value) if whole else float(value)
+        if whole and not number.is_integer():
+            raise ValueError
+        return int(number) if whole else number
 
     top = f"{high:,.0f}" if high >= 1e4 else f"{high:g}"
     bound = f"{low:g} or more" if high == math.inf else f"{low:g} to {top}"
@@ -301,7 +306,7 @@ def _shorter_warmup(base: Mapping[str, Any], epochs: Any) -> dict[str, Any]:
     """Return the warm-up of fewer epochs, in proportion; nothing where the values are wrong."""
     whole = {"epochs": Recipe.epochs, "warmup_epochs": Recipe.warmup_epochs, **base}
     warmup = whole["warmup_epochs"]
-    if not all(type(value) is int for value in (epochs, warmup, whole["epochs"])):
+    if not all(isinstance(value, numbers.Integral) for value in (epochs, warmup, whole["epochs"])):
         return {}
     if not 0 < epochs < whole["epochs"]:
         return {}

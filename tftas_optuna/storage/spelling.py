@@ -61,9 +61,13 @@ def check_spelling(storage: str) -> None:
 
 
 def _wrong(storage: str, what: str, remedy: str) -> UnavailableError:
-    return UnavailableError(f"storage {_hidden(storage)!r} is {what}; {remedy}")
+    found = _URL.fullmatch(storage)
+    shown = storage if found is None else f"{found[1]}:{found[2]}{_hidden(found[3])}"
+    return UnavailableError(f"storage {shown!r} is {what}; {remedy}")
 
 
-def _hidden(text: str) -> str:
-    """Return a storage, or the end of one, without its password."""
-    return re.sub(r":[^:@/]*@", ":***@", text)
+def _hidden(rest: str) -> str:
+    """Return what follows the kind and the slashes of a storage, without its password."""
+    # A password may hold any of : / @ where it is not quoted: it ends before the last @.
+    rest = re.sub(r"^([^:@/]*):.*@", r"\1:***@", rest, flags=re.DOTALL)
+    return re.sub(r"(passw(?:or)?d=)[^&]*", r"\1***", rest, flags=re.IGNORECASE)
