@@ -209,7 +209,11 @@ def test_images_may_lie_anywhere_in_a_folder(here: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (("evaluate", "net", "--data-dir", "none"), 1, "data directory none does not exist"),
+        (
+            ("evaluate", "net", "--data-dir", "none"),
+            1,
+            "none does not exist; give one with val/CLASS/IMAGE",
+        ),
         (("evaluate", "net", "--data-dir", "images", "--split", "no"), 1, "folders: test; name"),
         (("evaluate", "nothing", "--data-dir", "images"), 2, "'nothing' is neither a file, a dir"),
         (("evaluate", "tf-tas-tiny", "--data-dir", "images"), 2, "tf-tas-tiny has no weights; gi"),

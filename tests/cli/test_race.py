@@ -58,6 +58,8 @@ def test_members_race_and_go_on(place: Path, monkeypatch: pytest.MonkeyPatch) ->
     race = ("retrain", "--study", "tiny", "--race", "--spread", "5", "--baseline", "smallest")
     code, out, err = call(*race, *RECIPE)
     assert code == 0, err
+    # Many trainings, one line about their images.
+    assert err.count("train 24, val 15 images, 3 classes (train and val)") == 1
     assert f"tiny-trial{smallest:05d} (baseline)" in out and "A difference is told from" in out
     assert "after 2 of 4 epochs dropped: tiny-trial" in err
     assert "round 1/1, tiny-trial" in err and "seed 3/3, tiny-trial" in err

@@ -232,6 +232,16 @@ def test_a_search_that_was_not_begun_on_the_command_line(
     assert "Layers: the study has options of dss that are not the usual ones" in found.text
 
 
+def test_progress_ends_with_all_sections(small_space: AutoFormerSpace, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    write_report(
+        random_study(small_space, 5),
+        tmp_path / "report.html",
+        callback=lambda done, total: told.append((done, total)),
+    )
+    assert told == [(done, 6) for done in range(7)]
+
+
 def test_a_directory_that_is_not_there(small_space: AutoFormerSpace, tmp_path: Path) -> None:
     with pytest.raises(UnavailableError, match="no file in a directory that exists"):
         write_report(random_study(small_space, 0), tmp_path / "none" / "report.html")

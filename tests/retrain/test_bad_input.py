@@ -111,7 +111,10 @@ def test_weights_that_do_not_fit(tiny: Network, tmp_path: Path) -> None:
     def start(weights: str) -> None:
         build_network(tiny, num_classes=3, weights=weights)
 
-    with pytest.raises(UnavailableError, match="weights .*none.pth do not exist; give a check"):
+    with pytest.raises(
+        UnavailableError,
+        match="weights .*none.pth do not exist; give a checkpoint, a directory of",
+    ):
         start(str(tmp_path / "none.pth"))
     for name in ("bad.pth", "bad.safetensors"):
         (tmp_path / name).write_bytes(b"\x80\x04nonsense")

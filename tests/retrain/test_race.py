@@ -197,7 +197,9 @@ def test_a_difference_counts_if_it_is_larger_than_seeds_make(pretend: Pretend) -
 
 
 def test_networks_that_make_no_race(pretend: Pretend) -> None:
-    with pytest.raises(TftasError, match="a race needs two networks or more, 1 given; choose mor"):
+    with pytest.raises(
+        TftasError, match="two networks or more that are no baseline, 1 given; nam"
+    ):
         pretend("a", baselines="b")
     with pytest.raises(TftasError, match="a is in the race twice; leave one out"):
         pretend("aba")

@@ -110,7 +110,7 @@ def contents(
         picked: Members to draw; by default :data:`PICKED` spread over the front.
         storage: The study's storage, for the commands.
         trained: Key of the trainings to show; see :func:`tftas_optuna.pareto_front`.
-        callback: Called before every section with the number done and the total.
+        callback: Called before every section and in the end with the number done and the total.
 
     Raises:
         TftasError: Nothing was trained under these conditions.
@@ -131,11 +131,12 @@ def contents(
     ]
     if not own_trials(study, settings):
         parts = [lambda: Section("Front", missing=["No trial has finished yet."])]
-    sections = []
-    for i, part in enumerate(parts):
-        if callback is not None:
-            callback(i, len(parts))
+    sections: list[Section] = []
+    told = callback or (lambda done, total: None)
+    for part in parts:
+        told(len(sections), len(parts))
         sections.append(part())
+    told(len(sections), len(parts))
     return Contents(
         name=study.study_name,
         facts=_facts(study, settings, len(front)),

@@ -43,7 +43,7 @@ def write_report(
         picked: Members to draw; by default six, spread over the front, with both ends.
         storage: The study's storage, for the commands in the report; its password is left out.
         trained: Key of the trainings to show; see :func:`tftas_optuna.pareto_front`.
-        callback: Called before every section with the number done and the total.
+        callback: Called before every section and in the end with the number done and the total.
 
     Raises:
         TftasError: Nothing was trained under these conditions.

@@ -288,7 +288,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise UnavailableError(
-            f"weights {path} do not exist; give a checkpoint, or one of {', '.join(WEIGHTS)}"
+            f"weights {path} do not exist; give a checkpoint, a directory of `retrain`,"
+            f" or one of {', '.join(WEIGHTS)}"
         )
     with reading(path, lambda reason: f"{path} is no readable checkpoint: {reason}; {_TENSORS}"):
         state: dict[str, Tensor] = load_state_dict(str(path), weights_only=True)

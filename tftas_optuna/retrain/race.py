@@ -117,8 +117,8 @@ class Race:
         self._baselines = [entrant for entrant in entrants if entrant.baseline]
         if len(self._members) < 2:
             raise TftasError(
-                f"a race needs two networks or more, {len(self._members)} given; choose more, such"
-                " as with --top 12"
+                "a race needs two networks or more that are no baseline,"
+                f" {len(self._members)} given; name more, or --top 12 of a --study"
             )
         labels = [entrant.label for entrant in entrants]
         twice = next((label for label in labels if labels.count(label) > 1), None)
@@ -130,6 +130,7 @@ class Race:
         self._rounds = math.ceil(math.log2(max(1, len(self._members) / _FINALISTS)))
         self._begin = time.monotonic()
         self._seconds: dict[Entrant, float] = {}
+        self._said: set[str] = set()
         # The epochs of every entrant with the first seed, and its metrics after them.
         self._reached: dict[Entrant, tuple[int, dict[str, Any]]] = {}
         # The seeds with which a loss was not finite.
@@ -365,6 +366,7 @@ class Race:
                     folder,
                     world=self._world,
                     pause=lambda epochs: epochs >= until or self._late(),
+                    told=self._tell_once,
                     **self._options,
                 )
             except DivergedError as error:
@@ -395,6 +397,12 @@ class Race:
                 world=self._world,
                 weights=entrant.weights,
             )
+
+    def _tell_once(self, line: str) -> None:
+        """Pass on what a training says; all say the same of their images."""
+        if line not in self._said:
+            self._said.add(line)
+            self._told(line)
 
     def _late(self) -> bool:
         """Return whether the time is over, the same in all processes."""

@@ -101,7 +101,7 @@ def open_split(root: Path, name: str | None) -> Split:
     """
     if not root.is_dir():
         raise UnavailableError(
-            f"data directory {root} does not exist; give a directory with test/CLASS/IMAGE"
+            f"data directory {root} does not exist; give one with {name or 'val'}/CLASS/IMAGE"
         )
     names = _VAL_NAMES if name is None else (name,)
     chosen = next((n for n in names if (root / n).exists()), None)
