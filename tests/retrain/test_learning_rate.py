@@ -28,7 +28,7 @@ def test_a_quadratic_bowl_diverges_where_theory_says() -> None:
     training: Any = Bowl(x, curvature)
     tried = range_test(training)
     lrs = [step.lr for step in tried]
-    assert lrs == pytest.approx(np.geomspace(1e-5, 1, 200)[: len(lrs)].tolist())
+    assert lrs == pytest.approx(np.geomspace(1e-4, 1, 240)[: len(lrs)].tolist())
     # 1 / c is best; kicks and smoothing move the lowest point a little.
     assert 0.5 / curvature < 5 * choose(tried) < 2 / curvature
     assert lrs[-1] < 4 / curvature, "it goes on long after the loss has diverged"
@@ -77,7 +77,7 @@ def test_it_is_found_once_kept_and_used(train: Any, tmp_path: Path) -> None:
     rows = curve(out)
     assert list(rows[0]) == ["lr", "loss", "smoothed"] and len(rows) > 50
     assert result["lr"] == min(rows, key=lambda row: row["smoothed"])["lr"] / 5
-    assert f"learning rate {result['lr']:.2g}, found by a range test" in told
+    assert f"learning rate {result['lr']:.2g} by a range test (lr.csv)" in told
     # The curve begins with the loss of fresh weights.
     assert rows[0]["loss"] == pytest.approx(np.log(3), abs=0.5)
     # What it finds is what is used: the same value by hand trains the same network.
@@ -106,13 +106,13 @@ def test_other_learning_rates(train: Any, tmp_path: Path) -> None:
     assert choose([Tried(1e-3, 2.0, 2.0), Tried(1e-2, 1.0, 1.0), Tried(1e-1, 3.0, 1.5)]) == 2e-3
 
 
-def test_a_loss_that_never_falls_gives_no_learning_rate() -> None:
+def test_a_loss_that_never_falls_gives_the_usual_rate(caplog: pytest.LogCaptureFixture) -> None:
     noise = np.random.default_rng(0).normal(2.3, 0.02, 200).tolist()
     lrs = np.geomspace(1e-5, 1, 200).tolist()
     tried = [Tried(lr, loss, loss) for lr, loss in zip(lrs, noise, strict=True)]
     smoothed = [step._replace(smoothed=2.3 - 0.001 * (i == 0)) for i, step in enumerate(tried)]
-    with pytest.raises(UnavailableError, match="found no learning rate at which the loss falls;"):
-        choose(smoothed)
+    assert choose(smoothed) == 1e-3
+    assert "found no learning rate at which the loss falls; 0.001 is taken" in caplog.text
     # The first loss of all may be low by chance.
     falls = [step._replace(smoothed=2.2 if i == 100 else 2.3) for i, step in enumerate(tried)]
     falls[0] = falls[0]._replace(smoothed=2.1)

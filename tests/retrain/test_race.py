@@ -21,6 +21,7 @@ from tftas_optuna.retrain import load_recipe, race
 from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.folder import RunFolder
+from tftas_optuna.retrain.learning_rate import STEPS
 from tftas_optuna.retrain.network import Network
 from tftas_optuna.retrain.race import Entrant, Race, pooled_sd
 from tftas_optuna.retrain.training import DivergedError
@@ -134,7 +135,7 @@ def test_a_race_takes_as_many_epochs_as_it_says(
     names: str, baselines: str, pretend: Pretend
 ) -> None:
     running: Any = pretend(names, baselines=baselines)
-    expected = running._epochs(8)
+    expected = running._rounds.epochs(8)
     running.run()
     assert running.epochs == expected
 
@@ -144,8 +145,8 @@ def test_the_time_decides_on_the_epochs(pretend: Pretend) -> None:
     running: Any = pretend("abcdef", epochs=30, timeout=200.0, told=told.append)
     rows = running.run()
     epochs = max(row["epochs"] for row in rows)
-    assert running._epochs(epochs) <= 0.85 * 200 < running._epochs(epochs + 1)
-    assert running.epochs == running._epochs(epochs)
+    assert running._rounds.epochs(epochs) <= 0.85 * 200 < running._rounds.epochs(epochs + 1)
+    assert running.epochs == running._rounds.epochs(epochs)
     assert f"{epochs} epochs (of 30) fit into 3 min, with 1.0 s for one" in told
 
 
@@ -175,7 +176,7 @@ def test_what_the_time_cut_off_is_done_by_the_same_command(
     second: Any = pretend("abcdef", timeout=600.0)
     rows = second.run()
     assert [row["seeds"] for row in rows] == [3, 3, 3, 0, 0, 0]
-    assert first.epochs + second.epochs == second._epochs(rows[0]["epochs"])
+    assert first.epochs + second.epochs == second._rounds.epochs(rows[0]["epochs"])
     with pytest.raises(
         UnavailableError, match=r"race holds a race of other networks; give the sa"
     ):
@@ -269,12 +270,17 @@ def test_a_race_on_other_images_is_refused(
 def test_range_tests_count_in_the_time(pretend: Pretend) -> None:
     plain: Any = pretend("abcdef", epochs=30, timeout=400.0)
     plain.run()
-    # 200 steps are four epochs of 400 images in batches of 8, in 6 + 2 * 3 trainings.
+    # Of 400 images in batches of 8 an epoch has 50 steps; there are 6 + 2 * 3 trainings.
+    tests = 12 * STEPS / 50
     auto: Any = pretend("abcdef", epochs=30, timeout=400.0, recipe={"lr": "auto"})
     auto._out = auto._out.with_name("auto")
     rows = auto.run()
     reached = max(row["epochs"] for row in rows)
-    assert auto._epochs(reached) + 12 * 4 <= 0.85 * 400 < auto._epochs(reached + 1) + 12 * 4
+    assert (
+        auto._rounds.epochs(reached) + tests
+        <= 0.85 * 400
+        < auto._rounds.epochs(reached + 1) + tests
+    )
     assert reached < max(row["epochs"] for row in plain.run())
 
 

@@ -16,8 +16,10 @@ from tftas_optuna.retrain import load_recipe, run
 from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.network import Network, build_network, resolve_network
-from tftas_optuna.retrain.run import Epoch, SingleNetwork, seconds_per_epoch
+from tftas_optuna.retrain.run import Epoch
 from tftas_optuna.retrain.slices import resolve_weights
+from tftas_optuna.retrain.timing import seconds_per_epoch
+from tftas_optuna.retrain.trainees import SingleNetwork
 
 
 @pytest.mark.parametrize(("lr", "learns"), [(0.0, False), (3e-3, True)])
@@ -88,7 +90,7 @@ def test_the_time_of_an_epoch_is_that_of_its_steps(
     images: Path, tiny: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(100))
-    monkeypatch.setattr("tftas_optuna.retrain.run.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("tftas_optuna.retrain.timing.time.monotonic", lambda: float(next(clock)))
     seconds = seconds_per_epoch(
         SingleNetwork(tiny),
         load_recipe("quick", {**PLAIN, "lr": "auto"}),

@@ -6,6 +6,7 @@ Smith, *Cyclical Learning Rates for Training Neural Networks* (WACV 2017), secti
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from tftas_optuna.retrain.recipe import Recipe
     from tftas_optuna.retrain.training import Batch, Training
 
-LOWEST, HIGHEST = 1e-5, 1.0
-STEPS = 200
+LOWEST, HIGHEST = 1e-4, 1.0
+STEPS = 240
 # Weight of the losses before in the smoothed one.
 _SMOOTHING = 0.9
 # The test ends where the smoothed loss is this many times the lowest one.
@@ -36,6 +37,9 @@ _DIVERGED = 1.25
 _BEFORE = 20
 # How far the learning rate is below the one at the lowest loss.
 _BELOW = 5.0
+# What is taken where a test says nothing.
+_USUAL = 1e-3
+_LOG = logging.getLogger(__name__)
 
 
 class Tried(NamedTuple):
@@ -63,7 +67,7 @@ def with_learning_rate(
         begin: Makes a training by a recipe, with first weights of its own.
 
     Raises:
-        DivergedError: The loss is not finite from the first step on, or does not fall.
+        DivergedError: The loss is not finite from the first step on.
         UnavailableError: The range test of the directory is damaged.
     """
     rows = folder.learning_rates()
@@ -128,10 +132,10 @@ def choose(tried: Sequence[Tried]) -> float:
 
     It is a fifth of the one at the lowest smoothed loss, from where on steps are too large. The
     fifth is a rule of thumb, tried on small networks and AdamW (``benchmarks/learning_rate.py``).
+    Where the loss fell by less than its noise, the test says nothing, and 0.001 is taken.
 
     Raises:
-        DivergedError: The loss was not finite from the first step on, or fell by less than its
-            noise.
+        DivergedError: The loss was not finite from the first step on.
     """
     if not tried:
         raise DivergedError(
@@ -143,8 +147,10 @@ def choose(tried: Sequence[Tried]) -> float:
     best = min(after, key=lambda step: step.smoothed)
     losses = [step.loss for step in before]
     if len(tried) > _BEFORE and best.smoothed > fmean(losses) - stdev(losses):
-        raise DivergedError(
-            "the range test of --lr auto found no learning rate at which the loss falls; give a"
-            " number as --lr, or a larger --batch-size"
+        _LOG.warning(
+            "the range test found no learning rate at which the loss falls; %g is taken, and --lr"
+            " gives another",
+            _USUAL,
         )
+        return _USUAL
     return best.lr / _BELOW

@@ -17,11 +17,13 @@ from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.retrain.data import open_data
 from tftas_optuna.retrain.folder import RunFolder, csv_text, writing
 from tftas_optuna.retrain.learning_rate import STEPS
-from tftas_optuna.retrain.race_plan import PLAN, read_plan, write_plan
+from tftas_optuna.retrain.race_plan import HALF, PLAN, SEEDS, Rounds, read_plan, write_plan
 from tftas_optuna.retrain.recipe import AUTO, load_recipe
 from tftas_optuna.retrain.recorded import record_training
-from tftas_optuna.retrain.run import SingleNetwork, seconds_per_epoch, train
+from tftas_optuna.retrain.run import train
 from tftas_optuna.retrain.slices import weights_text
+from tftas_optuna.retrain.timing import seconds_per_epoch
+from tftas_optuna.retrain.trainees import SingleNetwork
 from tftas_optuna.retrain.training import DivergedError
 from tftas_optuna.storage import check_writable
 from tftas_optuna.study._optuna import storage_of
@@ -39,9 +41,6 @@ if TYPE_CHECKING:
     from tftas_optuna.scoring.conditions import SupernetSource
 
 TABLE = "race.csv"
-SEEDS = 3
-_FINALISTS = 3
-_HALF = 2
 # Part of the time that a plan fills: the time of a few steps says roughly how long all take.
 _FILLED = 0.85
 _DIVERGED = "all networks diverged; begin again with a lower --lr, and another --out"
@@ -127,7 +126,7 @@ class Race:
         self._recipe, self._source, self._out, self._world = recipe, source, out, world
         self._timeout, self._study = timeout, study
         self._began, self._told, self._options = began, told, options
-        self._rounds = math.ceil(math.log2(max(1, len(self._members) / _FINALISTS)))
+        self._rounds = Rounds(len(self._members), len(self._baselines))
         self._begin = time.monotonic()
         self._seconds: dict[Entrant, float] = {}
         self._said: set[str] = set()
@@ -203,7 +202,7 @@ class Race:
             "images": images.about["digest"],
             "recipe": self._recipe.to_dict(),
         }
-        least = _HALF**self._rounds
+        least = self._rounds.fewest_epochs
         # The others must not look once it is written.
         if self._world.of_primary(int(path.is_file())):
             epochs = read_plan(path, conditions, least=least)
@@ -236,9 +235,10 @@ class Race:
         spent = time.monotonic() - self._begin
         tests = 0.0
         if self._recipe.lr == AUTO:
-            tests = self._trainings() * STEPS / max(1, n_train // self._recipe.batch_size)
+            tests = self._rounds.trainings() * STEPS / max(1, n_train // self._recipe.batch_size)
         needed = {
-            n: (self._epochs(n) + tests) * self._mean_seconds() for n in range(least, most + 1)
+            n: (self._rounds.epochs(n) + tests) * self._mean_seconds()
+            for n in range(least, most + 1)
         }
         fits = [n for n, seconds in needed.items() if seconds <= _FILLED * timeout - spent]
         epochs = self._world.of_primary(fits[-1] if fits else 0)
@@ -255,54 +255,24 @@ class Race:
         )
         return epochs
 
-    def _ends(self, epochs: int) -> list[int]:
-        """Return the epochs after which networks are dropped."""
-        first = epochs // _HALF**self._rounds
-        return [first * _HALF**number for number in range(self._rounds)]
-
-    def _epochs(self, epochs: int, number: int = 0, place: int = 0, alive: int = 0) -> int:
-        """Return the epochs that a race takes, all networks together.
-
-        Args:
-            epochs: Epochs of a whole training.
-            number: The round from which to count.
-            place: How many networks are done in that round.
-            alive: Networks that are in that round; 0 for all.
-        """
-        ends = [0, *self._ends(epochs), epochs]
-        count = alive or len(self._members)
-        total = -place * (ends[number + 1] - ends[number])
-        for begin, end in zip(ends[number:-1], ends[number + 1 :], strict=True):
-            total += count * (end - begin)
-            if end != epochs:
-                count = (count + 1) // _HALF
-        return total + (SEEDS - 1) * count * epochs + SEEDS * len(self._baselines) * epochs
-
-    def _trainings(self) -> int:
-        """Return the number of trainings, with a range test each if the recipe has one."""
-        finalists = len(self._members)
-        for _ in range(self._rounds):
-            finalists = (finalists + 1) // _HALF
-        return len(self._members) + (SEEDS - 1) * finalists + SEEDS * len(self._baselines)
-
     def _halve(self, recipe: Recipe) -> list[Entrant]:
         """Train in rounds, dropping the worse half; return all that finish, or none if late.
 
         Raises:
             UnavailableError: All networks diverged.
         """
-        ends = self._ends(recipe.epochs)
+        ends = self._rounds.ends(recipe.epochs)
         alive = self._members
         if ends:
             storage = optuna.storages.InMemoryStorage()
             storage.create_new_study([StudyDirection.MAXIMIZE], "race")
             study = optuna.load_study(study_name="race", storage=storage)
-            pruner = SuccessiveHalvingPruner(min_resource=ends[0], reduction_factor=_HALF)
+            pruner = SuccessiveHalvingPruner(min_resource=ends[0], reduction_factor=HALF)
             trials = {entrant: study.ask() for entrant in alive}
         for number, end in enumerate(ends):
             for place, entrant in enumerate(alive):
                 title = f"round {number + 1}/{len(ends)}"
-                left = self._epochs(recipe.epochs, number, place, len(alive))
+                left = self._rounds.epochs(recipe.epochs, number, place, len(alive))
                 self._train(entrant, recipe, end, title, left)
                 epochs, metrics = self._reached.get(entrant, (0, {}))
                 merit = -math.inf

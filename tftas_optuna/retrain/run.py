@@ -8,34 +8,30 @@ import logging
 import math
 import time
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, UnavailableError
-from tftas_optuna.export.networks import save_timm
 from tftas_optuna.retrain.checkpoints import Checkpoints, checkpoint_bytes, read_last
 from tftas_optuna.retrain.data import data_config, make_loaders, open_data
 from tftas_optuna.retrain.folder import RunFolder
 from tftas_optuna.retrain.images import check_readable
-from tftas_optuna.retrain.learning_rate import LOWEST, with_learning_rate
-from tftas_optuna.retrain.network import build_network
+from tftas_optuna.retrain.learning_rate import with_learning_rate
 from tftas_optuna.retrain.recipe import AUTO
-from tftas_optuna.retrain.slices import weights_text
-from tftas_optuna.retrain.training import Training
+from tftas_optuna.retrain.trainees import SingleNetwork
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from pathlib import Path
-
-    from torch import nn
 
     from tftas_optuna.retrain.data import DataSource
     from tftas_optuna.retrain.distributed import World
     from tftas_optuna.retrain.network import Network
     from tftas_optuna.retrain.recipe import Recipe
-    from tftas_optuna.retrain.training import Step
+    from tftas_optuna.retrain.trainees import Trainee
+    from tftas_optuna.retrain.training import Step, Training
     from tftas_optuna.scoring.conditions import SupernetSource
 
 _logger = logging.getLogger(__name__)
@@ -43,7 +39,6 @@ _VERSIONS = ("tftas-optuna", "torch", "timm")
 # Facts about the data that a result leaves out, or has under another name.
 _ELSEWHERE = ("dataset", "digest")
 _SHORT = 16
-_TIMED = 3
 
 
 class Epoch(NamedTuple):
@@ -56,85 +51,6 @@ class Epoch(NamedTuple):
 
     row: dict[str, Any]
     epochs: int
-
-
-class Trainee(Protocol):
-    """What a training trains: one network, or the members of a supernet."""
-
-    @property
-    def in_chans(self) -> int:
-        """Channels of the images."""
-
-    @property
-    def num_classes(self) -> int | None:
-        """Outputs that its source names; None where it names none."""
-
-    def identity(self) -> dict[str, Any]:
-        """Return plain data by which two trainings of the same are recognised."""
-
-    def build(self, num_classes: int, class_names: Sequence[str] | None, recipe: Recipe) -> Any:
-        """Build the module with its first weights; see :func:`train` for the errors."""
-
-    def training(
-        self, model: Any, recipe: Recipe, loader: Any, num_classes: int, world: World
-    ) -> Training:
-        """Return the training of the module."""
-
-    def keep(self, training: Any, val_loader: Any, out: Path) -> dict[str, Any]:
-        """Write what was trained, in the primary process, and return facts for the result."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SingleNetwork:
-    """One network that is trained by itself.
-
-    Attributes:
-        network: The network.
-        weights: Weights to start from; see :func:`tftas_optuna.retrain.network.build_network`.
-    """
-
-    network: Network
-    weights: str | SupernetSource = "scratch"
-
-    @property
-    def in_chans(self) -> int:
-        """Channels of the images."""
-        return self.network.in_chans
-
-    @property
-    def num_classes(self) -> int | None:
-        """Outputs that its file or its study names; None where they name none."""
-        return self.network.num_classes
-
-    def identity(self) -> dict[str, Any]:
-        """Return plain data by which two trainings of the same network are recognised."""
-        return {"network": self.network.to_dict(), "weights": weights_text(self.weights)}
-
-    def build(
-        self, num_classes: int, class_names: Sequence[str] | None, recipe: Recipe
-    ) -> nn.Module:
-        """Build the network with its first weights."""
-        return build_network(
-            self.network,
-            num_classes=num_classes,
-            weights=self.weights,
-            seed=recipe.seed,
-            class_names=class_names,
-            drop_rate=recipe.drop,
-            drop_path_rate=recipe.drop_path,
-        )
-
-    def training(
-        self, model: nn.Module, recipe: Recipe, loader: Any, num_classes: int, world: World
-    ) -> Training:
-        """Return the training of the network."""
-        return Training(model, recipe, loader, num_classes, world)
-
-    def keep(self, training: Training, val_loader: Any, out: Path) -> dict[str, Any]:
-        """Write the network as a model that timm loads."""
-        if training.world.primary:
-            save_timm(training.network, out, trained=True, origin=self.network.origin)
-        return {}
 
 
 def train(
@@ -243,7 +159,7 @@ def train(
         if recipe.lr == AUTO:
             recipe = with_learning_rate(recipe, folder, begin)
             found = {"lr": recipe.lr}
-            told(f"learning rate {recipe.lr:.2g}, found by a range test")
+            told(f"learning rate {recipe.lr:.2g} by a range test (lr.csv)")
         training = trainee.training(model, recipe, train_loader, classes, world)
         with limit_threads(training.threads):
             rows = _train(
@@ -304,59 +220,6 @@ def train_network(
         **options: Further arguments of :func:`train`.
     """
     return train(SingleNetwork(network, weights), recipe, source, out, world=world, **options)
-
-
-def seconds_per_epoch(
-    trainee: Trainee,
-    recipe: Recipe,
-    source: DataSource,
-    *,
-    world: World,
-    num_classes: int | None = None,
-    workers: int = 0,
-) -> float:
-    """Measure how long an epoch takes, by a few steps.
-
-    Images are loaded as in a training, and evaluation is counted as a third of training, for each
-    image.
-
-    Args:
-        trainee: What would be trained.
-        recipe: How it would be trained.
-        source: The data.
-        world: This process among all.
-        num_classes: Number of classes that the data must have; None for any.
-        workers: Processes that load images.
-
-    Raises:
-        TftasError: The recipe, the weights or the number of classes do not fit.
-        UnavailableError: Data or weights cannot be used.
-    """
-    recipe = fit_recipe(recipe, world)
-    recipe = dataclasses.replace(recipe, lr=LOWEST if recipe.lr == AUTO else recipe.lr)
-    images, classes = open_data(
-        source,
-        in_chans=trainee.in_chans,
-        num_classes=num_classes,
-        batch_size=recipe.batch_size,
-        seed=recipe.seed,
-    )
-    model = trainee.build(classes, images.class_names, recipe)
-    config = data_config(model, recipe, images.class_names)
-    loader, _ = make_loaders(images, config, recipe, world, workers=workers)
-    training = trainee.training(model, recipe, loader, classes, world)
-    training.task.train()
-    with limit_threads(training.threads):
-        batches = iter(loader)
-        times = [time.monotonic()]
-        for number in range(min(_TIMED + 1, training.steps)):
-            training.step(batches, number)
-            times.append(time.monotonic())
-    # The first step of several warms up.
-    timed = times[1:] if len(times) > 2 else times
-    step = (timed[-1] - timed[0]) / (len(timed) - 1)
-    share = 1 + images.about["n_val"] / images.about["n_train"] / 3
-    return step * training.steps * share
 
 
 def _train(
@@ -530,4 +393,4 @@ def _deterministic(world: World) -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
-__all__ = ["Epoch", "SingleNetwork", "check_tensorboard", "fit_recipe", "train", "train_network"]
+__all__ = ["Epoch", "check_tensorboard", "fit_recipe", "train", "train_network"]

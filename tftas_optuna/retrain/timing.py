@@ -1,20 +1,27 @@
-"""Measures how long a step of training takes on this machine."""
+"""Measures how long training takes on this machine, by a few steps."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 
 from tftas_optuna.devices import limit_threads, resolve_device
+from tftas_optuna.retrain.data import data_config, make_loaders, open_data
 from tftas_optuna.retrain.distributed import World
-from tftas_optuna.retrain.recipe import load_recipe
+from tftas_optuna.retrain.learning_rate import LOWEST
+from tftas_optuna.retrain.recipe import AUTO, load_recipe
+from tftas_optuna.retrain.run import fit_recipe
 from tftas_optuna.retrain.training import Training
 
 if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
+    from tftas_optuna.retrain.data import DataSource
+    from tftas_optuna.retrain.recipe import Recipe
+    from tftas_optuna.retrain.trainees import Trainee
     from tftas_optuna.spaces import SearchSpace
 
 # A batch grows until a step takes about this long, or it is that of the recipe.
@@ -91,3 +98,56 @@ def time_step(space: SearchSpace, arch: Architecture, recipe_name: str) -> StepT
         while len(times) < _STEPS and sum(times) < _STEPS * _STEP_SECONDS:
             times.append(seconds(batch))
     return StepTime(median(times) / batch, batch, len(times))
+
+
+def seconds_per_epoch(
+    trainee: Trainee,
+    recipe: Recipe,
+    source: DataSource,
+    *,
+    world: World,
+    num_classes: int | None = None,
+    workers: int = 0,
+) -> float:
+    """Measure how long an epoch takes, by a few steps.
+
+    Images are loaded as in a training, and evaluation is counted as a third of training, for each
+    image.
+
+    Args:
+        trainee: What would be trained.
+        recipe: How it would be trained.
+        source: The data.
+        world: This process among all.
+        num_classes: Number of classes that the data must have; None for any.
+        workers: Processes that load images.
+
+    Raises:
+        TftasError: The recipe, the weights or the number of classes do not fit.
+        UnavailableError: Data or weights cannot be used.
+    """
+    recipe = fit_recipe(recipe, world)
+    recipe = replace(recipe, lr=LOWEST if recipe.lr == AUTO else recipe.lr)
+    images, classes = open_data(
+        source,
+        in_chans=trainee.in_chans,
+        num_classes=num_classes,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+    )
+    model = trainee.build(classes, images.class_names, recipe)
+    config = data_config(model, recipe, images.class_names)
+    loader, _ = make_loaders(images, config, recipe, world, workers=workers)
+    training = trainee.training(model, recipe, loader, classes, world)
+    training.task.train()
+    with limit_threads(training.threads):
+        batches = iter(loader)
+        times = [time.monotonic()]
+        for number in range(min(_STEPS + 1, training.steps)):
+            training.step(batches, number)
+            times.append(time.monotonic())
+    # The first step of several warms up.
+    timed = times[1:] if len(times) > 2 else times
+    step = (timed[-1] - timed[0]) / (len(timed) - 1)
+    share = 1 + images.about["n_val"] / images.about["n_train"] / 3
+    return step * training.steps * share
