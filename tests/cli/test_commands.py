@@ -196,7 +196,7 @@ def test_check_explains_a_space_and_measures_a_score(tftas: Run, folder: Path) -
     n_params = smallest.costs(img_size=32, num_classes=7, in_chans=1).n_params
     assert rows["params"].startswith(f"{n_params / 1e3:.2f}k - ")
     assert "score, exact" in done.stdout and "score, collapsed" in done.stdout
-    assert " ms on " in done.stdout and "1000 trials take" in done.stdout
+    assert " ms on " in done.stdout and "1,000 trials take" in done.stdout
     (row,) = json.loads(tftas(folder, "spaces", "--check", "mine.yaml", "-f", "json").stdout)
     assert 0 < row["seconds_per_score"]["collapsed"] < row["seconds_per_score"]["exact"] < 5
 
@@ -273,7 +273,7 @@ BAD = {
     "missing space file": (2, "none.yaml: cannot be read", "run", "--space", "none.yaml"),
     "hostile space file": (2, "not plain YAML", "run", "--space", "evil.yaml"),
     "hostile score file": (2, "not plain YAML", "score", "evil.yaml"),
-    "no such model": (2, "neither a file, a timm model", "score", "nope"),
+    "no such model": (2, "neither a file, a directory, a timm model", "score", "nope"),
     "no attention": (2, "ResNet has no attention", "score", "resnet18"),
     "no storage": (1, "does not exist; make it with", "front"),
     "no trials": (2, "'--n-trials': 0 is not in the range", *SEARCH, "--n-trials", "0"),
@@ -297,7 +297,13 @@ BAD = {
         "--storage",
         "postgresql://postgres:secret@127.0.0.1:9/x",
     ),
-    "no such start": (2, "unknown architecture 'nope'", *SEARCH, "--start", "nope"),
+    "no such start": (
+        2,
+        "'nope' is neither a file, a directory, nor one of auto",
+        *SEARCH,
+        "--start",
+        "nope",
+    ),
     "no storage at all": (1, "neither a database URL", *SEARCH, "--storage", "nonsense"),
     "out is a file": (1, "evil.yaml is in the way", *SEARCH, "--out", "evil.yaml"),
     "unknown option": (2, "No such option", "run", "--frobnicate"),
