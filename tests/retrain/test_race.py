@@ -145,6 +145,8 @@ def test_a_time_too_short_is_refused_before_anything_is_trained(
 ) -> None:
     with pytest.raises(TftasError, match=r"10 s are too short for a race of 6 networks: over 2 e"):
         pretend("abcdef", timeout=10.0).run()
+    with pytest.raises(TftasError, match="a race of 2 networks: over 1 epoch it takes up to"):
+        pretend("ab", timeout=1.0).run()
     # 21 epochs of a second fill 85 % of the time that they need, rounded up.
     with pytest.raises(TftasError, match=r"20 s are too short .* takes up to 60 s; give more"):
         pretend("abcdef", timeout=20.0).run()
