@@ -196,7 +196,7 @@ def test_check_explains_a_space_and_measures_a_score(tftas: Run, folder: Path) -
     n_params = smallest.costs(img_size=32, num_classes=7, in_chans=1).n_params
     assert rows["params"].startswith(f"{n_params / 1e3:.2f}k - ")
     assert "score, exact" in done.stdout and "score, collapsed" in done.stdout
-    assert " ms on " in done.stdout and "1000 trials take" in done.stdout
+    assert " ms on " in done.stdout and "1,000 trials take" in done.stdout
     (row,) = json.loads(tftas(folder, "spaces", "--check", "mine.yaml", "-f", "json").stdout)
     assert 0 < row["seconds_per_score"]["collapsed"] < row["seconds_per_score"]["exact"] < 5
 
@@ -299,7 +299,7 @@ BAD = {
     ),
     "no such start": (
         2,
-        "'nope' is neither a file, a directory, nor one of",
+        "'nope' is neither a file, a directory, nor one of auto",
         *SEARCH,
         "--start",
         "nope",

@@ -38,13 +38,13 @@ def test_run_and_front_show_what_was_held_out() -> None:
     run = ("run", *DATA, "--objectives", "accuracy,n_params", "--bound", "accuracy>=1")
     code, out, err = call(*run, "--n-trials", "6", "--device", "cpu", "-q")
     assert code == 0, err
-    assert "held out %" in out and "searched on 12 images of val; held out: 9 others." in out
+    assert "held out %" in out and "Searched on 12 images of val; held out: 9 others." in out
     _, out, _ = call("front")
-    assert "held out %" in out and "searched on 12 images of val; held out: 9 others." in out
+    assert "held out %" in out and "Searched on 12 images of val; held out: 9 others." in out
     _, out, err = call("front", "-f", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert all(0 <= float(row["accuracy_held_out"]) <= 100 for row in rows)
-    assert "searched on 12 images of val" in err
+    assert "Searched on 12 images of val" in err
     code, _, err = call(*run, "--n-trials", "6", "--n-images", "6", "--device", "cpu", "-q")
     assert code == 1 and "was made with labelled images" in err and err.count("\n") == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -60,8 +61,10 @@ def test_members_race_and_go_on(place: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert code == 0, err
     # Many trainings, one line about their images.
     assert err.count("train 24, val 15 images, 3 classes (train and val)") == 1
-    assert f"tiny-trial{smallest:05d} (baseline)" in out and "A difference is told from" in out
+    assert f"tiny-trial{smallest:05d} │ baseline" in out and "A difference is told from" in out
     assert "after 2 of 4 epochs dropped: tiny-trial" in err
+    (line,) = (line for line in err.splitlines() if " evaluate " in line)
+    assert call(*shlex.split(line, comments=True)[1:])[0] == 0
     assert "round 1/1, tiny-trial" in err and "seed 3/3, tiny-trial" in err
     with (place / "trained/tiny-race/race.csv").open() as file:
         rows = list(csv.DictReader(file))

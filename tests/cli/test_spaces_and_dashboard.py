@@ -51,9 +51,9 @@ def test_a_range_goes_from_the_smallest_to_the_largest(
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0.0123, "12.3 ms on one thread; 1000 trials take 12 s"),
-        (0.1, "100 ms on one thread; 1000 trials take 100 s"),
-        (0.6, "600 ms on one thread; 1000 trials take 10 min"),
+        (0.0123, "12.3 ms on one thread; 1,000 trials take 12 s"),
+        (0.1, "100 ms on one thread; 1,000 trials take 100 s"),
+        (0.6, "600 ms on one thread; 1,000 trials take 10 min"),
     ],
 )
 def test_what_a_score_costs_is_told_in_units_of_people(

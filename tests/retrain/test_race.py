@@ -48,6 +48,7 @@ def pretend(tiny: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         epochs: int = 8,
         timeout: float | None = None,
         recipe: dict[str, Any] | None = None,
+        sizes: dict[str, int] | None = None,
         **options: Any,
     ) -> Race:
         def train(trainee: Any, recipe: Any, source: Any, out: Path, **how: Any) -> dict[str, Any]:
@@ -67,7 +68,10 @@ def pretend(tiny: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
         monkeypatch.setattr(race, "train", train)
         entrants = [
-            Entrant(dataclasses.replace(tiny, label=name), baseline=name in baselines)
+            Entrant(
+                dataclasses.replace(tiny, label=name, img_size=(sizes or {}).get(name, 8)),
+                baseline=name in baselines,
+            )
             for name in names + baselines
         ]
         begun: Any = Race(
@@ -155,6 +159,8 @@ def test_a_time_too_short_is_refused_before_anything_is_trained(
 ) -> None:
     with pytest.raises(TftasError, match=r"10 s are too short for a race of 6 networks: over 2 e"):
         pretend("abcdef", timeout=10.0).run()
+    with pytest.raises(TftasError, match="a race of 2 networks: over 1 epoch it takes up to"):
+        pretend("ab", timeout=1.0).run()
     # 21 epochs of a second fill 85 % of the time that they need, rounded up.
     with pytest.raises(TftasError, match=r"20 s are too short .* takes up to 60 s; give more"):
         pretend("abcdef", timeout=20.0).run()
@@ -204,6 +210,8 @@ def test_networks_that_make_no_race(pretend: Pretend) -> None:
         pretend("a", baselines="b")
     with pytest.raises(TftasError, match="a is in the race twice; leave one out"):
         pretend("aba")
+    with pytest.raises(TftasError, match="images of 8 and 16 pixels, so their accuracies do not"):
+        pretend("ab", sizes={"b": 16})
 
 
 def test_a_network_that_diverges_is_left_out_and_the_others_go_on(pretend: Pretend) -> None:

@@ -11,6 +11,7 @@ from tftas_optuna.cli import _tables
 from tftas_optuna.cli._tables import Column
 from tftas_optuna.cli._training import TrainingDisplay
 from tftas_optuna.metrics.units import MISSING, short
+from tftas_optuna.report.commands import race_commands
 from tftas_optuna.retrain.network import candidate_network, resolve_network
 from tftas_optuna.retrain.race import TABLE, Entrant, Race
 from tftas_optuna.study.front import pareto_front
@@ -130,13 +131,17 @@ def race(
             "A difference is told from chance where it is larger than its margin, two standard"
             " errors by what seeds make."
         )
+    if not quiet and rows[0]["seeds"] and not source.dataset:
+        best = out / f"{rows[0]['name']}-seed{recipe.seed}"
+        click.echo("Next:", err=True)
+        for line, purpose in race_commands(str(best), str(source.root)):
+            click.echo(f"  {line}    # {purpose}", err=True)
 
 
 def _columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
     def number(name: str, form: str = "{:.2f}") -> list[str]:
         return [MISSING if row[name] is None else form.format(row[name]) for row in rows]
 
-    names = [row["name"] + (" (baseline)" if row["baseline"] else "") for row in rows]
     margins = [
         MISSING if row["margin"] is None else f"{row['behind']:.2f} ± {row['margin']:.2f}"
         for row in rows
@@ -144,12 +149,13 @@ def _columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
     differs = [{None: MISSING, True: "yes", False: "no"}[row["differs"]] for row in rows]
     params = [MISSING if row["n_params"] is None else short(row["n_params"]) for row in rows]
     return [
-        Column("network", names, 0, "name"),
-        Column("top-1 %", number("top1"), 1),
-        Column("sd", number("sd"), 5),
-        Column("seeds", [str(row["seeds"]) for row in rows], 4),
-        Column("behind", margins, 3),
-        Column("differs", differs, 2, "words"),
-        Column("epochs", [str(row["epochs"]) for row in rows], 6),
-        Column("params", params, 7),
+        Column("network", [row["name"] for row in rows], 0, "name"),
+        Column("", ["baseline" if row["baseline"] else "" for row in rows], 1, "words"),
+        Column("top-1 %", number("top1"), 2),
+        Column("sd", number("sd"), 6),
+        Column("seeds", [str(row["seeds"]) for row in rows], 5),
+        Column("behind", margins, 4),
+        Column("differs", differs, 3, "words"),
+        Column("epochs", [str(row["epochs"]) for row in rows], 7),
+        Column("params", params, 8),
     ]

@@ -332,8 +332,8 @@ def images_texts(studies: Sequence[Study]) -> list[str]:
     for study in studies:
         text = held_out.images_text(study, read_settings(study))
         if text:
-            name = f"{study.study_name}: " if len(studies) > 1 else ""
-            lines.append(f"{name}searched on {text}.")
+            begin = f"{study.study_name}: searched" if len(studies) > 1 else "Searched"
+            lines.append(f"{begin} on {text}.")
     return lines
 
 

@@ -207,7 +207,7 @@ def _explain(space: SearchSpace, seconds: dict[str, float], n_images: int) -> No
     for fidelity, cost in seconds.items():
         table.add_row(
             f"a score, {fidelity}",
-            f"{1000 * cost:.3g} ms on {machine()}; 1000 trials take {_duration(1000 * cost)}",
+            f"{1000 * cost:.3g} ms on {machine()}; 1,000 trials take {_duration(1000 * cost)}",
         )
     times = _time_training(space)
     epochs = " - ".join(_duration(each.seconds * n_images, 600) for each in times)

@@ -120,6 +120,19 @@ def shared_commands(
     return commands
 
 
+def race_commands(best: str, data_dir: str) -> list[Command]:
+    """Return the commands to run next after a race.
+
+    Args:
+        best: The directory of the best network.
+        data_dir: The images that it was trained on.
+    """
+    return [
+        Command(_line("evaluate", best, "--data-dir", data_dir), "the best, class by class"),
+        Command(_line("export", best, "-f", "onnx"), "the best, deployed"),
+    ]
+
+
 def search_command(objective: Indicator, conditions: Conditions, space: str, storage: str) -> str:
     """Return the line that searches by an indicator, under the conditions it was compared in.
 

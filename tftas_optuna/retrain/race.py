@@ -123,6 +123,12 @@ class Race:
         twice = next((label for label in labels if labels.count(label) > 1), None)
         if twice is not None:
             raise TftasError(f"{twice} is in the race twice; leave one out")
+        sizes = sorted({entrant.network.img_size or 0 for entrant in self._members})
+        if len(sizes) > 1:
+            raise TftasError(
+                f"the networks take images of {' and '.join(map(str, sizes))} pixels, so their"
+                " accuracies do not compare; give one --img-size"
+            )
         self._recipe, self._source, self._out, self._world = recipe, source, out, world
         self._timeout, self._study = timeout, study
         self._began, self._told, self._options = began, told, options
@@ -210,7 +216,7 @@ class Race:
         epochs = self._recipe.epochs
         if epochs < least:
             raise TftasError(
-                f"{len(self._members)} networks race over {least} epochs or more, not {epochs};"
+                f"{len(self._members)} networks race over {_epochs(least)} or more, not {epochs};"
                 f" give --epochs {least}, or fewer networks"
             )
         if self._timeout is not None:
@@ -245,12 +251,13 @@ class Race:
         if not epochs:
             raise TftasError(
                 f"{duration(timeout)} are too short for a race of {len(self._entrants)} networks:"
-                f" over {least} epochs it takes up to"
+                f" over {_epochs(least)} it takes up to"
                 f" {duration(_next_minute((needed[least] + spent) / _FILLED))}; give more time, or"
                 " fewer networks"
             )
         self._told(
-            f"{epochs} epochs (of {most}) fit into {duration(timeout)}, with"
+            f"{_epochs(epochs)} (of {most}) {'fits' if epochs == 1 else 'fit'} into"
+            f" {duration(timeout)}, with"
             f" {self._mean_seconds():.1f} s for one"
         )
         return epochs
@@ -437,6 +444,10 @@ def pooled_sd(groups: Sequence[Sequence[float]]) -> float | None:
         return None
     squares = math.fsum(statistics.variance(group) * (len(group) - 1) for group in several)
     return math.sqrt(squares / sum(len(group) - 1 for group in several))
+
+
+def _epochs(count: int) -> str:
+    return f"{count} epoch{'' if count == 1 else 's'}"
 
 
 def _next_minute(seconds: float) -> float:

@@ -131,10 +131,10 @@ def _source(name: str, kinds: Collection[Kind]) -> NetworkSource:
     if path.suffix in (".onnx", *_CHECKPOINTS) or len(path.parts) > 1:
         raise UnavailableError(f"{name} does not exist; give {_listed(kinds)}")
     published = published_architectures()
-    stock = timm.list_models() if "timm" in kinds else []
+    models = timm.list_models() if "timm" in kinds else []
     raise TftasError(
-        f"{name!r} is neither a file, a directory, {'a timm model, ' if stock else ''}nor one of"
-        f" {', '.join(published)}{did_you_mean(name, (*published, *stock), most=0)}"
+        f"{name!r} is neither a file, a directory{', a timm model' if models else ''}, nor one of"
+        f" {', '.join(published)}{did_you_mean(name, (*published, *models), most=0)}"
     )
 
 

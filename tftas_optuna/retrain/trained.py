@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from tftas_optuna.retrain.network import Network
 
 _REMEDY = (
-    "give --weights: a directory of `retrain`, a checkpoint, or supernet or scratch (both"
-    " untrained)"
+    "give --weights: a directory of `retrain`, a checkpoint, supernet (slices of the one that was"
+    " searched on) or scratch (untrained)"
 )
 
 
