@@ -6,14 +6,35 @@ from pathlib import Path
 
 import pytest
 import yaml
+from images import draw_images
 from programs import Begin
 
+from tftas_optuna.architecture import AutoFormerArchitecture
 from tftas_optuna.spaces import AutoFormerSpace
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 SMALL = ("--space", "small.yaml", "--img-size", "32", "--num-classes", "10")
 SEARCH = ("run", *SMALL, "--population-size", "8", "--device", "cpu")
+
+
+def write_tiny(folder: Path, *, widths: tuple[int, ...] = (8, 16)) -> Path:
+    """Write ``images`` of three classes, 8x8 pixels, and ``tiny.yaml``, a space for them."""
+    draw_images(folder / "images", train=8, val=5)
+    space = AutoFormerSpace(
+        name="tiny",
+        embed_dim=widths,
+        depth=(1, 2),
+        num_heads=(1, 2),
+        mlp_ratio=(1.0, 2.0),
+        supernet=AutoFormerArchitecture(
+            max(widths), (2,) * 2, (2.0,) * 2, head_dim=8, patch_size=4, max_relative_position=1
+        ),
+        img_size=8,
+        num_classes=3,
+    )
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(space.to_dict()))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,9 @@ from pathlib import Path
 
 import click
 import pytest
-import yaml
 from click.testing import CliRunner
-from images import draw_images
+from conftest_cli import write_tiny
 
-from tftas_optuna import AutoFormerSpace
-from tftas_optuna.architecture import AutoFormerArchitecture
 from tftas_optuna.cli import main
 from tftas_optuna.cli._options import Duration
 
@@ -26,22 +23,7 @@ RECIPE = (
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("place")
-    draw_images(folder / "images", train=8, val=5)
-    space = AutoFormerSpace(
-        name="tiny",
-        embed_dim=(8, 16, 24),
-        depth=(1, 2),
-        num_heads=(1, 2),
-        mlp_ratio=(1.0, 2.0),
-        supernet=AutoFormerArchitecture(
-            24, (2,) * 2, (2.0,) * 2, head_dim=8, patch_size=4, max_relative_position=1
-        ),
-        img_size=8,
-        num_classes=3,
-    )
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(space.to_dict()))
-    return folder
+    return write_tiny(tmp_path_factory.mktemp("place"), widths=(8, 16, 24))
 
 
 def call(*args: str) -> tuple[int, str, str]:

@@ -8,13 +8,10 @@ import socket
 from pathlib import Path
 
 import pytest
-import yaml
 from click.testing import CliRunner
-from images import draw_images
+from conftest_cli import write_tiny
 from programs import Begin
 
-from tftas_optuna import AutoFormerSpace
-from tftas_optuna.architecture import AutoFormerArchitecture
 from tftas_optuna.cli import main
 from tftas_optuna.supernet.files import read_supernet
 
@@ -28,22 +25,7 @@ RECIPE = (
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with images, a space and its study; tests may add to it."""
-    folder = tmp_path_factory.mktemp("place")
-    draw_images(folder / "images", train=8, val=5)
-    space = AutoFormerSpace(
-        name="tiny",
-        embed_dim=(8, 16),
-        depth=(1, 2),
-        num_heads=(1, 2),
-        mlp_ratio=(1.0, 2.0),
-        supernet=AutoFormerArchitecture(
-            16, (2,) * 2, (2.0,) * 2, head_dim=8, patch_size=4, max_relative_position=1
-        ),
-        img_size=8,
-        num_classes=3,
-    )
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(space.to_dict()))
-    return folder
+    return write_tiny(tmp_path_factory.mktemp("place"))
 
 
 def call(*args: str) -> tuple[int, str, str]:
