@@ -274,10 +274,10 @@ def test_a_metric_that_is_always_the_same_is_told(
 @pytest.mark.parametrize(
     ("options", "line"),
     [
-        ({"indicators": ["dss", "none"]}, "indicators are dss, none; allowed: each of"),
+        ({"indicators": ["dss", "none"]}, "indicator 'none' does not exist; known"),
         ({"indicators": []}, "indicators are none"),
         ({"indicators": ["dss", "dss"]}, "indicators are dss, dss; allowed: each of .* once"),
-        ({"indicators": ["n_params"]}, "indicators are n_params; allowed"),
+        ({"indicators": ["n_params"]}, "indicator 'n_params' does not exist; known"),
         ({"bands": 0}, "bands is 0, allowed is 1 or more"),
         ({"n_seeds": 0}, "n_seeds is 0"),
         ({"img_size": 4}, "smaller than one patch"),

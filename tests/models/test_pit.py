@@ -104,7 +104,7 @@ def test_written_forms_round_trip() -> None:
         ({"depth": [0, 1, 1]}, "depth is 0, allowed is a whole number 1"),
         ({"mlp_ratio": "4"}, "mlp_ratio holds '4'"),
         ({"stride": 9}, "stride is 9, allowed is a whole number 1 to 8"),
-        ({"heads": 3}, "unknown key 'heads' in a pit architecture; known: base_dim, depth"),
+        ({"heads": 3}, "unknown key 'heads' in a pit architecture; did you mean 'num_heads'"),
         ({"base_dim": None}, "base_dim is None"),
     ],
 )

@@ -18,6 +18,7 @@ from tftas_optuna.report.commands import (
 )
 from tftas_optuna.scoring.conditions import Conditions, ImageSource, SupernetSource
 from tftas_optuna.storage import load_study
+from tftas_optuna.study.record import read_settings
 
 NAME = 'it\'s "mine"'
 
@@ -40,8 +41,8 @@ def storage(small_space: AutoFormerSpace, tmp_path: Path) -> str:
 
 
 def test_names_and_storages_are_quoted(storage: str) -> None:
-    front = pareto_front(load_study(storage, NAME))
-    for line, _ in next_commands(storage, NAME, front):
+    study = load_study(storage, NAME)
+    for line, _ in next_commands(storage, NAME, pareto_front(study), read_settings(study)):
         words = shlex.split(line)
         assert words[words.index("--storage") + 1] == storage
         assert words[words.index("--study-name") + 1] == NAME

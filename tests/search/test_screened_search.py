@@ -244,7 +244,7 @@ def test_gp_without_scipy_says_what_to_install(
 
 
 def test_a_sampler_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(TftasError, match="'tape' does not exist; known: screened-nsgaii, nsgaii"):
+    with pytest.raises(TftasError, match="'tape' does not exist; did you mean 'tpe'"):
         make_sampler("tape", 20, 0)
 
 
