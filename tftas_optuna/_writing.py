@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,13 @@ from tftas_optuna.errors import UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_LONGEST_STEM = 100
+
+
+def file_stem(name: str) -> str:
+    """Return a part of file names for what a user has named in any way."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-_")[:_LONGEST_STEM] or "unnamed"
 
 
 @contextlib.contextmanager

@@ -15,9 +15,12 @@ from conftest_cli import write_tiny
 from tftas_optuna.cli import main
 from tftas_optuna.cli._options import Duration
 
+# Its directories are named by what is left of it.
+STUDY = ("--study-name", "my tiny")
+CPU = ("--device", "cpu")
 RECIPE = (
     *("--recipe", "quick", "--epochs", "4", "--batch-size", "8", "--set", "no_aug=true"),
-    *("--device", "cpu", "--workers", "0", "--data-dir", "images"),
+    *(*CPU, "--workers", "0", "--data-dir", "images"),
 )
 
 
@@ -33,12 +36,12 @@ def call(*args: str) -> tuple[int, str, str]:
 
 def test_members_race_and_go_on(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
-    code, _, err = call("run", "--space", "tiny.yaml", "--n-trials", "40", "-q", "--device", "cpu")
+    code, _, err = call("run", "--space", "tiny.yaml", "--n-trials", "40", *STUDY, "-q", *CPU)
     assert code == 0, err
     front = json.loads(call("front", "-f", "json")[1])
     members = min(len(front), 5)
     smallest = min(front, key=lambda row: row["n_params"])["trial"]
-    race = ("retrain", "--study", "tiny", "--race", "--spread", "5", "--baseline", "smallest")
+    race = ("retrain", *STUDY, "--race", "--spread", "5", "--baseline", "smallest")
     code, out, err = call(*race, *RECIPE)
     assert code == 0, err
     # Many trainings, one line about their images.
@@ -48,7 +51,7 @@ def test_members_race_and_go_on(place: Path, monkeypatch: pytest.MonkeyPatch) ->
     (line,) = (line for line in err.splitlines() if " evaluate " in line)
     assert call(*shlex.split(line, comments=True)[1:])[0] == 0
     assert "round 1/1, tiny-trial" in err and "seed 3/3, tiny-trial" in err
-    with (place / "trained/tiny-race/race.csv").open() as file:
+    with (place / "trained/my-tiny-race/race.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == members
     assert [row["seeds"] for row in rows].count("3") == (members - 1 + 1) // 2 + 1
@@ -56,11 +59,14 @@ def test_members_race_and_go_on(place: Path, monkeypatch: pytest.MonkeyPatch) ->
     shown = {row["trial"]: row for row in json.loads(call("front", "-f", "json")[1])}
     for row in rows:
         member = shown[int(row["trial"])]
+        trained = place / f"trained/my-tiny-race/{row['name']}-seed2"
         if row["seeds"] == "3":
+            config = json.loads((trained / "config.json").read_text())
+            assert config["study"] == {"name": "my tiny", "trial": int(row["trial"])}
             assert member["top1"] == pytest.approx(float(row["top1"]))
             assert member["top1_sd"] == pytest.approx(float(row["sd"]))
         else:
-            assert member["top1"] is None
+            assert member["top1"] is None and not trained.exists()
     # The same command trains nothing and says the same.
     code, again, err = call(*race, *RECIPE)
     assert code == 0 and again == out and ": epoch " not in err, err

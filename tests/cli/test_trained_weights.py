@@ -41,7 +41,7 @@ class Trained:
     def leave(self, trial: int) -> None:
         """Leave what a training of a trial leaves."""
         candidate = get_candidate(self.study, trial)
-        network = candidate_network(candidate, read_settings(self.study))
+        network = candidate_network(candidate, read_settings(self.study), self.study.study_name)
         self.folder.mkdir(exist_ok=True)
         save_timm(build_network(network, num_classes=3, seed=7), self.folder, trained=True)
 

@@ -153,7 +153,7 @@ def test_a_space_named_by_an_attacker_stays_inside(small_space: AutoFormerSpace)
     evil = dataclasses.replace(small_space, name="../../evil")
     conditions = dataclasses.replace(settings.conditions, space=evil)
     settings = dataclasses.replace(settings, conditions=conditions)
-    assert candidate_network(candidate, settings).label == f"evil-trial{candidate.trial:05d}"
+    assert candidate_network(candidate, settings, "s").label == f"evil-trial{candidate.trial:05d}"
 
 
 def test_too_little_disk(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,13 @@ from trainings import PLAIN
 
 from tftas_optuna import TftasError, UnavailableError
 from tftas_optuna.retrain import load_recipe, race
+from tftas_optuna.retrain.compared import pooled_sd
 from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
 from tftas_optuna.retrain.folder import RunFolder
 from tftas_optuna.retrain.learning_rate import STEPS
 from tftas_optuna.retrain.network import Network
-from tftas_optuna.retrain.race import Entrant, Race, pooled_sd
+from tftas_optuna.retrain.race import Entrant, Race
 from tftas_optuna.retrain.training import DivergedError
 
 Pretend = Callable[..., Race]
@@ -48,7 +49,7 @@ def pretend(tiny: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         epochs: int = 8,
         timeout: float | None = None,
         recipe: dict[str, Any] | None = None,
-        sizes: dict[str, int] | None = None,
+        sizes: dict[str, int | None] | None = None,
         **options: Any,
     ) -> Race:
         def train(trainee: Any, recipe: Any, source: Any, out: Path, **how: Any) -> dict[str, Any]:
@@ -212,6 +213,7 @@ def test_networks_that_make_no_race(pretend: Pretend) -> None:
         pretend("aba")
     with pytest.raises(TftasError, match="images of 8 and 16 pixels, so their accuracies do not"):
         pretend("ab", sizes={"b": 16})
+    pretend("ab", sizes={"b": None})
 
 
 def test_a_network_that_diverges_is_left_out_and_the_others_go_on(pretend: Pretend) -> None:

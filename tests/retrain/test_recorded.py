@@ -16,11 +16,12 @@ from tftas_optuna import search
 from tftas_optuna.retrain import load_recipe, recorded
 from tftas_optuna.retrain.data import DataSource
 from tftas_optuna.retrain.distributed import World
-from tftas_optuna.retrain.network import Network
+from tftas_optuna.retrain.network import Network, candidate_network
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.accuracy import accuracies, record_shared
 from tftas_optuna.study.front import get_candidate
 from tftas_optuna.study.notes import write_trial_notes
+from tftas_optuna.study.record import read_settings
 
 Train = Callable[..., dict[str, Any]]
 
@@ -127,18 +128,7 @@ def test_a_training_that_is_not_to_be_recorded_leaves_nothing(url: str, train: T
     assert read(url).user_attrs == before and sortable(url) == {}
 
 
-def test_a_trained_network_knows_which_trial_it_is(
-    url: str, tiny: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trained: list[Network] = []
-
-    def pretend(network: Network, *_: Any, **__: Any) -> dict[str, Any]:
-        trained.append(network)
-        return {"top1": 50.0, "loss": 1.0}
-
-    monkeypatch.setattr(recorded, "train_network", pretend)
-    options: dict[str, Any] = {"world": World(torch.device("cpu")), "record": False}
-    recipe, source = load_recipe("quick", {}), DataSource(tmp_path)
-    recorded.train_and_record(tiny, recipe, source, tmp_path, study=read(url), trial=2, **options)
-    recorded.train_and_record(tiny, recipe, source, tmp_path, **options)
-    assert [network.origin for network in trained] == [{"name": "s", "trial": 2}, None]
+def test_the_network_of_a_trial_knows_its_study(url: str) -> None:
+    study = read(url)
+    network = candidate_network(get_candidate(study, 2), read_settings(study), study.study_name)
+    assert network.origin == {"name": "s", "trial": 2}

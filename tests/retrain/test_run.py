@@ -178,7 +178,7 @@ def _network_of(out: Path) -> Network:
 def test_starting_from_the_supernet(small_space: AutoFormerSpace) -> None:
     study = search(small_space, n_trials=4, population_size=4, img_size=32, seed=5)
     settings, (candidate, *_) = read_settings(study), pareto_front(study)
-    network = candidate_network(candidate, settings)
+    network = candidate_network(candidate, settings, "s")
     model = build_network(network, num_classes=10, weights="supernet").eval()
     scorer = Scorer(small_space, seed=5, img_size=32, num_classes=10, device="cpu")
     images = torch.randn(2, 3, 32, 32)

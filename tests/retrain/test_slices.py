@@ -53,7 +53,7 @@ def network_of(space: SearchSpace, arch: Architecture, **fields: Any) -> Network
     study = random_study(space, 1)
     (candidate,) = pareto_front(study)
     candidate = dataclasses.replace(candidate, architecture=arch)
-    return dataclasses.replace(candidate_network(candidate, settings), **fields)
+    return dataclasses.replace(candidate_network(candidate, settings, "s"), **fields)
 
 
 def logits(model: torch.nn.Module) -> torch.Tensor:
@@ -212,7 +212,7 @@ def test_the_supernet_of_the_study_may_be_a_trained_one(
 ) -> None:
     study = search(small_space, supernet=shared, n_trials=2, population_size=2)
     (candidate, *_) = pareto_front(study)
-    network = candidate_network(candidate, read_settings(study))
+    network = candidate_network(candidate, read_settings(study), study.study_name)
     for start in (
         "supernet",
         *(resolve_weights(network, *given) for given in (("supernet", None), (None, "study"))),

@@ -108,7 +108,7 @@ def test_a_directory_of_a_timm_model_too(name: str, sizes: dict[str, Any], tmp_p
     network = resolve_network(f"local-dir:{path}")
     assert (network.model, network.architecture) == (name, None)
     assert network.num_classes == 5 and network.in_chans == sizes.get("in_chans", 3)
-    assert network.img_size == sizes.get("img_size")
+    assert network.img_size == sizes.get("img_size", 160)
 
 
 def test_a_directory_that_cannot_be_built_anew_says_so(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_convolutional_baseline_of_any_size(train: Any, tmp_path: Path) -> Non
     model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True)
     assert timm.data.resolve_data_config(model=model)["input_size"] == (3, 32, 32)
     again = resolve_network(tmp_path / "out")
-    assert (again.model, again.num_classes) == ("test_resnet", 3)
+    assert (again.model, again.num_classes, again.img_size) == ("test_resnet", 3, 32)
 
 
 def test_images_too_small_for_a_model(train: Any, tmp_path: Path) -> None:

@@ -48,12 +48,6 @@ def entrants(
         TftasError: A baseline does not exist.
     """
     first = chosen[0][1]
-    if study is not None:
-        name = study.study_name
-        chosen = [
-            (trial, dataclasses.replace(network, origin={"name": name, "trial": trial}))
-            for trial, network in chosen
-        ]
     members = [Entrant(network, trial, weights) for trial, network in chosen]
     others = []
     for name in baselines:
@@ -61,12 +55,8 @@ def entrants(
             if study is None:
                 raise click.UsageError("--baseline smallest is the smallest member of a --study")
             smallest = min(pareto_front(study), key=lambda candidate: candidate.n_params)
-            network = candidate_network(smallest, read_settings(study))
-            network = dataclasses.replace(
-                network,
-                img_size=first.img_size,
-                origin={"name": study.study_name, "trial": smallest.trial},
-            )
+            network = candidate_network(smallest, read_settings(study), study.study_name)
+            network = dataclasses.replace(network, img_size=first.img_size)
             members = [member for member in members if member.trial != smallest.trial]
             others.append(Entrant(network, smallest.trial, weights, baseline=True))
         else:

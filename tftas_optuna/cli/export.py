@@ -132,9 +132,10 @@ def export(
     option = next((name for name, value in options.items() if value is not None), None)
     if option is not None and not networks:
         raise click.UsageError(f"{option} needs a format that holds them: {', '.join(_NETWORKS)}")
+    from tftas_optuna._writing import file_stem
     from tftas_optuna.cli._members import check_picks, pick, with_exact_scores
     from tftas_optuna.export import export_candidates
-    from tftas_optuna.export.files import check_directory, check_prefix, file_stem
+    from tftas_optuna.export.files import check_directory, check_prefix
     from tftas_optuna.storage import load_study
     from tftas_optuna.study.record import read_settings
 
@@ -173,8 +174,7 @@ def export(
                 display(i, len(chosen))
                 model, is_trained = weighted(network, start)
                 path = out / f"{stem}-trial{candidate.trial:05d}"
-                origin = {"name": study.study_name, "trial": candidate.trial}
-                _write(model, path, networks, force, trained=is_trained, origin=origin)
+                _write(model, path, networks, force, trained=is_trained, origin=network.origin)
                 if note:
                     click.echo(f"  {note}", err=True)
 
@@ -193,7 +193,7 @@ def _weights(
     from tftas_optuna.study.record import read_settings
 
     settings = read_settings(study)
-    networks = [candidate_network(candidate, settings) for candidate in chosen]
+    networks = [candidate_network(candidate, settings, study.study_name) for candidate in chosen]
     start = resolve_weights(networks[0], weights, supernet) if networks else None
     if start is None:
         return [

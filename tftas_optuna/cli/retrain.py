@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tftas_optuna._writing import file_stem
 from tftas_optuna.cli._options import (
     Duration,
     budget_options,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 # Members of a race, unless the user says how many.
 _RACING = 12
-_RENAME = "copy the study under a plain name"
 
 
 @click.command()
@@ -297,9 +297,8 @@ def retrain(
         check_tensorboard()
     if racing:
         from tftas_optuna.cli import _race
-        from tftas_optuna.export.files import check_prefix
 
-        label = "" if study is None else f"{check_prefix(study.study_name, remedy=_RENAME)}-"
+        label = "" if study is None else f"{file_stem(study.study_name)}-"
         entrants = _race.entrants(chosen, start, baselines, study)
         with join_world(device) as world:
             _race.race(
@@ -427,7 +426,7 @@ def _networks(
     settings = read_settings(study)
     chosen: list[tuple[int | None, Network]] = []
     for candidate in candidates:
-        network = candidate_network(candidate, settings)
+        network = candidate_network(candidate, settings, study.study_name)
         if img_size is not None:
             network = dataclasses.replace(network, img_size=img_size)
         chosen.append((candidate.trial, network))

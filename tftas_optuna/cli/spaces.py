@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from itertools import groupby
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tftas_optuna._writing import file_stem
 from tftas_optuna.cli._options import Amount, format_option, verbosity_options
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 # Images of an epoch if no others are given.
 _THOUSAND = 1000
-# The longest name of a space that a folder of images gives.
-_LONGEST = 60
 
 
 @click.command()
@@ -112,7 +110,7 @@ def _propose(directory: Path, params_max: float | None) -> None:
     from tftas_optuna.spaces.proposing import propose_space
 
     images = survey(directory)
-    name = re.sub(r"[^\w.-]+", "-", directory.resolve().name).strip("-.")[:_LONGEST] or "images"
+    name = file_stem(directory.resolve().name)
     proposal = propose_space(
         name,
         side=images.side,
@@ -189,7 +187,7 @@ def _explain(space: SearchSpace, seconds: dict[str, float], n_images: int) -> No
 
     from tftas_optuna.cli import _tables
     from tftas_optuna.metrics.units import count_text
-    from tftas_optuna.retrain.timing import usual_recipe, where
+    from tftas_optuna.retrain.timing import duration, usual_recipe, where
     from tftas_optuna.scoring.timing import machine
 
     table = Table.grid(padding=(0, 2))
@@ -207,10 +205,10 @@ def _explain(space: SearchSpace, seconds: dict[str, float], n_images: int) -> No
     for fidelity, cost in seconds.items():
         table.add_row(
             f"a score, {fidelity}",
-            f"{1000 * cost:.3g} ms on {machine()}; 1,000 trials take {_duration(1000 * cost)}",
+            f"{1000 * cost:.3g} ms on {machine()}; 1,000 trials take {duration(1000 * cost)}",
         )
     times = _time_training(space)
-    epochs = " - ".join(_duration(each.seconds * n_images, 600) for each in times)
+    epochs = " - ".join(duration(each.seconds * n_images, 600) for each in times)
     table.add_row("an epoch of training", f"{epochs} for {n_images:,} images")
     steps = " and ".join(f"{each.steps} x {each.batch_size}" for each in times)
     how = f"here by {steps} images, recipe {usual_recipe()}, {where()}; images not read"
@@ -239,10 +237,3 @@ def _shortened(names: list[str]) -> list[str]:
     if len(slots) < 3:
         return names
     return [*(name for name in names if name not in slots), f"{slots[0]} ... {slots[-1]}"]
-
-
-def _duration(seconds: float, longest: float = 120) -> str:
-    """Format a time in seconds, or from the longest on in minutes."""
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    return f"{seconds:.0f} s" if seconds < longest else f"{seconds / 60:.0f} min"

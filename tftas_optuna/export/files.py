@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tftas_optuna._given import a_path, expect, listed
+from tftas_optuna._writing import file_stem
 from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 from tftas_optuna.export.documents import as_json, as_retrain, as_yaml
 from tftas_optuna.study.front import candidates_of, pareto_front
@@ -27,7 +28,6 @@ _WRITERS = {
     "retrain": (".retrain.yaml", as_retrain),
 }
 FORMATS = tuple(_WRITERS)
-_LONGEST_STEM = 100
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -120,11 +120,6 @@ def export_candidates(
             f"{error.filename or directory}: cannot be written ({error.strerror})"
         ) from error
     return list(texts)
-
-
-def file_stem(name: str) -> str:
-    """Return the beginning of file names for a study or a space of any name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-_")[:_LONGEST_STEM] or "unnamed"
 
 
 def check_prefix(prefix: str, *, remedy: str = "give --prefix") -> str:

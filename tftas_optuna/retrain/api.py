@@ -145,7 +145,7 @@ def retrain(
                 " architecture alone with its img_size=..."
             )
         trial = network.trial
-        network = candidate_network(network, read_settings(study))
+        network = candidate_network(network, read_settings(study), study.study_name)
     elif study is not None:
         raise TftasError(
             f"a study was given with {shown(network)}; give a candidate of its front, or no study"

@@ -18,6 +18,7 @@ from timm.utils import random_seed
 
 import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
 from tftas_optuna._reading import reading
+from tftas_optuna._writing import file_stem
 from tftas_optuna.architecture import (
     Architecture,
     architecture_of,
@@ -26,7 +27,6 @@ from tftas_optuna.architecture import (
 )
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, UnavailableError, first_line
-from tftas_optuna.export.files import file_stem
 from tftas_optuna.export.sections import write_section
 from tftas_optuna.models.positions import fit_positions
 from tftas_optuna.models.stock import create_timm
@@ -135,14 +135,15 @@ def resolve_architecture(name: str) -> Architecture:
     return architecture
 
 
-def candidate_network(candidate: Candidate, settings: StudySettings) -> Network:
+def candidate_network(candidate: Candidate, settings: StudySettings, study_name: str) -> Network:
     """Return the network of one trial of a study."""
-    return _of_architecture(
+    network = _of_architecture(
         f"{file_stem(settings.space.name)}-trial{candidate.trial:05d}",
         candidate.architecture,
         **settings.conditions.target.input,
         search=write_section(settings),
     )
+    return dataclasses.replace(network, origin={"name": study_name, "trial": candidate.trial})
 
 
 @limit_threads(1)
@@ -327,7 +328,8 @@ def _of_directory(source: NetworkSource) -> Network:
     try:
         arguments, cfg = dict(config.get("model_args") or {}), config.get("pretrained_cfg") or {}
         sizes: dict[str, Any] = {
-            "img_size": arguments.get("img_size"),
+            # Networks that take images of any size have no such argument.
+            "img_size": arguments.get("img_size") or list(cfg["input_size"])[1:],
             "num_classes": int(config["num_classes"]),
             "in_chans": int(arguments.get("in_chans") or cfg["input_size"][0]),
         }

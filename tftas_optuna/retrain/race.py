@@ -14,6 +14,7 @@ from optuna.study import StudyDirection
 
 from tftas_optuna._writing import replacing
 from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.retrain.compared import compare
 from tftas_optuna.retrain.data import open_data
 from tftas_optuna.retrain.folder import RunFolder, csv_text, writing
 from tftas_optuna.retrain.learning_rate import STEPS
@@ -22,7 +23,7 @@ from tftas_optuna.retrain.recipe import AUTO, load_recipe
 from tftas_optuna.retrain.recorded import record_training
 from tftas_optuna.retrain.run import train
 from tftas_optuna.retrain.slices import weights_text
-from tftas_optuna.retrain.timing import seconds_per_epoch
+from tftas_optuna.retrain.timing import duration, seconds_per_epoch
 from tftas_optuna.retrain.trainees import SingleNetwork
 from tftas_optuna.retrain.training import DivergedError
 from tftas_optuna.storage import check_writable
@@ -123,7 +124,8 @@ class Race:
         twice = next((label for label in labels if labels.count(label) > 1), None)
         if twice is not None:
             raise TftasError(f"{twice} is in the race twice; leave one out")
-        sizes = sorted({entrant.network.img_size or 0 for entrant in self._members})
+        # Models of timm may have their own size, which is not known here.
+        sizes = sorted({entrant.network.img_size or 0 for entrant in self._members} - {0})
         if len(sizes) > 1:
             raise TftasError(
                 f"the networks take images of {' and '.join(map(str, sizes))} pixels, so their"
@@ -400,29 +402,16 @@ class Race:
         return f", about {duration(seconds)} left of the race"
 
     def _rows(self) -> list[dict[str, Any]]:
-        means = {e: statistics.fmean(top1) for e, top1 in self._finished.items() if top1}
-        best = max(means, key=lambda entrant: means[entrant], default=None)
-        spread = pooled_sd(list(self._finished.values()))
+        compared = compare(self._finished)
 
         def row(entrant: Entrant) -> dict[str, Any]:
             epochs, metrics = self._reached.get(entrant, (0, {}))
-            finished = self._finished[entrant]
-            behind, margin = None, None
-            if best is not None and finished and entrant is not best:
-                behind = means[best] - means[entrant]
-            if behind is not None and best is not None and spread is not None:
-                share = 1 / len(finished) + 1 / len(self._finished[best])
-                margin = 2 * spread * math.sqrt(share)
             return {
                 "name": entrant.label,
                 "trial": entrant.trial,
                 "baseline": entrant.baseline,
-                "top1": means.get(entrant, metrics.get("top1")),
-                "sd": statistics.stdev(finished) if len(finished) > 1 else None,
-                "seeds": len(finished),
-                "behind": behind,
-                "margin": margin,
-                "differs": None if behind is None or margin is None else behind > margin,
+                "top1": metrics.get("top1"),
+                **compared[entrant],
                 "epochs": epochs,
                 "n_params": self._n_params(entrant),
             }
@@ -437,15 +426,6 @@ class Race:
         return about.get("n_params")
 
 
-def pooled_sd(groups: Sequence[Sequence[float]]) -> float | None:
-    """Return the standard deviation within groups, None if no group has two values."""
-    several = [group for group in groups if len(group) > 1]
-    if not several:
-        return None
-    squares = math.fsum(statistics.variance(group) * (len(group) - 1) for group in several)
-    return math.sqrt(squares / sum(len(group) - 1 for group in several))
-
-
 def _epochs(count: int) -> str:
     return f"{count} epoch{'' if count == 1 else 's'}"
 
@@ -453,12 +433,3 @@ def _epochs(count: int) -> str:
 def _next_minute(seconds: float) -> float:
     """Round up, so that a length that is advised suffices and differs from one that did not."""
     return 60 * math.ceil(seconds / 60)
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time as a person says it."""
-    seconds = max(0.0, seconds)
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -65,8 +64,6 @@ def train_and_record(
     """
     if study is not None and world.primary:
         check_writable(study, storage_of(study)[0])
-    if study is not None and trial is not None:
-        network = dataclasses.replace(network, origin={"name": study.study_name, "trial": trial})
     folder = out / network.label
     result = train_network(
         network, recipe, source, folder, world=world, weights=weights, **options

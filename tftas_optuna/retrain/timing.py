@@ -151,3 +151,12 @@ def seconds_per_epoch(
     step = (timed[-1] - timed[0]) / (len(timed) - 1)
     share = 1 + images.about["n_val"] / images.about["n_train"] / 3
     return step * training.steps * share
+
+
+def duration(seconds: float, longest: float = 120) -> str:
+    """Return a length of time as a person says it: in minutes from the longest on, in seconds."""
+    seconds = max(0.0, seconds)
+    if seconds < longest:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tftas_optuna._given import listed, shown
+from tftas_optuna._writing import file_stem
 from tftas_optuna.architecture import architecture_of
 from tftas_optuna.errors import TftasError
-from tftas_optuna.export.files import check_prefix, file_stem
+from tftas_optuna.export.files import check_prefix
 from tftas_optuna.export.sections import read_section
 from tftas_optuna.retrain.network import resolve_network
 from tftas_optuna.retrain.shared import Member, SharedMembers

@@ -58,7 +58,7 @@ class Step(NamedTuple):
 
 
 class DivergedError(UnavailableError):
-    """The loss of a training is not finite, or falls at no learning rate."""
+    """The loss of a training is not finite."""
 
 
 class Training:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tftas_optuna._writing import json_text, replacing
+from tftas_optuna._writing import file_stem, json_text, replacing
 from tftas_optuna.study.accuracy import training_sets
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def write_evaluation(
     Raises:
         OSError: It cannot be written.
     """
-    path = folder / _NAME.format(re.sub(r"[^\w.-]+", "-", split).strip(".-") or "images")
+    path = folder / _NAME.format(file_stem(split))
     with replacing(path) as scratch:
         text = json_text({**row, _MODEL: model_digest}, indent=None) + "\n"
         scratch.write_text(text, encoding="utf-8")
