@@ -22,6 +22,7 @@ from tftas_optuna.passes.gradient import (
 from tftas_optuna.passes.layers import Layer, LayerScore, Norms
 from tftas_optuna.passes.networks import check_classifier, inspect_model, ones_gradients
 from tftas_optuna.passes.precision import matmul_precision
+from tftas_optuna.supernet import PlainWeights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from tftas_optuna.passes.layers import LayerTerms
     from tftas_optuna.passes.networks import View
     from tftas_optuna.passes.precision import MatmulPrecision
-    from tftas_optuna.supernet import Supernet
+    from tftas_optuna.supernet import LinearTrace, Supernet
 
 _LOG = logging.getLogger("tftas_optuna")
 _RANK = 24
@@ -45,7 +46,7 @@ def _exact(delta: Tensor, x: Tensor, rank: int) -> Gradients:
 
 def _collapsed(delta: Tensor, x: Tensor, rank: int) -> Gradients:
     # The classifier sees one token, whose gradient has rank one.
-    return CollapsedGradients(delta, x) if x.shape[1] == 2 else ProductGradients(delta, x, rank)
+    return CollapsedGradients(delta, x) if x.shape[2] == 2 else ProductGradients(delta, x, rank)
 
 
 _GRADIENTS: dict[str, Callable[[Tensor, Tensor, int], Gradients]] = {
@@ -68,10 +69,10 @@ class LayerIndicator(Indicator):
 
     @abstractmethod
     def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
-        """Score one layer of several candidates.
+        """Score layers of several candidates.
 
         Args:
-            layer: The layer.
+            layer: One layer, or several of one shape.
             norms: A cache of the norms of weights, one for each set of weights.
         """
 
@@ -113,13 +114,13 @@ class LayerIndicator(Indicator):
             whole, gradient = matrix.of(weights), matrix.of(gradients)
             shape = (whole.shape[0], whole.shape[1])
             layer = Layer(
-                matrix.name,
+                [matrix.name],
                 matrix.role,
-                [shape],
-                lambda *_, whole=whole: whole,
+                [[shape]],
+                PlainWeights(whole[None]),
                 DenseGradient(gradient),
             )
-            rows.append(LayerScore.of(layer, self.fold(layer, norms)))
+            rows.extend(LayerScore.of(layer, self.fold(layer, norms)))
         if not any(row.value for row in rows if row.role == "attention"):
             raise TftasError(
                 f"no gradient reaches the attention of {type(model).__name__}: fresh weights of"
@@ -194,11 +195,12 @@ class LayerEngine:
     def explain(self, arch: Architecture) -> list[LayerScore]:
         """Return what each layer adds to the first indicator, in forward order."""
         rank = self._settle([arch])[0][1]
+        rows: list[tuple[int, LayerScore]] = []
         with self._mode():
-            rows = [
-                LayerScore.of(layer, terms[0]) for _, layer, terms in self._terms([arch], rank)
-            ]
-        return rows[::-1]
+            for trace, layer, terms in self._terms([arch], rank):
+                scores = LayerScore.of(layer, terms[0])
+                rows.extend(zip(trace.places or [-len(rows)], scores, strict=True))
+        return [score for _, score in sorted(rows, key=lambda row: row[0])]
 
     def _settle(self, archs: Sequence[Architecture]) -> list[tuple[list[float], int]]:
         """Score candidates of one pass, at the lowest rank that is accurate enough.
@@ -220,12 +222,13 @@ class LayerEngine:
                     dtype=torch.float64,
                     device=self.supernet.device,
                 )
-                for members, _, by_indicator in self._terms(archs, rank):
+                for trace, layer, by_indicator in self._terms(archs, rank):
                     terms = torch.stack([row for t in by_indicator for row in t[:2]])
-                    if members is None:
+                    terms = _of_own_layers(terms, layer).sum(1)
+                    if trace.members is None:
                         sums[:, : terms.shape[1]] += terms
                     else:
-                        sums.index_add_(1, members, terms)
+                        sums.index_add_(1, trace.members, terms)
                 # Wait for the device once for all candidates.
                 rows: list[list[float]] = sums.tolist()
             for i, (scores, errors) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
@@ -243,17 +246,14 @@ class LayerEngine:
 
     def _terms(
         self, archs: Sequence[Architecture], rank: int
-    ) -> Iterator[tuple[Tensor | None, Layer, list[LayerTerms]]]:
-        """Yield the positions of candidates, a layer of them, and its terms for each indicator.
-
-        None in place of the positions means the first candidates.
-        """
+    ) -> Iterator[tuple[LinearTrace, Layer, list[LayerTerms]]]:
+        """Yield layers as they were traced and as they are folded, with each indicator's terms."""
         gradients_of = _GRADIENTS[self._fidelity]
         for trace in self.supernet.run(archs, fidelity=self._fidelity):
             gradients = gradients_of(trace.delta, trace.x, rank)
-            layer = Layer(trace.name, trace.role, trace.shapes, trace.weight, gradients)
+            layer = Layer(trace.names, trace.role, trace.shapes, trace.weights, gradients)
             yield (
-                trace.members,
+                trace,
                 layer,
                 [
                     indicator.fold(layer, norms)
@@ -279,6 +279,14 @@ class LayerEngine:
     def _mode(self) -> Iterator[None]:
         with matmul_precision(self._precision), torch.inference_mode():
             yield
+
+
+def _of_own_layers(terms: Tensor, layer: Layer) -> Tensor:
+    """Set the terms of candidates that lack a layer to zero, shape (..., layers, candidates)."""
+    own = [[out > 0 for out, _ in each] for each in layer.shapes]
+    if all(map(all, own)):
+        return terms
+    return torch.where(torch.tensor(own, device=terms.device), terms, 0.0)
 
 
 def _batch_size(supernet: Supernet, fidelity: str) -> int:

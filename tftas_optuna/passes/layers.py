@@ -6,35 +6,38 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from tftas_optuna.passes.gradient import Sums
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
-    from tftas_optuna.passes.gradient import Gradients, Sums
-    from tftas_optuna.supernet.trace import Role
+    from tftas_optuna.passes.gradient import Gradients
+    from tftas_optuna.supernet.trace import Role, Weights
 
 
 class Layer(NamedTuple):
-    """One linear layer of several candidates after a pass.
+    """Linear layers of several candidates after a pass: one, or several of one shape.
 
     Attributes:
-        name: Name of the layer in the stand-alone network.
+        names: Names of the layers in the stand-alone network.
         role: ``"attention"``, ``"mlp"`` or ``"head"``.
-        shapes: Shape of each candidate's weights, (out, in).
-        weight: Returns the absolute weights of the given shape (out, in).
+        shapes: For each layer, the shape of each candidate's weights, (out, in); (0, 0) for a
+            candidate that lacks the layer.
+        weights: The absolute weights.
         gradients: Gradients of the summed logits with respect to the weights.
     """
 
-    name: str
+    names: Sequence[str]
     role: Role
-    shapes: Sequence[tuple[int, int]]
-    weight: Callable[[int, int], Tensor]
+    shapes: Sequence[Sequence[tuple[int, int]]]
+    weights: Weights
     gradients: Gradients
 
 
 class LayerTerms(NamedTuple):
-    """The terms that one layer adds to the scores of candidates; all shapes (candidates,).
+    """The terms that layers add to the scores of candidates; all shapes (layers, candidates).
 
     Attributes:
         values: The terms.
@@ -69,35 +72,73 @@ class LayerScore(NamedTuple):
     value: float
 
     @classmethod
-    def of(cls, layer: Layer, terms: LayerTerms) -> LayerScore:
-        """Make the contribution from the terms of a single candidate."""
-        return cls(
-            layer.name,
-            layer.role,
-            layer.shapes[0],
-            None if terms.weight_norms is None else float(terms.weight_norms),
-            None if terms.grad_norms is None else float(terms.grad_norms),
-            float(terms.values),
-        )
+    def of(cls, layer: Layer, terms: LayerTerms) -> list[LayerScore]:
+        """Make the contributions from the terms of a single candidate."""
+        columns = [
+            [None] * len(layer.names) if column is None else column[:, 0].tolist()
+            for column in (terms.weight_norms, terms.grad_norms, terms.values)
+        ]
+        shapes = [shape for (shape,) in layer.shapes]
+        return [
+            cls(name, layer.role, *rest)
+            for name, *rest in zip(layer.names, shapes, *columns, strict=True)
+        ]
 
 
 # Cached norms of the weights of one supernet, by layer and shape.
 Norms = dict[tuple[str, tuple[int, int]], float]
 
 
-def weight_norm(
-    layer: Layer, shape: tuple[int, int], norms: Norms, norm: Callable[[Tensor], Tensor]
-) -> float:
-    """Return a norm of a layer's weights, from ``norms`` if it is there."""
-    if (layer.name, shape) not in norms:
-        norms[layer.name, shape] = float(norm(layer.weight(*shape)))
-    return norms[layer.name, shape]
+def weight_norms(
+    layer: Layer,
+    shapes: Sequence[Sequence[tuple[int, int]]],
+    norms: Norms,
+    norm: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Return norms of weights of the given shapes, from ``norms`` those that are there.
+
+    Args:
+        layer: The layers.
+        shapes: For each layer, some shapes (out, in); (0, 0) has the norm 0.
+        norms: The cache.
+        norm: The norm of a matrix.
+
+    Returns:
+        One norm for each shape, shape (layers, shapes), float64.
+    """
+    rows = []
+    for i, (name, each) in enumerate(zip(layer.names, shapes, strict=True)):
+        for shape in each:
+            if (name, shape) not in norms:
+                whole = layer.weights.whole(i, *shape)
+                norms[name, shape] = float(norm(whole)) if whole.numel() else 0.0
+        rows.append([norms[name, shape] for shape in each])
+    return torch.tensor(rows, dtype=torch.float64, device=layer.gradients.device)
 
 
 def saliencies(layer: Layer, norms: Norms) -> Sums:
-    """Return the sums of ``|gradient * weight|`` over the entries of a layer."""
-    out, into = (max(sizes) for sizes in zip(*layer.shapes, strict=True))
-    return layer.gradients.saliencies(
-        layer.weight(out, into),
-        lambda: weight_norm(layer, (out, into), norms, torch.linalg.vector_norm),
+    """Return the sums of ``|gradient * weight|`` over the entries of layers."""
+    gradients, weights = layer.gradients, layer.weights
+    out, into = gradients.shape
+    sums = gradients.saliencies(
+        weights,
+        lambda: weight_norms(
+            layer, [[(out, into)]] * len(layer.names), norms, torch.linalg.vector_norm
+        )[:, 0],
     )
+    # Slices are scaled to their own number of inputs, here to that of the tensors.
+    scale = weights.scale(into)
+    factors = [[weights.scale(i or into) / scale for _, i in each] for each in layer.shapes]
+    if all(factor == 1 for each in factors for factor in each):
+        return sums
+    column = sums.values.new_tensor(factors)
+    return Sums(sums.values * column, sums.errors * column)
+
+
+def n_weights(layer: Layer) -> Tensor:
+    """Return the number of weights of each candidate, shape (layers, candidates), float64.
+
+    It is 1 for a candidate that lacks the layer.
+    """
+    counts = [[max(out * into, 1) for out, into in each] for each in layer.shapes]
+    return torch.tensor(counts, dtype=torch.float64, device=layer.gradients.device)

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from tftas_optuna.supernet._base import Supernet, generator_of
-from tftas_optuna.supernet.trace import LinearTrace
+from tftas_optuna.supernet.trace import LinearTrace, PlainWeights, Weights
 
-__all__ = ["LinearTrace", "Supernet", "generator_of"]
+__all__ = ["LinearTrace", "PlainWeights", "Supernet", "Weights", "generator_of"]

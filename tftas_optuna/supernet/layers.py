@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
 
@@ -19,8 +17,14 @@ class Normalised(Protocol):
     def out(self) -> Tensor:
         """The outputs, in the shape of the inputs."""
 
-    def backward(self, grad: Tensor) -> Tensor:
-        """Return the gradient of the inputs, given that of ``out``."""
+    def backward(self, grad: Tensor, residual: Tensor | None, out: Tensor | None) -> Tensor:
+        """Return the gradient of the inputs.
+
+        Args:
+            grad: The gradient of :attr:`out`.
+            residual: What to add to it, or None.
+            out: Where to write the result; None for a new tensor.
+        """
 
 
 class LayerNorm(NamedTuple):
@@ -41,8 +45,10 @@ class LayerNorm(NamedTuple):
         out, mean, rstd = torch.native_layer_norm(x, (width,), weight, bias, eps)
         return cls(out, x, mean, rstd, weight, bias)
 
-    def backward(self, grad: Tensor) -> Tensor:
-        """Return the gradient of ``x``, given that of ``out``."""
+    def backward(
+        self, grad: Tensor, residual: Tensor | None = None, out: Tensor | None = None
+    ) -> Tensor:
+        """Return the gradient of the inputs; see :meth:`Normalised.backward`."""
         grad_x: Tensor = torch.ops.aten.native_layer_norm_backward(
             grad,
             self.x,
@@ -53,64 +59,90 @@ class LayerNorm(NamedTuple):
             self.bias,
             [True, False, False],
         )[0]
-        return grad_x
+        return grad_x if residual is None else torch.add(grad_x, residual, out=out)
 
 
 class Widths(NamedTuple):
     """The widths of candidates that run together.
 
     Attributes:
-        sizes: The widths, shape (candidates, 1, 1).
         within: 1 up to each candidate's width and 0 beyond, shape (candidates, 1, widest).
+        share: 1 / width, shape (candidates, 1, 1).
     """
 
-    sizes: Tensor
     within: Tensor
+    share: Tensor
 
     @classmethod
-    def of(cls, sizes: Sequence[int], like: Tensor) -> Widths:
-        """Build it on the device and in the dtype of the tensor ``like``."""
-        column = torch.tensor(sizes, dtype=like.dtype, device=like.device)[:, None, None]
-        within = torch.arange(max(sizes), device=like.device) < column
-        return cls(column, within.to(like.dtype))
+    def of(cls, sizes: Tensor, widest: int, dtype: torch.dtype) -> Widths:
+        """Build it from the widths, shape (candidates,)."""
+        column = sizes[:, None, None]
+        within = torch.arange(widest, device=sizes.device) < column
+        return cls(within.to(dtype), 1 / column.to(dtype))
 
     def first(self, count: int) -> Widths:
         """Return the widths of the first ``count`` candidates."""
-        return Widths(self.sizes[:count], self.within[:count])
+        return Widths(self.within[:count], self.share[:count])
 
     def centre(self, x: Tensor) -> Tensor:
         """Subtract its mean from each token; entries beyond a candidate's width become 0."""
         x = x * self.within
-        return x.sub_(x.sum(-1, keepdim=True).div_(self.sizes)).mul_(self.within)
+        return x.addcmul_(self.within, x.sum(-1, keepdim=True).mul_(self.share), value=-1)
 
 
 class MixedLayerNorm(NamedTuple):
     """A layer normalisation of candidates of several widths.
 
-    Entries beyond a candidate's width are ignored, forward and backward, and come out as 0.
+    Entries beyond a candidate's width must be 0, and come out as 0. Backward, they are ignored.
     """
 
     out: Tensor
     normal: Tensor
     rstd: Tensor
-    weight: Tensor
+    weight: Tensor | None
     widths: Widths
 
     @classmethod
     def run(
-        cls, x: Tensor, weights: tuple[Tensor, Tensor], eps: float, widths: Widths
+        cls,
+        x: Tensor,
+        weights: tuple[Tensor, Tensor] | None,
+        eps: float,
+        widths: Widths,
+        out: Tensor | None = None,
     ) -> MixedLayerNorm:
-        """Normalise inputs of shape (candidates, tokens, widest)."""
-        weight, bias = (tensor[: x.shape[-1]] for tensor in weights)
-        centred = widths.centre(x)
-        variance = centred.square().sum(-1, keepdim=True).div_(widths.sizes)
-        rstd = variance.add_(eps).rsqrt_()
-        normal = centred.mul_(rstd)
-        out = torch.addcmul(bias * widths.within, normal, weight)
-        return cls(out, normal, rstd, weight, widths)
+        """Normalise inputs of shape (candidates, tokens, widest).
 
-    def backward(self, grad: Tensor) -> Tensor:
-        """Return the gradient of the inputs, given that of ``out``."""
-        centred = self.widths.centre(grad * self.weight)
-        along = (centred * self.normal).sum(-1, keepdim=True).div_(self.widths.sizes)
-        return centred.addcmul_(self.normal, along, value=-1).mul_(self.rstd)
+        Args:
+            x: The inputs.
+            weights: Weights and biases; None if these are ones and zeros.
+            eps: What is added to the variance.
+            widths: The widths of the candidates.
+            out: Where to write the outputs; None for a new tensor.
+        """
+        within, share = widths
+        mean = x.sum(-1, keepdim=True).mul_(share)
+        centred = torch.addcmul(x, within, mean, value=-1)
+        variance = torch.linalg.vecdot(centred, centred).unsqueeze_(-1).mul_(share)
+        rstd = variance.add_(eps).rsqrt_()
+        if weights is None:
+            normal = torch.mul(centred, rstd, out=out)
+            return cls(normal, normal, rstd, None, widths)
+        weight, bias = (tensor[: x.shape[-1]] for tensor in weights)
+        normal = centred.mul_(rstd)
+        return cls(
+            torch.addcmul(bias * within, normal, weight, out=out), normal, rstd, weight, widths
+        )
+
+    def backward(
+        self, grad: Tensor, residual: Tensor | None = None, out: Tensor | None = None
+    ) -> Tensor:
+        """Return the gradient of the inputs; see :meth:`Normalised.backward`."""
+        within, share = self.widths
+        grad = grad * (within if self.weight is None else within * self.weight)
+        mean = grad.sum(-1, keepdim=True).mul_(share)
+        along = torch.linalg.vecdot(grad, self.normal).unsqueeze_(-1).mul_(share)
+        grad.addcmul_(self.normal, along, value=-1).addcmul_(within, mean, value=-1)
+        if residual is None:
+            return torch.mul(grad, self.rstd, out=out)
+        return torch.addcmul(residual, grad, self.rstd, out=out)

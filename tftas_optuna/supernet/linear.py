@@ -9,12 +9,14 @@ some 20 times closer to float64, at no cost.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from torch import Tensor
 
 
@@ -46,37 +48,6 @@ class CentredLinear:
         self._adds_mean = adds_mean
         self.bias = bias
         self._rescaled = rescaled
-
-    @classmethod
-    def of(
-        cls,
-        weight: Tensor,
-        bias: Tensor,
-        *,
-        mean_matters: bool,
-        rescaled: bool = False,
-    ) -> CentredLinear:
-        """Build the layer from weights that are not centred.
-
-        Args:
-            weight: Absolute weights, shape (out, in); changed in place.
-            bias: Absolute bias, shape (out,).
-            mean_matters: Whether to add the contribution of the mean, see ``adds_mean``.
-            rescaled: Whether to scale corners to their fan-in.
-        """
-        mean = weight.mean()
-        return cls(
-            weight.sub_(mean),
-            mean,
-            bias if bool((bias != 0).any()) else None,
-            adds_mean=mean_matters,
-            rescaled=rescaled,
-        )
-
-    def whole(self, out: int, into: int) -> Tensor:
-        """Return the absolute weights of a corner, shape (out, in)."""
-        scale = self._scale(into)
-        return torch.add(self._mean * scale, self._centred[:out, :into], alpha=scale)
 
     def shift(self, x: Tensor) -> Tensor:
         """Return the contribution of the mean to every output, shape (..., 1).
@@ -138,3 +109,79 @@ class CentredLinear:
         added, beta = (self._mean, 0.0) if bias is None else (bias, scale)
         rows = torch.addmm(added, x.flatten(0, -2), weight, beta=beta, alpha=scale)
         return rows.unflatten(0, x.shape[:-1])
+
+
+class LinearStack:
+    """The linear layers of one kind in several blocks, with absolute weights at full size.
+
+    Args:
+        weights: Absolute weights of each block, of the same shape (out, in). They are read one
+            after the other, so that they need not be there at the same time.
+        biases: Absolute bias of each block, shape (out,).
+        mean_matters: Whether the layers add the contribution of the mean, see
+            :class:`CentredLinear`.
+        rescaled: Whether corners are scaled to their fan-in.
+    """
+
+    def __init__(
+        self,
+        weights: Iterable[Tensor],
+        biases: Sequence[Tensor],
+        *,
+        mean_matters: bool,
+        rescaled: bool = False,
+    ) -> None:
+        self._rescaled = rescaled
+        for i, weight in enumerate(weights):
+            if i == 0:
+                self._centred = weight.new_empty(len(biases), *weight.shape)
+                self._means = weight.new_empty(len(biases))
+            torch.mean(weight, out=self._means[i])
+            torch.sub(weight, self._means[i], out=self._centred[i])
+        biased = any(bool((bias != 0).any()) for bias in biases)
+        self.layers = [
+            CentredLinear(
+                self._centred[i],
+                self._means[i],
+                bias if biased else None,
+                adds_mean=mean_matters,
+                rescaled=rescaled,
+            )
+            for i, bias in enumerate(biases)
+        ]
+
+    def __getitem__(self, blocks: slice) -> StackWeights:
+        """Return the absolute weights of some consecutive blocks."""
+        return StackWeights(self._centred[blocks], self._means[blocks], self._rescaled)
+
+
+class StackWeights(NamedTuple):
+    """The absolute weights of consecutive blocks; see :class:`tftas_optuna.supernet.Weights`.
+
+    Attributes:
+        centred: Absolute weights minus their means, shape (layers, out, in).
+        means: The means, shape (layers,).
+        rescaled: Whether corners are scaled to their fan-in.
+    """
+
+    centred: Tensor
+    means: Tensor
+    rescaled: bool
+
+    def scale(self, into: int) -> float:
+        """Return the factor of corners with this number of inputs."""
+        return float((self.centred.shape[2] / into) ** 0.5) if self.rescaled else 1.0
+
+    def whole(self, layer: int, out: int, into: int) -> Tensor:
+        """Return a corner of one layer, shape (out, in)."""
+        scale = self.scale(into)
+        return torch.add(
+            self.means[layer] * scale, self.centred[layer, :out, :into], alpha=scale
+        )
+
+    def through(self, x: Tensor, out: int) -> Tensor:
+        """Return the products of inputs, (layers, rows, in), with the transposed corners."""
+        scale = self.scale(x.shape[2])
+        shift = x.sum(2, keepdim=True).mul_(self.means[:, None, None] * scale)
+        weights = self.centred[:, :out, : x.shape[2]].transpose(1, 2)
+        return torch.baddbmm(shift, x, weights, alpha=scale)

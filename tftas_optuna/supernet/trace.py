@@ -1,40 +1,91 @@
-"""The inputs and output gradients that a pass through the supernet yields for a linear layer."""
+"""The inputs and output gradients that a pass through the supernet yields for linear layers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+
+import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from torch import Tensor
 
 Role = Literal["attention", "mlp", "head"]
 
 
-class LinearTrace(NamedTuple):
-    """One linear layer of several candidates, in the back-propagation of the summed logits.
+class Weights(Protocol):
+    """The absolute weights of a few layers of one shape; candidates use upper left corners."""
 
-    The gradient of candidate ``i``'s weights is ``delta[i].T @ x[i]``; it is not computed here.
-    Candidates may be narrower than the tensors, which are zero beyond a candidate's width.
+    def scale(self, into: int) -> float:
+        """Return the factor that corners with this number of inputs are multiplied by."""
 
-    Attributes:
-        name: Name of the layer, as in the stand-alone network.
-        role: The part of the network that the layer belongs to; indicators weight roles
-            differently.
-        shapes: Shape of each candidate's own weights, (out, in).
-        weight: Function that returns the absolute weights of a given shape (out, in).
-        x: Inputs, shape (candidates, tokens, in).
-        delta: Gradients of the summed logits with respect to the outputs, shape (candidates,
-            tokens, out).
-        members: Positions of the candidates in the pass, shape (candidates,); None if they are
-            the first ones.
+    def whole(self, layer: int, out: int, into: int) -> Tensor:
+        """Return a corner of one layer, shape (out, in)."""
+
+    def through(self, x: Tensor, out: int) -> Tensor:
+        """Return the products of inputs with the transposed corners.
+
+        Args:
+            x: Inputs, shape (layers, rows, in).
+            out: Number of outputs.
+
+        Returns:
+            Shape (layers, rows, out).
+        """
+
+
+class PlainWeights:
+    """Absolute weights as they are.
+
+    Args:
+        weights: Shape (layers, out, in).
     """
 
-    name: str
+    def __init__(self, weights: Tensor) -> None:
+        self._weights = weights
+
+    def scale(self, into: int) -> float:
+        """Return 1: corners are as they are."""
+        return 1.0
+
+    def whole(self, layer: int, out: int, into: int) -> Tensor:
+        """Return a corner of one layer; see :meth:`Weights.whole`."""
+        return self._weights[layer, :out, :into]
+
+    def through(self, x: Tensor, out: int) -> Tensor:
+        """Return products with the transposed corners; see :meth:`Weights.through`."""
+        return torch.bmm(x, self._weights[:, :out, : x.shape[2]].transpose(1, 2))
+
+
+class LinearTrace(NamedTuple):
+    """Linear layers of several candidates, in the back-propagation of the summed logits.
+
+    They are one layer, or the same layer of several blocks, which are then folded at once. The
+    gradient of the weights of candidate ``i`` in layer ``l`` is ``delta[l, i].T @ x[l, i]``; it
+    is not computed here. Candidates may be narrower than the tensors, which are zero beyond a
+    candidate's width.
+
+    Attributes:
+        names: Names of the layers, as in the stand-alone network.
+        role: The part of the network that the layers belong to; indicators weight roles
+            differently.
+        shapes: For each layer, the shape of each candidate's own weights, (out, in).
+        weights: The absolute weights.
+        x: Inputs, shape (layers, candidates, tokens, in).
+        delta: Gradients of the summed logits with respect to the outputs, shape (layers,
+            candidates, tokens, out).
+        members: Positions of the candidates in the pass, shape (candidates,); None if they are
+            the first ones.
+        places: Positions of the layers in the network, from the first to the last; empty if
+            traces come from the last layer to the first.
+    """
+
+    names: Sequence[str]
     role: Role
-    shapes: list[tuple[int, int]]
-    weight: Callable[[int, int], Tensor]
+    shapes: Sequence[Sequence[tuple[int, int]]]
+    weights: Weights
     x: Tensor
     delta: Tensor
     members: Tensor | None = None
+    places: Sequence[int] = ()

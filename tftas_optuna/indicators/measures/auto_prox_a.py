@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from tftas_optuna.indicators.layers import LayerIndicator
-from tftas_optuna.passes.layers import Layer, LayerTerms, Norms
+from tftas_optuna.passes.layers import Layer, LayerTerms, Norms, n_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,13 +22,12 @@ class AutoProxA(LayerIndicator):
     name: str = "auto_prox_a"
 
     def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
-        """Score one layer of several candidates; see :meth:`LayerIndicator.fold`."""
+        """Score layers of several candidates; see :meth:`LayerIndicator.fold`."""
         if layer.role == "attention":
             values = layer.gradients.sums(torch.abs)
             return LayerTerms(values, torch.zeros_like(values))
         sums = layer.gradients.sums(_above_half)
-        sizes = sums.new_tensor([out * into for out, into in layer.shapes])
-        values = 0.5 + sums / sizes
+        values = 0.5 + sums / n_weights(layer)
         return LayerTerms(values, torch.zeros_like(values))
 
 

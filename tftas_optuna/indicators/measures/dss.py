@@ -6,7 +6,7 @@ import dataclasses
 
 from tftas_optuna.indicators.layers import LayerIndicator
 from tftas_optuna.passes.gradient import nuclear_norms
-from tftas_optuna.passes.layers import Layer, LayerTerms, Norms, saliencies, weight_norm
+from tftas_optuna.passes.layers import Layer, LayerTerms, Norms, saliencies, weight_norms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,18 +27,14 @@ class DSS(LayerIndicator):
     head_weight: float = 1.0
 
     def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
-        """Score one layer of several candidates; see :meth:`LayerIndicator.fold`."""
+        """Score layers of several candidates; see :meth:`LayerIndicator.fold`."""
         if layer.role != "attention":
             factor = self.head_weight if layer.role == "head" else 1.0
             sums = saliencies(layer, norms)
             return LayerTerms(factor * sums.values, factor * sums.errors)
         grad_norms, errors = layer.gradients.nuclear_norms()
-        weight_norms = grad_norms.new_tensor(
-            [weight_norm(layer, shape, norms, nuclear_norms) for shape in layer.shapes]
-        )
-        return LayerTerms(
-            weight_norms * grad_norms, weight_norms * errors, weight_norms, grad_norms
-        )
+        own = weight_norms(layer, layer.shapes, norms, nuclear_norms)
+        return LayerTerms(own * grad_norms, own * errors, own, grad_norms)
 
 
 METRIC = DSS()

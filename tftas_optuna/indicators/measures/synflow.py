@@ -19,7 +19,7 @@ class SynFlow(LayerIndicator):
     name: str = "synflow"
 
     def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
-        """Score one layer of several candidates; see :meth:`LayerIndicator.fold`."""
+        """Score layers of several candidates; see :meth:`LayerIndicator.fold`."""
         return LayerTerms(*saliencies(layer, norms))
 
 

@@ -11,8 +11,6 @@ from tftas_optuna.supernet.attention import Attention, HeadGroup
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tftas_optuna.supernet.autoformer.positions import Positions
-
 
 class RelativeAttention(Attention):
     """Attention with relative position embeddings of keys and values.
@@ -20,24 +18,28 @@ class RelativeAttention(Attention):
     Args:
         qkv: Outputs of ``qkv``, shape (candidates, tokens, 3 * inner).
         group: How to cut them into heads.
-        key_embeddings: Position embeddings of the keys, shape (embeddings, head_dim).
-        value_embeddings: Position embeddings of the values, of the same shape.
-        positions: Positions of the tokens.
+        embeddings: Position embeddings of the keys and of the values, each of shape (embeddings,
+            head_dim) or wider.
+        features: Binary features of each key, shape (tokens, features).
+        index: The embedding that each query uses for each feature, shape (tokens, features).
+        out: Where to write the outputs; None for a new tensor.
     """
 
     def __init__(
         self,
         qkv: Tensor,
         group: HeadGroup,
-        key_embeddings: Tensor,
-        value_embeddings: Tensor,
-        positions: Positions,
+        embeddings: tuple[Tensor, Tensor],
+        features: Tensor,
+        index: Tensor,
+        out: Tensor | None = None,
     ) -> None:
-        self._index = positions.index
-        self._features = positions.features.to(qkv.dtype)
-        self._key_embeddings = key_embeddings[:, : group.head_dim]
-        self._value_embeddings = value_embeddings[:, : group.head_dim]
-        super().__init__(qkv, group, positions.key_weights)
+        self._index = index
+        self._features = features.to(qkv.dtype)
+        keys, values = embeddings
+        self._key_embeddings = keys[:, : group.head_dim]
+        self._value_embeddings = values[:, : group.head_dim]
+        super().__init__(qkv, group, None, out)
 
     def _logits(self, q: Tensor, k: Tensor, key_weights: Tensor | None) -> Tensor:
         q = self._with_products(q, self._key_embeddings)

@@ -13,10 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS
-from tftas_optuna.supernet.attention import Attention, HeadGroup
-from tftas_optuna.supernet.autoformer.attention import RelativeAttention
-from tftas_optuna.supernet.layers import LayerNorm, MixedLayerNorm, Widths
-from tftas_optuna.supernet.trace import LinearTrace
+from tftas_optuna.supernet.attention import HeadGroup
+from tftas_optuna.supernet.layers import LayerNorm, MixedLayerNorm
+from tftas_optuna.supernet.trace import LinearTrace, PlainWeights
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence
@@ -24,243 +23,355 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tftas_optuna.architecture import AutoFormerArchitecture
+    from tftas_optuna.supernet.attention import Attention, PairwiseAttention
+    from tftas_optuna.supernet.autoformer.batch import Batch
     from tftas_optuna.supernet.autoformer.positions import Positions
     from tftas_optuna.supernet.layers import Normalised
-    from tftas_optuna.supernet.linear import CentredLinear
+    from tftas_optuna.supernet.linear import LinearStack
+    from tftas_optuna.supernet.trace import Role
+
+# The linear layers of a block in their order, and the part of the network that they belong to.
+_LAYERS: dict[str, Role] = {
+    "attn.qkv": "attention",
+    "attn.proj": "attention",
+    "mlp.fc1": "mlp",
+    "mlp.fc2": "mlp",
+}
 
 
-class BlockWeights(NamedTuple):
-    """Absolute weights of one block of the supernet, at full size.
+class BlockNorms(NamedTuple):
+    """The normalisations of one block and its position embeddings.
 
-    :class:`HeadGroup` describes the order of the rows of ``qkv``. Its bias keeps the supernet's
-    order: all queries, all keys, all values.
+    Attributes:
+        norm1: Weight and bias.
+        norm2: Weight and bias.
+        embeddings: Position embeddings of keys and of values, or None.
     """
 
     norm1: tuple[Tensor, Tensor]
-    qkv: CentredLinear
-    proj: CentredLinear
     norm2: tuple[Tensor, Tensor]
-    fc1: CentredLinear
-    fc2: CentredLinear
-    key_embeddings: Tensor | None
-    value_embeddings: Tensor | None
+    embeddings: tuple[Tensor, Tensor] | None
+
+
+class AutoFormerWeights(NamedTuple):
+    """The absolute weights of the supernet, arranged for the pass.
+
+    Attributes:
+        linears: The linear layers of the blocks. :class:`HeadGroup` describes the order of the
+            rows of ``attn.qkv``. Its bias keeps the supernet's order: all queries, all keys, all
+            values.
+        blocks: The normalisations and position embeddings of the blocks.
+        norm: Weight and bias of the final normalisation.
+        head: Weight of the classifier.
+        plain_norms: Whether all normalisations have unit weights and zero biases.
+    """
+
+    linears: dict[str, LinearStack]
+    blocks: list[BlockNorms]
+    norm: tuple[Tensor, Tensor]
+    head: Tensor
+    plain_norms: bool
 
 
 class _Block(NamedTuple):
     """The results of a block's forward pass that its backward pass needs."""
 
     norm1: Normalised
-    attentions: list[tuple[HeadGroup, Attention]]
+    attentions: list[tuple[HeadGroup, Attention | PairwiseAttention]]
     out: Tensor
     norm2: Normalised
     hidden: Tensor
     activated: Tensor
-    beyond: Tensor | None
 
 
 class AutoFormerPass:
     """A pass of several candidates, of one width or with heads of one width.
 
     Args:
-        blocks: Weights of the blocks of the supernet.
-        norm: Weight and bias of the final normalisation.
-        head: Weight and bias of the classifier.
-        archs: The candidates, deepest first.
+        weights: The weights of the supernet.
+        largest: The architecture of the supernet.
         positions: Positions of the tokens.
+        batch: What each of them uses of the tensors.
     """
 
     def __init__(
         self,
-        blocks: Sequence[BlockWeights],
-        norm: tuple[Tensor, Tensor],
-        head: tuple[Tensor, Tensor],
-        archs: Sequence[AutoFormerArchitecture],
+        weights: AutoFormerWeights,
+        largest: AutoFormerArchitecture,
         positions: Positions,
+        batch: Batch,
     ) -> None:
-        self._blocks = blocks
-        self._norm = norm
-        self._head = head
-        self._archs = archs
+        self._weights = weights
+        self._largest = largest
         self._positions = positions
-        widths = [arch.embed_dim for arch in archs]
-        self._width = max(widths)
-        self._widths = None if len(set(widths)) == 1 else Widths.of(widths, norm[0])
-        self._head_dim = archs[0].head_dim
+        self._batch = batch
+        self._frame = batch.frame
+        self._stacks: dict[tuple[str, str], Tensor] = {}
 
     def run(self, tokens: Tensor) -> Iterator[LinearTrace]:
         """Run the candidates and yield their layers from the last to the first.
 
         The trace of a layer covers the candidates that are deep enough, which are the first ones.
+        Blocks of a stack that the same candidates have are yielded together.
 
         Args:
             tokens: Embedded tokens, shape (tokens, width).
+
+        Yields:
+            Layers without the shapes of the candidates' weights.
         """
-        archs = self._archs
-        tokens = tokens[:, : self._width]
+        frame, widths = self._frame, self._batch.widths
+        tokens = tokens[:, : frame.width]
         # The residual stream is centred, like the layers that write to it.
-        if self._widths is None:
+        if widths is None:
             tokens = tokens - tokens.mean(1, keepdim=True)
-            x = tokens.expand(len(archs), -1, -1).contiguous()
+            x = tokens.expand(frame.count, -1, -1).contiguous()
         else:
-            x = self._widths.centre(tokens)
+            x = widths.centre(tokens)
+        self._n_tokens = len(tokens)
         blocks: list[_Block] = []
         finished: list[Tensor] = []
-        for i in range(archs[0].depth):
-            active = self._active(i)
-            finished.insert(0, x[active:])
+        for i, active in enumerate(frame.active):
+            if active < len(x):
+                finished.insert(0, x[active:])
             x, block = self._forward(i, x[:active])
             blocks.append(block)
-        norm = self._normalise(torch.cat((x, *finished)) if len(archs) > 1 else x, self._norm)
+        norm = self._normalise(torch.cat((x, *finished)) if finished else x, self._weights.norm)
         trace, final_grad = self._classify(norm)
         yield trace
         grad = final_grad[:0]
+        end = frame.depth
         while blocks:
             i = len(blocks) - 1
-            joining = final_grad[len(grad) : self._active(i)]
-            grad = torch.cat((grad, joining)) if len(joining) else grad
+            grad = self._joined(i, grad, final_grad[len(grad) : frame.active[i]])
             grad = yield from self._backward(i, blocks.pop(), grad)
-
-    def _active(self, i: int) -> int:
-        return sum(arch.depth > i for arch in self._archs)
+            if frame.stacked and (i == 0 or frame.active[i - 1] > frame.active[i]):
+                yield from self._stacked(slice(i, end))
+                end = i
 
     def _classify(self, norm: Normalised) -> tuple[LinearTrace, Tensor]:
-        head = self._head[0][:, : self._width]
-        mean = self._archs[0].global_pool == "avg"
+        head = self._weights.head[:, : self._frame.width]
+        mean = self._largest.global_pool == "avg"
         pooled = norm.out[:, 1:].mean(1, keepdim=True) if mean else norm.out[:, :1]
-        delta = head.new_ones(len(self._archs), 1, len(head))
-        shapes = [(len(head), arch.embed_dim) for arch in self._archs]
+        delta = head.new_ones(self._frame.count, 1, len(head))
         grad = torch.zeros_like(norm.out)
         pooled_grad = head.sum(0)
         if mean:
             grad[:, 1:] = pooled_grad / (norm.out.shape[1] - 1)
         else:
             grad[:, 0] = pooled_grad
-        trace = LinearTrace(
-            "head", "head", shapes, lambda out, into: head[:out, :into], pooled, delta
-        )
-        return trace, norm.backward(grad)
+        weights = PlainWeights(self._weights.head[None])
+        place = len(_LAYERS) * self._largest.depth
+        trace = LinearTrace(["head"], "head", (), weights, pooled[None], delta[None], None, [place])
+        return trace, norm.backward(grad, None, None)
 
     def _forward(self, i: int, x: Tensor) -> tuple[Tensor, _Block]:
-        weights, width = self._blocks[i], self._width
-        archs = self._archs[: len(x)]
-        inner = max(arch.inner_dim[i] for arch in archs)
-        norm1 = self._normalise(x, weights.norm1)
-        qkv = weights.qkv.forward(norm1.out, 3 * inner, bias=False)
-        if weights.qkv.bias is not None:
-            qkv += self._qkv_biases(weights.qkv.bias, [arch.inner_dim[i] for arch in archs])
-        attentions = [
-            (group, self._attention(qkv[group.members], group, weights))
-            for group in self._head_groups(i, archs)
-        ]
-        out = self._masked(
-            self._join([(group, attention.out) for group, attention in attentions]),
-            [arch.inner_dim[i] for arch in archs],
-        )
-        middle = weights.proj.forward(out, width).add_(x)
-        norm2 = self._normalise(middle, weights.norm2)
-        hidden = max(arch.hidden_dim[i] for arch in archs)
-        before = weights.fc1.forward(norm2.out, hidden)
-        activated = F.gelu(before)
-        beyond = self._beyond([arch.hidden_dim[i] for arch in archs], hidden)
-        if beyond is not None:
-            activated.masked_fill_(beyond, 0)
-        block = _Block(norm1, attentions, out, norm2, before, activated, beyond)
-        return weights.fc2.forward(activated, width).add_(middle), block
+        weights, frame, inside = self._weights.blocks[i], self._frame, self._batch.inside[i]
+        linears = {name: stack.layers[i] for name, stack in self._weights.linears.items()}
+        inner, hidden_dim = self._inner(i), frame.hidden_dim[i]
+        norm1 = self._normalise(x, weights.norm1, self._room(i, "attn.qkv", "x", frame.width))
+        qkv = linears["attn.qkv"].forward(norm1.out, 3 * inner, bias=False)
+        bias = linears["attn.qkv"].bias
+        if bias is not None:
+            qkv += self._qkv_biases(i, bias)[: len(x)]
+        attentions = self._attend(i, qkv, weights.embeddings)
+        parts = [(group, attention.out) for group, attention in attentions]
+        out = self._join(parts, self._room(i, "attn.proj", "x", inner))
+        middle = _added(x, linears["attn.proj"].forward(out, frame.width), inside)
+        norm2 = self._normalise(middle, weights.norm2, self._room(i, "mlp.fc1", "x", frame.width))
+        hidden = linears["mlp.fc1"].forward(norm2.out, hidden_dim)
+        activated = F.gelu(hidden)
+        mask, room = self._hidden(i, len(x)), self._room(i, "mlp.fc2", "x", hidden_dim)
+        if mask is not None:
+            activated = torch.mul(activated, mask, out=room)
+        elif room is not None:
+            activated = room.copy_(activated)
+        block = _Block(norm1, attentions, out, norm2, hidden, activated)
+        return _added(middle, linears["mlp.fc2"].forward(activated, frame.width), inside), block
 
     def _backward(
         self, i: int, block: _Block, grad: Tensor
     ) -> Generator[LinearTrace, None, Tensor]:
         """Yield the layers of a block, the last one first; return the gradient of its input."""
-        weights, width, name = self._blocks[i], self._width, f"blocks.{i}"
-        archs = self._archs[: len(grad)]
-        inner, hidden = block.out.shape[2], block.hidden.shape[2]
-        down = [(arch.embed_dim, arch.hidden_dim[i]) for arch in archs]
-        fc1, fc2 = weights.fc1, weights.fc2
-        # The widest candidate of the pass may not have this block.
-        widest = max(arch.embed_dim for arch in archs)
-        yield LinearTrace(
-            f"{name}.mlp.fc2", "mlp", down, fc2.whole, block.activated, grad[..., :widest]
-        )
-        delta = fc2.backward(grad, hidden)
+        width = self._frame.width
+        linears = {name: stack.layers[i] for name, stack in self._weights.linears.items()}
+        inner, hidden_dim = block.out.shape[2], block.hidden.shape[2]
+        yield from self._layer(i, "mlp.fc2", block.activated, grad)
+        delta = linears["mlp.fc2"].backward(grad, hidden_dim)
         torch.ops.aten.gelu_backward.grad_input(delta, block.hidden, grad_input=delta)
-        if block.beyond is not None:
-            delta.masked_fill_(block.beyond, 0)
-        up = [(out, into) for into, out in down]
-        x = block.norm2.out[..., :widest]
-        yield LinearTrace(f"{name}.mlp.fc1", "mlp", up, fc1.whole, x, delta)
-        grad = block.norm2.backward(fc1.backward(delta, width)).add_(grad)
+        mask, room = self._hidden(i, len(grad)), self._room(i, "mlp.fc1", "delta", hidden_dim)
+        if mask is not None:
+            delta = torch.mul(delta, mask, out=delta if room is None else room)
+        elif room is not None:
+            delta = room.copy_(delta)
+        yield from self._layer(i, "mlp.fc1", block.norm2.out, delta)
+        room = self._room(i, "attn.proj", "delta", width)
+        grad = block.norm2.backward(linears["mlp.fc1"].backward(delta, width), grad, room)
 
-        outs = [(arch.embed_dim, arch.inner_dim[i]) for arch in archs]
-        proj, qkv = weights.proj, weights.qkv
-        yield LinearTrace(
-            f"{name}.attn.proj", "attention", outs, proj.whole, block.out, grad[..., :widest]
-        )
-        delta = self._masked(proj.backward(grad, inner), [inner for _, inner in outs])
+        yield from self._layer(i, "attn.proj", block.out, grad)
+        delta = linears["attn.proj"].backward(grad, inner)
+        room = self._room(i, "attn.qkv", "delta", 3 * inner)
+        whole = len(block.attentions) == 1
         delta = self._join(
             [
-                (group, attention.backward(delta[group.members]))
+                (group, attention.backward(delta[group.members], room if whole else None))
                 for group, attention in block.attentions
-            ]
+            ],
+            room,
         )
-        qkv_shapes = [(3 * inner, width) for width, inner in outs]
-        x = block.norm1.out[..., :widest]
-        yield LinearTrace(f"{name}.attn.qkv", "attention", qkv_shapes, qkv.whole, x, delta)
+        yield from self._layer(i, "attn.qkv", block.norm1.out, delta)
         if i == 0:
             return grad  # the gradient of the embedded tokens is not needed
-        return block.norm1.backward(qkv.backward(delta, width)).add_(grad)
+        room = self._room(i - 1, "mlp.fc2", "delta", width)
+        # More candidates may have the block before this one.
+        room = None if room is None else room[: len(grad)]
+        return block.norm1.backward(linears["attn.qkv"].backward(delta, width), grad, room)
 
-    def _normalise(self, x: Tensor, weights: tuple[Tensor, Tensor]) -> Normalised:
-        if self._widths is None:
-            return LayerNorm.run(x, weights, LAYER_NORM_EPS)
-        return MixedLayerNorm.run(x, weights, LAYER_NORM_EPS, self._widths.first(len(x)))
+    def _joined(self, i: int, grad: Tensor, joining: Tensor) -> Tensor:
+        """Append the gradients of the candidates whose last block this is."""
+        if not len(joining):
+            return grad
+        room = self._room(i, "mlp.fc2", "delta", self._frame.width)
+        if room is None:
+            return torch.cat((grad, joining))
+        room[len(grad) :] = joining
+        return room
 
-    def _attention(self, qkv: Tensor, group: HeadGroup, weights: BlockWeights) -> Attention:
-        keys, values = weights.key_embeddings, weights.value_embeddings
-        if keys is None or values is None:
-            return Attention(qkv, group, self._positions.key_weights)
-        return RelativeAttention(qkv, group, keys, values, self._positions)
+    def _layer(self, i: int, name: str, x: Tensor, delta: Tensor) -> Iterator[LinearTrace]:
+        """Yield a layer of one block, unless it is in a stack."""
+        if not self._frame.stacked:
+            yield self._trace(name, slice(i, i + 1), x[None], delta[None])
 
-    def _head_groups(self, i: int, archs: Sequence[AutoFormerArchitecture]) -> list[HeadGroup]:
-        if self._head_dim is not None:
-            most = max(arch.num_heads[i] for arch in archs)
-            return [HeadGroup(slice(None), most, self._head_dim, by_head=True)]
+    def _stacked(self, blocks: slice) -> Iterator[LinearTrace]:
+        """Yield the layers of consecutive blocks that the same candidates have."""
+        active = self._frame.active[blocks.start]
+        for name in reversed(_LAYERS):
+            x, delta = (self._stacks[name, what][blocks, :active] for what in ("x", "delta"))
+            yield self._trace(name, blocks, x, delta)
+
+    def _trace(self, name: str, blocks: slice, x: Tensor, delta: Tensor) -> LinearTrace:
+        numbers = range(blocks.start, blocks.stop)
+        kind = list(_LAYERS).index(name)
+        return LinearTrace(
+            [f"blocks.{i}.{name}" for i in numbers],
+            _LAYERS[name],
+            (),
+            self._weights.linears[name][blocks],
+            x,
+            delta,
+            None,
+            [len(_LAYERS) * i + kind for i in numbers],
+        )
+
+    def _room(self, i: int, name: str, what: str, width: int) -> Tensor | None:
+        """Return where the inputs or output gradients of a layer belong, if that is a stack."""
+        frame = self._frame
+        if not frame.stacked:
+            return None
+        if (name, what) not in self._stacks:
+            shape = frame.depth, frame.count, self._n_tokens, width
+            self._stacks[name, what] = self._weights.head.new_empty(shape)
+        return self._stacks[name, what][i, : frame.active[i]]
+
+    def _normalise(
+        self, x: Tensor, weights: tuple[Tensor, Tensor], room: Tensor | None = None
+    ) -> Normalised:
+        if self._batch.widths is not None:
+            widths = self._batch.widths.first(len(x))
+            affine = None if self._weights.plain_norms else weights
+            return MixedLayerNorm.run(x, affine, LAYER_NORM_EPS, widths, room)
+        norm = LayerNorm.run(x, weights, LAYER_NORM_EPS)
+        return norm if room is None else norm._replace(out=room.copy_(norm.out))
+
+    def _inner(self, i: int) -> int:
+        """Return the width of the attention of a block."""
+        head_dim = self._largest.head_dim
+        return self._frame.width if head_dim is None else self._frame.num_heads[i] * head_dim
+
+    def _hidden(self, i: int, count: int) -> Tensor | None:
+        mask = self._batch.hidden[i]
+        return None if mask is None else mask[:count]
+
+    def _attend(
+        self, i: int, qkv: Tensor, embeddings: tuple[Tensor, Tensor] | None
+    ) -> list[tuple[HeadGroup, Attention | PairwiseAttention]]:
+        groups = self._head_groups(i, len(qkv))
+        room = self._room(i, "attn.proj", "x", self._inner(i)) if len(groups) == 1 else None
         return [
-            HeadGroup(
-                [at for at, arch in enumerate(archs) if arch.num_heads[i] == heads],
-                heads,
-                self._width // heads,
-                by_head=False,
-            )
-            for heads in {arch.num_heads[i]: None for arch in archs}
+            (group, self._positions.attend(qkv[group.members], group, embeddings, room))
+            for group in groups
         ]
 
-    def _join(self, parts: list[tuple[HeadGroup, Tensor]]) -> Tensor:
+    def _head_groups(self, i: int, count: int) -> list[HeadGroup]:
+        head_dim, heads = self._largest.head_dim, self._batch.heads[i]
+        if head_dim is not None:
+            within = None if heads is None else heads[:count]
+            return [HeadGroup(slice(None), self._frame.num_heads[i], head_dim, True, within)]
+        width, by_heads = self._frame.width, self._frame.shared[i]
+        if len(by_heads) == 1:
+            return [HeadGroup(slice(None), n, width // n, by_head=False) for n in by_heads]
+        return [
+            HeadGroup(members, heads, width // heads, by_head=False)
+            for heads, members in by_heads.items()
+        ]
+
+    def _join(self, parts: list[tuple[HeadGroup, Tensor]], room: Tensor | None) -> Tensor:
         """Merge the tensors of groups of candidates, in the order of the batch."""
         if len(parts) == 1:
             return parts[0][1]
         _, first = parts[0]
-        whole = first.new_empty(sum(len(part) for _, part in parts), *first.shape[1:])
+        count = sum(len(part) for _, part in parts)
+        whole = first.new_empty(count, *first.shape[1:]) if room is None else room
         for group, part in parts:
             whole[group.members] = part
         return whole
 
-    def _qkv_biases(self, bias: Tensor, inner: Sequence[int]) -> Tensor:
-        """Return the candidates' biases, padded and in the order of the rows of ``qkv``."""
-        biases = {}
-        for width in set(inner):
-            cut = bias[: 3 * width].view(3, -1, self._head_dim or 1).transpose(0, 1).flatten()
-            biases[width] = F.pad(cut, (0, 3 * (max(inner) - width)))
-        return torch.stack([biases[width] for width in inner]).unsqueeze(1)
+    def _qkv_biases(self, i: int, bias: Tensor) -> Tensor:
+        """Return the candidates' biases in the order of the rows of ``qkv``.
 
-    def _masked(self, x: Tensor, widths: Sequence[int]) -> Tensor:
-        """Set the entries beyond each candidate's width to zero."""
-        beyond = self._beyond(widths, x.shape[2])
-        return x if beyond is None else x.masked_fill(beyond, 0)
+        Returns:
+            Shape (candidates, 1, 3 * inner), 0 beyond each candidate's.
+        """
+        width, head_dim = self._inner(i), self._largest.head_dim
+        if head_dim is None:
+            return bias[: 3 * width].view(3, width).T.reshape(1, 1, -1)
+        unit = torch.arange(width, device=bias.device).view(-1, 1, head_dim)
+        part = torch.arange(3, device=bias.device)[:, None]
+        own = (self._batch.num_heads[i] * head_dim)[:, None, None, None]
+        biases = bias[(part * own + unit).clamp_max_(len(bias) - 1)]
+        return torch.where(unit < own, biases, 0.0).flatten(1).unsqueeze(1)
 
-    def _beyond(self, widths: Sequence[int], widest: int) -> Tensor | None:
-        """Mark the entries beyond each candidate's width, shape (candidates, 1, widest)."""
-        if min(widths) == widest:
-            return None
-        device = self._head[0].device
-        limits = torch.tensor(widths, device=device)
-        return torch.arange(widest, device=device) >= limits[:, None, None]
+
+def shapes_of(
+    archs: Sequence[AutoFormerArchitecture], trace: LinearTrace
+) -> list[list[tuple[int, int]]]:
+    """Return the shapes of the candidates' weights in the layers of a trace."""
+    archs = archs[: trace.x.shape[1]]
+    rows = []
+    for place in trace.places:
+        i, kind = divmod(place, len(_LAYERS))
+        name = list(_LAYERS)[kind] if trace.role != "head" else "head"
+        rows.append([_shape(arch, i, name, trace.delta.shape[3]) for arch in archs])
+    return rows
+
+
+def _shape(
+    arch: AutoFormerArchitecture, i: int, name: str, n_outputs: int
+) -> tuple[int, int]:
+    width = arch.embed_dim
+    if name == "head":
+        return n_outputs, width
+    if i >= arch.depth:
+        return 0, 0
+    inner, hidden = arch.inner_dim[i], arch.hidden_dim[i]
+    return {
+        "attn.qkv": (3 * inner, width),
+        "attn.proj": (width, inner),
+        "mlp.fc1": (hidden, width),
+        "mlp.fc2": (width, hidden),
+    }[name]
+
+
+def _added(x: Tensor, change: Tensor, inside: Tensor | None) -> Tensor:
+    """Add to the residual stream, within each candidate's width."""
+    return change.add_(x) if inside is None else torch.addcmul(x, change, inside[: len(x)])

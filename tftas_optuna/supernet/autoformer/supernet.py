@@ -11,9 +11,15 @@ from torch import Tensor, nn
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.supernet._base import Supernet
-from tftas_optuna.supernet.autoformer.passes import AutoFormerPass, BlockWeights
+from tftas_optuna.supernet.autoformer.batch import Batch, Frame, sizes_of
+from tftas_optuna.supernet.autoformer.passes import (
+    AutoFormerPass,
+    AutoFormerWeights,
+    BlockNorms,
+    shapes_of,
+)
 from tftas_optuna.supernet.autoformer.positions import CollapsedPositions, GridPositions, Positions
-from tftas_optuna.supernet.linear import CentredLinear
+from tftas_optuna.supernet.linear import LinearStack
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +37,8 @@ POSITIONS: dict[str, Callable[[int, int, torch.device], Positions]] = {
 # Largest number of candidates for which a CPU is faster with one mixed group than with one group
 # per width. A GPU always is, because it waits for the launch of every operation.
 MIXED_ON_CPU = 64
+# Largest number of candidates for which a CPU is faster if the blocks of a pass are folded at once.
+STACKED_ON_CPU = 64
 
 
 class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
@@ -49,7 +57,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
 
     def __init__(self, largest: AutoFormerArchitecture, **arguments: Any) -> None:
         super().__init__(largest, **arguments)
-        self._prepared: dict[str, tuple[Positions, list[BlockWeights], Tensor]] = {}
+        self._prepared: dict[str, tuple[Positions, AutoFormerWeights, Tensor]] = {}
 
     def limits(
         self, arch: AutoFormerArchitecture
@@ -87,9 +95,13 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
     def traces(
         self, archs: Sequence[AutoFormerArchitecture], fidelity: str
     ) -> Iterator[LinearTrace]:
-        positions, blocks, tokens = self._prepare(fidelity)
-        norm, head = self._ends
-        return AutoFormerPass(blocks, norm, head, archs, positions).run(tokens)
+        positions, weights, tokens = self._prepare(fidelity)
+        stacked = fidelity == "collapsed" and len(archs) <= STACKED_ON_CPU
+        frame = Frame.around(archs, stacked=stacked)
+        sizes = torch.tensor(sizes_of(archs, frame.depth), device=self.device)
+        batch = Batch(frame, sizes, self.dtype)
+        traces = AutoFormerPass(weights, self.largest, positions, batch).run(tokens)
+        return (trace._replace(shapes=shapes_of(archs, trace)) for trace in traces)
 
     def pass_bytes(self, fidelity: str) -> int:
         """Estimate the memory that one candidate takes in :meth:`run`, in bytes."""
@@ -104,8 +116,8 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
         temporary = 2 * largest.embed_dim * max(largest.hidden_dim) if tokens > 2 else 0
         return (kept + temporary) * self.dtype.itemsize
 
-    def _prepare(self, fidelity: str) -> tuple[Positions, list[BlockWeights], Tensor]:
-        """Return the positions, blocks and embedded tokens for a fidelity; arrange them once."""
+    def _prepare(self, fidelity: str) -> tuple[Positions, AutoFormerWeights, Tensor]:
+        """Return the positions, weights and embedded tokens for a fidelity; arrange them once."""
         if fidelity not in self._prepared:
             largest = self.largest
             positions = POSITIONS[fidelity](
@@ -113,62 +125,73 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
             )
             with torch.inference_mode(False):
                 blocks = [
-                    block._replace(
-                        key_embeddings=self._embeddings(i, "k", positions),
-                        value_embeddings=self._embeddings(i, "v", positions),
-                    )
-                    for i, block in enumerate(self._blocks)
+                    norms._replace(embeddings=self._embeddings(i, positions))
+                    for i, norms in enumerate(self._weights.blocks)
                 ]
                 tokens = positions.embed(self._embed_ones())
-            self._prepared[fidelity] = (positions, blocks, tokens)
+            self._prepared[fidelity] = positions, self._weights._replace(blocks=blocks), tokens
         return self._prepared[fidelity]
 
     @cached_property
-    def _ends(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """The final normalisation and the classifier, each as weight and bias."""
+    def _weights(self) -> AutoFormerWeights:
+        """The weights without position embeddings, shared by the passes of all fidelities."""
         get = self.absolute_of
-        return (get("norm.weight"), get("norm.bias")), (get("head.weight"), get("head.bias"))
+        blocks = [f"blocks.{i}" for i in range(self.largest.depth)]
+        norms = {
+            f"{block}.{norm}": (get(f"{block}.{norm}.weight"), get(f"{block}.{norm}.bias"))
+            for block in blocks
+            for norm in ("attn_layer_norm", "ffn_layer_norm")
+        }
+        plain = {name: _is_plain(norm) for name, norm in norms.items()}
+        # No candidate uses more of a block than the smallest block has.
+        inner, hidden = min(self.largest.inner_dim), min(self.largest.hidden_dim)
+        cuts = {"attn.qkv": (3 * inner, None), "attn.proj": (None, inner)}
+        cuts |= {"fc1": (hidden, None), "fc2": (None, hidden)}
 
-    @cached_property
-    def _blocks(self) -> list[BlockWeights]:
-        """The blocks without position embeddings, shared by the passes of all fidelities."""
-        return [self._block_weights(i) for i in range(self.largest.depth)]
-
-    def _embeddings(self, i: int, kind: str, positions: Positions) -> Tensor | None:
-        if not self.largest.relative_position:
-            return None
-        table = f"blocks.{i}.attn.rel_pos_embed_{kind}.embeddings_table_"
-        return positions.embeddings(*(self.absolute_of(table + axis) for axis in "vh"))
-
-    def _block_weights(self, i: int) -> BlockWeights:
-        def get(name: str) -> Tensor:
-            return self.absolute_of(f"blocks.{i}.{name}")
-
-        def linear(name: str, norm: str | None) -> CentredLinear:
-            weight = get(f"{name}.weight")
+        def stack(name: str, norm: str | None) -> LinearStack:
+            out, into = cuts[name]
+            weights = (get(f"{block}.{name}.weight") for block in blocks)
             if name == "attn.qkv" and self.largest.head_dim is not None:
-                weight = _by_head(weight, self.largest.head_dim)
-            return CentredLinear.of(
-                weight,
-                get(f"{name}.bias"),
-                mean_matters=norm is not None and not self._is_plain(f"blocks.{i}.{norm}"),
+                weights = (_by_head(weight, self.largest.head_dim) for weight in weights)
+            return LinearStack(
+                (weight[:out, :into] for weight in weights),
+                [get(f"{block}.{name}.bias") for block in blocks],
+                mean_matters=norm is not None
+                and not all(plain[f"{block}.{norm}"] for block in blocks),
             )
 
-        return BlockWeights(
-            norm1=(get("attn_layer_norm.weight"), get("attn_layer_norm.bias")),
-            qkv=linear("attn.qkv", "attn_layer_norm"),
-            proj=linear("attn.proj", None),
-            norm2=(get("ffn_layer_norm.weight"), get("ffn_layer_norm.bias")),
-            fc1=linear("fc1", "ffn_layer_norm"),
-            fc2=linear("fc2", None),
-            key_embeddings=None,
-            value_embeddings=None,
+        final = get("norm.weight"), get("norm.bias")
+        return AutoFormerWeights(
+            linears={
+                "attn.qkv": stack("attn.qkv", "attn_layer_norm"),
+                "attn.proj": stack("attn.proj", None),
+                "mlp.fc1": stack("fc1", "ffn_layer_norm"),
+                "mlp.fc2": stack("fc2", None),
+            },
+            blocks=[
+                BlockNorms(
+                    norms[f"{block}.attn_layer_norm"], norms[f"{block}.ffn_layer_norm"], None
+                )
+                for block in blocks
+            ],
+            norm=final,
+            head=get("head.weight"),
+            plain_norms=all(plain.values()) and _is_plain(final),
         )
 
-    def _is_plain(self, norm: str) -> bool:
-        """Return whether a normalisation has unit weights and zero biases."""
-        weight, bias = (self.absolute_of(f"{norm}.{kind}") for kind in ("weight", "bias"))
-        return bool((weight == 1).all() and (bias == 0).all())
+    def _embeddings(self, i: int, positions: Positions) -> tuple[Tensor, Tensor] | None:
+        if not self.largest.relative_position:
+            return None
+        keys, values = (
+            positions.embeddings(
+                *(
+                    self.absolute_of(f"blocks.{i}.attn.rel_pos_embed_{kind}.embeddings_table_{a}")
+                    for a in "vh"
+                )
+            )
+            for kind in "kv"
+        )
+        return keys, values
 
     def _embed_ones(self) -> Tensor:
         """Embed the all-ones image at full width, shape (1 + patches, embed_dim)."""
@@ -272,6 +295,12 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
         if "norm" in name:
             return weight.fill_(1.0)
         return nn.init.trunc_normal_(weight, std=0.02, generator=generator)
+
+
+def _is_plain(norm: tuple[Tensor, Tensor]) -> bool:
+    """Return whether a normalisation has unit weights and zero biases."""
+    weight, bias = norm
+    return bool((weight == 1).all() and (bias == 0).all())
 
 
 def _by_head(qkv: Tensor, head_dim: int) -> Tensor:
