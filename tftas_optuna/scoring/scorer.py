@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from tftas_optuna.architecture import Architecture
+    from tftas_optuna.architecture import Architecture, Costs
     from tftas_optuna.indicators.composite import Reference
     from tftas_optuna.metrics import Indicator
     from tftas_optuna.passes.layers import LayerScore
@@ -344,8 +344,7 @@ class Scorer:
 
     def _threads(self, count: int) -> contextlib.AbstractContextManager[None]:
         """Limit the threads to what pays off for ``count`` of the largest candidates."""
-        largest = self.space.supernet
-        costs = largest.costs(**self.conditions.target.input)
+        costs, share = self._typical
         if self.fidelity == "collapsed":
             # Two tokens: one for all patches and the class token.
             macs = 2.0 * costs.n_params * min(count, self.batch_size)
@@ -354,11 +353,19 @@ class Scorer:
             if self.indicator.labelled:
                 per_pass = max(per_pass, len(self.basis.labelled().labels))
             macs = costs.macs * per_pass
+        return limit_threads(threads_for(macs * share, self.device))
+
+    @cached_property
+    def _typical(self) -> tuple[Costs, float]:
+        """The costs of the largest candidate, and the share of them in a typical layer.
+
+        Layers are weighted by size, as most multiply-adds are in large ones.
+        """
+        largest = self.space.supernet
         weights = self.supernet.outline(largest).values()
         sizes = [weight.numel() for weight in weights if weight.ndim > 1]
-        # The share of a typical layer, weighted by size: most multiply-adds are in large layers.
         share = sum(size * size for size in sizes) / sum(sizes) ** 2
-        return limit_threads(threads_for(macs * share, self.device))
+        return largest.costs(**self.conditions.target.input), share
 
     def subnet(self, arch: ArchitectureLike) -> nn.Module:
         """Build a stand-alone network with the candidate's signed weights, in eval mode."""

@@ -44,6 +44,8 @@ class CentredLinear:
         rescaled: bool = False,
     ) -> None:
         self._centred = weight
+        # Views: to make one takes as long as to multiply a few tokens.
+        self._corners: dict[tuple[int, int], Tensor] = {}
         self._mean = mean
         self._adds_mean = adds_mean
         self.bias = bias
@@ -77,9 +79,9 @@ class CentredLinear:
         Returns:
             Shape (..., out).
         """
-        weight = self._centred[:out, : x.shape[-1]]
+        weight = self._corner(out or len(self._centred), x.shape[-1])
         added = self.bias[:out] if bias and self.bias is not None else None
-        y = self._product(x, weight.T, added, self._scale(x.shape[-1]))
+        y = self._product(x, weight, added, self._scale(x.shape[-1]))
         return y.add_(self.shift(x)) if self._adds_mean else y
 
     def backward(self, grad: Tensor, into: int) -> Tensor:
@@ -92,7 +94,7 @@ class CentredLinear:
         Returns:
             Shape (..., in).
         """
-        weight = self._centred[: grad.shape[-1], :into]
+        weight = self._corner(grad.shape[-1], into).T
         x_grad = self._product(grad, weight, None, self._scale(into))
         if not self._adds_mean:
             return x_grad
@@ -101,13 +103,18 @@ class CentredLinear:
     def _scale(self, into: int) -> float:
         return float((self._centred.shape[1] / into) ** 0.5) if self._rescaled else 1.0
 
+    def _corner(self, out: int, into: int) -> Tensor:
+        if (out, into) not in self._corners:
+            self._corners[out, into] = self._centred[:out, :into]
+        return self._corners[out, into]
+
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-        """Compute ``scale * (x @ weight + bias)``."""
+        """Compute ``scale * (x @ weight.T + bias)``."""
         if scale == 1:
-            return F.linear(x, weight.T, bias)
+            return F.linear(x, weight, bias)
         # addmm scales within the product; with beta = 0 it does not read its first argument.
         added, beta = (self._mean, 0.0) if bias is None else (bias, scale)
-        rows = torch.addmm(added, x.flatten(0, -2), weight, beta=beta, alpha=scale)
+        rows = torch.addmm(added, x.flatten(0, -2), weight.T, beta=beta, alpha=scale)
         return rows.unflatten(0, x.shape[:-1])
 
 
@@ -175,9 +182,7 @@ class StackWeights(NamedTuple):
     def whole(self, layer: int, out: int, into: int) -> Tensor:
         """Return a corner of one layer, shape (out, in)."""
         scale = self.scale(into)
-        return torch.add(
-            self.means[layer] * scale, self.centred[layer, :out, :into], alpha=scale
-        )
+        return torch.add(self.means[layer] * scale, self.centred[layer, :out, :into], alpha=scale)
 
     def through(self, x: Tensor, out: int) -> Tensor:
         """Return the products of inputs, (layers, rows, in), with the transposed corners."""

@@ -7,6 +7,7 @@ computed.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -106,7 +107,6 @@ class AutoFormerPass:
         self._positions = positions
         self._batch = batch
         self._frame = batch.frame
-        self._stacks: dict[tuple[str, str], Tensor] = {}
 
     def run(self, tokens: Tensor) -> Iterator[LinearTrace]:
         """Run the candidates and yield their layers from the last to the first.
@@ -128,7 +128,7 @@ class AutoFormerPass:
             x = tokens.expand(frame.count, -1, -1).contiguous()
         else:
             x = widths.centre(tokens)
-        self._n_tokens = len(tokens)
+        self._stacks = self._empty_stacks(len(tokens)) if frame.stacked else {}
         blocks: list[_Block] = []
         finished: list[Tensor] = []
         for i, active in enumerate(frame.active):
@@ -162,26 +162,28 @@ class AutoFormerPass:
             grad[:, 0] = pooled_grad
         weights = PlainWeights(self._weights.head[None])
         place = len(_LAYERS) * self._largest.depth
-        trace = LinearTrace(["head"], "head", (), weights, pooled[None], delta[None], None, [place])
+        trace = LinearTrace(
+            ["head"], "head", (), weights, pooled[None], delta[None], None, [place]
+        )
         return trace, norm.backward(grad, None, None)
 
     def _forward(self, i: int, x: Tensor) -> tuple[Tensor, _Block]:
         weights, frame, inside = self._weights.blocks[i], self._frame, self._batch.inside[i]
         linears = {name: stack.layers[i] for name, stack in self._weights.linears.items()}
         inner, hidden_dim = self._inner(i), frame.hidden_dim[i]
-        norm1 = self._normalise(x, weights.norm1, self._room(i, "attn.qkv", "x", frame.width))
+        norm1 = self._normalise(x, weights.norm1, self._room(i, "attn.qkv", "x"))
         qkv = linears["attn.qkv"].forward(norm1.out, 3 * inner, bias=False)
         bias = linears["attn.qkv"].bias
         if bias is not None:
             qkv += self._qkv_biases(i, bias)[: len(x)]
         attentions = self._attend(i, qkv, weights.embeddings)
         parts = [(group, attention.out) for group, attention in attentions]
-        out = self._join(parts, self._room(i, "attn.proj", "x", inner))
+        out = self._join(parts, self._room(i, "attn.proj", "x"))
         middle = _added(x, linears["attn.proj"].forward(out, frame.width), inside)
-        norm2 = self._normalise(middle, weights.norm2, self._room(i, "mlp.fc1", "x", frame.width))
+        norm2 = self._normalise(middle, weights.norm2, self._room(i, "mlp.fc1", "x"))
         hidden = linears["mlp.fc1"].forward(norm2.out, hidden_dim)
         activated = F.gelu(hidden)
-        mask, room = self._hidden(i, len(x)), self._room(i, "mlp.fc2", "x", hidden_dim)
+        mask, room = self._hidden(i, len(x)), self._room(i, "mlp.fc2", "x")
         if mask is not None:
             activated = torch.mul(activated, mask, out=room)
         elif room is not None:
@@ -199,18 +201,18 @@ class AutoFormerPass:
         yield from self._layer(i, "mlp.fc2", block.activated, grad)
         delta = linears["mlp.fc2"].backward(grad, hidden_dim)
         torch.ops.aten.gelu_backward.grad_input(delta, block.hidden, grad_input=delta)
-        mask, room = self._hidden(i, len(grad)), self._room(i, "mlp.fc1", "delta", hidden_dim)
+        mask, room = self._hidden(i, len(grad)), self._room(i, "mlp.fc1", "delta")
         if mask is not None:
             delta = torch.mul(delta, mask, out=delta if room is None else room)
         elif room is not None:
             delta = room.copy_(delta)
         yield from self._layer(i, "mlp.fc1", block.norm2.out, delta)
-        room = self._room(i, "attn.proj", "delta", width)
+        room = self._room(i, "attn.proj", "delta")
         grad = block.norm2.backward(linears["mlp.fc1"].backward(delta, width), grad, room)
 
         yield from self._layer(i, "attn.proj", block.out, grad)
         delta = linears["attn.proj"].backward(grad, inner)
-        room = self._room(i, "attn.qkv", "delta", 3 * inner)
+        room = self._room(i, "attn.qkv", "delta")
         whole = len(block.attentions) == 1
         delta = self._join(
             [
@@ -222,7 +224,7 @@ class AutoFormerPass:
         yield from self._layer(i, "attn.qkv", block.norm1.out, delta)
         if i == 0:
             return grad  # the gradient of the embedded tokens is not needed
-        room = self._room(i - 1, "mlp.fc2", "delta", width)
+        room = self._room(i - 1, "mlp.fc2", "delta")
         # More candidates may have the block before this one.
         room = None if room is None else room[: len(grad)]
         return block.norm1.backward(linears["attn.qkv"].backward(delta, width), grad, room)
@@ -231,7 +233,7 @@ class AutoFormerPass:
         """Append the gradients of the candidates whose last block this is."""
         if not len(joining):
             return grad
-        room = self._room(i, "mlp.fc2", "delta", self._frame.width)
+        room = self._room(i, "mlp.fc2", "delta")
         if room is None:
             return torch.cat((grad, joining))
         room[len(grad) :] = joining
@@ -263,15 +265,37 @@ class AutoFormerPass:
             [len(_LAYERS) * i + kind for i in numbers],
         )
 
-    def _room(self, i: int, name: str, what: str, width: int) -> Tensor | None:
-        """Return where the inputs or output gradients of a layer belong, if that is a stack."""
+    def _empty_stacks(self, n_tokens: int) -> dict[tuple[str, str], Tensor]:
+        """Make room for the inputs and output gradients of all layers of the blocks.
+
+        It is one tensor: the allocator of a CPU gives many of that size back to the system, and
+        then waits for it to clear them again in every pass.
+        """
         frame = self._frame
-        if not frame.stacked:
-            return None
-        if (name, what) not in self._stacks:
-            shape = frame.depth, frame.count, self._n_tokens, width
-            self._stacks[name, what] = self._weights.head.new_empty(shape)
-        return self._stacks[name, what][i, : frame.active[i]]
+        width, inner, hidden = frame.width, self._inner(0), frame.hidden_dim[0]
+        widths = {
+            ("attn.qkv", "x"): width,
+            ("attn.qkv", "delta"): 3 * inner,
+            ("attn.proj", "x"): inner,
+            ("attn.proj", "delta"): width,
+            ("mlp.fc1", "x"): width,
+            ("mlp.fc1", "delta"): hidden,
+            ("mlp.fc2", "x"): hidden,
+            ("mlp.fc2", "delta"): width,
+        }
+        shape = frame.depth, frame.count, n_tokens
+        rows = math.prod(shape)
+        room = self._weights.head.new_empty(rows * sum(widths.values()))
+        parts = room.split([rows * size for size in widths.values()])
+        return {
+            key: part.view(*shape, size)
+            for (key, size), part in zip(widths.items(), parts, strict=True)
+        }
+
+    def _room(self, i: int, name: str, what: str) -> Tensor | None:
+        """Return where the inputs or output gradients of a layer belong, if that is a stack."""
+        stack = self._stacks.get((name, what))
+        return None if stack is None else stack[i, : self._frame.active[i]]
 
     def _normalise(
         self, x: Tensor, weights: tuple[Tensor, Tensor], room: Tensor | None = None
@@ -296,7 +320,7 @@ class AutoFormerPass:
         self, i: int, qkv: Tensor, embeddings: tuple[Tensor, Tensor] | None
     ) -> list[tuple[HeadGroup, Attention | PairwiseAttention]]:
         groups = self._head_groups(i, len(qkv))
-        room = self._room(i, "attn.proj", "x", self._inner(i)) if len(groups) == 1 else None
+        room = self._room(i, "attn.proj", "x") if len(groups) == 1 else None
         return [
             (group, self._positions.attend(qkv[group.members], group, embeddings, room))
             for group in groups
@@ -345,31 +369,25 @@ class AutoFormerPass:
 def shapes_of(
     archs: Sequence[AutoFormerArchitecture], trace: LinearTrace
 ) -> list[list[tuple[int, int]]]:
-    """Return the shapes of the candidates' weights in the layers of a trace."""
+    """Return the shapes of the candidates' weights in the layers of a trace, (0, 0) for none."""
     archs = archs[: trace.x.shape[1]]
+    if trace.role == "head":
+        return [[(trace.delta.shape[3], arch.embed_dim) for arch in archs]]
+    name = list(_LAYERS)[trace.places[0] % len(_LAYERS)]
+    sizes = [
+        (a.embed_dim, a.inner_dim if trace.role == "attention" else a.hidden_dim) for a in archs
+    ]
     rows = []
     for place in trace.places:
-        i, kind = divmod(place, len(_LAYERS))
-        name = list(_LAYERS)[kind] if trace.role != "head" else "head"
-        rows.append([_shape(arch, i, name, trace.delta.shape[3]) for arch in archs])
+        i = place // len(_LAYERS)
+        own = [(width, each[i] if i < len(each) else 0) for width, each in sizes]
+        if name == "attn.qkv":
+            rows.append([(3 * size, width) if size else (0, 0) for width, size in own])
+        elif name == "mlp.fc1":
+            rows.append([(size, width) if size else (0, 0) for width, size in own])
+        else:
+            rows.append([(width, size) if size else (0, 0) for width, size in own])
     return rows
-
-
-def _shape(
-    arch: AutoFormerArchitecture, i: int, name: str, n_outputs: int
-) -> tuple[int, int]:
-    width = arch.embed_dim
-    if name == "head":
-        return n_outputs, width
-    if i >= arch.depth:
-        return 0, 0
-    inner, hidden = arch.inner_dim[i], arch.hidden_dim[i]
-    return {
-        "attn.qkv": (3 * inner, width),
-        "attn.proj": (width, inner),
-        "mlp.fc1": (hidden, width),
-        "mlp.fc2": (width, hidden),
-    }[name]
 
 
 def _added(x: Tensor, change: Tensor, inside: Tensor | None) -> Tensor:
