@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    Scale = float | Tensor
+
 
 class CentredLinear:
     """A linear layer with absolute weights at full size; candidates use its upper left corner.
@@ -30,18 +32,13 @@ class CentredLinear:
         adds_mean: Whether :meth:`forward` and :meth:`backward` add the contribution of the mean.
             It makes no difference if the layer writes to the residual stream, or follows a
             normalisation whose output sums to zero.
-        rescaled: Whether a corner and its bias are scaled by the square root of the ratio of the
-            fan-ins.
+
+    Corners and their biases may be scaled, by a number, or by one for each candidate, shape
+    (candidates, 1, 1).
     """
 
     def __init__(
-        self,
-        weight: Tensor,
-        mean: Tensor,
-        bias: Tensor | None,
-        *,
-        adds_mean: bool = False,
-        rescaled: bool = False,
+        self, weight: Tensor, mean: Tensor, bias: Tensor | None, *, adds_mean: bool = False
     ) -> None:
         self._centred = weight
         # Views: to make one takes as long as to multiply a few tokens.
@@ -49,67 +46,69 @@ class CentredLinear:
         self._mean = mean
         self._adds_mean = adds_mean
         self.bias = bias
-        self._rescaled = rescaled
 
-    def shift(self, x: Tensor) -> Tensor:
+    def shift(self, x: Tensor, scale: Scale = 1.0) -> Tensor:
         """Return the contribution of the mean to every output, shape (..., 1).
 
         Args:
             x: Inputs, shape (..., in).
+            scale: Factor of the corner.
         """
-        return x.sum(-1, keepdim=True).mul_(self._mean * self._scale(x.shape[-1]))
+        return x.sum(-1, keepdim=True).mul_(self._mean * scale)
 
-    def shift_back(self, total: Tensor, into: int) -> Tensor:
+    def shift_back(self, total: Tensor, scale: Scale = 1.0) -> Tensor:
         """Return the contribution of the mean to the gradient of every input, shape (..., 1).
 
         Args:
             total: Sum of the output's gradient, shape (..., 1).
-            into: Number of inputs.
+            scale: Factor of the corner.
         """
-        return total * (self._mean * self._scale(into))
+        return total * (self._mean * scale)
 
-    def forward(self, x: Tensor, out: int | None = None, *, bias: bool = True) -> Tensor:
+    def forward(
+        self, x: Tensor, out: int | None = None, *, bias: bool = True, scale: Scale = 1.0
+    ) -> Tensor:
         """Apply the corner for these sizes, up to a shift that normalisation removes.
 
         Args:
             x: Inputs, shape (..., in).
             out: Number of outputs; None for all.
             bias: Whether to add the bias.
+            scale: Factor of the corner.
 
         Returns:
             Shape (..., out).
         """
         weight = self._corner(out or len(self._centred), x.shape[-1])
         added = self.bias[:out] if bias and self.bias is not None else None
-        y = self._product(x, weight, added, self._scale(x.shape[-1]))
-        return y.add_(self.shift(x)) if self._adds_mean else y
+        y = self._product(x, weight, added, scale)
+        return y.add_(self.shift(x, scale)) if self._adds_mean else y
 
-    def backward(self, grad: Tensor, into: int) -> Tensor:
+    def backward(self, grad: Tensor, into: int, scale: Scale = 1.0) -> Tensor:
         """Return the gradient of the input, up to a shift that normalisation removes.
 
         Args:
             grad: Gradient of the output, shape (..., out).
             into: Number of inputs.
+            scale: Factor of the corner.
 
         Returns:
             Shape (..., in).
         """
-        weight = self._corner(grad.shape[-1], into).T
-        x_grad = self._product(grad, weight, None, self._scale(into))
+        x_grad = self._product(grad, self._corner(grad.shape[-1], into).T, None, scale)
         if not self._adds_mean:
             return x_grad
-        return x_grad.add_(self.shift_back(grad.sum(-1, keepdim=True), into))
-
-    def _scale(self, into: int) -> float:
-        return float((self._centred.shape[1] / into) ** 0.5) if self._rescaled else 1.0
+        return x_grad.add_(self.shift_back(grad.sum(-1, keepdim=True), scale))
 
     def _corner(self, out: int, into: int) -> Tensor:
         if (out, into) not in self._corners:
             self._corners[out, into] = self._centred[:out, :into]
         return self._corners[out, into]
 
-    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None, scale: Scale) -> Tensor:
         """Compute ``scale * (x @ weight.T + bias)``."""
+        if isinstance(scale, torch.Tensor):
+            return F.linear(x, weight, bias).mul_(scale)
         if scale == 1:
             return F.linear(x, weight, bias)
         # addmm scales within the product; with beta = 0 it does not read its first argument.
@@ -127,7 +126,8 @@ class LinearStack:
         biases: Absolute bias of each block, shape (out,).
         mean_matters: Whether the layers add the contribution of the mean, see
             :class:`CentredLinear`.
-        rescaled: Whether corners are scaled to their fan-in.
+        rescaled: Whether corners and their biases are scaled by the square root of the ratio of
+            the fan-ins.
     """
 
     def __init__(
@@ -152,10 +152,17 @@ class LinearStack:
                 self._means[i],
                 bias if biased else None,
                 adds_mean=mean_matters,
-                rescaled=rescaled,
             )
             for i, bias in enumerate(biases)
         ]
+
+    def empty(self, size: int) -> Tensor:
+        """Return a tensor of a size, of the type and on the device of the weights."""
+        return self._centred.new_empty(size)
+
+    def scale(self, into: int) -> float:
+        """Return the factor of corners with this number of inputs."""
+        return float((self._centred.shape[2] / into) ** 0.5) if self._rescaled else 1.0
 
     def __getitem__(self, blocks: slice) -> StackWeights:
         """Return the absolute weights of some consecutive blocks."""

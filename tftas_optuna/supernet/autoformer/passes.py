@@ -7,7 +7,6 @@ computed.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -16,6 +15,7 @@ import torch.nn.functional as F
 from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS
 from tftas_optuna.supernet.attention import HeadGroup
 from tftas_optuna.supernet.layers import LayerNorm, MixedLayerNorm
+from tftas_optuna.supernet.stacks import LAYERS, Blocks, widths_of
 from tftas_optuna.supernet.trace import LinearTrace, PlainWeights
 
 if TYPE_CHECKING:
@@ -29,15 +29,6 @@ if TYPE_CHECKING:
     from tftas_optuna.supernet.autoformer.positions import Positions
     from tftas_optuna.supernet.layers import Normalised
     from tftas_optuna.supernet.linear import LinearStack
-    from tftas_optuna.supernet.trace import Role
-
-# The linear layers of a block in their order, and the part of the network that they belong to.
-_LAYERS: dict[str, Role] = {
-    "attn.qkv": "attention",
-    "attn.proj": "attention",
-    "mlp.fc1": "mlp",
-    "mlp.fc2": "mlp",
-}
 
 
 class BlockNorms(NamedTuple):
@@ -128,7 +119,19 @@ class AutoFormerPass:
             x = tokens.expand(frame.count, -1, -1).contiguous()
         else:
             x = widths.centre(tokens)
-        self._stacks = self._empty_stacks(len(tokens)) if frame.stacked else {}
+        self._layers = Blocks(
+            self._weights.linears,
+            "blocks",
+            frame.active,
+            place=0,
+            members=None,
+            n_tokens=len(tokens),
+            widths=(
+                widths_of(frame.width, self._inner(0), frame.hidden_dim[0])
+                if frame.stacked
+                else None
+            ),
+        )
         blocks: list[_Block] = []
         finished: list[Tensor] = []
         for i, active in enumerate(frame.active):
@@ -140,14 +143,11 @@ class AutoFormerPass:
         trace, final_grad = self._classify(norm)
         yield trace
         grad = final_grad[:0]
-        end = frame.depth
         while blocks:
             i = len(blocks) - 1
-            grad = self._joined(i, grad, final_grad[len(grad) : frame.active[i]])
+            grad = self._layers.joined(i, grad, final_grad[len(grad) : frame.active[i]])
             grad = yield from self._backward(i, blocks.pop(), grad)
-            if frame.stacked and (i == 0 or frame.active[i - 1] > frame.active[i]):
-                yield from self._stacked(slice(i, end))
-                end = i
+            yield from self._layers.ended(i)
 
     def _classify(self, norm: Normalised) -> tuple[LinearTrace, Tensor]:
         head = self._weights.head[:, : self._frame.width]
@@ -161,7 +161,7 @@ class AutoFormerPass:
         else:
             grad[:, 0] = pooled_grad
         weights = PlainWeights(self._weights.head[None])
-        place = len(_LAYERS) * self._largest.depth
+        place = len(LAYERS) * self._largest.depth
         trace = LinearTrace(
             ["head"], "head", (), weights, pooled[None], delta[None], None, [place]
         )
@@ -171,19 +171,19 @@ class AutoFormerPass:
         weights, frame, inside = self._weights.blocks[i], self._frame, self._batch.inside[i]
         linears = {name: stack.layers[i] for name, stack in self._weights.linears.items()}
         inner, hidden_dim = self._inner(i), frame.hidden_dim[i]
-        norm1 = self._normalise(x, weights.norm1, self._room(i, "attn.qkv", "x"))
+        norm1 = self._normalise(x, weights.norm1, self._layers.room(i, "attn.qkv", "x"))
         qkv = linears["attn.qkv"].forward(norm1.out, 3 * inner, bias=False)
         bias = linears["attn.qkv"].bias
         if bias is not None:
             qkv += self._qkv_biases(i, bias)[: len(x)]
         attentions = self._attend(i, qkv, weights.embeddings)
         parts = [(group, attention.out) for group, attention in attentions]
-        out = self._join(parts, self._room(i, "attn.proj", "x"))
+        out = self._join(parts, self._layers.room(i, "attn.proj", "x"))
         middle = _added(x, linears["attn.proj"].forward(out, frame.width), inside)
-        norm2 = self._normalise(middle, weights.norm2, self._room(i, "mlp.fc1", "x"))
+        norm2 = self._normalise(middle, weights.norm2, self._layers.room(i, "mlp.fc1", "x"))
         hidden = linears["mlp.fc1"].forward(norm2.out, hidden_dim)
         activated = F.gelu(hidden)
-        mask, room = self._hidden(i, len(x)), self._room(i, "mlp.fc2", "x")
+        mask, room = self._hidden(i, len(x)), self._layers.room(i, "mlp.fc2", "x")
         if mask is not None:
             activated = torch.mul(activated, mask, out=room)
         elif room is not None:
@@ -198,21 +198,21 @@ class AutoFormerPass:
         width = self._frame.width
         linears = {name: stack.layers[i] for name, stack in self._weights.linears.items()}
         inner, hidden_dim = block.out.shape[2], block.hidden.shape[2]
-        yield from self._layer(i, "mlp.fc2", block.activated, grad)
+        yield from self._layers.layer(i, "mlp.fc2", block.activated, grad)
         delta = linears["mlp.fc2"].backward(grad, hidden_dim)
         torch.ops.aten.gelu_backward.grad_input(delta, block.hidden, grad_input=delta)
-        mask, room = self._hidden(i, len(grad)), self._room(i, "mlp.fc1", "delta")
+        mask, room = self._hidden(i, len(grad)), self._layers.room(i, "mlp.fc1", "delta")
         if mask is not None:
             delta = torch.mul(delta, mask, out=delta if room is None else room)
         elif room is not None:
             delta = room.copy_(delta)
-        yield from self._layer(i, "mlp.fc1", block.norm2.out, delta)
-        room = self._room(i, "attn.proj", "delta")
+        yield from self._layers.layer(i, "mlp.fc1", block.norm2.out, delta)
+        room = self._layers.room(i, "attn.proj", "delta")
         grad = block.norm2.backward(linears["mlp.fc1"].backward(delta, width), grad, room)
 
-        yield from self._layer(i, "attn.proj", block.out, grad)
+        yield from self._layers.layer(i, "attn.proj", block.out, grad)
         delta = linears["attn.proj"].backward(grad, inner)
-        room = self._room(i, "attn.qkv", "delta")
+        room = self._layers.room(i, "attn.qkv", "delta")
         whole = len(block.attentions) == 1
         delta = self._join(
             [
@@ -221,81 +221,13 @@ class AutoFormerPass:
             ],
             room,
         )
-        yield from self._layer(i, "attn.qkv", block.norm1.out, delta)
+        yield from self._layers.layer(i, "attn.qkv", block.norm1.out, delta)
         if i == 0:
             return grad  # the gradient of the embedded tokens is not needed
-        room = self._room(i - 1, "mlp.fc2", "delta")
+        room = self._layers.room(i - 1, "mlp.fc2", "delta")
         # More candidates may have the block before this one.
         room = None if room is None else room[: len(grad)]
         return block.norm1.backward(linears["attn.qkv"].backward(delta, width), grad, room)
-
-    def _joined(self, i: int, grad: Tensor, joining: Tensor) -> Tensor:
-        """Append the gradients of the candidates whose last block this is."""
-        if not len(joining):
-            return grad
-        room = self._room(i, "mlp.fc2", "delta")
-        if room is None:
-            return torch.cat((grad, joining))
-        room[len(grad) :] = joining
-        return room
-
-    def _layer(self, i: int, name: str, x: Tensor, delta: Tensor) -> Iterator[LinearTrace]:
-        """Yield a layer of one block, unless it is in a stack."""
-        if not self._frame.stacked:
-            yield self._trace(name, slice(i, i + 1), x[None], delta[None])
-
-    def _stacked(self, blocks: slice) -> Iterator[LinearTrace]:
-        """Yield the layers of consecutive blocks that the same candidates have."""
-        active = self._frame.active[blocks.start]
-        for name in reversed(_LAYERS):
-            x, delta = (self._stacks[name, what][blocks, :active] for what in ("x", "delta"))
-            yield self._trace(name, blocks, x, delta)
-
-    def _trace(self, name: str, blocks: slice, x: Tensor, delta: Tensor) -> LinearTrace:
-        numbers = range(blocks.start, blocks.stop)
-        kind = list(_LAYERS).index(name)
-        return LinearTrace(
-            [f"blocks.{i}.{name}" for i in numbers],
-            _LAYERS[name],
-            (),
-            self._weights.linears[name][blocks],
-            x,
-            delta,
-            None,
-            [len(_LAYERS) * i + kind for i in numbers],
-        )
-
-    def _empty_stacks(self, n_tokens: int) -> dict[tuple[str, str], Tensor]:
-        """Make room for the inputs and output gradients of all layers of the blocks.
-
-        It is one tensor: the allocator of a CPU gives many of that size back to the system, and
-        then waits for it to clear them again in every pass.
-        """
-        frame = self._frame
-        width, inner, hidden = frame.width, self._inner(0), frame.hidden_dim[0]
-        widths = {
-            ("attn.qkv", "x"): width,
-            ("attn.qkv", "delta"): 3 * inner,
-            ("attn.proj", "x"): inner,
-            ("attn.proj", "delta"): width,
-            ("mlp.fc1", "x"): width,
-            ("mlp.fc1", "delta"): hidden,
-            ("mlp.fc2", "x"): hidden,
-            ("mlp.fc2", "delta"): width,
-        }
-        shape = frame.depth, frame.count, n_tokens
-        rows = math.prod(shape)
-        room = self._weights.head.new_empty(rows * sum(widths.values()))
-        parts = room.split([rows * size for size in widths.values()])
-        return {
-            key: part.view(*shape, size)
-            for (key, size), part in zip(widths.items(), parts, strict=True)
-        }
-
-    def _room(self, i: int, name: str, what: str) -> Tensor | None:
-        """Return where the inputs or output gradients of a layer belong, if that is a stack."""
-        stack = self._stacks.get((name, what))
-        return None if stack is None else stack[i, : self._frame.active[i]]
 
     def _normalise(
         self, x: Tensor, weights: tuple[Tensor, Tensor], room: Tensor | None = None
@@ -320,7 +252,7 @@ class AutoFormerPass:
         self, i: int, qkv: Tensor, embeddings: tuple[Tensor, Tensor] | None
     ) -> list[tuple[HeadGroup, Attention | PairwiseAttention]]:
         groups = self._head_groups(i, len(qkv))
-        room = self._room(i, "attn.proj", "x") if len(groups) == 1 else None
+        room = self._layers.room(i, "attn.proj", "x") if len(groups) == 1 else None
         return [
             (group, self._positions.attend(qkv[group.members], group, embeddings, room))
             for group in groups
@@ -373,20 +305,20 @@ def shapes_of(
     archs = archs[: trace.x.shape[1]]
     if trace.role == "head":
         return [[(trace.delta.shape[3], arch.embed_dim) for arch in archs]]
-    name = list(_LAYERS)[trace.places[0] % len(_LAYERS)]
-    sizes = [
-        (a.embed_dim, a.inner_dim if trace.role == "attention" else a.hidden_dim) for a in archs
-    ]
+    key = "inner_dim" if trace.role == "attention" else "hidden_dim"
+    sizes = [(arch.embed_dim, getattr(arch, key)) for arch in archs]
     rows = []
-    for place in trace.places:
-        i = place // len(_LAYERS)
+    for name in trace.names:
+        _, block, _, layer = name.split(".")
+        i = int(block)
         own = [(width, each[i] if i < len(each) else 0) for width, each in sizes]
-        if name == "attn.qkv":
-            rows.append([(3 * size, width) if size else (0, 0) for width, size in own])
-        elif name == "mlp.fc1":
-            rows.append([(size, width) if size else (0, 0) for width, size in own])
+        if layer == "qkv":
+            shapes = [(3 * size, width) for width, size in own]
+        elif layer == "fc1":
+            shapes = [(size, width) for width, size in own]
         else:
-            rows.append([(width, size) if size else (0, 0) for width, size in own])
+            shapes = own
+        rows.append([shape if all(shape) else (0, 0) for shape in shapes])
     return rows
 
 
