@@ -24,6 +24,7 @@ class StageFrame(NamedTuple):
         active: Number of candidates that have each block; they are the first ones.
         mixed_hidden: Whether candidates may have a smaller hidden width.
         mixed_depths: Whether active candidates may lack blocks.
+        order: The candidates, deepest first; empty for the order of the pass.
     """
 
     width: int
@@ -32,6 +33,7 @@ class StageFrame(NamedTuple):
     active: tuple[int, ...]
     mixed_hidden: bool
     mixed_depths: bool
+    order: tuple[int, ...] = ()
 
 
 class Frame(NamedTuple):
@@ -53,7 +55,9 @@ class Frame(NamedTuple):
             depths = [arch.depth[s] for arch in archs]
             active = tuple(sum(depth > i for depth in depths) for i in range(max(depths)))
             hidden = {arch.hidden_dims[s] for arch in archs}
-            stages.append(StageFrame(width, heads, max(hidden), active, len(hidden) > 1, False))
+            order = tuple(sorted(range(len(archs)), key=lambda i: -depths[i]))
+            mixed = len(hidden) > 1
+            stages.append(StageFrame(width, heads, max(hidden), active, mixed, False, order))
         return cls(tuple(stages), stacked)
 
     @classmethod
@@ -87,21 +91,22 @@ class StageBatch(NamedTuple):
 
     Attributes:
         frame: The sizes of the tensors.
-        members: Positions of the candidates in the pass, deepest first, shape (candidates,).
-        order: Their positions in the order of the stage before, of the same shape.
+        members: Positions of the candidates in the pass, shape (candidates,); None if they are in
+            its order.
+        moves: Their positions in the order of the stage before; None if it is the same.
         hidden: 1 up to a candidate's hidden width and 0 beyond, shape (candidates, 1, hidden);
             None if all have the same.
         hidden_dims: The hidden widths, shape (candidates, 1, 1).
         live: For each block, 1 for the candidates that have it and 0 for the others, shape
-            (candidates, 1, 1); empty if all active ones have it.
+            (candidates, 1, 1); None if all active ones have it.
     """
 
     frame: StageFrame
-    members: Tensor
-    order: Tensor
+    members: Tensor | None
+    moves: Tensor | None
     hidden: Tensor | None
     hidden_dims: Tensor
-    live: Sequence[Tensor]
+    live: Sequence[Tensor] | None
 
 
 def batches_of(frame: Frame, sizes: Tensor, dtype: torch.dtype) -> list[StageBatch]:
@@ -114,20 +119,22 @@ def batches_of(frame: Frame, sizes: Tensor, dtype: torch.dtype) -> list[StageBat
     """
     depths, hidden_dims = sizes.T.chunk(2)
     device = sizes.device
-    places = members = torch.arange(len(sizes), device=device)
+    before = tuple(range(frame.count))
     batches = []
     for stage, depth, hidden_dim in zip(frame.stages, depths, hidden_dims, strict=True):
-        order = places
-        if not stage.mixed_depths:
-            # Deepest first; candidates of equal depth stay in their order.
-            before, members = members, depth.argsort(descending=True, stable=True)
-            order = before.argsort()[members]
-        column = hidden_dim[members][:, None, None]
-        within = live = None
+        members = moves = within = live = None
+        if stage.order:
+            members = torch.tensor(stage.order, device=device)
+            hidden_dim = hidden_dim[members]
+            if stage.order != before:
+                places = {member: place for place, member in enumerate(before)}
+                moves = torch.tensor([places[member] for member in stage.order], device=device)
+            before = stage.order
+        column = hidden_dim[:, None, None]
         if stage.mixed_hidden:
             within = (torch.arange(stage.hidden_dim, device=device) < column).to(dtype)
         if stage.mixed_depths:
             blocks = torch.arange(len(stage.active), device=device)
             live = (blocks[:, None] < depth).to(dtype)[:, :, None, None].unbind(0)
-        batches.append(StageBatch(stage, members, order, within, column.to(dtype), live or ()))
+        batches.append(StageBatch(stage, members, moves, within, column.to(dtype), live))
     return batches

@@ -2,7 +2,7 @@
 
 The backward pass is written by hand because only the outputs of the linear layers need gradients:
 weights get none, and every layer is yielded as soon as its gradient is computed. Candidates with
-heads of one width run together in every stage where they have the same number of heads.
+the same heads run together; depths and hidden widths may differ.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from tftas_optuna.supernet.pit.stages import Blocks, Classifier, Pooling
+from tftas_optuna.supernet.pit.stages import Classifier, Order, Pooling, Stage
+from tftas_optuna.supernet.stacks import LAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tftas_optuna.architecture import PiTArchitecture
-    from tftas_optuna.supernet.linear import CentredLinear
+    from tftas_optuna.supernet.linear import LinearStack
+    from tftas_optuna.supernet.pit.batch import Frame, StageBatch
     from tftas_optuna.supernet.pit.patches import Patches
-    from tftas_optuna.supernet.pit.stages import BlockWeights, PoolWeights, Step
+    from tftas_optuna.supernet.pit.stages import PoolWeights, StageWeights, Step
     from tftas_optuna.supernet.trace import LinearTrace
 
 
@@ -30,85 +32,90 @@ class PiTWeights(NamedTuple):
 
     Attributes:
         pools: The pooling layers before each stage but the first.
-        blocks: The blocks of each stage.
+        stages: The blocks of each stage.
         norm: Weight and bias of the final normalisation.
         head: The classifier.
     """
 
     pools: list[PoolWeights]
-    blocks: list[list[BlockWeights]]
+    stages: list[StageWeights]
     norm: tuple[Tensor, Tensor]
-    head: CentredLinear
+    head: LinearStack
 
 
 class PiTPass:
-    """A pass of several candidates with heads of one width.
+    """A pass of several candidates with the same heads.
 
     Args:
-        archs: The candidates.
         weights: Weights of the supernet.
         patches: The patches of the image.
+        frame: The sizes of the tensors.
+        batches: What each candidate uses of them, stage by stage.
     """
 
     def __init__(
-        self, archs: Sequence[PiTArchitecture], weights: PiTWeights, patches: Patches
+        self, weights: PiTWeights, patches: Patches, frame: Frame, batches: Sequence[StageBatch]
     ) -> None:
-        self._archs = archs
         self._weights = weights
         self._patches = patches
+        self._frame = frame
+        self._batches = batches
 
     def run(self, tokens: Tensor) -> Iterator[LinearTrace]:
         """Run the candidates and yield the layers of each from the last to the first.
 
         Args:
             tokens: Embedded tokens at full width, shape (tokens, width).
+
+        Yields:
+            Layers without the shapes of the candidates' weights.
         """
-        state = [tokens[:, : arch.widths[0]] for arch in self._archs]
-        steps: list[tuple[list[int], Step]] = []
-        for group, step in self._steps():
-            _replace(state, group, step.forward(_stack(state, group)))
-            steps.append((group, step))
-        state = [torch.ones_like(logits) for logits in state]
+        x = tokens[:, : self._frame.stages[0].width].expand(self._frame.count, -1, -1)
+        steps = list(self._steps())
+        for step in steps:
+            x = step.forward(x)
+        grad = torch.ones_like(x)
         while steps:
-            group, step = steps.pop()
-            grad = yield from step.backward(_stack(state, group))
-            _replace(state, group, grad)
+            grad = yield from steps.pop().backward(grad)
 
-    def _steps(self) -> Iterator[tuple[list[int], Step]]:
-        """Yield the steps of the network, each with the candidates that run it together."""
-        archs, weights, patches = self._archs, self._weights, self._patches
-        for stage, blocks in enumerate(weights.blocks):
-            if stage > 0:
-                pool = weights.pools[stage - 1]
-                for group in self._by_heads(stage - 1, stage):
-                    width = archs[group[0]].widths[stage]
-                    yield group, Pooling(stage, pool, patches, width, self._indices(group))
-            keys = patches.key_weights(stage)
-            for group in self._by_heads(stage):
-                # Deepest first; among equal depths, candidates with equal MLPs are adjacent.
-                group.sort(key=lambda i: (-archs[i].depth[stage], archs[i].mlp_ratio))
-                depths = [archs[i].depth[stage] for i in group]
-                hidden = [archs[i].hidden_dims[stage] for i in group]
-                members, head_dim = self._indices(group), archs[0].base_dim
-                yield group, Blocks(stage, blocks, depths, head_dim, hidden, keys, members)
-        for group in self._by_heads(len(weights.blocks) - 1):
-            yield group, Classifier(weights.norm, weights.head, self._indices(group))
-
-    def _indices(self, group: list[int]) -> Tensor:
-        return torch.tensor(group, device=self._weights.norm[0].device)
-
-    def _by_heads(self, *stages: int) -> list[list[int]]:
-        """Group the candidates by their numbers of heads in the given stages."""
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for i, arch in enumerate(self._archs):
-            groups.setdefault(tuple(arch.num_heads[stage] for stage in stages), []).append(i)
-        return list(groups.values())
+    def _steps(self) -> Iterator[Step]:
+        """Yield the steps of the network."""
+        weights, patches = self._weights, self._patches
+        place = 0
+        for i, (blocks, batch) in enumerate(zip(weights.stages, self._batches, strict=True)):
+            if i > 0:
+                before = self._batches[i - 1].members
+                yield Pooling(i, weights.pools[i - 1], patches, batch.frame.width, before, place)
+                place += 1
+            if batch.moves is not None:
+                yield Order(batch.moves)
+            keys, stacked = patches.key_weights(i), self._frame.stacked
+            yield Stage(i, blocks, batch, keys, place, stacked=stacked)
+            place += len(LAYERS) * len(batch.frame.active)
+        yield Classifier(weights.norm, weights.head, self._batches[-1].members, place)
 
 
-def _stack(state: list[Tensor], group: list[int]) -> Tensor:
-    return torch.stack([state[i] for i in group])
-
-
-def _replace(state: list[Tensor], group: list[int], values: Tensor) -> None:
-    for i, value in zip(group, values, strict=True):
-        state[i] = value
+def shapes_of(
+    archs: Sequence[PiTArchitecture], frame: Frame, trace: LinearTrace
+) -> list[list[tuple[int, int]]]:
+    """Return the shapes of the candidates' weights in the layers of a trace, (0, 0) for none."""
+    out, into = trace.delta.shape[3], trace.x.shape[3]
+    if trace.role == "head" or ".pool." in trace.names[0]:
+        return [[(out, into)] * trace.x.shape[1]]
+    stage = int(trace.names[0].split(".")[1])
+    order = frame.stages[stage].order or range(len(archs))
+    members = [archs[i] for i in order][: trace.x.shape[1]]
+    depths = [arch.depth[stage] for arch in members]
+    hidden = [arch.hidden_dims[stage] for arch in members]
+    layer = trace.names[0].split(".")[-1]
+    if layer == "fc1":
+        own = [(each, into) for each in hidden]
+    elif layer == "fc2":
+        own = [(out, each) for each in hidden]
+    else:
+        own = [(out, into)] * len(members)
+    rows = []
+    for name in trace.names:
+        block = int(name.split(".")[3])
+        rows.append([s if block < d else (0, 0) for s, d in zip(own, depths, strict=True)])
+    return rows

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.supernet._base import Supernet
-from tftas_optuna.supernet.linear import CentredLinear
-from tftas_optuna.supernet.pit.passes import PiTPass, PiTWeights
+from tftas_optuna.supernet.linear import LinearStack
+from tftas_optuna.supernet.pit.batch import Frame, batches_of, sizes_of
+from tftas_optuna.supernet.pit.passes import PiTPass, PiTWeights, shapes_of
 from tftas_optuna.supernet.pit.patches import PatchClasses, Patches, PatchGrid
-from tftas_optuna.supernet.pit.stages import BlockWeights, PoolWeights
+from tftas_optuna.supernet.pit.stages import PoolWeights, StageWeights
+from tftas_optuna.supernet.stacks import LAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,17 +70,21 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
 
     @staticmethod
     def groups(archs: Sequence[PiTArchitecture], device_type: str = "cpu") -> list[list[int]]:
-        """Group candidates by the width of their heads, as lists of indices."""
-        groups: dict[int, list[int]] = {}
-        for i in sorted(range(len(archs)), key=lambda i: (archs[i].num_heads, archs[i].depth)):
-            groups.setdefault(archs[i].base_dim, []).append(i)
+        """Group candidates by the number and the width of their heads, as lists of indices."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, arch in enumerate(archs):
+            groups.setdefault(arch.widths + arch.num_heads, []).append(i)
         return list(groups.values())
 
     def traces(self, archs: Sequence[PiTArchitecture], fidelity: str) -> Iterator[LinearTrace]:
         with torch.inference_mode(False):
             patches, tokens = self._prepare(fidelity)
             weights = self._weights
-        return PiTPass(archs, weights, patches).run(tokens)
+        frame = Frame.around(archs, stacked=fidelity == "collapsed")
+        sizes = torch.tensor(sizes_of(archs), device=self.device)
+        batches = batches_of(frame, sizes, self.dtype)
+        traces = PiTPass(weights, patches, frame, batches).run(tokens)
+        return (trace._replace(shapes=shapes_of(archs, frame, trace)) for trace in traces)
 
     def pass_bytes(self, fidelity: str) -> int:
         """Estimate the memory that one candidate takes in :meth:`run`, in bytes."""
@@ -116,43 +122,47 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
         def norm(name: str) -> tuple[Tensor, Tensor]:
             return norms[f"{name}.weight"], norms[f"{name}.bias"]
 
-        def linear(name: str, *, mean_matters: bool) -> CentredLinear:
-            weight, bias = get(f"{name}.weight"), get(f"{name}.bias")
-            if name.endswith("qkv"):
-                weight, bias = (_by_unit(part) for part in (weight, bias))
-            return CentredLinear.of(
-                weight,
-                bias,
+        def part(name: str, kind: str) -> Tensor:
+            tensor = get(f"{name}.{kind}")
+            return _by_unit(tensor) if name.endswith("qkv") else tensor
+
+        def stack(*names: str, mean_matters: bool) -> LinearStack:
+            return LinearStack(
+                (part(name, "weight") for name in names),
+                [part(name, "bias") for name in names],
                 mean_matters=mean_matters,
                 rescaled=self.rescaled,
             )
 
-        def block(name: str) -> BlockWeights:
-            return BlockWeights(
-                norm1=norm(f"{name}.norm1"),
-                qkv=linear(f"{name}.attn.qkv", mean_matters=not plain_norms),
-                proj=linear(f"{name}.attn.proj", mean_matters=False),
-                norm2=norm(f"{name}.norm2"),
-                fc1=linear(f"{name}.mlp.fc1", mean_matters=not plain_norms),
-                fc2=linear(f"{name}.mlp.fc2", mean_matters=False),
+        def stage(name: str, depth: int) -> StageWeights:
+            blocks = [f"{name}.blocks.{i}" for i in range(depth)]
+            reads = {"attn.qkv": not plain_norms, "mlp.fc1": not plain_norms}
+            return StageWeights(
+                linears={
+                    layer: stack(
+                        *(f"{block}.{layer}" for block in blocks),
+                        mean_matters=reads.get(layer, False),
+                    )
+                    for layer in LAYERS
+                },
+                norms=[(norm(f"{block}.norm1"), norm(f"{block}.norm2")) for block in blocks],
             )
 
         def pool(name: str) -> PoolWeights:
             return PoolWeights(
                 get(f"{name}.conv.weight"),
                 get(f"{name}.conv.bias"),
-                linear(f"{name}.fc", mean_matters=True),
+                stack(f"{name}.fc", mean_matters=True),
             )
 
         stages = [f"transformers.{i}" for i in range(len(self.largest.depth))]
         return PiTWeights(
             pools=[pool(f"{stage}.pool") for stage in stages[1:]],
-            blocks=[
-                [block(f"{stage}.blocks.{i}") for i in range(depth)]
-                for stage, depth in zip(stages, self.largest.depth, strict=True)
+            stages=[
+                stage(name, depth) for name, depth in zip(stages, self.largest.depth, strict=True)
             ],
             norm=norm("norm"),
-            head=linear("head", mean_matters=not plain_norms),
+            head=stack("head", mean_matters=not plain_norms),
         )
 
     def slices(self, arch: PiTArchitecture, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
