@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from tftas_optuna.supernet import Weights
+
+    Shapes = Sequence[Sequence[tuple[int, int]]]
 
 _PROBES = 4
 _DENSE_RANK = 32
@@ -45,11 +47,12 @@ class Gradients(Protocol):
     def nuclear_norms(self) -> Sums:
         """Return the sums of the singular values."""
 
-    def saliencies(self, weights: Weights, norms: Callable[[], Tensor]) -> Sums:
+    def saliencies(self, weights: Weights, shapes: Shapes, norms: Callable[[], Tensor]) -> Sums:
         """Return the sums of ``|gradient * weight|`` over the entries.
 
         Args:
             weights: The absolute weights.
+            shapes: For each layer, the shape of each candidate's own weights.
             norms: Returns the Frobenius norm of each layer's, shape (layers,).
         """
 
@@ -87,7 +90,7 @@ class DenseGradient:
                 return norms
         return _without_errors(torch.linalg.svdvals(matrix).sum().reshape(1, 1))
 
-    def saliencies(self, weights: Weights, norms: Callable[[], Tensor]) -> Sums:
+    def saliencies(self, weights: Weights, shapes: Shapes, norms: Callable[[], Tensor]) -> Sums:
         weight = weights.whole(0, *self._matrix.shape)
         rows = torch.linalg.vector_norm(self._matrix * weight, 1, dim=1)
         return _without_errors(rows.sum(dtype=torch.float64).reshape(1, 1))
@@ -142,7 +145,7 @@ class ProductGradients(_Factored):
         sketch = delta.transpose(2, 3) @ (x @ test)
         return _sketched(sketch, lambda basis: (delta @ basis).transpose(2, 3) @ x, full_rank)
 
-    def saliencies(self, weights: Weights, norms: Callable[[], Tensor]) -> Sums:
+    def saliencies(self, weights: Weights, shapes: Shapes, norms: Callable[[], Tensor]) -> Sums:
         delta, x = self._delta, self._x
         # Errors of either sign cancel in a sum over many entries, so a lower rank is enough.
         rank = 2 * self._rank // 3
@@ -152,9 +155,9 @@ class ProductGradients(_Factored):
             return _without_errors((through * delta[:, :, 0].abs()).sum(2))
         if rank + _PROBES >= min(delta.shape[2:]) or delta.dtype == torch.float64:
             # The error of few tokens is below the precision of float32, but not of float64.
-            return _without_errors(_saliencies(delta, x, weights))
+            return _without_errors(_saliencies(delta, x, weights, shapes))
         delta, x, missed = self._few_tokens(rank)
-        return Sums(_saliencies(delta, x, weights), missed * norms()[:, None])
+        return Sums(_saliencies(delta, x, weights, shapes), missed * norms()[:, None])
 
     def _few_tokens(self, rank: int) -> tuple[Tensor, Tensor, Tensor]:
         """Replace the tokens by a few combinations of them.
@@ -194,7 +197,7 @@ class CollapsedGradients(_Factored):
         squares = (gram_x * gram_delta).sum((2, 3))
         return _without_errors((squares + 2 * (det_x * det_delta).sqrt()).sqrt())
 
-    def saliencies(self, weights: Weights, norms: Callable[[], Tensor]) -> Sums:
+    def saliencies(self, weights: Weights, shapes: Shapes, norms: Callable[[], Tensor]) -> Sums:
         """Return the sums to first order in the part of the class token.
 
         The part of the patches is by far the larger one, so its signs are used for the sum, which
@@ -224,13 +227,32 @@ def _without_errors(sums: Tensor) -> Sums:
     return Sums(sums.double(), torch.zeros_like(sums, dtype=torch.float64))
 
 
-def _saliencies(delta: Tensor, x: Tensor, weights: Weights) -> Tensor:
+def _saliencies(delta: Tensor, x: Tensor, weights: Weights, shapes: Shapes) -> Tensor:
     totals = x.new_zeros(x.shape[:2], dtype=torch.float64)
     for layer, (total, *factors) in enumerate(zip(totals, delta, x, strict=True)):
         weight = weights.whole(layer, delta.shape[3], x.shape[3])
-        for gradient, rows in _by_rows(*factors):
-            total += gradient.mul_(weight[rows]).abs_().flatten(1).sum(1)
+        for members, (out, into) in _alike(shapes[layer], by_shape=x.device.type == "cpu"):
+            cut = (f[members, :, :size] for f, size in zip(factors, (out, into), strict=True))
+            for gradient, rows in _by_rows(*cut):
+                sums = gradient.mul_(weight[:out, :into][rows]).abs_().flatten(1).sum(1)
+                total[members] += sums
     return totals
+
+
+def _alike(
+    shapes: Sequence[tuple[int, int]], *, by_shape: bool
+) -> Iterator[tuple[list[int] | slice, tuple[int, int]]]:
+    """Group candidates whose gradients are formed together, each with the size to form.
+
+    A CPU forms those of one shape, as padding would cost it more than further operations do.
+    """
+    distinct = sorted(set(shapes))
+    if len(distinct) == 1 or not by_shape:
+        yield slice(None), (max(out for out, _ in distinct), max(into for _, into in distinct))
+        return
+    for shape in distinct:
+        if all(shape):
+            yield [i for i, own in enumerate(shapes) if own == shape], shape
 
 
 def _by_rows(delta: Tensor, x: Tensor) -> Iterator[tuple[Tensor, slice]]:

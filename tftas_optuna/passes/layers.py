@@ -122,6 +122,7 @@ def saliencies(layer: Layer, norms: Norms) -> Sums:
     out, into = gradients.shape
     sums = gradients.saliencies(
         weights,
+        layer.shapes,
         lambda: weight_norms(
             layer, [[(out, into)]] * len(layer.names), norms, torch.linalg.vector_norm
         )[:, 0],

@@ -146,3 +146,28 @@ class MixedLayerNorm(NamedTuple):
         if residual is None:
             return torch.mul(grad, self.rstd, out=out)
         return torch.addcmul(residual, grad, self.rstd, out=out)
+
+
+def normalise(
+    x: Tensor,
+    weights: tuple[Tensor, Tensor],
+    eps: float,
+    widths: Widths | None,
+    out: Tensor | None = None,
+    *,
+    plain: bool,
+) -> Normalised:
+    """Normalise the tokens of candidates.
+
+    Args:
+        x: Shape (candidates, tokens, widest).
+        weights: Weights and biases.
+        eps: What is added to the variance.
+        widths: The widths of the candidates, the first of which these are; None for one width.
+        out: Where to write the outputs; None for a new tensor.
+        plain: Whether the weights are ones and the biases zeros.
+    """
+    if widths is not None:
+        return MixedLayerNorm.run(x, None if plain else weights, eps, widths.first(len(x)), out)
+    norm = LayerNorm.run(x, weights, eps)
+    return norm if out is None else norm._replace(out=out.copy_(norm.out))

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS
 from tftas_optuna.supernet.attention import HeadGroup
-from tftas_optuna.supernet.layers import LayerNorm, MixedLayerNorm
+from tftas_optuna.supernet.layers import normalise
 from tftas_optuna.supernet.stacks import LAYERS, Blocks, widths_of
 from tftas_optuna.supernet.trace import LinearTrace, PlainWeights
 
@@ -232,12 +232,8 @@ class AutoFormerPass:
     def _normalise(
         self, x: Tensor, weights: tuple[Tensor, Tensor], room: Tensor | None = None
     ) -> Normalised:
-        if self._batch.widths is not None:
-            widths = self._batch.widths.first(len(x))
-            affine = None if self._weights.plain_norms else weights
-            return MixedLayerNorm.run(x, affine, LAYER_NORM_EPS, widths, room)
-        norm = LayerNorm.run(x, weights, LAYER_NORM_EPS)
-        return norm if room is None else norm._replace(out=room.copy_(norm.out))
+        plain = self._weights.plain_norms
+        return normalise(x, weights, LAYER_NORM_EPS, self._batch.widths, room, plain=plain)
 
     def _inner(self, i: int) -> int:
         """Return the width of the attention of a block."""

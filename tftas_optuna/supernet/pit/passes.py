@@ -2,7 +2,7 @@
 
 The backward pass is written by hand because only the outputs of the linear layers need gradients:
 weights get none, and every layer is yielded as soon as its gradient is computed. Candidates with
-the same heads run together; depths and hidden widths may differ.
+heads of one width run together.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PiTWeights(NamedTuple):
 
 
 class PiTPass:
-    """A pass of several candidates with the same heads.
+    """A pass of several candidates with heads of one width.
 
     Args:
         weights: Weights of the supernet.
@@ -70,7 +70,7 @@ class PiTPass:
         Yields:
             Layers without the shapes of the candidates' weights.
         """
-        x = tokens[:, : self._frame.stages[0].width].expand(self._frame.count, -1, -1)
+        x = tokens[:, : self._batches[0].width].expand(self._frame.count, -1, -1)
         steps = list(self._steps())
         for step in steps:
             x = step.forward(x)
@@ -84,36 +84,43 @@ class PiTPass:
         place = 0
         for i, (blocks, batch) in enumerate(zip(weights.stages, self._batches, strict=True)):
             if i > 0:
-                before = self._batches[i - 1].members
-                yield Pooling(i, weights.pools[i - 1], patches, batch.frame.width, before, place)
+                before = self._batches[i - 1]
+                yield Pooling(i, weights.pools[i - 1], patches, before, batch, place)
                 place += 1
             if batch.moves is not None:
                 yield Order(batch.moves)
             keys, stacked = patches.key_weights(i), self._frame.stacked
             yield Stage(i, blocks, batch, keys, place, stacked=stacked)
             place += len(LAYERS) * len(batch.frame.active)
-        yield Classifier(weights.norm, weights.head, self._batches[-1].members, place)
+        plain = weights.stages[0].plain_norms
+        last = self._batches[-1]
+        yield Classifier(weights.head, weights.norm, last, place, plain_norms=plain)
 
 
 def shapes_of(
     archs: Sequence[PiTArchitecture], frame: Frame, trace: LinearTrace
 ) -> list[list[tuple[int, int]]]:
     """Return the shapes of the candidates' weights in the layers of a trace, (0, 0) for none."""
-    out, into = trace.delta.shape[3], trace.x.shape[3]
-    if trace.role == "head" or ".pool." in trace.names[0]:
-        return [[(out, into)] * trace.x.shape[1]]
-    stage = int(trace.names[0].split(".")[1])
-    order = frame.stages[stage].order or range(len(archs))
-    members = [archs[i] for i in order][: trace.x.shape[1]]
-    depths = [arch.depth[stage] for arch in members]
-    hidden = [arch.hidden_dims[stage] for arch in members]
-    layer = trace.names[0].split(".")[-1]
-    if layer == "fc1":
-        own = [(each, into) for each in hidden]
-    elif layer == "fc2":
-        own = [(out, each) for each in hidden]
+    out = trace.delta.shape[3]
+    if trace.role == "head":
+        order, stage = frame.stages[-1].order, len(frame.stages) - 1
     else:
-        own = [(out, into)] * len(members)
+        stage = int(trace.names[0].split(".")[1])
+        order = frame.stages[stage - 1 if ".pool." in trace.names[0] else stage].order
+    members = [archs[i] for i in order or range(len(archs))][: trace.x.shape[1]]
+    sizes = [(arch.widths[stage], arch.hidden_dims[stage]) for arch in members]
+    layer = trace.names[0].split(".")[-1]
+    if layer == "head":
+        return [[(out, width) for width, _ in sizes]]
+    if ".pool." in trace.names[0]:
+        return [[(arch.widths[stage], arch.widths[stage - 1]) for arch in members]]
+    own = {
+        "qkv": [(3 * width, width) for width, _ in sizes],
+        "proj": [(width, width) for width, _ in sizes],
+        "fc1": [(hidden, width) for width, hidden in sizes],
+        "fc2": sizes,
+    }[layer]
+    depths = [arch.depth[stage] for arch in members]
     rows = []
     for name in trace.names:
         block = int(name.split(".")[3])

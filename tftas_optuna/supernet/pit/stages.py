@@ -1,4 +1,4 @@
-"""The steps of a pass through a PiT, forward and backward, for candidates with the same heads."""
+"""The steps of a pass through a PiT, forward and backward."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from tftas_optuna.supernet.attention import Attention, HeadGroup
-from tftas_optuna.supernet.layers import LayerNorm
+from tftas_optuna.supernet.layers import normalise
 from tftas_optuna.supernet.stacks import Blocks, widths_of
 from tftas_optuna.supernet.trace import LinearTrace
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tftas_optuna.supernet.linear import LinearStack, Scale
+    from tftas_optuna.supernet.layers import Normalised
+    from tftas_optuna.supernet.linear import CentredLinear, LinearStack, Scale
     from tftas_optuna.supernet.pit.batch import StageBatch
     from tftas_optuna.supernet.pit.patches import Patches
     from tftas_optuna.supernet.trace import Role
@@ -32,10 +33,12 @@ class StageWeights(NamedTuple):
         linears: The linear layers of the blocks. Rows of ``attn.qkv`` are ordered (unit,
             query/key/value), so that a smaller width is a prefix.
         norms: Weight and bias of both normalisations of each block.
+        plain_norms: Whether normalisations have unit weights and zero biases.
     """
 
     linears: dict[str, LinearStack]
     norms: list[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]
+    plain_norms: bool
 
 
 class PoolWeights(NamedTuple):
@@ -80,8 +83,8 @@ class Pooling:
         stage: Index of the stage after the pooling.
         weights: Weights of the supernet.
         patches: The patches of the image.
-        width: Width of the stage after the pooling.
-        members: Positions of the candidates in the pass; None if they are in its order.
+        before: What each candidate uses of the stage before; its order is that of the pooling.
+        after: What each candidate uses of the stage after the pooling.
         place: Position of the linear layer in the network.
     """
 
@@ -90,43 +93,79 @@ class Pooling:
         stage: int,
         weights: PoolWeights,
         patches: Patches,
-        width: int,
-        members: Tensor | None,
+        before: StageBatch,
+        after: StageBatch,
         place: int,
     ) -> None:
         self._stage = stage
         self._weights = weights
         self._patches = patches
-        self._width = width
-        self._members = members
+        self._members = before.members
+        self._into, self._out = before.width, after.width
+        self._ratios, self._most = after.ratios, after.frame.ratio
+        self._scale = scale_of(weights.fc, before)
         self._place = place
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias, fc = self._weights
-        self._first, self._before = x[:, :1], x[:, 1:]
+        self._first, patches = x[:, :1], x[:, 1:]
+        if self._ratios is not None:
+            # The input channel of each output channel.
+            channels = torch.arange(self._out, device=x.device) // self._ratios
+            patches = _gathered(patches, channels)
+        self._before = patches
         self._convolution = self._patches.convolution(
-            self._stage, weight[: self._width], bias[: self._width]
+            self._stage, weight[: self._out], bias[: self._out]
         )
-        after = self._convolution.forward(self._before)
-        scale = fc.scale(x.shape[2])
-        return torch.cat((fc.layers[0].forward(self._first, self._width, scale=scale), after), 1)
+        after = self._convolution.forward(patches)
+        first = fc.layers[0].forward(self._first, self._out, scale=self._scale)
+        return torch.cat((first, after), 1)
 
     def backward(self, grad: Tensor) -> Generator[LinearTrace, None, Tensor]:
-        fc, before = self._weights.fc, self._first.shape[2]
-        delta = grad[:, :1]
+        fc, delta = self._weights.fc, grad[:, :1]
         name = f"transformers.{self._stage}.pool.fc"
         yield _alone(name, "mlp", fc, self._first, delta, self._members, self._place)
         patches = self._convolution.backward(grad[:, 1:], self._before)
-        first = fc.layers[0].backward(delta, before, fc.scale(before))
-        return torch.cat((first, patches), 1)
+        if self._ratios is not None:
+            patches = self._summed(patches, self._ratios)
+        return torch.cat((fc.layers[0].backward(delta, self._into, self._scale), patches), 1)
+
+    def _summed(self, grad: Tensor, ratios: Tensor) -> Tensor:
+        """Add up the gradients of the adjacent output channels of every input channel.
+
+        By gathering: a GPU scatters in any order, and sums would differ in the last digit.
+        """
+        channels = torch.arange(self._into, device=grad.device) * ratios
+        parts = [
+            _gathered(grad, channels + i) * (i < ratios).to(grad.dtype) for i in range(self._most)
+        ]
+        return torch.stack(parts).sum(0)
+
+
+def _gathered(x: Tensor, channels: Tensor) -> Tensor:
+    """Return channels of each candidate, some of which may not exist.
+
+    Args:
+        x: Shape (candidates, tokens, width).
+        channels: Shape (candidates, 1, channels).
+    """
+    inside = channels.clamp_max(x.shape[2] - 1)
+    return x.gather(2, inside.expand(-1, x.shape[1], -1))
+
+
+def scale_of(layer: LinearStack, batch: StageBatch) -> Scale:
+    """Return the factors of a layer whose inputs are the tokens of a stage."""
+    if batch.widths is None or layer.scale(1) == 1:
+        return layer.scale(batch.width)
+    return layer.scale(1) * batch.widths.share.sqrt()
 
 
 class _Block(NamedTuple):
     """The results of a block's forward pass that its backward pass needs."""
 
-    norm1: LayerNorm
+    norm1: Normalised
     attention: Attention
-    norm2: LayerNorm
+    norm2: Normalised
     hidden: Tensor
     activated: Tensor
 
@@ -159,11 +198,11 @@ class Stage:
         self._name = f"transformers.{stage}.blocks"
         self._weights = weights
         self._batch = batch
-        self._frame = batch.frame
+        self._frame, self._width = batch.frame, batch.width
         self._key_weights = key_weights
         self._place = place
         self._stacked = stacked
-        self._scale = weights.linears["attn.qkv"].scale(self._frame.width)
+        self._scale = scale_of(weights.linears["attn.qkv"], batch)
         self._blocks: list[_Block] = []
 
     def forward(self, x: Tensor) -> Tensor:
@@ -176,20 +215,24 @@ class Stage:
             members=self._batch.members,
             n_tokens=x.shape[1],
             widths=(
-                widths_of(frame.width, frame.width, frame.hidden_dim) if self._stacked else None
+                widths_of(self._width, self._width, frame.hidden_dim) if self._stacked else None
             ),
         )
-        mean = x.mean(2, keepdim=True)
-        x = x - mean
-        finished: list[Tensor] = []
+        x, mean = self._apart(x)
+        finished: list[tuple[Tensor, Tensor]] = []
         for i, active in enumerate(frame.active):
             if active < len(x):
-                finished.insert(0, x[active:] + mean[active:])
+                finished.insert(0, (x[active:], mean[active:]))
             x, mean, block = self._forward(i, x[:active], mean[:active])
             self._blocks.append(block)
-        return torch.cat((x + mean, *finished)) if finished else x + mean
+        if finished:
+            x, mean = (torch.cat(parts) for parts in zip((x, mean), *finished, strict=True))
+        return self._together(x, mean)
 
     def backward(self, grad: Tensor) -> Generator[LinearTrace, None, Tensor]:
+        widths = self._batch.widths
+        if widths is not None:
+            grad = grad * widths.within
         # The means bypass the blocks: they only reach the output of the stage.
         totals = grad.sum(2, keepdim=True)
         current = grad[:0]
@@ -199,29 +242,44 @@ class Stage:
             current = self._layers.joined(i, current, grad[len(current) : active])
             current = yield from self._backward(i, self._blocks.pop(), current, totals[:active])
             yield from self._layers.ended(i)
-        return current - current.mean(2, keepdim=True) + totals / grad.shape[2]
+        current, _ = self._apart(current)
+        share = 1 / self._width if widths is None else widths.share
+        return self._together(current, totals * share)
+
+    def _apart(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens without their means, and the means, shape (candidates, tokens, 1)."""
+        widths = self._batch.widths
+        if widths is None:
+            mean = x.mean(2, keepdim=True)
+            return x - mean, mean
+        x = x * widths.within
+        mean = x.sum(2, keepdim=True).mul_(widths.share)
+        return x.addcmul_(widths.within, mean, value=-1), mean
+
+    def _together(self, x: Tensor, mean: Tensor) -> Tensor:
+        """Add means to tokens, within each candidate's width."""
+        widths = self._batch.widths
+        return x + mean if widths is None else torch.addcmul(x, widths.within, mean)
 
     def _forward(self, i: int, x: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, _Block]:
-        frame, scale, count = self._frame, self._scale, len(x)
-        linears = {name: stack.layers[i] for name, stack in self._weights.linears.items()}
+        frame, count = self._frame, len(x)
         norm1, norm2 = self._weights.norms[i]
         live = None if self._batch.live is None else self._batch.live[i]
-        within = None if live is None else live.unsqueeze(3)
-        heads = HeadGroup(
-            slice(None), frame.num_heads, frame.width // frame.num_heads, False, within
-        )
+        inside = self._inside(count, live)
+        scale, linears = self._first(self._scale, count), self._linears(i)
         first = self._normalise(x, norm1, self._layers.room(i, "attn.qkv", "x"))
-        qkv = linears["attn.qkv"].forward(first.out, 3 * frame.width, scale=scale)
-        room = self._layers.room(i, "attn.proj", "x")
+        qkv = linears["attn.qkv"].forward(first.out, 3 * self._width, scale=scale)
+        room, heads = self._layers.room(i, "attn.proj", "x"), self._heads(count, live)
         attention = Attention(qkv, heads, self._key_weights, room)
-        x = _added(x, linears["attn.proj"].forward(attention.out, frame.width, scale=scale), live)
-        mean = mean + linears["attn.proj"].shift(attention.out, scale)
+        proj = linears["attn.proj"]
+        x = _added(x, proj.forward(attention.out, self._width, scale=scale), inside)
+        mean = mean + proj.shift(attention.out, scale)
         second = self._normalise(x, norm2, self._layers.room(i, "mlp.fc1", "x"))
         hidden = linears["mlp.fc1"].forward(second.out, frame.hidden_dim, scale=scale)
         room = self._layers.room(i, "mlp.fc2", "x")
         activated = _within(F.gelu(hidden), self._hidden(count, live), room)
         down, fc2 = self._scale_down(count), linears["mlp.fc2"]
-        x = _added(x, fc2.forward(activated, frame.width, scale=down), live)
+        x = _added(x, fc2.forward(activated, self._width, scale=down), inside)
         mean = mean + fc2.shift(activated, down)
         return x, mean, _Block(first, attention, second, hidden, activated)
 
@@ -229,8 +287,8 @@ class Stage:
         self, i: int, block: _Block, grad: Tensor, totals: Tensor
     ) -> Generator[LinearTrace, None, Tensor]:
         """Yield the layers of a block, and return the gradient of its input."""
-        layers, width, scale, count = self._layers, self._frame.width, self._scale, len(grad)
-        linears = {name: stack.layers[i] for name, stack in self._weights.linears.items()}
+        layers, width, count = self._layers, self._width, len(grad)
+        scale, linears = self._first(self._scale, count), self._linears(i)
         live = None if self._batch.live is None else self._batch.live[i]
         norm1, attention, norm2, hidden, activated = block
         yield from layers.layer(i, "mlp.fc2", activated, grad)
@@ -252,11 +310,32 @@ class Stage:
         room = None if room is None else room[:count]
         return norm1.backward(linears["attn.qkv"].backward(delta, width, scale), grad, room)
 
+    def _linears(self, i: int) -> dict[str, CentredLinear]:
+        return {name: stack.layers[i] for name, stack in self._weights.linears.items()}
+
     def _normalise(
         self, x: Tensor, weights: tuple[Tensor, Tensor], room: Tensor | None
-    ) -> LayerNorm:
-        norm = LayerNorm.run(x, weights, LAYER_NORM_EPS)
-        return norm if room is None else norm._replace(out=room.copy_(norm.out))
+    ) -> Normalised:
+        plain = self._weights.plain_norms
+        return normalise(x, weights, LAYER_NORM_EPS, self._batch.widths, room, plain=plain)
+
+    def _heads(self, count: int, live: Tensor | None) -> HeadGroup:
+        mask = None if self._batch.heads is None else self._batch.heads[:count]
+        if live is not None:
+            mask = live.unsqueeze(3) if mask is None else mask * live.unsqueeze(3)
+        number = self._frame.num_heads
+        return HeadGroup(slice(None), number, self._width // number, False, mask)
+
+    def _inside(self, count: int, live: Tensor | None) -> Tensor | None:
+        """Return the mask of the widths of the first candidates in a block."""
+        if self._batch.widths is None:
+            return live
+        mask = self._batch.widths.within[:count]
+        return mask if live is None else mask * live
+
+    @staticmethod
+    def _first(scale: Scale, count: int) -> Scale:
+        return scale[:count] if isinstance(scale, torch.Tensor) else scale
 
     def _hidden(self, count: int, live: Tensor | None) -> Tensor | None:
         """Return the mask of the hidden units of the first candidates in a block."""
@@ -277,34 +356,45 @@ class Classifier:
     """The end of the network: the normalised class token, and the logits.
 
     Args:
-        norm: Weight and bias of the normalisation.
-        head: The classifier.
-        members: Positions of the candidates in the pass; None if they are in its order.
+        weights: Weights of the classifier.
+        norm: Weight and bias of the normalisation before it.
+        batch: What each candidate uses of the last stage.
         place: Position of the classifier in the network.
+        plain_norms: Whether normalisations have unit weights and zero biases.
     """
 
     def __init__(
         self,
+        weights: LinearStack,
         norm: tuple[Tensor, Tensor],
-        head: LinearStack,
-        members: Tensor | None,
+        batch: StageBatch,
         place: int,
+        *,
+        plain_norms: bool,
     ) -> None:
-        self._weights = norm
-        self._head = head
-        self._members = members
+        self._weights = weights
+        self._norm_weights = norm
+        self._batch = batch
         self._place = place
+        self._plain_norms = plain_norms
+        self._scale = scale_of(weights, batch)
 
     def forward(self, x: Tensor) -> Tensor:
         self._tokens = x.shape[1]
-        self._norm = LayerNorm.run(x[:, :1], self._weights, LAYER_NORM_EPS)
-        return self._head.layers[0].forward(self._norm.out, scale=self._head.scale(x.shape[2]))
+        self._norm = normalise(
+            x[:, :1],
+            self._norm_weights,
+            LAYER_NORM_EPS,
+            self._batch.widths,
+            plain=self._plain_norms,
+        )
+        return self._weights.layers[0].forward(self._norm.out, scale=self._scale)
 
     def backward(self, grad: Tensor) -> Generator[LinearTrace, None, Tensor]:
-        x, head = self._norm.out, self._head
-        yield _alone("head", "head", head, x, grad, self._members, self._place)
-        grad = head.layers[0].backward(grad, x.shape[2], head.scale(x.shape[2]))
-        return F.pad(self._norm.backward(grad), (0, 0, 0, self._tokens - 1))
+        x, members = self._norm.out, self._batch.members
+        yield _alone("head", "head", self._weights, x, grad, members, self._place)
+        grad = self._weights.layers[0].backward(grad, x.shape[2], self._scale)
+        return F.pad(self._norm.backward(grad, None, None), (0, 0, 0, self._tokens - 1))
 
 
 def _within(x: Tensor, mask: Tensor | None, room: Tensor | None) -> Tensor:
@@ -314,9 +404,9 @@ def _within(x: Tensor, mask: Tensor | None, room: Tensor | None) -> Tensor:
     return torch.mul(x, mask, out=x if room is None else room)
 
 
-def _added(x: Tensor, change: Tensor, live: Tensor | None) -> Tensor:
-    """Add to the residual stream of the candidates that have a block."""
-    return change.add_(x) if live is None else torch.addcmul(x, change, live)
+def _added(x: Tensor, change: Tensor, inside: Tensor | None) -> Tensor:
+    """Add to the residual stream, within the width of the candidates that have a block."""
+    return change.add_(x) if inside is None else torch.addcmul(x, change, inside)
 
 
 def _alone(

@@ -70,10 +70,10 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
 
     @staticmethod
     def groups(archs: Sequence[PiTArchitecture], device_type: str = "cpu") -> list[list[int]]:
-        """Group candidates by the number and the width of their heads, as lists of indices."""
+        """Group candidates by the width of their heads, as lists of indices."""
         groups: dict[tuple[int, ...], list[int]] = {}
         for i, arch in enumerate(archs):
-            groups.setdefault(arch.widths + arch.num_heads, []).append(i)
+            groups.setdefault((arch.base_dim,), []).append(i)
         return list(groups.values())
 
     def traces(self, archs: Sequence[PiTArchitecture], fidelity: str) -> Iterator[LinearTrace]:
@@ -146,6 +146,7 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
                     for layer in LAYERS
                 },
                 norms=[(norm(f"{block}.norm1"), norm(f"{block}.norm2")) for block in blocks],
+                plain_norms=plain_norms,
             )
 
         def pool(name: str) -> PoolWeights:
