@@ -252,7 +252,13 @@ def _alike(
         return
     for shape in distinct:
         if all(shape):
-            yield [i for i, own in enumerate(shapes) if own == shape], shape
+            yield _sliced([i for i, own in enumerate(shapes) if own == shape]), shape
+
+
+def _sliced(places: list[int]) -> list[int] | slice:
+    """Return consecutive places as a slice, which makes no copy when it indexes a tensor."""
+    has_gaps = places[-1] - places[0] >= len(places)
+    return places if has_gaps else slice(places[0], places[-1] + 1)
 
 
 def _by_rows(delta: Tensor, x: Tensor) -> Iterator[tuple[Tensor, slice]]:

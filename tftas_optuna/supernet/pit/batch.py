@@ -71,7 +71,7 @@ class Frame(NamedTuple):
                     mixed,
                     len(hidden) > 1,
                     mixed_depths=False,
-                    order=tuple(sorted(range(len(archs)), key=lambda i: -depths[i])),
+                    order=_deepest_first(archs, s),
                 )
             )
         return cls(archs[0].base_dim, tuple(stages), stacked)
@@ -91,6 +91,16 @@ class Frame(NamedTuple):
     def count(self) -> int:
         """Number of candidates."""
         return self.stages[0].active[0]
+
+
+def _deepest_first(archs: Sequence[PiTArchitecture], stage: int) -> tuple[int, ...]:
+    """Order candidates by depth; of equal depth, those with equal shapes are adjacent."""
+
+    def key(i: int) -> tuple[int, int, int]:
+        arch = archs[i]
+        return -arch.depth[stage], arch.num_heads[stage], arch.hidden_dims[stage]
+
+    return tuple(sorted(range(len(archs)), key=key))
 
 
 def sizes_of(archs: Sequence[PiTArchitecture]) -> list[list[int]]:

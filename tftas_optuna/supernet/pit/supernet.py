@@ -30,6 +30,10 @@ PATCHES: dict[str, Callable[[tuple[int, ...], torch.device], Patches]] = {
 }
 
 
+# Largest number of candidates for which a CPU is faster with one group for each width of heads.
+MIXED_ON_CPU = 64
+
+
 class PiTSupernet(Supernet["PiTArchitecture"]):
     """One set of weights that every candidate of a study is cut from.
 
@@ -70,10 +74,16 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
 
     @staticmethod
     def groups(archs: Sequence[PiTArchitecture], device_type: str = "cpu") -> list[list[int]]:
-        """Group candidates by the width of their heads, as lists of indices."""
+        """Group candidates by the width of their heads, as lists of indices.
+
+        Many on a CPU are also grouped by the width of their last stage, because padding the
+        narrow ones then costs more time than larger groups save.
+        """
+        many = device_type == "cpu" and len(archs) > MIXED_ON_CPU
         groups: dict[tuple[int, ...], list[int]] = {}
         for i, arch in enumerate(archs):
-            groups.setdefault((arch.base_dim,), []).append(i)
+            last = arch.num_heads[-1:] if many else ()
+            groups.setdefault((arch.base_dim, *last), []).append(i)
         return list(groups.values())
 
     def traces(self, archs: Sequence[PiTArchitecture], fidelity: str) -> Iterator[LinearTrace]:
