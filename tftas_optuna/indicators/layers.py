@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import logging
 import math
+import threading
 from abc import abstractmethod
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -22,10 +24,10 @@ from tftas_optuna.passes.gradient import (
 from tftas_optuna.passes.layers import Layer, LayerScore, Norms
 from tftas_optuna.passes.networks import check_classifier, inspect_model, ones_gradients
 from tftas_optuna.passes.precision import matmul_precision
-from tftas_optuna.supernet import PlainWeights
+from tftas_optuna.supernet import GraphReplay, PlainWeights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from tftas_optuna.passes.layers import LayerTerms
     from tftas_optuna.passes.networks import View
     from tftas_optuna.passes.precision import MatmulPrecision
-    from tftas_optuna.supernet import LinearTrace, Supernet
+    from tftas_optuna.supernet import FixedPass, LinearTrace, Replay, Supernet
 
 _LOG = logging.getLogger("tftas_optuna")
 _RANK = 24
@@ -96,6 +98,7 @@ class LayerIndicator(Indicator):
             fidelity=fidelity,
             batch_size=_batch_size(ground.supernet, fidelity),
             precision=precision,
+            replay=GraphReplay if ground.supernet.device.type == "cuda" else None,
         )
 
     def score_network(self, model: nn.Module, view: View) -> float:
@@ -138,6 +141,7 @@ class LayerEngine:
         fidelity: A fidelity of the indicators and of the supernet.
         batch_size: Most candidates in one pass; halved for good if memory runs out.
         precision: torch's precision of float32 matrix products.
+        replay: What runs passes of fixed shape; None for passes of the candidates' own shapes.
 
     Attributes:
         supernet: The supernet.
@@ -153,8 +157,12 @@ class LayerEngine:
         fidelity: str,
         batch_size: int,
         precision: MatmulPrecision = "highest",
+        replay: Callable[..., Replay] | None = None,
     ) -> None:
         self.supernet = supernet
+        self._replay = replay
+        self._replays: dict[Hashable, Replay] = {}
+        self._replaying = threading.Lock()
         self.batch_size = batch_size
         self.indicators = tuple(indicators)
         self._fidelity = fidelity
@@ -181,6 +189,7 @@ class LayerEngine:
                     if len(chunk) == 1:
                         raise
                     self.batch_size = len(chunk) // 2
+                    self._replays.clear()
                     _LOG.warning(
                         "out of memory with %d candidates at once; going on with %d",
                         len(chunk),
@@ -211,6 +220,10 @@ class LayerEngine:
         Returns:
             For each indicator, the scores of the candidates and the rank.
         """
+        with self._replaying if self._replay is not None else contextlib.nullcontext():
+            return self._settled(archs)
+
+    def _settled(self, archs: Sequence[Architecture]) -> list[tuple[list[float], int]]:
         rank = _RANK
         settled: list[tuple[list[float], int] | None] = [None] * len(self.indicators)
         while True:
@@ -249,7 +262,7 @@ class LayerEngine:
     ) -> Iterator[tuple[LinearTrace, Layer, list[LayerTerms]]]:
         """Yield layers as they were traced and as they are folded, with each indicator's terms."""
         gradients_of = _GRADIENTS[self._fidelity]
-        for trace in self.supernet.run(archs, fidelity=self._fidelity):
+        for trace in self._traces(archs):
             gradients = gradients_of(trace.delta, trace.x, rank)
             layer = Layer(trace.names, trace.role, trace.shapes, trace.weights, gradients)
             yield (
@@ -260,6 +273,40 @@ class LayerEngine:
                     for indicator, norms in zip(self.indicators, self._norms, strict=True)
                 ],
             )
+
+    def _traces(self, archs: Sequence[Architecture]) -> Iterable[LinearTrace]:
+        """Run candidates in a pass of fixed shape if there is one, else in one of their own."""
+        counts = self.supernet.fixed_counts[self._fidelity] if self._replay is not None else ()
+        fits = [count for count in counts if len(archs) <= count <= self.batch_size]
+        fixed = self.supernet.fixed_pass(archs, self._fidelity, fits[0]) if fits else None
+        replay = None if fixed is None else self._replay_of(fixed)
+        if fixed is None or replay is None:
+            yield from self.supernet.run(archs, fidelity=self._fidelity)
+            return
+        for trace in replay(fixed.sizes):
+            cut = trace._replace(x=trace.x[:, : len(archs)], delta=trace.delta[:, : len(archs)])
+            yield cut._replace(shapes=fixed.shapes(cut))
+
+    def _replay_of(self, fixed: FixedPass) -> Replay | None:
+        """Return the replay of a pass, made at its first use; None if it cannot be made."""
+        if fixed.key not in self._replays:
+            assert self._replay is not None
+            device = self.supernet.device
+            try:
+                self._replays[fixed.key] = self._replay(fixed.run, fixed.sizes, device, self._pool)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                _LOG.warning("passes cannot be recorded on %s, and take longer: %s", device, error)
+                self._replay = None
+                return None
+        return self._replays[fixed.key]
+
+    @cached_property
+    def _pool(self) -> object:
+        """The memory that recorded passes share, as only one of them is in use at a time."""
+        cuda = self.supernet.device.type == "cuda"
+        return torch.cuda.graph_pool_handle() if cuda else None
 
     def _overflow(self, archs: Sequence[Architecture]) -> NotFiniteError:
         names = ", ".join(indicator.name for indicator in self.indicators)

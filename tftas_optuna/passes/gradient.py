@@ -245,14 +245,14 @@ def _alike(
     """Group candidates whose gradients are formed together, each with the size to form.
 
     A CPU forms those of one shape, as padding would cost it more than further operations do.
+    Candidates that lack the layer, with the shape (0, 0), have none.
     """
-    distinct = sorted(set(shapes))
-    if len(distinct) == 1 or not by_shape:
+    distinct = sorted(shape for shape in set(shapes) if all(shape))
+    if distinct and not by_shape:
         yield slice(None), (max(out for out, _ in distinct), max(into for _, into in distinct))
         return
     for shape in distinct:
-        if all(shape):
-            yield _sliced([i for i, own in enumerate(shapes) if own == shape]), shape
+        yield _sliced([i for i, own in enumerate(shapes) if own == shape]), shape
 
 
 def _sliced(places: list[int]) -> list[int] | slice:

@@ -3,6 +3,17 @@
 from __future__ import annotations
 
 from tftas_optuna.supernet._base import Supernet, generator_of
+from tftas_optuna.supernet.replay import FixedPass, GraphReplay, PlainReplay, Replay
 from tftas_optuna.supernet.trace import LinearTrace, PlainWeights, Weights
 
-__all__ = ["LinearTrace", "PlainWeights", "Supernet", "Weights", "generator_of"]
+__all__ = [
+    "FixedPass",
+    "GraphReplay",
+    "LinearTrace",
+    "PlainReplay",
+    "PlainWeights",
+    "Replay",
+    "Supernet",
+    "Weights",
+    "generator_of",
+]

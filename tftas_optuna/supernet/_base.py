@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from tftas_optuna.supernet.replay import FixedPass
     from tftas_optuna.supernet.trace import LinearTrace
 
 
@@ -39,6 +40,7 @@ class Supernet(ABC, Generic[A]):
         traits: Fields of the architecture that must be the same in candidate and supernet.
         at_once: The number of candidates per pass above which a pass gets no more efficient, by
             fidelity and device type. Memory may allow fewer.
+        fixed_counts: Numbers of candidates of passes of fixed shape, by fidelity.
 
     Args:
         largest: The architecture of the supernet; no candidate is larger in any dimension.
@@ -64,6 +66,11 @@ class Supernet(ABC, Generic[A]):
         ("collapsed", "cpu"): 256,
         ("exact", "cuda"): 64,
         ("collapsed", "cuda"): 1024,
+    }
+    # Exact passes of more candidates keep a GPU busy anyway, and padding only costs them time.
+    fixed_counts: ClassVar[dict[str, tuple[int, ...]]] = {
+        "exact": (1, 8),
+        "collapsed": (1, 8, 64, 256, 1024),
     }
 
     def __init__(
@@ -260,6 +267,28 @@ class Supernet(ABC, Generic[A]):
         """
         weights = sum(math.prod(shape) for shape in self.shapes().values())
         return weights * self.dtype.itemsize
+
+    def fixed_pass(self, archs: Sequence[A], fidelity: str, count: int) -> FixedPass | None:
+        """Return a pass of fixed shape for candidates; None if the family has none.
+
+        A GPU records it once, for all candidates.
+
+        Args:
+            archs: Candidates of one group, see :meth:`groups`.
+            fidelity: One of :attr:`fidelities`.
+            count: The number of candidates of the pass, at least as many as these.
+
+        Raises:
+            TftasError: A candidate does not fit.
+        """
+        for arch in archs:
+            self.check(arch)
+        with self._arranging:
+            return self._fixed_pass([*archs, *[archs[0]] * (count - len(archs))], fidelity)
+
+    def _fixed_pass(self, archs: Sequence[A], fidelity: str) -> FixedPass | None:
+        """Return the pass of exactly these candidates, which were checked."""
+        return None
 
     @abstractmethod
     def limits(self, arch: A) -> dict[str, tuple[Sequence[float], Sequence[float]]]:

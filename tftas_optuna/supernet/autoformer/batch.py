@@ -90,7 +90,7 @@ class Frame(NamedTuple):
         return len(self.active)
 
     @property
-    def count(self) -> int:
+    def n_candidates(self) -> int:
         """Number of candidates."""
         return self.active[0]
 

@@ -116,7 +116,7 @@ class AutoFormerPass:
         # The residual stream is centred, like the layers that write to it.
         if widths is None:
             tokens = tokens - tokens.mean(1, keepdim=True)
-            x = tokens.expand(frame.count, -1, -1).contiguous()
+            x = tokens.expand(frame.n_candidates, -1, -1).contiguous()
         else:
             x = widths.centre(tokens)
         self._layers = Blocks(
@@ -153,7 +153,7 @@ class AutoFormerPass:
         head = self._weights.head[:, : self._frame.width]
         mean = self._largest.global_pool == "avg"
         pooled = norm.out[:, 1:].mean(1, keepdim=True) if mean else norm.out[:, :1]
-        delta = head.new_ones(self._frame.count, 1, len(head))
+        delta = head.new_ones(self._frame.n_candidates, 1, len(head))
         grad = torch.zeros_like(norm.out)
         pooled_grad = head.sum(0)
         if mean:

@@ -1,4 +1,4 @@
-"""The tokens of the all-ones image, on the full grid or collapsed, and their relative positions."""
+"""The tokens of the all-ones image, on the full grid or collapsed, and their positions."""
 
 from __future__ import annotations
 

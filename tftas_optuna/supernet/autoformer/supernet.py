@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +20,7 @@ from tftas_optuna.supernet.autoformer.passes import (
 )
 from tftas_optuna.supernet.autoformer.positions import CollapsedPositions, GridPositions, Positions
 from tftas_optuna.supernet.linear import LinearStack
+from tftas_optuna.supernet.replay import FixedPass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,7 +38,7 @@ POSITIONS: dict[str, Callable[[int, int, torch.device], Positions]] = {
 # Largest number of candidates for which a CPU is faster with one mixed group than with one group
 # per width. A GPU always is, because it waits for the launch of every operation.
 MIXED_ON_CPU = 64
-# Largest number of candidates for which a CPU is faster if the blocks of a pass are folded at once.
+# Largest number of candidates for which a CPU is faster if it folds several blocks at once.
 STACKED_ON_CPU = 64
 
 
@@ -95,13 +96,40 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
     def traces(
         self, archs: Sequence[AutoFormerArchitecture], fidelity: str
     ) -> Iterator[LinearTrace]:
-        positions, weights, tokens = self._prepare(fidelity)
-        stacked = fidelity == "collapsed" and len(archs) <= STACKED_ON_CPU
-        frame = Frame.around(archs, stacked=stacked)
+        frame = Frame.around(archs, stacked=self._is_stacked(fidelity, len(archs)))
         sizes = torch.tensor(sizes_of(archs, frame.depth), device=self.device)
-        batch = Batch(frame, sizes, self.dtype)
-        traces = AutoFormerPass(weights, self.largest, positions, batch).run(tokens)
+        traces = self._pass(frame, fidelity)(sizes)
         return (trace._replace(shapes=shapes_of(archs, trace)) for trace in traces)
+
+    def _fixed_pass(
+        self, archs: Sequence[AutoFormerArchitecture], fidelity: str
+    ) -> FixedPass | None:
+        if self.largest.head_dim is None:
+            return None  # heads of every width would have a shape of their own
+        frame = Frame.whole(self.largest, len(archs))
+        run = self._pass(frame, fidelity)
+        return FixedPass(
+            frame,
+            torch.tensor(sizes_of(archs, frame.depth)),
+            lambda sizes: list(run(sizes)),
+            partial(shapes_of, archs),
+        )
+
+    def _pass(self, frame: Frame, fidelity: str) -> Callable[[Tensor], Iterator[LinearTrace]]:
+        """Return the function that runs candidates from their sizes."""
+        positions, weights, tokens = self._prepare(fidelity)
+
+        def run(sizes: Tensor) -> Iterator[LinearTrace]:
+            batch = Batch(frame, sizes, self.dtype)
+            return AutoFormerPass(weights, self.largest, positions, batch).run(tokens)
+
+        return run
+
+    def _is_stacked(self, fidelity: str, count: int) -> bool:
+        """Return whether the layers of several blocks are folded together."""
+        if self.device.type != "cpu":
+            return True
+        return fidelity == "collapsed" and count <= STACKED_ON_CPU
 
     def pass_bytes(self, fidelity: str) -> int:
         """Estimate the memory that one candidate takes in :meth:`run`, in bytes."""
@@ -112,6 +140,8 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
             largest.num_heads, largest.inner_dim, largest.hidden_dim, strict=True
         ):
             kept += tokens * (4 * largest.embed_dim + 5 * inner + 2 * hidden + heads * tokens)
+            if self._is_stacked(fidelity, 1):
+                kept += tokens * (2 * largest.embed_dim + 3 * inner + hidden)
         # Plus one gradient of the largest matrix, which is not kept for the backward pass.
         temporary = 2 * largest.embed_dim * max(largest.hidden_dim) if tokens > 2 else 0
         return (kept + temporary) * self.dtype.itemsize

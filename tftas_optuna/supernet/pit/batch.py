@@ -88,7 +88,7 @@ class Frame(NamedTuple):
         return cls(head_dim, tuple(stages), stacked=True)
 
     @property
-    def count(self) -> int:
+    def n_candidates(self) -> int:
         """Number of candidates."""
         return self.stages[0].active[0]
 
@@ -151,7 +151,8 @@ def batches_of(frame: Frame, sizes: Tensor, dtype: torch.dtype) -> list[StageBat
     """
     device = sizes.device
     columns = zip(*(part.unbind(0) for part in sizes.T.chunk(3)), strict=True)
-    before = tuple(range(frame.count))
+    # Empty where all stages have the order of the pass.
+    before = tuple(range(frame.n_candidates)) if frame.stages[0].order else ()
     heads_before = sizes[:, 0]
     batches = []
     for stage, (heads, depth, hidden_dim) in zip(frame.stages, columns, strict=True):

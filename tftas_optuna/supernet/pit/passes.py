@@ -70,7 +70,7 @@ class PiTPass:
         Yields:
             Layers without the shapes of the candidates' weights.
         """
-        x = tokens[:, : self._batches[0].width].expand(self._frame.count, -1, -1)
+        x = tokens[:, : self._batches[0].width].expand(self._frame.n_candidates, -1, -1)
         steps = list(self._steps())
         for step in steps:
             x = step.forward(x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -16,6 +16,7 @@ from tftas_optuna.supernet.pit.batch import Frame, batches_of, sizes_of
 from tftas_optuna.supernet.pit.passes import PiTPass, PiTWeights, shapes_of
 from tftas_optuna.supernet.pit.patches import PatchClasses, Patches, PatchGrid
 from tftas_optuna.supernet.pit.stages import PoolWeights, StageWeights
+from tftas_optuna.supernet.replay import FixedPass
 from tftas_optuna.supernet.stacks import LAYERS
 
 if TYPE_CHECKING:
@@ -87,14 +88,35 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
         return list(groups.values())
 
     def traces(self, archs: Sequence[PiTArchitecture], fidelity: str) -> Iterator[LinearTrace]:
+        frame = Frame.around(archs, stacked=self._is_stacked(fidelity))
+        traces = self._pass(frame, fidelity)(torch.tensor(sizes_of(archs), device=self.device))
+        return (trace._replace(shapes=shapes_of(archs, frame, trace)) for trace in traces)
+
+    def _fixed_pass(self, archs: Sequence[PiTArchitecture], fidelity: str) -> FixedPass:
+        frame = Frame.whole(self.largest, archs[0].base_dim, len(archs))
+        run = self._pass(frame, fidelity)
+        return FixedPass(
+            frame,
+            torch.tensor(sizes_of(archs)),
+            lambda sizes: list(run(sizes)),
+            partial(shapes_of, archs, frame),
+        )
+
+    def _pass(self, frame: Frame, fidelity: str) -> Callable[[Tensor], Iterator[LinearTrace]]:
+        """Return the function that runs candidates from their sizes."""
         with torch.inference_mode(False):
             patches, tokens = self._prepare(fidelity)
             weights = self._weights
-        frame = Frame.around(archs, stacked=fidelity == "collapsed")
-        sizes = torch.tensor(sizes_of(archs), device=self.device)
-        batches = batches_of(frame, sizes, self.dtype)
-        traces = PiTPass(weights, patches, frame, batches).run(tokens)
-        return (trace._replace(shapes=shapes_of(archs, frame, trace)) for trace in traces)
+
+        def run(sizes: Tensor) -> Iterator[LinearTrace]:
+            batches = batches_of(frame, sizes, self.dtype)
+            return PiTPass(weights, patches, frame, batches).run(tokens)
+
+        return run
+
+    def _is_stacked(self, fidelity: str) -> bool:
+        """Return whether the layers of several blocks are folded together."""
+        return fidelity == "collapsed" or self.device.type != "cpu"
 
     def pass_bytes(self, fidelity: str) -> int:
         """Estimate the memory that one candidate takes in :meth:`run`, in bytes."""
@@ -104,6 +126,8 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
             tokens = 10 if fidelity == "collapsed" else side * side + 1
             width, hidden = largest.widths[i], largest.hidden_dims[i]
             per_token = 11 * width + 2 * hidden + largest.num_heads[i] * tokens
+            if self._is_stacked(fidelity):
+                per_token += 5 * width + hidden
             kept += largest.depth[i] * tokens * per_token
         # Plus the gradient of the largest matrix, which is not kept for the backward pass.
         return (kept + max(largest.widths) * max(largest.hidden_dims)) * self.dtype.itemsize
