@@ -110,8 +110,8 @@ def weight_norms(
     for i, (name, each) in enumerate(zip(layer.names, shapes, strict=True)):
         for shape in each:
             if (name, shape) not in norms:
-                whole = layer.weights.whole(i, *shape)
-                norms[name, shape] = float(norm(whole)) if whole.numel() else 0.0
+                exists = all(shape)
+                norms[name, shape] = float(norm(layer.weights.whole(i, *shape))) if exists else 0.0
         rows.append([norms[name, shape] for shape in each])
     return torch.tensor(rows, dtype=torch.float64, device=layer.gradients.device)
 
