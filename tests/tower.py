@@ -17,7 +17,7 @@ from torch import nn
 from tftas_optuna import Architecture, SearchSpace, TftasError
 from tftas_optuna.architecture import Costs
 from tftas_optuna.families import Family
-from tftas_optuna.supernet import LinearTrace, Supernet
+from tftas_optuna.supernet import LinearTrace, PlainWeights, Supernet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,12 +208,12 @@ class TowerSupernet(Supernet[Tower]):
     def _trace(self, name, module, x, y, delta):
         role = "attention" if name.endswith(("qkv", "proj")) else "mlp"
         weight = module.weight
-        tokens = [part.detach().reshape(1, -1, part.shape[-1]) for part in (x, delta)]
+        tokens = [part.detach().reshape(1, 1, -1, part.shape[-1]) for part in (x, delta)]
         return LinearTrace(
-            name,
+            [name],
             "head" if name == "head" else role,
-            [tuple(weight.shape)],
-            lambda out, into: weight[:out, :into],
+            [[tuple(weight.shape)]],
+            PlainWeights(weight[None]),
             *tokens,
         )
 

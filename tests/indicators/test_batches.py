@@ -161,8 +161,7 @@ def test_a_faster_precision_is_restored_afterwards(small_space: AutoFormerSpace)
 
 def test_a_score_that_overflows_is_an_error(small_space: AutoFormerSpace) -> None:
     scorer = Scorer(small_space, img_size=32)
-    for blocks in (scorer.supernet._prepare("exact")[1],):
-        blocks[0].fc1._centred.fill_(3e38)
+    scorer.supernet._weights.linears["mlp.fc1"].layers[0]._centred.fill_(3e38)
     with pytest.raises(TftasError, match="not finite in torch.float32"):
         scorer(small_space.largest())
 
@@ -193,8 +192,9 @@ def test_candidates_of_several_widths_in_one_pass_score_as_alone(
     assert len({arch.embed_dim for arch in archs}) > 1
     scorer = Scorer(small_space, fidelity=fidelity, img_size=32, dtype=torch.float64)
     assert len(scorer.supernet.groups(archs)) == 1
-    weight, bias = scorer.supernet._ends[0]
+    weight, bias = scorer.supernet._weights.norm
     weight.add_(torch.linspace(0, 1, len(weight))), bias.add_(torch.linspace(0, 1, len(bias)))
+    scorer.supernet._weights = scorer.supernet._weights._replace(plain_norms=False)
     alone = [scorer(arch) for arch in archs]
     for engine_ in itertools.chain.from_iterable(scorer._panel._engines):
         engine_.batch_size = 12

@@ -1,10 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from tftas_optuna.passes import gradient
 from tftas_optuna.passes.gradient import DenseGradient, ProductGradients, nuclear_norms
+from tftas_optuna.supernet import PlainWeights
+
+
+def norm_of(weight: torch.Tensor) -> Callable[[], torch.Tensor]:
+    """Return what gives the Frobenius norm of a single layer."""
+    return lambda: torch.linalg.vector_norm(weight)[None]
 
 
 @pytest.fixture(params=["one by one", "together"])
@@ -30,11 +38,9 @@ def test_the_norm_of_a_product_whatever_its_spectrum(
     x = torch.randn(tokens, into, generator=generator, dtype=torch.float64)
     delta *= decay ** torch.arange(tokens, dtype=torch.float64)[:, None]
     exact = float(torch.linalg.svdvals(delta.T @ x).sum())
-    pair = (delta.to(dtype)[None], x.to(dtype)[None])
+    pair = (delta.to(dtype)[None, None], x.to(dtype)[None, None])
     for rank in (4, 12, 24, 200):
-        (norm,), (error,) = (
-            found.tolist() for found in ProductGradients(*pair, rank).nuclear_norms()
-        )
+        norm, error = map(float, ProductGradients(*pair, rank).nuclear_norms())
         rounding = (1e-5 if dtype == torch.float32 else 1e-12) * exact
         assert norm <= exact + rounding
         assert exact - norm <= error + rounding
@@ -58,8 +64,9 @@ def test_saliency_needs_the_absolute_value_of_every_entry() -> None:
     expected = sum(
         abs(float(delta[:, i] @ x[:, j] * weight[i, j])) for i in range(7) for j in range(3)
     )
-    for gradients in (ProductGradients(delta[None], x[None], 24), DenseGradient(delta.T @ x)):
-        found = gradients.saliencies(weight, lambda: float(weight.norm()))
+    product = ProductGradients(delta[None, None], x[None, None], 24)
+    for gradients in (product, DenseGradient(delta.T @ x)):
+        found = gradients.saliencies(PlainWeights(weight[None]), [[(7, 3)]], norm_of(weight))
         assert float(found.values) == pytest.approx(expected, rel=1e-5)
         assert float(found.errors) == 0
 
@@ -79,17 +86,20 @@ def test_saliency_by_a_few_tokens_is_within_its_bound(
     delta[1, :, out // 2 :] = 0
     weight = torch.rand(out, into, generator=generator, dtype=torch.float64)
     exact = (delta.mT @ x * weight).abs().sum((1, 2))
+    shapes = [[(out, into), (out // 2, into)]]
     for rank in (12, 24, 300):
-        gradients = ProductGradients(delta.float(), x.float(), rank)
-        found = gradients.saliencies(weight.float(), lambda: float(weight.norm()))
+        gradients = ProductGradients(delta.float()[None], x.float()[None], rank)
+        weights = PlainWeights(weight.float()[None])
+        found = gradients.saliencies(weights, shapes, norm_of(weight))
         assert ((found.values - exact).abs() <= found.errors + 1e-5 * exact).all()
         if rank == 300 or (decay < 0.5 and rank == 24):
             assert (found.errors <= 2e-5 * exact).all()
         if decay == 1 and rank < 300:
             assert (found.errors > 1e-2 * exact).all()
     # In float64 nothing is left out.
-    found = ProductGradients(delta, x, 12).saliencies(weight, lambda: float(weight.norm()))
-    assert torch.allclose(found.values, exact, rtol=1e-12) and not found.errors.any()
+    gradients = ProductGradients(delta[None], x[None], 12)
+    found = gradients.saliencies(PlainWeights(weight[None]), shapes, norm_of(weight))
+    assert torch.allclose(found.values, exact[None], rtol=1e-12) and not found.errors.any()
 
 
 @pytest.mark.parametrize("shape", [(60, 20), (20, 60), (40, 40)])
@@ -114,5 +124,6 @@ def test_saliency_of_one_token_ignores_its_signs() -> None:
     delta, x = torch.randn(1, 7, generator=generator), torch.randn(1, 3, generator=generator)
     weight = torch.rand(7, 3, generator=generator)
     expected = float((delta.T @ x * weight).abs().sum())
-    found = ProductGradients(delta[None], x[None], 1).saliencies(weight, lambda: 0.0)
+    gradients = ProductGradients(delta[None, None], x[None, None], 1)
+    found = gradients.saliencies(PlainWeights(weight[None]), [[(7, 3)]], norm_of(weight))
     assert float(found.values) == pytest.approx(expected, rel=1e-5)

@@ -22,8 +22,8 @@ def supernet_rows(case: dict[str, Any], dtype: torch.dtype) -> list[LayerScore]:
     rows = []
     for trace in pit_oracle_cases.supernet(case, dtype).run([arch]):
         gradients = ProductGradients(trace.delta, trace.x, rank=24)
-        layer = Layer(trace.name, trace.role, trace.shapes, trace.weight, gradients)
-        rows.append(LayerScore.of(layer, DSS().fold(layer, {})))
+        layer = Layer(trace.names, trace.role, trace.shapes, trace.weights, gradients)
+        rows.extend(LayerScore.of(layer, DSS().fold(layer, {})))
     return rows[::-1]
 
 
