@@ -16,7 +16,7 @@ from tftas_optuna.passes.tally import Needs, Network, Tally
 from tftas_optuna.supernet import generator_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 # Events of the forward pass; all others need a backward pass.
 _FORWARD: frozenset[Event] = frozenset({"activations", "features", "outputs"})
 _KEPT: tuple[Event, ...] = ("activation_gradients", "blocks")
+# Of gradients image by image, those of so many entries are kept at a time (1 GB in float32), or
+# those of so few images by all weights.
+_ENTRIES = 1 << 28
+_IMAGES = 8
 
 
 def record(
@@ -131,7 +135,8 @@ class _Passes:
             if not weights or events & {"blocks", "image_gradients"}:
                 images = images.detach().requires_grad_()
             keep = any(event in events for event in _KEPT)
-            forward = self._forward(images, listeners, weights=weights, keep=keep)
+            names = self._names if weights else ()
+            forward = self._forward(images, listeners, by=names, keep=keep)
             self._back(forward, images, labels, listeners)
 
     def _forward(
@@ -139,12 +144,11 @@ class _Passes:
         images: Tensor,
         listeners: Listeners,
         *,
-        weights: bool = False,
+        by: Sequence[str] = (),
         keep: bool = False,
     ) -> Forward:
-        own = dict(self._own)
-        if weights:
-            own |= {name: own[name].detach().requires_grad_() for name in self._names}
+        """Run the forward pass, for gradients by some weights."""
+        own = self._own | {name: self._own[name].detach().requires_grad_() for name in by}
         return Forward(self._model, self._anatomy, own, images, listeners, keep=keep)
 
     def _back(
@@ -203,7 +207,7 @@ class _Passes:
         """Compute the Hessian times the gradient, as the gradient of half its square."""
         # Fused attention has no second derivative.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            forward = self._forward(images, {}, weights=True)
+            forward = self._forward(images, {}, by=self._names)
             sources = self._sources(forward)
             first = torch.autograd.grad(
                 _loss(forward.logits, labels), sources, create_graph=True, allow_unused=True
@@ -217,15 +221,42 @@ class _Passes:
                 tally.curvature(weight, values, matrix.of(by_name))
 
     def _one_by_one(self, images: Tensor, listeners: Listeners) -> None:
-        for image in images.split(1):
-            with torch.enable_grad():
-                forward = self._forward(image, {}, weights=True)
-                gradients = torch.autograd.grad(
-                    forward.logits.sum(), self._sources(forward), allow_unused=True
-                )
-            by_name = self._by_name(forward, gradients)
-            for tally in listeners["gradients_by_image"]:
-                tally.gradients_by_image([by_name[name] for name in self._names])
+        """Compute the gradients of each image, by as many weights at a time as there is room."""
+        for names in self._groups(len(images)):
+            by_image: list[list[Tensor]] = []
+            for image in images.split(1):
+                with torch.enable_grad():
+                    forward = self._forward(image, {}, by=names)
+                sources = [forward.parameters[name] for name in names]
+                by_image.append(_gradients(forward.logits.sum(), sources))
+            for i in range(len(names)):
+                rows = torch.stack([gradients[i].flatten() for gradients in by_image])
+                for tally in listeners["gradients_by_image"]:
+                    tally.gradients_by_image(rows)
+
+    def _groups(self, n_images: int) -> Iterator[list[str]]:
+        """Divide the weights, in their order, into groups whose gradients are kept at a time."""
+        sizes = {name: n_images * self._own[name].numel() for name in self._names}
+        most = max(_ENTRIES, _IMAGES * sum(sizes.values()) // n_images)
+        group: list[str] = []
+        for name, size in sizes.items():
+            if group and sum(sizes[other] for other in group) + size > most:
+                yield group
+                group = []
+            group.append(name)
+        yield group
+
+
+def _gradients(total: Tensor, sources: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradients of a sum; zeros for what it does not depend on."""
+    # It may depend on none of them, which PyTorch takes for an error.
+    if not total.requires_grad:
+        return [torch.zeros_like(source) for source in sources]
+    gradients = torch.autograd.grad(total, sources, allow_unused=True)
+    return [
+        torch.zeros_like(source) if gradient is None else gradient
+        for source, gradient in zip(sources, gradients, strict=True)
+    ]
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:
