@@ -12,6 +12,7 @@ import timm
 import torch
 import yaml
 
+import tftas_optuna.models  # noqa: F401  (tells timm of the networks)
 from tftas_optuna import (
     Architecture,
     Scorer,
