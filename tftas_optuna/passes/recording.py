@@ -16,7 +16,7 @@ from tftas_optuna.passes.tally import Needs, Network, Tally
 from tftas_optuna.supernet import generator_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -39,6 +39,7 @@ def record(
     indicators: Sequence[Watcher],
     images: Images,
     seed: int,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> list[Tally]:
     """Run the passes that the indicators need, sharing passes between them.
 
@@ -48,6 +49,7 @@ def record(
         indicators: The indicators.
         images: Enough batches for each of them.
         seed: Seed of the random signs at the ends of blocks.
+        weights: The weights of the network, by name; None for those that it has.
 
     Returns:
         One complete tally for each indicator.
@@ -55,7 +57,8 @@ def record(
     Raises:
         TftasError: The network lacks something that an indicator looks at, or has no logits.
     """
-    anatomy = read_anatomy(model, structure)
+    weights = dict(model.named_parameters()) if weights is None else weights
+    anatomy = read_anatomy(model, structure, weights)
     network = Network([weight for _, weight in anatomy.matrices], len(images.batches[0][0]))
     tallies = [indicator.tally(network) for indicator in indicators]
     _check(type(model).__name__, anatomy, indicators)
@@ -65,7 +68,7 @@ def record(
         by_dtype.setdefault(dtype, []).append((indicator.needs, tally))
     with evaluating(model):
         for dtype, members in by_dtype.items():
-            passes = _Passes(model, anatomy, images, dtype, seed)
+            passes = _Passes(model, anatomy, weights, images, dtype, seed)
             for batch in range(max(needs.batches for needs, _ in members)):
                 listeners: Listeners = {}
                 for needs, tally in members:
@@ -92,6 +95,7 @@ class _Passes:
     Args:
         model: The network, in eval mode.
         anatomy: The parts to watch.
+        weights: The weights of the network, by name.
         images: The batches of images.
         dtype: Floating-point type of the passes; the network may have another one.
         seed: Seed of the random signs.
@@ -101,6 +105,7 @@ class _Passes:
         self,
         model: nn.Module,
         anatomy: Anatomy,
+        weights: Mapping[str, Tensor],
         images: Images,
         dtype: torch.dtype,
         seed: int,
@@ -110,7 +115,8 @@ class _Passes:
         self._images = images
         self._dtype = dtype
         self._seed = seed
-        self._own = {n: p.detach().to(dtype) for n, p in model.named_parameters()}
+        # As one block of memory each, so that all kernels sum in the same order.
+        self._own = {n: weight.detach().to(dtype).contiguous() for n, weight in weights.items()}
         self._names = list(
             dict.fromkeys(p.parameter for m, _ in anatomy.matrices for p in m.pieces)
         )
