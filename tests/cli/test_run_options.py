@@ -20,6 +20,7 @@ from tftas_optuna.metrics import registry
 from tftas_optuna.metrics.units import scores_alike
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.storage import load_study
+from tftas_optuna.study import selection
 from tftas_optuna.study.record import read_settings
 
 STORAGE = "sqlite:///tftas.db"
@@ -205,6 +206,40 @@ def test_a_collapsed_search_shows_both_scores_and_how_they_agree() -> None:
         "computed exactly"
         not in run("--n-trials", "2", "--fidelity", "exact", "--study-name", "b").stderr
     )
+
+
+def test_what_is_exported_is_exact_as_far_as_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "SHOWN", 3)
+    options = ("--n-trials", "16", "--fidelity", "collapsed")
+    done = run(*options, "--out", "front")
+    members = pareto_front(load_study(STORAGE))
+    exact = [candidate.trial for candidate in members if candidate.exact]
+    assert len(exact) == 3 < len(members)
+    assert f"dss of 3 of {len(members)} members computed exactly" in done.stderr
+    assert f"dss is exact in 3 of {len(members)}, approximate in the others" in done.stderr
+    assert [c.trial for c in selection.spread(members, 3, read_settings(load_study(STORAGE)))] == (
+        exact
+    )
+    # The same search without files, and one of which all is exact.
+    run(*options, "--study-name", "b")
+    alike = pareto_front(load_study(STORAGE, "b"))
+    assert [candidate.exact for candidate in alike] == [one.exact for one in members]
+    run(*options, "--study-name", "c", "--exact")
+    assert all(candidate.exact for candidate in pareto_front(load_study(STORAGE, "c")))
+
+
+def test_a_search_that_goes_on_writes_over_what_it_wrote(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(selection, "SHOWN", 3)
+    options = ("--fidelity", "collapsed", "--out", "front")
+    run("--n-trials", "16", *options)
+    first = {path.name: path.read_text() for path in Path("front").iterdir()}
+    done = run("--n-trials", "16", *options)
+    assert done.exit_code == 0, done.stderr
+    second = {path.name: path.read_text() for path in Path("front").iterdir()}
+    assert first.keys() < second.keys()
+    assert any(second[name] != text for name, text in first.items())
 
 
 def test_logs_are_shown_when_asked_for(tftas: Run, folder: Path) -> None:

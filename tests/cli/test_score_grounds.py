@@ -67,7 +67,7 @@ def test_a_file_is_scored_on_all_its_supernets(
     assert other["dss"] != row["dss"] and other["weights"] == "small supernet, seeds 3 to 4"
 
 
-def test_a_file_is_scored_at_the_fidelities_it_holds(
+def test_a_file_is_scored_exactly_and_at_the_fidelity_that_it_holds(
     small_space: AutoFormerSpace, tmp_path: Path
 ) -> None:
     path = exported(small_space, tmp_path, fidelity="collapsed")[0]
@@ -79,10 +79,12 @@ def test_a_file_is_scored_at_the_fidelities_it_holds(
     assert "collapsed DSS" in score(path)
     del both["dss"]
     path.write_text(yaml.safe_dump(document))
-    (row,) = rows(path)
-    assert "dss" not in row and row["dss_collapsed"] == pytest.approx(both["dss_collapsed"])
+    assert rows(path) == [row]
     layers = rows(path, "--explain")
-    assert sum(layer["value"] for layer in layers) == pytest.approx(both["dss_collapsed"])
+    assert sum(layer["value"] for layer in layers) == pytest.approx(row["dss"])
+    document["scores"] = {"dss": row["dss"]}
+    path.write_text(yaml.safe_dump(document))
+    assert "dss_collapsed" not in rows(path)[0]
 
 
 def test_files_of_the_first_release_are_read(small_space: AutoFormerSpace, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_the_front_has_both_columns_and_says_which_ranks_it(shared: list[Candida
         own,
         "",
     }
-    assert done.stderr.startswith("Best first, by shared_top1.\n")
+    assert "\nBest first, by shared_top1.\n" in done.stderr
 
 
 def test_another_shared_training_is_shown_by_its_key(shared: list[Candidate]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import statistics
 from pathlib import Path
 
 import optuna
@@ -11,6 +12,7 @@ import timm
 import torch
 import yaml
 
+import tftas_optuna.models  # noqa: F401  (tells timm of the networks)
 from tftas_optuna import (
     Architecture,
     Scorer,
@@ -18,6 +20,7 @@ from tftas_optuna import (
     export_front,
     get_space,
     pareto_front,
+    score_exactly,
     search,
 )
 from tftas_optuna.devices import one_thread
@@ -153,6 +156,59 @@ def test_nothing_is_overwritten_and_nothing_half_written(
     times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     export_front(study, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == times
+
+
+def test_a_score_that_is_approximate_says_so_and_how_far_off_it_may_be(
+    small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    study = search(
+        small_space, n_trials=16, population_size=8, img_size=32, num_classes=10, n_exact=4
+    )
+    front = pareto_front(study)
+    offsets = [c.values["dss"] / c.exact["dss"] - 1 for c in front if c.exact]
+    expected = {
+        "n": 4,
+        "relative_offset": pytest.approx(statistics.mean(offsets)),
+        "relative_offset_sd": pytest.approx(statistics.stdev(offsets)),
+    }
+    paths = export_front(study, tmp_path)
+    for candidate, path in zip(front, paths[::2], strict=True):
+        document = yaml.safe_load(path.read_text())
+        assert document == json.loads(path.with_suffix(".json").read_text())
+        assert ("dss" in document["scores"]) == bool(candidate.exact)
+        about = document.get("approximate")
+        assert about == (None if candidate.exact else {"dss_collapsed": expected})
+        assert ("# dss_collapsed is approximate: +" in path.read_text()) == (not candidate.exact)
+
+
+def test_without_any_exact_score_the_error_is_unknown(
+    small_space: AutoFormerSpace, tmp_path: Path
+) -> None:
+    study = search(small_space, n_trials=2, population_size=2, img_size=32, n_exact=0)
+    text = export_front(study, tmp_path, formats=["yaml"])[0].read_text()
+    about = yaml.safe_load(text)["approximate"]["dss_collapsed"]
+    assert about["n"] == 0 and about["relative_offset"] is about["relative_offset_sd"] is None
+    assert "how far it is from the exact value was not measured" in text
+
+
+@pytest.mark.parametrize("family", ["autoformer", "pit"])
+def test_only_an_export_with_older_scores_is_replaced(tmp_path: Path, family: str) -> None:
+    space = dataclasses.replace(
+        get_space("pit-tiny" if family == "pit" else "autoformer-tiny"), img_size=32
+    )
+    study = search(space, n_trials=2, population_size=2, num_classes=10, n_exact=0)
+    paths = export_front(study, tmp_path)
+    assert {path.suffixes[0] for path in paths} == {".yaml", ".json", ".retrain"}
+    before = {path: path.read_text() for path in paths}
+    score_exactly(study)
+    assert export_front(study, tmp_path) == paths
+    after = {path: path.read_text() for path in paths}
+    assert all(after[path] != before[path] for path in paths)
+    for path in paths:
+        path.write_text(before[path] + "# mine\n")
+        with pytest.raises(TftasError, match="in the way"):
+            export_front(study, tmp_path)
+        path.write_text(after[path])
 
 
 @pytest.mark.parametrize("prefix", ["../up", "/root", "a/b", "", ".hidden", "a\nb", "x" * 200])

@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pytest
+import torch
 from menu_cases import SIZES, SPACES, candidates
-from torch import Tensor
+from torch import Tensor, nn
 
 from tftas_optuna import Scorer, TftasError, explain_model, register_indicator, score_model
 from tftas_optuna.indicators import LayerTally, Needs, Network, NetworkIndicator, Tally, Weight
 from tftas_optuna.indicators.fusion import FusionIndicator
 from tftas_optuna.metrics import registry
+from tftas_optuna.models import build_model
+from tftas_optuna.passes import recording
+from tftas_optuna.passes.networks import inspect_model
 
 SPACE = SPACES["relative"]
 EVENTS = (
@@ -87,8 +91,8 @@ class Listener(Tally):
     def image_gradients(self, gradients: Tensor) -> None:
         self.told.append(("image_gradients", tuple(gradients.shape)))
 
-    def gradients_by_image(self, gradients: Sequence[Tensor]) -> None:
-        self.told.append(("gradients_by_image", [tuple(g.shape) for g in gradients]))
+    def gradients_by_image(self, gradients: Tensor) -> None:
+        self.told.append(("gradients_by_image", tuple(gradients.shape)))
 
     def value(self) -> float:
         return float(len(self.told))
@@ -142,7 +146,58 @@ def test_everything_is_told_as_it_is_described() -> None:
     assert told == [("activation_gradients", (4, 17, 64), (4, 17, 64))] * 2
     assert listen("curvatures").told == [("curvatures", n) for n in LAYERS]
     assert listen("image_gradients").told == [("image_gradients", (4, 3 * 32 * 32))]
-    assert listen("gradients_by_image").told == [("gradients_by_image", SHAPES)] * 4
+    assert listen("gradients_by_image").told == [
+        ("gradients_by_image", (4, out * into)) for out, into in SHAPES
+    ]
+
+
+@pytest.mark.parametrize("entries", [1, 3000, 20_000])
+def test_gradients_by_image_are_the_same_however_many_are_kept_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, entries: int
+) -> None:
+    sizes = {**SIZES, "n_images": 12}
+    whole = Scorer(SPACE, indicator="ntk_cond", **sizes)(ARCH)
+    kept: list[int] = []
+
+    def forward(self: Any, *args: Any, by: Sequence[str] = (), **kwargs: Any) -> Any:
+        kept.append(sum(self._own[name].numel() for name in by))
+        return original(self, *args, by=by, **kwargs)
+
+    original = recording._Passes._forward
+    monkeypatch.setattr(recording._Passes, "_forward", forward)
+    monkeypatch.setattr(recording, "_ENTRIES", 12 * entries)
+    monkeypatch.setattr(recording, "_IMAGES", 0)
+    assert Scorer(SPACE, indicator="ntk_cond", **sizes)(ARCH) == whole
+    # Each weight once for each image, and no more at a time than there is room for.
+    assert sum(kept) == 12 * sum(out * into for out, into in SHAPES)
+    assert max(kept) <= max(entries, *(out * into for out, into in SHAPES))
+
+
+def test_a_weight_that_is_never_used_has_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = build_model(ARCH, img_size=32, num_classes=10, in_chans=3)
+    plain = score_model(model, indicator="ntk_cond", n_images=4)
+    model.blocks[0].mlp.extra = nn.Linear(8, 8)
+    assert "blocks.0.mlp.extra.weight" in {
+        piece.parameter for m in inspect_model(model).counted for piece in m.pieces
+    }
+    monkeypatch.setattr(recording, "_ENTRIES", 1)
+    monkeypatch.setattr(recording, "_IMAGES", 0)
+    assert score_model(model, indicator="ntk_cond", n_images=4) == plain
+
+
+def test_few_images_take_one_pass_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes: list[int] = []
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        passes.append(1)
+        return original(self, *args, **kwargs)
+
+    original = recording._Passes._forward
+    monkeypatch.setattr(recording._Passes, "_forward", forward)
+    monkeypatch.setattr(recording, "_ENTRIES", 1)
+    Scorer(SPACE, indicator="ntk_cond", **{**SIZES, "n_images": 8})(ARCH)
+    assert len(passes) == 8
 
 
 def test_nothing_is_told_that_was_not_asked_for() -> None:

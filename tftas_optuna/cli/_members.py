@@ -85,9 +85,23 @@ def check_picks(
         raise click.UsageError("--trial names its trials; budgets do not apply")
 
 
-def with_exact_scores(study: Study, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return candidates with exact scores; missing ones are computed and stored in the study."""
-    if all(len(candidate.exact) == len(candidate.approximated) for candidate in candidates):
+def with_exact_scores(
+    study: Study, candidates: Sequence[Candidate], most: int | None = None
+) -> list[Candidate]:
+    """Return candidates with exact scores; missing ones are computed and stored in the study.
+
+    Args:
+        study: The study.
+        candidates: The candidates.
+        most: How many to score, spread over them; None for all.
+    """
+    from tftas_optuna.study import selection
+    from tftas_optuna.study.record import read_settings
+
+    wanted = candidates
+    if most is not None:
+        wanted = selection.spread(candidates, most, read_settings(study))
+    if all(len(candidate.exact) == len(candidate.approximated) for candidate in wanted):
         return list(candidates)
     # Imported late: PyTorch is slow to load, and usually nothing has to be scored.
     from tftas_optuna.cli._progress import StepDisplay
@@ -95,7 +109,7 @@ def with_exact_scores(study: Study, candidates: Sequence[Candidate]) -> list[Can
     from tftas_optuna.study.front import exact_values
 
     with StepDisplay("exact scores", "architectures") as display:
-        score_exactly(study, candidates, callback=display)
+        score_exactly(study, wanted, callback=display)
     exact_scores = exact_values(study)
     return [
         dataclasses.replace(

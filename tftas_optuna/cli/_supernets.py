@@ -109,10 +109,9 @@ def find_subject(name: str, sizes: Mapping[str, int]) -> Subject:
     if document.get("search") is None:
         return Subject(name, arch, {**own_sizes, **sizes})
     section = read_section(document["search"], name)
-    scores = document.get("scores")
-    possible = (EXACT, f"{EXACT}_{section.fidelity}")
-    labels = tuple(label for label in dict.fromkeys(possible) if label in (scores or ()))
-    return Subject(name, arch, {**own_sizes, **sizes}, section, labels or (EXACT,))
+    approximate = f"{EXACT}_{section.fidelity}"
+    labels = (EXACT, approximate) if approximate in (document.get("scores") or ()) else (EXACT,)
+    return Subject(name, arch, {**own_sizes, **sizes}, section, labels)
 
 
 def given_supernet(

@@ -19,7 +19,8 @@ from tftas_optuna.metrics import cost_names, get_cost
 from tftas_optuna.metrics.units import MISSING, costs_alike, scores_alike, short
 from tftas_optuna.study import held_out
 from tftas_optuna.study.accuracy import choose_key, count_trials, sets_by_key
-from tftas_optuna.study.front import AGREEMENT
+from tftas_optuna.study.agreement import agreement_texts
+from tftas_optuna.study.front import value_names
 from tftas_optuna.study.record import read_settings
 
 if TYPE_CHECKING:
@@ -43,14 +44,16 @@ _NARROWEST = 10
 
 
 def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
-    """Return plain data, one mapping per candidate."""
+    """Return plain data, one mapping per candidate, all with the same names."""
+    named = [candidate.named_values() for candidate in candidates]
+    names = value_names(candidates)
     trained = any(candidate.top1 is not None for candidate in candidates)
     several = any(candidate.top1_sd is not None for candidate in candidates)
     shared = any(candidate.shared_top1 is not None for candidate in candidates)
     return [
         {
             "trial": candidate.trial,
-            **candidate.named_values(),
+            **{name: values.get(name) for name in names},
             **({"top1": candidate.top1} if trained else {}),
             **({"top1_sd": candidate.top1_sd} if several else {}),
             **({"trained": candidate.trained} if trained else {}),
@@ -58,7 +61,7 @@ def candidate_rows(candidates: Sequence[Candidate]) -> list[dict[str, Any]]:
             **({"shared": candidate.shared} if shared else {}),
             "architecture": candidate.architecture.to_dict(),
         }
-        for candidate in candidates
+        for candidate, values in zip(candidates, named, strict=True)
     ]
 
 
@@ -351,16 +354,13 @@ def say_recorded(study: Study, key: str, storage: str) -> None:
         )
 
 
-def say_agreement(study: Study, n_front: int) -> None:
-    """Print on stderr how well the exact scores of a front agree with the approximate ones."""
-    for name, agreement in study.user_attrs.get(AGREEMENT, {}).items():
-        n_exact = agreement.get("n", n_front)
-        scored = "the front" if n_exact == n_front else f"{n_exact} of {n_front} members"
-        click.echo(
-            f"{name} of {scored} computed exactly: Kendall tau {agreement['kendall_tau']:.4f},"
-            f" the approximation {agreement['relative_offset']:+.2%} on average.",
-            err=True,
-        )
+def exact_texts(studies: Sequence[Study], fronts: Sequence[Sequence[Candidate]]) -> list[str]:
+    """Say how many members of each study's front have exact values, and how these agree."""
+    return [
+        f"{study.study_name}: {line}" if len(studies) > 1 else line
+        for study, front in zip(studies, fronts, strict=True)
+        for line in agreement_texts(front)
+    ]
 
 
 def stdout() -> Console:

@@ -69,6 +69,12 @@ _NETWORKS = ("onnx", "torchscript", "timm")
 )
 @slices_option
 @trained_option
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="Compute exact scores of all of them where the search approximated them, not only of up "
+    "to 20, spread over them; they are stored in the study.",
+)
 @click.option("--force", is_flag=True, help="Replace files with other contents.")
 @verbosity_options
 def export(
@@ -90,6 +96,7 @@ def export(
     weights: str | None,
     supernet: str | None,
     trained: str | None,
+    exact: bool,
     force: bool,
 ) -> None:
     """Write architectures of a study to files; by default its whole Pareto front.
@@ -119,6 +126,7 @@ def export(
             macs_max,
             latency_max,
             more_bounds,
+            exact,
         )
         if any(study_options):
             raise click.UsageError(
@@ -132,12 +140,18 @@ def export(
     option = next((name for name, value in options.items() if value is not None), None)
     if option is not None and not networks:
         raise click.UsageError(f"{option} needs a format that holds them: {', '.join(_NETWORKS)}")
+    if exact and networks and not documents:
+        raise click.UsageError(
+            f"--exact needs a format that holds scores: {', '.join(_DOCUMENTS)}"
+        )
     from tftas_optuna._writing import file_stem
     from tftas_optuna.cli._members import check_picks, pick, with_exact_scores
     from tftas_optuna.export import export_candidates
     from tftas_optuna.export.files import check_directory, check_prefix
     from tftas_optuna.storage import load_study
+    from tftas_optuna.study.agreement import inexact_texts
     from tftas_optuna.study.record import read_settings
+    from tftas_optuna.study.selection import SHOWN
 
     limits = budgets(params_max, macs_max, latency_max, more_bounds)
     picks: dict[str, Any] = {
@@ -156,12 +170,14 @@ def export(
     weighted_networks = _weights(study, chosen, weights, supernet, trained) if networks else []
     if documents or not networks:
         check_directory(out)
-        chosen = with_exact_scores(study, chosen)
+        chosen = with_exact_scores(study, chosen, None if exact else SHOWN)
         paths = export_candidates(
             study, chosen, out, formats=documents or None, prefix=prefix, force=force
         )
         for path in paths:
             click.echo(path)
+        for line in inexact_texts(chosen):
+            click.echo(line, err=True)
     if networks:
         from tftas_optuna.cli._progress import StepDisplay
         from tftas_optuna.retrain.trained import weighted

@@ -66,9 +66,10 @@ def front(
     names = dict.fromkeys(study_names) or [None]
     studies = [load_study(storage, name) for name in names]
     pick = partial(best_of, top=top, spread=spread)
-    fronts, sizes, ranks = _fronts(studies, exact, trained, pick)
+    wholes, fronts, ranks = _fronts(studies, exact, trained, pick)
     several = len(studies) > 1
     about = [
+        *_tables.exact_texts(studies, wholes),
         *(f"{study.study_name}: {rank}" if several else rank for study, rank in ranks),
         *_tables.images_texts(studies),
         *_tables.trainings_texts(studies, trained),
@@ -87,9 +88,9 @@ def front(
         return
     counts = [len(study.get_trials(deepcopy=False)) for study in studies]
     titles = [
-        f"{study.study_name}: {size} of {count} trials"
-        + (f" ({len(members)} shown)" if len(members) < size else "")
-        for study, members, size, count in zip(studies, fronts, sizes, counts, strict=True)
+        f"{study.study_name}: {len(whole)} of {count} trials"
+        + (f" ({len(members)} shown)" if len(members) < len(whole) else "")
+        for study, members, whole, count in zip(studies, fronts, wholes, counts, strict=True)
     ]
     title = f"Pareto front of {titles[0]}" if not several else f"Fronts of {'; '.join(titles)}"
     row_studies = [
@@ -108,12 +109,11 @@ def _fronts(
     exact: bool,
     trained: str | None,
     pick: Callable[[Study, Sequence[Candidate]], list[Candidate]],
-) -> tuple[list[list[Candidate]], list[int], list[tuple[Study, str]]]:
-    """Return the picked members of fronts, their sizes, and what those with members are sorted by.
+) -> tuple[list[list[Candidate]], list[list[Candidate]], list[tuple[Study, str]]]:
+    """Return fronts, the picked members of each, and what those with members are sorted by.
 
     Accuracies of trainings are those under the same conditions in all studies.
     """
-    from tftas_optuna.cli import _tables
     from tftas_optuna.cli._members import with_exact_scores
     from tftas_optuna.study.accuracy import choose_key, training_sets
     from tftas_optuna.study.front import pareto_front, with_accuracies_of
@@ -121,7 +121,7 @@ def _fronts(
     from tftas_optuna.study.selection import ranked_by
 
     own = choose_key(studies, trained)
-    fronts, sizes, ranks = [], [], []
+    wholes, fronts, ranks = [], [], []
     for study in studies:
         sets = (*training_sets(study), *training_sets(study, shared=True))
         keys = {trainings.key for trainings in sets}
@@ -130,12 +130,13 @@ def _fronts(
         picked = pick(study, candidates)
         if exact:
             picked = with_exact_scores(study, picked)
-            _tables.say_agreement(study, len(candidates))
+            scored = {candidate.trial: candidate for candidate in picked}
+            candidates = [scored.get(candidate.trial, candidate) for candidate in candidates]
+        wholes.append(candidates)
         fronts.append(picked)
-        sizes.append(len(candidates))
         if candidates:
             ranks.append((study, ranked_by(candidates, read_settings(study))))
-    return fronts, sizes, ranks
+    return wholes, fronts, ranks
 
 
 def _warn_of_supernets(studies: list[Study]) -> None:

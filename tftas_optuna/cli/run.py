@@ -88,7 +88,7 @@ _SPACE = "autoformer-tiny"
     show_default=True,
     help="How to score candidates: exact, or collapsed, which is far faster as it treats all "
     "patches of the image as one token. auto continues as in the study; a new study is collapsed "
-    "if that ranks candidates alike. Candidates shown or exported at the end are scored exactly.",
+    "if that ranks candidates alike. What is shown at the end is scored exactly.",
 )
 @click.option(
     "--n-seeds",
@@ -167,6 +167,12 @@ _SPACE = "autoformer-tiny"
     type=click.Path(path_type=Path),
     help="Export the front to this directory at the end.",
 )
+@click.option(
+    "--exact",
+    is_flag=True,
+    help="At the end score the whole front exactly, not only the up to 20 members that are shown; "
+    "likewise on held-out images.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
 @verbosity_options
 def run(
@@ -201,6 +207,7 @@ def run(
     img_size: int | None,
     num_classes: int | None,
     out: Path | None,
+    exact: bool,
     quiet: bool,
 ) -> None:
     """Search a space for the best trade-offs between its objectives.
@@ -275,7 +282,7 @@ def run(
                 n_seeds=n_seeds,
                 start=first,
                 fidelity=fidelity,
-                n_exact=SHOWN if out is None else None,
+                n_exact=None if exact else SHOWN,
                 img_size=img_size,
                 num_classes=num_classes,
                 n_images=n_images,
@@ -323,6 +330,7 @@ def _finish(
     from tftas_optuna.export import export_front
     from tftas_optuna.report.commands import next_commands, record_command
     from tftas_optuna.storage import load_study, told_in_one_line
+    from tftas_optuna.study.agreement import inexact_texts
     from tftas_optuna.study.front import pareto_front
     from tftas_optuna.study.record import read_settings
     from tftas_optuna.study.selection import SHOWN, spread
@@ -344,10 +352,13 @@ def _finish(
         click.echo("No trial met the bounds yet; go on with more --n-trials.", err=True)
         return
     if not quiet:
-        _tables.say_agreement(study, len(front))
+        for line in _tables.exact_texts([study], [front]):
+            click.echo(line, err=True)
     if out is not None:
         paths = export_front(study, out)
         click.echo(f"Exported {len(front)} architectures to {out} ({len(paths)} files).", err=True)
+        for line in inexact_texts(front):
+            click.echo(f"  {line}", err=True)
     if quiet:
         return
     click.echo("Next:", err=True)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from tftas_optuna._given import a_path, expect, listed
 from tftas_optuna._writing import file_stem
 from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
-from tftas_optuna.export.documents import as_json, as_retrain, as_yaml
+from tftas_optuna.export.documents import Origin, as_json, as_retrain, as_yaml, without_scores
+from tftas_optuna.study.agreement import agreements
 from tftas_optuna.study.front import candidates_of, pareto_front
 from tftas_optuna.study.record import read_settings
 
@@ -60,7 +61,8 @@ def export_candidates(
     """Write architectures as files named ``PREFIX-trialNNNNN`` with an ending by format.
 
     Nothing is written unless everything can be. A file that already holds the same text is left
-    alone.
+    alone; one that differs in its scores alone, such as that of a trial whose score is exact by
+    now, is replaced.
 
     Args:
         study: The study they come from.
@@ -93,12 +95,15 @@ def export_candidates(
         )
     candidates = candidates_of(candidates)
     directory = a_path("directory", directory)
+    origin = Origin(settings, study.study_name, {})
+    if any(len(candidate.exact) < len(candidate.approximated) for candidate in candidates):
+        origin = origin._replace(agreements=agreements(pareto_front(study)))
     texts: dict[Path, str] = {}
     for candidate in candidates:
         for name in formats or FORMATS:
             ending, write = _WRITERS[name]
             try:
-                text = write(candidate, settings, study.study_name)
+                text = write(candidate, origin)
             except TftasError:
                 if formats:
                     raise
@@ -108,7 +113,11 @@ def export_candidates(
         check_directory(directory)
         directory.mkdir(parents=True, exist_ok=True)
         changed = {path: text for path, text in texts.items() if not _holds(path, text)}
-        in_the_way = [path for path in changed if os.path.lexists(path)]
+        in_the_way = [
+            path
+            for path, text in changed.items()
+            if os.path.lexists(path) and not _has_other_scores(path, text)
+        ]
         if in_the_way and not force:
             more = f" and {len(in_the_way) - 1} more" if len(in_the_way) > 1 else ""
             raise UnavailableError(
@@ -158,6 +167,14 @@ def check_directory(directory: str | Path) -> None:
 
 def _holds(path: Path, text: str) -> bool:
     return path.is_file() and path.read_bytes() == text.encode()
+
+
+def _has_other_scores(path: Path, text: str) -> bool:
+    """Return whether a file was exported as this text, but when other scores were computed."""
+    if not path.is_file():
+        return False
+    before = path.read_bytes().decode(errors="replace")
+    return without_scores(before) == without_scores(text)
 
 
 def _write_all(directory: Path, texts: dict[Path, str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -130,15 +129,7 @@ class LabelledEngine:
 
     def prepare(self) -> None:
         """Draw or move the weights now, so that the first network does not wait for them."""
-        _ = self._weights
-
-    @cached_property
-    def _weights(self) -> dict[str, Tensor]:
-        supernet = self._supernet
-        return {
-            name: weight.to(supernet.device, supernet.dtype)
-            for name, weight in supernet.state_dict.items()
-        }
+        _ = self._supernet.weights
 
     def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
         """Return the scores of candidates in their order, each by every indicator."""
@@ -165,20 +156,16 @@ class LabelledEngine:
     @torch.inference_mode()
     def _logits(self, arch: Architecture) -> dict[bool, Tensor]:
         """Return a candidate's outputs for each share of the images, shape (images, classes)."""
-        supernet = self._supernet
-        supernet.check(arch)
-        model = supernet.blank(arch).to(supernet.device, supernet.dtype).eval()
-        # The slices as they are: copying them into the network would take as long as to build it.
-        weights = supernet.slices(arch, self._weights)
-        return {
-            share: torch.cat(
-                [
-                    functional_call(model, weights, (self._inputs(images, start),))
-                    for start in range(0, len(images.labels), self._at_once)
-                ]
-            )
-            for share, images in self._images.items()
-        }
+        with self._supernet.lend(arch) as (model, weights):
+            return {
+                share: torch.cat(
+                    [
+                        functional_call(model, weights, (self._inputs(images, start),))
+                        for start in range(0, len(images.labels), self._at_once)
+                    ]
+                )
+                for share, images in self._images.items()
+            }
 
     def _inputs(self, images: LabelledImages, start: int) -> Tensor:
         return images.normalised(start, start + self._at_once, self._supernet.dtype)

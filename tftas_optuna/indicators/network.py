@@ -10,23 +10,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from tftas_optuna.metrics import Indicator, NotFiniteError, checked
-from tftas_optuna.passes.anatomy import read_anatomy, weight_of
+from tftas_optuna.passes.anatomy import weight_of
 from tftas_optuna.passes.networks import check_classifier, inspect_model
 from tftas_optuna.passes.recording import record
-from tftas_optuna.passes.structure import Piece, read_structure
+from tftas_optuna.passes.structure import Piece, Structure, read_structure
 from tftas_optuna.passes.tally import LayerTally, Network
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.passes.ground import Ground
     from tftas_optuna.passes.layers import LayerScore
     from tftas_optuna.passes.networks import View
     from tftas_optuna.passes.precision import MatmulPrecision
-    from tftas_optuna.passes.structure import Structure
     from tftas_optuna.passes.tally import Needs, Tally, Weight
 
 
@@ -119,7 +118,7 @@ class NetworkEngine:
     def prepare(self) -> None:
         """Draw the weights now, so that the first network does not wait for them."""
         if any(indicator.needs.events for indicator in self.indicators):
-            _ = self.supernet.state_dict
+            _ = self.supernet.weights
 
     def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
         """Return the scores of candidates in their order, each by every indicator."""
@@ -153,24 +152,33 @@ class NetworkEngine:
         if not any(indicator.needs.events for indicator in self.indicators):
             network = Network(self._weights(arch), self._ground.per_batch)
             return [indicator.tally(network) for indicator in self.indicators]
-        model = self.supernet.subnet(arch)
-        structure = read_structure(model)
-        return record(model, structure, self.indicators, self._images, self._ground.seed)
+        with self.supernet.lend(arch) as (model, weights):
+            structure = self._structure(weights) or read_structure(model)
+            images, seed = self._images, self._ground.seed
+            return record(model, structure, self.indicators, images, seed, weights)
 
     def _weights(self, arch: Architecture) -> list[Weight]:
         """Describe the weights of a candidate, if possible from the largest one's structure."""
-        outline, structure = self.supernet.outline(arch), self._largest
-        names = {*structure.left_out, *(p.parameter for m in structure.counted for p in m.pieces)}
-        # Pieces of a weight are cut at other positions in a smaller network.
-        whole = all(p[1:] == Piece("")[1:] for m in structure.counted for p in m.pieces)
-        if not whole or any(w.ndim > 1 and name not in names for name, w in outline.items()):
+        outline = self.supernet.outline(arch)
+        structure = self._structure(outline)
+        if structure is None:
             model = self.supernet.blank(arch)
-            return [weight for _, weight in read_anatomy(model, read_structure(model)).matrices]
-        return [
-            weight_of(matrix, outline, structure.blocks)
-            for matrix in structure.counted
-            if matrix.pieces[0].parameter in outline
-        ]
+            outline, structure = dict(model.named_parameters()), read_structure(model)
+        return [weight_of(matrix, outline, structure.blocks) for matrix in structure.counted]
+
+    def _structure(self, weights: Mapping[str, Tensor]) -> Structure | None:
+        """Return the structure of a candidate as a part of the largest one's; None if unknown."""
+        counted, left_out, blocks = self._largest
+        names = {*left_out, *(piece.parameter for m in counted for piece in m.pieces)}
+        # Pieces of a weight are cut at other positions in a smaller network.
+        whole = all(piece[1:] == Piece("")[1:] for m in counted for piece in m.pieces)
+        if not whole or any(w.ndim > 1 and name not in names for name, w in weights.items()):
+            return None
+        return Structure(
+            [matrix for matrix in counted if matrix.pieces[0].parameter in weights],
+            {name: reason for name, reason in left_out.items() if name in weights},
+            [block for block in blocks if any(name.startswith(f"{block}.") for name in weights)],
+        )
 
     @cached_property
     def _largest(self) -> Structure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from functools import partial
 from typing import Any, ClassVar, cast
 
@@ -253,6 +254,32 @@ class AutoFormer(VisionTransformer):
         for module in self.modules():
             if isinstance(module, RelativePosition2d):
                 module.set_grid(self.patch_embed.grid_size)
+
+    def become(self, architecture: AutoFormerArchitecture) -> bool:
+        """Become the network of an architecture with as many blocks or fewer, but for the weights.
+
+        Weights keep their shapes; those of the architecture have to be given with every call, by
+        :func:`torch.func.functional_call`.
+
+        Returns:
+            Whether that is possible; if not, nothing has changed.
+        """
+        blocks = self.__dict__.setdefault("_built", tuple(self.blocks))
+        own = self.architecture
+        sizes = {name: getattr(own, name) for name in ("embed_dim", "num_heads", "mlp_ratio")}
+        alike = dataclasses.replace(architecture, **sizes) == own
+        if not alike or architecture.depth > len(blocks):
+            return False
+        self.architecture = architecture
+        self.blocks = nn.Sequential(*blocks[: architecture.depth])
+        for block, num_heads, head_dim in zip(
+            self.blocks, architecture.num_heads, architecture.head_dims, strict=True
+        ):
+            cast("Block", block).attn.set_heads(num_heads, head_dim)
+        for module in self.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.normalized_shape = (architecture.embed_dim,)
+        return True
 
     def __prepare_scriptable__(self) -> AutoFormer:
         # torch.jit.script calls this first.

@@ -57,9 +57,7 @@ class Attention(nn.Module):
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.head_dim = head_dim
-        self.scale = head_dim**-0.5
+        self.set_heads(num_heads, head_dim)
         self.fused_attn = use_fused_attn()
         inner = num_heads * head_dim
         self.qkv = nn.Linear(dim, 3 * inner)
@@ -82,6 +80,12 @@ class Attention(nn.Module):
         attend = self._fused if fused else self._unfused
         out = attend(q, k, v, attn_mask, is_causal)
         return self.proj_drop(self.proj(out.transpose(1, 2).flatten(2)))
+
+    def set_heads(self, num_heads: int, head_dim: int) -> None:
+        """Set number and width of the heads; the weights stay as they are."""
+        self.num_heads = num_heads
+        self.head_dim = head_dim
+        self.scale = head_dim**-0.5
 
     def on_grid(self, grid: tuple[int, int]) -> Attention:
         """Return a copy for another grid of patches that shares the weights."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import operator
 from typing import Any, ClassVar
 
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models.pit import PoolingVisionTransformer
+from torch import nn
 
 from tftas_optuna.architecture import PiTArchitecture
 from tftas_optuna.models._arguments import check_arguments, check_pooling
@@ -58,6 +61,42 @@ class PiT(PoolingVisionTransformer):
         check_pooling(architecture, free.get("global_pool", "token"), ("", "token"))
         super().__init__(**defined, **free)
         self.architecture = architecture
+
+    def become(self, architecture: PiTArchitecture) -> bool:
+        """Become the network of an architecture with as many blocks or fewer, but for the weights.
+
+        See ``tftas_optuna.models.AutoFormer.become``.
+        """
+        stages: Any = self.transformers
+        built = self.__dict__.setdefault("_built", [tuple(stage.blocks) for stage in stages])
+        own = self.architecture
+        sizes = {n: getattr(own, n) for n in ("base_dim", "depth", "num_heads", "mlp_ratio")}
+        alike = dataclasses.replace(architecture, **sizes) == own
+        deeper = any(map(operator.gt, architecture.depth, map(len, built)))
+        if not alike or deeper or len(architecture.depth) != len(built):
+            return False
+        self.architecture = architecture
+        before = architecture.widths[0]
+        for stage, blocks, depth, width, num_heads in zip(
+            stages,
+            built,
+            architecture.depth,
+            architecture.widths,
+            architecture.num_heads,
+            strict=True,
+        ):
+            stage.blocks = nn.Sequential(*blocks[:depth])
+            for block in stage.blocks:
+                attention, head_dim = block.attn, width // num_heads
+                attention.num_heads, attention.head_dim = num_heads, head_dim
+                attention.attn_dim, attention.scale = width, head_dim**-0.5
+                block.norm1.normalized_shape = block.norm2.normalized_shape = (width,)
+            if stage.pool is not None:
+                # It convolves every channel by itself.
+                stage.pool.conv.groups = before
+            before = width
+        self.norm.normalized_shape = (before,)
+        return True
 
     @staticmethod
     def feature_cfg(architecture: PiTArchitecture) -> dict[str, Any]:

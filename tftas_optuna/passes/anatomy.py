@@ -58,10 +58,11 @@ class Anatomy(NamedTuple):
     matrices: list[tuple[Matrix, Weight]]
 
 
-def read_anatomy(model: nn.Module, structure: Structure) -> Anatomy:
-    """Find the watched parts of a network."""
+def read_anatomy(
+    model: nn.Module, structure: Structure, parameters: Mapping[str, Tensor]
+) -> Anatomy:
+    """Find the watched parts of a network with given weights."""
     modules = dict(model.named_modules())
-    parameters = dict(model.named_parameters())
     names = {module: name for name, module in modules.items()}
     roles: dict[str, str] = {}
     for matrix in structure.counted:

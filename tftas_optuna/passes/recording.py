@@ -16,7 +16,7 @@ from tftas_optuna.passes.tally import Needs, Network, Tally
 from tftas_optuna.supernet import generator_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 # Events of the forward pass; all others need a backward pass.
 _FORWARD: frozenset[Event] = frozenset({"activations", "features", "outputs"})
 _KEPT: tuple[Event, ...] = ("activation_gradients", "blocks")
+# Of gradients image by image, those of so many entries are kept at a time (1 GB in float32), or
+# those of so few images by all weights.
+_ENTRIES = 1 << 28
+_IMAGES = 8
 
 
 def record(
@@ -35,6 +39,7 @@ def record(
     indicators: Sequence[Watcher],
     images: Images,
     seed: int,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> list[Tally]:
     """Run the passes that the indicators need, sharing passes between them.
 
@@ -44,6 +49,7 @@ def record(
         indicators: The indicators.
         images: Enough batches for each of them.
         seed: Seed of the random signs at the ends of blocks.
+        weights: The weights of the network, by name; None for those that it has.
 
     Returns:
         One complete tally for each indicator.
@@ -51,7 +57,8 @@ def record(
     Raises:
         TftasError: The network lacks something that an indicator looks at, or has no logits.
     """
-    anatomy = read_anatomy(model, structure)
+    weights = dict(model.named_parameters()) if weights is None else weights
+    anatomy = read_anatomy(model, structure, weights)
     network = Network([weight for _, weight in anatomy.matrices], len(images.batches[0][0]))
     tallies = [indicator.tally(network) for indicator in indicators]
     _check(type(model).__name__, anatomy, indicators)
@@ -61,7 +68,7 @@ def record(
         by_dtype.setdefault(dtype, []).append((indicator.needs, tally))
     with evaluating(model):
         for dtype, members in by_dtype.items():
-            passes = _Passes(model, anatomy, images, dtype, seed)
+            passes = _Passes(model, anatomy, weights, images, dtype, seed)
             for batch in range(max(needs.batches for needs, _ in members)):
                 listeners: Listeners = {}
                 for needs, tally in members:
@@ -88,6 +95,7 @@ class _Passes:
     Args:
         model: The network, in eval mode.
         anatomy: The parts to watch.
+        weights: The weights of the network, by name.
         images: The batches of images.
         dtype: Floating-point type of the passes; the network may have another one.
         seed: Seed of the random signs.
@@ -97,6 +105,7 @@ class _Passes:
         self,
         model: nn.Module,
         anatomy: Anatomy,
+        weights: Mapping[str, Tensor],
         images: Images,
         dtype: torch.dtype,
         seed: int,
@@ -106,7 +115,8 @@ class _Passes:
         self._images = images
         self._dtype = dtype
         self._seed = seed
-        self._own = {n: p.detach().to(dtype) for n, p in model.named_parameters()}
+        # As one block of memory each, so that all kernels sum in the same order.
+        self._own = {n: weight.detach().to(dtype).contiguous() for n, weight in weights.items()}
         self._names = list(
             dict.fromkeys(p.parameter for m, _ in anatomy.matrices for p in m.pieces)
         )
@@ -131,7 +141,8 @@ class _Passes:
             if not weights or events & {"blocks", "image_gradients"}:
                 images = images.detach().requires_grad_()
             keep = any(event in events for event in _KEPT)
-            forward = self._forward(images, listeners, weights=weights, keep=keep)
+            names = self._names if weights else ()
+            forward = self._forward(images, listeners, by=names, keep=keep)
             self._back(forward, images, labels, listeners)
 
     def _forward(
@@ -139,12 +150,11 @@ class _Passes:
         images: Tensor,
         listeners: Listeners,
         *,
-        weights: bool = False,
+        by: Sequence[str] = (),
         keep: bool = False,
     ) -> Forward:
-        own = dict(self._own)
-        if weights:
-            own |= {name: own[name].detach().requires_grad_() for name in self._names}
+        """Run the forward pass, for gradients by some weights."""
+        own = self._own | {name: self._own[name].detach().requires_grad_() for name in by}
         return Forward(self._model, self._anatomy, own, images, listeners, keep=keep)
 
     def _back(
@@ -203,7 +213,7 @@ class _Passes:
         """Compute the Hessian times the gradient, as the gradient of half its square."""
         # Fused attention has no second derivative.
         with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            forward = self._forward(images, {}, weights=True)
+            forward = self._forward(images, {}, by=self._names)
             sources = self._sources(forward)
             first = torch.autograd.grad(
                 _loss(forward.logits, labels), sources, create_graph=True, allow_unused=True
@@ -217,15 +227,42 @@ class _Passes:
                 tally.curvature(weight, values, matrix.of(by_name))
 
     def _one_by_one(self, images: Tensor, listeners: Listeners) -> None:
-        for image in images.split(1):
-            with torch.enable_grad():
-                forward = self._forward(image, {}, weights=True)
-                gradients = torch.autograd.grad(
-                    forward.logits.sum(), self._sources(forward), allow_unused=True
-                )
-            by_name = self._by_name(forward, gradients)
-            for tally in listeners["gradients_by_image"]:
-                tally.gradients_by_image([by_name[name] for name in self._names])
+        """Compute the gradients of each image, by as many weights at a time as there is room."""
+        for names in self._groups(len(images)):
+            by_image: list[list[Tensor]] = []
+            for image in images.split(1):
+                with torch.enable_grad():
+                    forward = self._forward(image, {}, by=names)
+                sources = [forward.parameters[name] for name in names]
+                by_image.append(_gradients(forward.logits.sum(), sources))
+            for i in range(len(names)):
+                rows = torch.stack([gradients[i].flatten() for gradients in by_image])
+                for tally in listeners["gradients_by_image"]:
+                    tally.gradients_by_image(rows)
+
+    def _groups(self, n_images: int) -> Iterator[list[str]]:
+        """Divide the weights, in their order, into groups whose gradients are kept at a time."""
+        sizes = {name: n_images * self._own[name].numel() for name in self._names}
+        most = max(_ENTRIES, _IMAGES * sum(sizes.values()) // n_images)
+        group: list[str] = []
+        for name, size in sizes.items():
+            if group and sum(sizes[other] for other in group) + size > most:
+                yield group
+                group = []
+            group.append(name)
+        yield group
+
+
+def _gradients(total: Tensor, sources: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradients of a sum; zeros for what it does not depend on."""
+    # It may depend on none of them, which PyTorch takes for an error.
+    if not total.requires_grad:
+        return [torch.zeros_like(source) for source in sources]
+    gradients = torch.autograd.grad(total, sources, allow_unused=True)
+    return [
+        torch.zeros_like(source) if gradient is None else gradient
+        for source, gradient in zip(sources, gradients, strict=True)
+    ]
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:

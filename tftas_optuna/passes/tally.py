@@ -118,8 +118,11 @@ class Tally:
     def image_gradients(self, gradients: Tensor) -> None:
         """Receive the gradients of the summed logits by the images, shape (n, inputs)."""
 
-    def gradients_by_image(self, gradients: Sequence[Tensor]) -> None:
-        """Receive the gradients of one image's summed logits by all weights."""
+    def gradients_by_image(self, gradients: Tensor) -> None:
+        """Receive the gradients of each image's summed logits by one weight, (n, entries).
+
+        It is called once for each weight that counts, in the order of the network.
+        """
 
     @abstractmethod
     def value(self) -> float:

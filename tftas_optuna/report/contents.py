@@ -17,8 +17,9 @@ from tftas_optuna.plots.accuracy import trained_candidates
 from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.report.commands import Command, report_commands
 from tftas_optuna.study.accuracy import choose_trainings, count_trials, training_sets
+from tftas_optuna.study.agreement import agreement_texts
 from tftas_optuna.study.evaluated import read_evaluations
-from tftas_optuna.study.front import candidates_of, pareto_front
+from tftas_optuna.study.front import candidates_of, pareto_front, value_names
 from tftas_optuna.study.held_out import images_text
 from tftas_optuna.study.own import own_trials
 from tftas_optuna.study.record import read_settings
@@ -139,7 +140,7 @@ def contents(
     told(len(sections), len(parts))
     return Contents(
         name=study.study_name,
-        facts=_facts(study, settings, len(front)),
+        facts=_facts(study, settings, front),
         sections=sections,
         commands=report_commands(study, chosen, storage, trained),
         space=yaml.safe_dump(settings.space.to_dict(), sort_keys=False, default_flow_style=None),
@@ -301,7 +302,7 @@ def _plain(figure: Figure) -> dict[str, Any]:
     return {"data": data["data"], "layout": data["layout"]}
 
 
-def _facts(study: Study, settings: StudySettings, n_front: int) -> dict[str, str]:
+def _facts(study: Study, settings: StudySettings, front: Sequence[Candidate]) -> dict[str, str]:
     finished = own_trials(study, settings)
     feasible = [t for t in finished if all(excess <= 0 for excess in t.constraints.values())]
     space, conditions = settings.space, settings.conditions
@@ -320,7 +321,8 @@ def _facts(study: Study, settings: StudySettings, n_front: int) -> dict[str, str
         ),
         "bounds": ", ".join(bounds) or "none",
         "trials": f"{len(finished):,} finished, {len(feasible):,} within the bounds,"
-        f" {n_front:,} on the front",
+        f" {len(front):,} on the front",
+        "exact values": " ".join(agreement_texts(front)),
         "sampler": f"{settings.sampler or 'unknown'}, seed {settings.seed}",
         "supernet": str(conditions.supernet)
         + (f", scores averaged over {conditions.n_seeds} seeds" if conditions.n_seeds > 1 else ""),
@@ -334,7 +336,7 @@ def _facts(study: Study, settings: StudySettings, n_front: int) -> dict[str, str
 def _table(candidates: Sequence[Candidate], title: str) -> Table:
     rows = [candidate.named_values() for candidate in candidates]
     columns = {"trial": [str(candidate.trial) for candidate in candidates]}
-    for name in dict.fromkeys(name for row in rows for name in row):
+    for name in value_names(candidates):
         alike = costs_alike if name in cost_names() else scores_alike
         columns[name] = alike(row.get(name) for row in rows)
     accuracies = {

@@ -6,17 +6,15 @@ import logging
 from statistics import mean
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tftas_optuna._given import check_callback
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.metrics.units import name_numbers
-from tftas_optuna.ranks import kendall_tau
 from tftas_optuna.scoring.conditions import batches_seen
 from tftas_optuna.scoring.execution import check_execution
 from tftas_optuna.scoring.task import ScoringTask
 from tftas_optuna.storage import check_writable, keep, told_in_one_line, write_lock
 from tftas_optuna.study._optuna import storage_of
+from tftas_optuna.study.agreement import agreements
 from tftas_optuna.study.attributes import write_attribute
 from tftas_optuna.study.front import (
     AGREEMENT,
@@ -57,7 +55,8 @@ def score_exactly(
     Afterwards the candidates of :func:`tftas_optuna.pareto_front` have the values in
     ``candidate.exact``. The study's user attribute ``exact_agreement`` holds, for each indicator,
     the number of front members with an exact value (``n``), Kendall's tau between exact and
-    approximate values, and the mean relative offset of the approximate ones.
+    approximate values, and mean and standard deviation of the relative offset of the approximate
+    ones.
 
     Args:
         study: A study of :func:`tftas_optuna.search`.
@@ -148,7 +147,8 @@ def rescore(
         if n_done:
             keep(write)
         # The front may have changed since the agreement was written last.
-        study.set_user_attr(AGREEMENT, _agreement(pareto_front(study), settings))
+        measured = agreements(pareto_front(study)).items()
+        study.set_user_attr(AGREEMENT, {name: one._asdict() for name, one in measured if one.n})
 
 
 def _missing(
@@ -163,19 +163,3 @@ def _missing(
         if any(trial not in stored.get(name, {}) for name in settings.approximated):
             missing.setdefault(candidate.architecture, []).append(trial)
     return missing
-
-
-def _agreement(front: Sequence[Candidate], settings: StudySettings) -> dict[str, dict[str, float]]:
-    agreement = {}
-    for name in settings.approximated:
-        # Trials added by other programs may lack the approximate value.
-        members = [c for c in front if name in c.exact and name in c.values]
-        if members:
-            exact = [candidate.exact[name] for candidate in members]
-            approximate = [candidate.value(name) for candidate in members]
-            agreement[name] = {
-                "n": len(members),
-                "kendall_tau": kendall_tau(approximate, exact),
-                "relative_offset": float(np.mean(np.array(approximate) / np.array(exact) - 1)),
-            }
-    return agreement

@@ -132,12 +132,18 @@ class Candidate:
         return named
 
 
+def value_names(candidates: Iterable[Candidate]) -> list[str]:
+    """Return the names of all values of candidates, in their order; some may lack exact ones."""
+    named = sorted((candidate.named_values() for candidate in candidates), key=len, reverse=True)
+    return list(dict.fromkeys(name for values in named for name in values))
+
+
 class Front(list[Candidate]):
     """Candidates, which notebooks show as a table."""
 
     def _repr_html_(self) -> str:
         rows = [candidate.named_values() for candidate in self]
-        names = list(dict.fromkeys(name for row in rows for name in row))
+        names = value_names(self)
         accuracies = [
             (heading, attribute)
             for heading, attribute in (("top-1 %", "top1"), ("shared top-1 %", "shared_top1"))

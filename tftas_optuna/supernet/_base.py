@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import threading
@@ -10,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
 import torch
+from torch import nn
 from typing_extensions import TypeVar
 
 from tftas_optuna.architecture import Architecture
@@ -17,9 +19,9 @@ from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, did_you_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from tftas_optuna.supernet.replay import FixedPass
     from tftas_optuna.supernet.trace import LinearTrace
@@ -96,6 +98,7 @@ class Supernet(ABC, Generic[A]):
         self._user_weights = state_dict
         self._trained = tuple(trained)
         self._arranging = threading.Lock()
+        self._idle: list[nn.Module] = []
         if state_dict is not None:
             for name, shape in self.shapes().items():
                 if name not in state_dict or tuple(state_dict[name].shape) != shape:
@@ -106,6 +109,12 @@ class Supernet(ABC, Generic[A]):
     def state_dict(self) -> dict[str, Tensor]:
         """The weights by name, with their signs; drawn on first access."""
         return {name: self._signed(name) for name in self.shapes()}
+
+    @cached_property
+    def weights(self) -> dict[str, Tensor]:
+        """The same weights where scoring runs, in its floating-point type."""
+        with torch.inference_mode(False):
+            return {n: weight.to(self.device, self.dtype) for n, weight in self.state_dict.items()}
 
     @cached_property
     def absolute(self) -> dict[str, Tensor]:
@@ -177,6 +186,46 @@ class Supernet(ABC, Generic[A]):
         model = self.blank(arch).to(dtype=self.dtype)
         model.load_state_dict(self.slices(arch, self.state_dict))
         return model.to(device=self.device).eval()
+
+    @contextlib.contextmanager
+    def lend(self, arch: A) -> Iterator[tuple[nn.Module, dict[str, Tensor]]]:
+        """Lend the stand-alone network of a candidate, in eval mode, and its weights beside it.
+
+        The weights are to be given with every call (:func:`torch.func.functional_call`), and must
+        not be changed: they are slices of the supernet's. A network whose class has a ``become``
+        of its own, as ``tftas_optuna.models.AutoFormer.become``, is built once, or once for
+        each of several threads, and lent to one candidate after the other; that of another family
+        is built for each candidate.
+
+        Raises:
+            TftasError: The candidate does not fit.
+        """
+        self.check(arch)
+        try:
+            network = self._idle.pop()
+        except IndexError:
+            network = self._without_weights()
+        # A subclass may have parts that its parent does not know.
+        become = vars(type(network)).get("become")
+        try:
+            if become is not None and become(network, arch):
+                yield network, self.slices(arch, self.weights)
+            else:
+                own = self.subnet(arch)
+                yield own, dict(own.named_parameters())
+        finally:
+            self._idle.append(network)
+
+    def _without_weights(self) -> nn.Module:
+        """Build the largest network with the shapes of its weights alone."""
+        with torch.inference_mode(False):
+            network = self.blank(self.largest).eval()
+            for module in network.modules():
+                for name, weight in list(module.named_parameters(recurse=False)):
+                    setattr(module, name, nn.Parameter(weight.to("meta")))
+                for name, buffer in list(module.named_buffers(recurse=False)):
+                    setattr(module, name, buffer.to(self.device))
+        return network
 
     def blank(self, arch: A, **kwargs: Any) -> nn.Module:
         """Build the stand-alone network of a candidate, with uninitialised weights.

@@ -12,26 +12,20 @@ from tftas_optuna.metrics import Direction
 from tftas_optuna.passes.tally import Needs, Network, Tally
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
 
 class _Tally(Tally):
     def __init__(self) -> None:
-        self._gradients: list[list[Tensor]] = []
+        self._gram: Tensor | float = 0.0
 
-    def gradients_by_image(self, gradients: Sequence[Tensor]) -> None:
-        self._gradients.append([gradient.flatten() for gradient in gradients])
+    def gradients_by_image(self, gradients: Tensor) -> None:
+        # The smallest eigenvalue needs float64.
+        rows = gradients.double()
+        self._gram = self._gram + rows @ rows.T
 
     def value(self) -> float:
-        # The smallest eigenvalue needs float64; converting one matrix at a time saves memory.
-        gram = sum(
-            rows @ rows.T
-            for rows in (
-                torch.stack(matrix).double() for matrix in zip(*self._gradients, strict=True)
-            )
-        )
+        gram = self._gram
         assert isinstance(gram, torch.Tensor)
         eigenvalues = torch.linalg.eigvalsh(gram)
         # With equal images the smallest eigenvalue is a rounding error, which may be negative.
@@ -45,7 +39,7 @@ class NTKCondition(NetworkIndicator):
 
     The largest over the smallest eigenvalue of the Gram matrix of the images' gradients: the
     gradients of an image's summed logits by the linear layers of the blocks and the classifier.
-    Lower is better. The gradients of all images are kept: ``n_images`` times the weights.
+    Lower is better.
     """
 
     name: str = "ntk_cond"
