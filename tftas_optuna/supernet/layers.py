@@ -171,3 +171,28 @@ def normalise(
         return MixedLayerNorm.run(x, None if plain else weights, eps, widths.first(len(x)), out)
     norm = LayerNorm.run(x, weights, eps)
     return norm if out is None else norm._replace(out=out.copy_(norm.out))
+
+
+def masked(x: Tensor, mask: Tensor | None, out: Tensor | None) -> Tensor:
+    """Multiply a tensor, which is no longer needed, by a mask.
+
+    Args:
+        x: The tensor.
+        mask: The mask of more candidates, of which these are the first; None to leave it out.
+        out: Where to write the result; None for any place.
+    """
+    if mask is not None:
+        return torch.mul(x, mask[: len(x)], out=x if out is None else out)
+    return x if out is None else out.copy_(x)
+
+
+def added(x: Tensor, change: Tensor, inside: Tensor | None) -> Tensor:
+    """Add a change, which is no longer needed, to the residual stream.
+
+    Args:
+        x: The residual stream, shape (candidates, tokens, width).
+        change: The change, of the same shape.
+        inside: The mask of what belongs to candidates, of which these are the first; None if
+            all does.
+    """
+    return change.add_(x) if inside is None else torch.addcmul(x, change, inside[: len(x)])

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS
 from tftas_optuna.supernet.attention import HeadGroup
-from tftas_optuna.supernet.layers import normalise
+from tftas_optuna.supernet.layers import added, masked, normalise
 from tftas_optuna.supernet.stacks import LAYERS, Blocks, widths_of
 from tftas_optuna.supernet.trace import LinearTrace, PlainWeights
 
@@ -179,17 +179,13 @@ class AutoFormerPass:
         attentions = self._attend(i, qkv, weights.embeddings)
         parts = [(group, attention.out) for group, attention in attentions]
         out = self._join(parts, self._layers.room(i, "attn.proj", "x"))
-        middle = _added(x, linears["attn.proj"].forward(out, frame.width), inside)
+        middle = added(x, linears["attn.proj"].forward(out, frame.width), inside)
         norm2 = self._normalise(middle, weights.norm2, self._layers.room(i, "mlp.fc1", "x"))
         hidden = linears["mlp.fc1"].forward(norm2.out, hidden_dim)
-        activated = F.gelu(hidden)
-        mask, room = self._hidden(i, len(x)), self._layers.room(i, "mlp.fc2", "x")
-        if mask is not None:
-            activated = torch.mul(activated, mask, out=room)
-        elif room is not None:
-            activated = room.copy_(activated)
+        room = self._layers.room(i, "mlp.fc2", "x")
+        activated = masked(F.gelu(hidden), self._batch.hidden[i], room)
         block = _Block(norm1, attentions, out, norm2, hidden, activated)
-        return _added(middle, linears["mlp.fc2"].forward(activated, frame.width), inside), block
+        return added(middle, linears["mlp.fc2"].forward(activated, frame.width), inside), block
 
     def _backward(
         self, i: int, block: _Block, grad: Tensor
@@ -201,11 +197,7 @@ class AutoFormerPass:
         yield from self._layers.layer(i, "mlp.fc2", block.activated, grad)
         delta = linears["mlp.fc2"].backward(grad, hidden_dim)
         torch.ops.aten.gelu_backward.grad_input(delta, block.hidden, grad_input=delta)
-        mask, room = self._hidden(i, len(grad)), self._layers.room(i, "mlp.fc1", "delta")
-        if mask is not None:
-            delta = torch.mul(delta, mask, out=delta if room is None else room)
-        elif room is not None:
-            delta = room.copy_(delta)
+        delta = masked(delta, self._batch.hidden[i], self._layers.room(i, "mlp.fc1", "delta"))
         yield from self._layers.layer(i, "mlp.fc1", block.norm2.out, delta)
         room = self._layers.room(i, "attn.proj", "delta")
         grad = block.norm2.backward(linears["mlp.fc1"].backward(delta, width), grad, room)
@@ -239,10 +231,6 @@ class AutoFormerPass:
         """Return the width of the attention of a block."""
         head_dim = self._largest.head_dim
         return self._frame.width if head_dim is None else self._frame.num_heads[i] * head_dim
-
-    def _hidden(self, i: int, count: int) -> Tensor | None:
-        mask = self._batch.hidden[i]
-        return None if mask is None else mask[:count]
 
     def _attend(
         self, i: int, qkv: Tensor, embeddings: tuple[Tensor, Tensor] | None
@@ -316,8 +304,3 @@ def shapes_of(
             shapes = own
         rows.append([shape if all(shape) else (0, 0) for shape in shapes])
     return rows
-
-
-def _added(x: Tensor, change: Tensor, inside: Tensor | None) -> Tensor:
-    """Add to the residual stream, within each candidate's width."""
-    return change.add_(x) if inside is None else torch.addcmul(x, change, inside[: len(x)])

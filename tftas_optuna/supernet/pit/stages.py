@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from tftas_optuna.supernet.attention import Attention, HeadGroup
-from tftas_optuna.supernet.layers import normalise
+from tftas_optuna.supernet.layers import added, masked, normalise
 from tftas_optuna.supernet.stacks import Blocks, widths_of
 from tftas_optuna.supernet.trace import LinearTrace
 
@@ -272,14 +272,14 @@ class Stage:
         room, heads = self._layers.room(i, "attn.proj", "x"), self._heads(count, live)
         attention = Attention(qkv, heads, self._key_weights, room)
         proj = linears["attn.proj"]
-        x = _added(x, proj.forward(attention.out, self._width, scale=scale), inside)
+        x = added(x, proj.forward(attention.out, self._width, scale=scale), inside)
         mean = mean + proj.shift(attention.out, scale)
         second = self._normalise(x, norm2, self._layers.room(i, "mlp.fc1", "x"))
         hidden = linears["mlp.fc1"].forward(second.out, frame.hidden_dim, scale=scale)
         room = self._layers.room(i, "mlp.fc2", "x")
-        activated = _within(F.gelu(hidden), self._hidden(count, live), room)
+        activated = masked(F.gelu(hidden), self._hidden(count, live), room)
         down, fc2 = self._scale_down(count), linears["mlp.fc2"]
-        x = _added(x, fc2.forward(activated, self._width, scale=down), inside)
+        x = added(x, fc2.forward(activated, self._width, scale=down), inside)
         mean = mean + fc2.shift(activated, down)
         return x, mean, _Block(first, attention, second, hidden, activated)
 
@@ -295,7 +295,7 @@ class Stage:
         down, fc2 = self._scale_down(count), linears["mlp.fc2"]
         delta = fc2.backward(grad, hidden.shape[2], down).add_(fc2.shift_back(totals, down))
         torch.ops.aten.gelu_backward.grad_input(delta, hidden, grad_input=delta)
-        delta = _within(delta, self._hidden(count, live), layers.room(i, "mlp.fc1", "delta"))
+        delta = masked(delta, self._hidden(count, live), layers.room(i, "mlp.fc1", "delta"))
         yield from layers.layer(i, "mlp.fc1", norm2.out, delta)
         room = layers.room(i, "attn.proj", "delta")
         grad = norm2.backward(linears["mlp.fc1"].backward(delta, width, scale), grad, room)
@@ -395,18 +395,6 @@ class Classifier:
         yield _alone("head", "head", self._weights, x, grad, members, self._place)
         grad = self._weights.layers[0].backward(grad, x.shape[2], self._scale)
         return F.pad(self._norm.backward(grad, None, None), (0, 0, 0, self._tokens - 1))
-
-
-def _within(x: Tensor, mask: Tensor | None, room: Tensor | None) -> Tensor:
-    """Apply a mask, and write the result where it belongs."""
-    if mask is None:
-        return x if room is None else room.copy_(x)
-    return torch.mul(x, mask, out=x if room is None else room)
-
-
-def _added(x: Tensor, change: Tensor, inside: Tensor | None) -> Tensor:
-    """Add to the residual stream, within the width of the candidates that have a block."""
-    return change.add_(x) if inside is None else torch.addcmul(x, change, inside)
 
 
 def _alone(
