@@ -45,7 +45,7 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [
     ("py:class", r"[^.]+"),
     ("py:class", r"(click|collections|dataclasses|np|numpy|nn|optuna|os|pathlib|torch)\..+"),
-    ("py:class", r"tftas_optuna\.metrics\.registry\.Function"),
+    ("py:class", r"tftas_optuna\.(metrics\.registry\.Function|supernet\._base\.A)"),
     # Fields are listed with their class, and are no targets of their own.
     ("py:attr", r".+"),
 ]

@@ -191,7 +191,7 @@ class Supernet(ABC, Generic[A]):
     def lend(self, arch: A) -> Iterator[tuple[nn.Module, dict[str, Tensor]]]:
         """Lend the stand-alone network of a candidate, in eval mode, and its weights beside it.
 
-        The weights are to be given with every call (:func:`torch.func.functional_call`), and must
+        The weights are to be given with every call (``torch.func.functional_call``), and must
         not be changed: they are slices of the supernet's. A network whose class has a ``become``
         of its own, as ``tftas_optuna.models.AutoFormer.become``, is built once, or once for
         each of several threads, and lent to one candidate after the other; that of another family

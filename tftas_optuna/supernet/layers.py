@@ -59,7 +59,9 @@ class LayerNorm(NamedTuple):
             self.bias,
             [True, False, False],
         )[0]
-        return grad_x if residual is None else torch.add(grad_x, residual, out=out)
+        if residual is None:
+            return grad_x
+        return torch.add(grad_x, residual, out=grad_x if out is None else out)
 
 
 class Widths(NamedTuple):
