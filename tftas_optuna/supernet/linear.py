@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -121,8 +121,7 @@ class LinearStack:
     """The linear layers of one kind in several blocks, with absolute weights at full size.
 
     Args:
-        weights: Absolute weights of each block, of the same shape (out, in). They are read one
-            after the other, so that they need not be there at the same time.
+        weight: Returns the absolute weights of a block, of the same shape (out, in) for all.
         biases: Absolute bias of each block, shape (out,).
         mean_matters: Whether the layers add the contribution of the mean, see
             :class:`CentredLinear`.
@@ -132,19 +131,22 @@ class LinearStack:
 
     def __init__(
         self,
-        weights: Iterable[Tensor],
+        weight: Callable[[int], Tensor],
         biases: Sequence[Tensor],
         *,
         mean_matters: bool,
         rescaled: bool = False,
     ) -> None:
         self._rescaled = rescaled
-        for i, weight in enumerate(weights):
+        for i in range(len(biases)):
+            own = weight(i)
             if i == 0:
-                self._centred = weight.new_empty(len(biases), *weight.shape)
-                self._means = weight.new_empty(len(biases))
-            torch.mean(weight, out=self._means[i])
-            torch.sub(weight, self._means[i], out=self._centred[i])
+                self._centred = own.new_empty(len(biases), *own.shape)
+                self._means = own.new_empty(len(biases))
+            torch.mean(own, out=self._means[i])
+            torch.sub(own, self._means[i], out=self._centred[i])
+            # Before the next ones are drawn: else the allocator of a CPU leaves a gap for each.
+            del own
         biased = any(bool((bias != 0).any()) for bias in biases)
         self.layers = [
             CentredLinear(

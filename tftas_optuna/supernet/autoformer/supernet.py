@@ -180,11 +180,15 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
 
         def stack(name: str, norm: str | None) -> LinearStack:
             out, into = cuts[name]
-            weights = (get(f"{block}.{name}.weight") for block in blocks)
-            if name == "attn.qkv" and self.largest.head_dim is not None:
-                weights = (_by_head(weight, self.largest.head_dim) for weight in weights)
+
+            def weight(i: int) -> Tensor:
+                whole = get(f"{blocks[i]}.{name}.weight")
+                if name == "attn.qkv" and self.largest.head_dim is not None:
+                    whole = _by_head(whole, self.largest.head_dim)
+                return whole[:out, :into]
+
             return LinearStack(
-                (weight[:out, :into] for weight in weights),
+                weight,
                 [get(f"{block}.{name}.bias") for block in blocks],
                 mean_matters=norm is not None
                 and not all(plain[f"{block}.{norm}"] for block in blocks),

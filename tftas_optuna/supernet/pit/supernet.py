@@ -33,6 +33,8 @@ PATCHES: dict[str, Callable[[tuple[int, ...], torch.device], Patches]] = {
 
 # Largest number of candidates for which a CPU is faster with one group for each width of heads.
 MIXED_ON_CPU = 64
+# Largest number of candidates for which a CPU is faster if it folds several blocks at once.
+STACKED_ON_CPU = 16
 
 
 class PiTSupernet(Supernet["PiTArchitecture"]):
@@ -88,7 +90,7 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
         return list(groups.values())
 
     def traces(self, archs: Sequence[PiTArchitecture], fidelity: str) -> Iterator[LinearTrace]:
-        frame = Frame.around(archs, stacked=self._is_stacked(fidelity))
+        frame = Frame.around(archs, stacked=self._is_stacked(fidelity, len(archs)))
         traces = self._pass(frame, fidelity)(torch.tensor(sizes_of(archs), device=self.device))
         return (trace._replace(shapes=shapes_of(archs, frame, trace)) for trace in traces)
 
@@ -114,9 +116,11 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
 
         return run
 
-    def _is_stacked(self, fidelity: str) -> bool:
+    def _is_stacked(self, fidelity: str, count: int) -> bool:
         """Return whether the layers of several blocks are folded together."""
-        return fidelity == "collapsed" or self.device.type != "cpu"
+        if self.device.type != "cpu":
+            return True
+        return fidelity == "collapsed" and count <= STACKED_ON_CPU
 
     def pass_bytes(self, fidelity: str) -> int:
         """Estimate the memory that one candidate takes in :meth:`run`, in bytes."""
@@ -126,7 +130,7 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
             tokens = 10 if fidelity == "collapsed" else side * side + 1
             width, hidden = largest.widths[i], largest.hidden_dims[i]
             per_token = 11 * width + 2 * hidden + largest.num_heads[i] * tokens
-            if self._is_stacked(fidelity):
+            if self._is_stacked(fidelity, 1):
                 per_token += 5 * width + hidden
             kept += largest.depth[i] * tokens * per_token
         # Plus the gradient of the largest matrix, which is not kept for the backward pass.
@@ -162,7 +166,7 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
 
         def stack(*names: str, mean_matters: bool) -> LinearStack:
             return LinearStack(
-                (part(name, "weight") for name in names),
+                lambda i: part(names[i], "weight"),
                 [part(name, "bias") for name in names],
                 mean_matters=mean_matters,
                 rescaled=self.rescaled,
