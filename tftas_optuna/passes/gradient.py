@@ -151,8 +151,8 @@ class ProductGradients(_Factored):
         rank = 2 * self._rank // 3
         if delta.shape[2] == 1:
             # With one token every entry is a product of two numbers, and the sum factorises.
-            through = weights.through(x[:, :, 0].abs(), delta.shape[3])
-            return _without_errors((through * delta[:, :, 0].abs()).sum(2))
+            through = weights.through(delta[:, :, 0].abs(), x.shape[3])
+            return _without_errors((through * x[:, :, 0].abs()).sum(2))
         if rank + _PROBES >= min(delta.shape[2:]) or delta.dtype == torch.float64:
             # The error of few tokens is below the precision of float32, but not of float64.
             return _without_errors(_saliencies(delta, x, weights, shapes))
@@ -205,9 +205,10 @@ class CollapsedGradients(_Factored):
         """
         first_delta, delta = self._delta.unbind(2)
         first_x, x = self._x.unbind(2)
-        through = weights.through(torch.cat((x.abs(), x.sign() * first_x), 1), delta.shape[2])
-        patches, first = through.chunk(2, 1)
-        terms = (delta.abs() * patches).addcmul_(delta.sign() * first_delta, first)
+        rows = torch.cat((delta.abs(), delta.sign() * first_delta), 1)
+        # Of both ways through the weights, this is the one along which they lie in memory.
+        patches, first = weights.through(rows, x.shape[2]).chunk(2, 1)
+        terms = (x.abs() * patches).addcmul_(x.sign() * first_x, first)
         return _without_errors(terms.sum(2))
 
 

@@ -193,9 +193,9 @@ class StackWeights(NamedTuple):
         scale = self.scale(into)
         return torch.add(self.means[layer] * scale, self.centred[layer, :out, :into], alpha=scale)
 
-    def through(self, x: Tensor, out: int) -> Tensor:
-        """Return the products of inputs, (layers, rows, in), with the transposed corners."""
-        scale = self.scale(x.shape[2])
-        shift = x.sum(2, keepdim=True).mul_(self.means[:, None, None] * scale)
-        weights = self.centred[:, :out, : x.shape[2]].transpose(1, 2)
-        return torch.baddbmm(shift, x, weights, alpha=scale)
+    def through(self, delta: Tensor, into: int) -> Tensor:
+        """Return the products of rows, (layers, rows, out), with the corners."""
+        scale = self.scale(into)
+        shift = delta.sum(2, keepdim=True).mul_(self.means[:, None, None] * scale)
+        weights = self.centred[:, : delta.shape[2], :into]
+        return torch.baddbmm(shift, delta, weights, alpha=scale)

@@ -23,15 +23,15 @@ class Weights(Protocol):
     def whole(self, layer: int, out: int, into: int) -> Tensor:
         """Return a corner of one layer, shape (out, in)."""
 
-    def through(self, x: Tensor, out: int) -> Tensor:
-        """Return the products of inputs with the transposed corners.
+    def through(self, delta: Tensor, into: int) -> Tensor:
+        """Return the products of rows with the corners.
 
         Args:
-            x: Inputs, shape (layers, rows, in).
-            out: Number of outputs.
+            delta: The rows, shape (layers, rows, out).
+            into: Number of inputs.
 
         Returns:
-            Shape (layers, rows, out).
+            Shape (layers, rows, in).
         """
 
 
@@ -53,9 +53,9 @@ class PlainWeights:
         """Return a corner of one layer; see :meth:`Weights.whole`."""
         return self._weights[layer, :out, :into]
 
-    def through(self, x: Tensor, out: int) -> Tensor:
-        """Return products with the transposed corners; see :meth:`Weights.through`."""
-        return torch.bmm(x, self._weights[:, :out, : x.shape[2]].transpose(1, 2))
+    def through(self, delta: Tensor, into: int) -> Tensor:
+        """Return the products of rows with the corners; see :meth:`Weights.through`."""
+        return torch.bmm(delta, self._weights[:, : delta.shape[2], :into])
 
 
 class LinearTrace(NamedTuple):
