@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tftas_optuna.samplers._optuna import domination_ranks
+from tftas_optuna.samplers._optuna import is_front
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 # Number of random points for the estimate of a hypervolume.
 _POINTS = 4096
 _MARGIN = 0.1
-# Number of candidates whose gains are updated together.
+# Number of candidates whose gains are updated together, and computed together at first.
 _BATCH = 64
+_AT_ONCE = 256
 
 
 def elite(losses: Rows, penalties: Rows, count: int) -> Indices:
@@ -34,14 +35,61 @@ def elite(losses: Rows, penalties: Rows, count: int) -> Indices:
     if not len(losses):
         return np.empty(0, dtype=np.int64)
     ranks = domination_ranks(losses, penalties, count)
-    crowding = np.zeros(len(losses))
     # All ranks up to this one are needed, the last one perhaps only in part.
-    last = np.sort(ranks)[min(count, len(ranks)) - 1]
-    for rank in range(last + 1):
-        members = np.flatnonzero(ranks == rank)
-        crowding[members] = _crowding(losses[members])
-    order: Indices = np.lexsort((-crowding, ranks))[:count]
+    last = min(count, len(ranks)) - 1
+    members = np.flatnonzero(ranks <= np.partition(ranks, last)[last])
+    ranks, losses = ranks[members], losses[members]
+    crowding = np.full(len(members), np.inf)
+    for rank in np.flatnonzero(np.bincount(ranks) > 2):
+        same = np.flatnonzero(ranks == rank)
+        crowding[same] = _crowding(losses[same])
+    order: Indices = members[np.lexsort((-crowding, ranks))[:count]]
     return order
+
+
+def domination_ranks(losses: Rows, penalties: Rows, count: int) -> Indices:
+    """Return the domination ranks of candidates, from 0; those with a penalty come last.
+
+    Args:
+        losses: Objectives to minimise, shape (candidates, objectives).
+        penalties: Sum of each candidate's constraint violations, shape (candidates,).
+        count: Number of best candidates to rank; all others share the last rank.
+    """
+    feasible = penalties <= 0
+    ranks = np.empty(len(losses), dtype=np.int64)
+    ranks[feasible] = _ranks(losses[feasible], count)
+    n_feasible = int(feasible.sum())
+    if n_feasible < len(losses):
+        first = ranks[feasible].max(initial=-1) + 1
+        ranks[~feasible] = first + _ranks(penalties[~feasible, None], count - n_feasible)
+    return ranks
+
+
+def _ranks(losses: Rows, count: int) -> Indices:
+    """Return ranks by fast non-dominated sorting, of at least ``count`` distinct candidates."""
+    if not len(losses) or count <= 0:
+        return np.zeros(len(losses), dtype=np.int64)
+    if losses.shape[1] == 1:
+        return np.unique(losses[:, 0], return_inverse=True)[1]
+    order = np.argsort(losses[:, 0])
+    # Sorting by all objectives, as ``np.unique`` does, takes ten times as long.
+    if not (np.diff(losses[order, 0]) > 0).all():
+        order = np.lexsort(losses.T[::-1])
+    left = losses[order]
+    is_new = np.append(True, (left[1:] != left[:-1]).any(axis=1))
+    left = left[is_new]
+    ranks = np.empty(len(left), dtype=np.int64)
+    places = np.arange(len(left))
+    rank = 0
+    while len(places) and len(ranks) - len(places) < count:
+        marks = is_front(left)
+        ranks[places[marks]] = rank
+        left, places = left[~marks], places[~marks]
+        rank += 1
+    ranks[places] = rank
+    of_all = np.empty(len(losses), dtype=np.int64)
+    of_all[order] = ranks[np.cumsum(is_new) - 1]
+    return of_all
 
 
 def _crowding(losses: Rows) -> Rows:
@@ -76,30 +124,30 @@ def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generat
     low, high = losses.min(axis=0), losses.max(axis=0)
     width = np.where(high > low, high - low, 1.0)
     front = front[domination_ranks(front, np.zeros(len(front)), 1) == 0]
-    front, candidates = (front - low) / width, (candidates - low) / width
+    front, scaled = (front - low) / width, (candidates - low) / width
     make = _Staircase if candidates.shape[1] == 2 else _Points
-    volume = make(front, candidates, rng)
-    gains = volume.gains(np.arange(len(candidates)))
-    fresh = np.ones(len(candidates), dtype=bool)
+    volume = make(front, scaled, rng)
+    # Most candidates are dominated by the front, and never add to it.
+    adding = volume.adding()
+    gains = volume.gains(adding)
+    fresh = np.ones(len(adding), dtype=bool)
     chosen: list[int] = []
-    while len(chosen) < count:
+    while len(chosen) < count and gains.any():
         best = int(gains.argmax())
-        if gains[best] <= 0:
-            break
         if fresh[best]:
-            volume.take(best)
-            chosen.append(best)
+            volume.take(adding[best])
+            chosen.append(int(adding[best]))
             gains[best] = 0.0
             fresh[:] = False
             continue
         batch = np.argpartition(-gains, min(_BATCH, len(gains)) - 1)[:_BATCH]
         # With many equal gains the batch may not contain the best.
         batch = np.append(batch, best)
-        gains[batch] = volume.gains(batch)
+        gains[batch] = volume.gains(adding[batch])
         fresh[batch] = True
     if len(chosen) < count:
         rest = np.setdiff1d(np.arange(len(candidates)), chosen)
-        order = elite(candidates[rest], np.zeros(len(rest)), count - len(chosen))
+        order = elite(scaled[rest], np.zeros(len(rest)), count - len(chosen))
         chosen += rest[order].tolist()
     return np.array(chosen, dtype=np.int64)
 
@@ -121,11 +169,18 @@ class _Staircase:
         self._right = np.concatenate((points[:, 0], [self._reference]))
         self._height = np.concatenate(([self._reference], heights))
 
+    def adding(self) -> Indices:
+        """Return the candidates below the step that they are on."""
+        steps = np.searchsorted(self._points[:, 0], self._candidates[:, 0], side="right")
+        return np.flatnonzero(self._candidates[:, 1] < self._height[steps])
+
     def gains(self, indices: Indices) -> Rows:
-        points = self._candidates[indices]
-        widths = np.maximum(self._right - np.maximum(self._left, points[:, :1]), 0.0)
-        heights = np.maximum(self._height - points[:, 1:], 0.0)
-        added: Rows = (widths * heights).sum(axis=1)
+        added = np.empty(len(indices))
+        for start in range(0, len(indices), _AT_ONCE):
+            points = self._candidates[indices[start : start + _AT_ONCE]]
+            areas = np.maximum(self._right - np.maximum(self._left, points[:, :1]), 0.0)
+            areas *= np.maximum(self._height - points[:, 1:], 0.0)
+            added[start : start + _AT_ONCE] = areas.sum(axis=1)
         return added
 
     def take(self, index: int) -> None:
@@ -143,6 +198,9 @@ class _Points:
         free = ~np.any(np.all(front[:, None] <= points, axis=2), axis=0)
         self._reached = np.all(candidates[:, None] <= points[free], axis=2)
         self._free = np.ones(int(free.sum()), dtype=bool)
+
+    def adding(self) -> Indices:
+        return np.flatnonzero(self._reached.any(axis=1))
 
     def gains(self, indices: Indices) -> Rows:
         added: Rows = (self._reached[indices] & self._free).sum(axis=1).astype(float)

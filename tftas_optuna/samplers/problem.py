@@ -42,16 +42,21 @@ class Described(NamedTuple):
     def keys(self) -> list[bytes]:
         """Return the features of each candidate as bytes, for comparing candidates."""
         # Adding 0.0 turns minus zero into zero.
-        return [row.tobytes() for row in np.round(self.features, _DIGITS) + 0.0]
+        features = np.round(self.features, _DIGITS) + 0.0
+        if not features.size:
+            return [b""] * len(features)
+        as_bytes = features.view(f"V{features.itemsize * features.shape[1]}")
+        keys: list[bytes] = as_bytes[:, 0].tolist()
+        return keys
 
     def taken(self, indices: Sequence[int] | NDArray[np.int64]) -> Described:
         """Return some of the candidates."""
         chosen = np.asarray(indices, dtype=np.int64)
         return Described(*(part[chosen] for part in self))
 
-    def joined(self, others: Described) -> Described:
+    def joined(self, *others: Described) -> Described:
         """Return these candidates followed by others."""
-        return Described(*map(np.concatenate, zip(self, others, strict=True)))
+        return Described(*map(np.concatenate, zip(self, *others, strict=True)))
 
 
 class Problem:

@@ -13,7 +13,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy
-from optuna.distributions import distribution_to_json
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -83,8 +83,9 @@ class BulkAppend:
             if after is not None and first != after + 1:
                 return None
             ids = self._insert(connection, trials, first)
+            texts = _texts(trials)
             for trial, trial_id in zip(trials, ids, strict=True):
-                for name, details in _details(trial).items():
+                for name, details in _details(trial, texts).items():
                     rows.setdefault(name, []).extend({"trial_id": trial_id, **d} for d in details)
             for name, table_rows in rows.items():
                 if table_rows:
@@ -166,7 +167,17 @@ def _read(storage: RDBStorage, statement: sqlalchemy.Executable) -> Any:
         return None
 
 
-def _details(trial: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
+def _texts(trials: Sequence[FrozenTrial]) -> dict[int, str]:
+    """Return the distributions as JSON, by their ``id``; trials of a search share them."""
+    distributions: dict[int, BaseDistribution] = {
+        id(distribution): distribution
+        for trial in trials
+        for distribution in trial.distributions.values()
+    }
+    return {key: distribution_to_json(value) for key, value in distributions.items()}
+
+
+def _details(trial: FrozenTrial, texts: dict[int, str]) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of a finished trial in the other tables, without its id."""
     assert trial.state.is_finished()
     values = []
@@ -180,7 +191,7 @@ def _details(trial: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
             {
                 "param_name": name,
                 "param_value": trial.distributions[name].to_internal_repr(value),
-                "distribution_json": distribution_to_json(trial.distributions[name]),
+                "distribution_json": texts[id(trial.distributions[name])],
             }
             for name, value in trial.params.items()
         ],
