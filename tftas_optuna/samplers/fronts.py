@@ -127,23 +127,20 @@ def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generat
     front, scaled = (front - low) / width, (candidates - low) / width
     make = _Staircase if candidates.shape[1] == 2 else _Points
     volume = make(front, scaled, rng)
-    # Most candidates are dominated by the front, and never add to it.
-    adding = volume.adding()
-    gains = volume.gains(adding)
-    fresh = np.ones(len(adding), dtype=bool)
+    gains = volume.gains(np.arange(len(volume.adding)))
+    fresh = np.ones(len(gains), dtype=bool)
     chosen: list[int] = []
     while len(chosen) < count and gains.any():
         best = int(gains.argmax())
         if fresh[best]:
-            volume.take(adding[best])
-            chosen.append(int(adding[best]))
+            fresh &= ~volume.take(best)
+            chosen.append(int(volume.adding[best]))
             gains[best] = 0.0
-            fresh[:] = False
             continue
         batch = np.argpartition(-gains, min(_BATCH, len(gains)) - 1)[:_BATCH]
         # With many equal gains the batch may not contain the best.
-        batch = np.append(batch, best)
-        gains[batch] = volume.gains(adding[batch])
+        batch = np.append(batch[~fresh[batch]], best)
+        gains[batch] = volume.gains(batch)
         fresh[batch] = True
     if len(chosen) < count:
         rest = np.setdiff1d(np.arange(len(candidates)), chosen)
@@ -153,12 +150,19 @@ def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generat
 
 
 class _Staircase:
-    """Exact hypervolume gains for two objectives; all points are in the unit square."""
+    """Exact hypervolume gains for two objectives; all points are in the unit square.
+
+    Attributes:
+        adding: Indices of the candidates that add to the front, which are the only ones from
+            here on: most are dominated by it.
+    """
 
     def __init__(self, front: Rows, candidates: Rows, rng: np.random.Generator) -> None:
-        self._candidates = candidates
         self._reference = 1.0 + _MARGIN
         self._build(front)
+        x, y = candidates.T
+        self.adding = np.flatnonzero(y < self._height_at(x))
+        self._x, self._y = x[self.adding], y[self.adding]
 
     def _build(self, points: Rows) -> None:
         """Compute the ends of each step, and the height above which points are dominated."""
@@ -169,42 +173,60 @@ class _Staircase:
         self._right = np.concatenate((points[:, 0], [self._reference]))
         self._height = np.concatenate(([self._reference], heights))
 
-    def adding(self) -> Indices:
-        """Return the candidates below the step that they are on."""
-        steps = np.searchsorted(self._points[:, 0], self._candidates[:, 0], side="right")
-        return np.flatnonzero(self._candidates[:, 1] < self._height[steps])
+    def _height_at(self, x: Rows) -> Rows:
+        heights: Rows = self._height[np.searchsorted(self._points[:, 0], x, side="right")]
+        return heights
 
     def gains(self, indices: Indices) -> Rows:
         added = np.empty(len(indices))
         for start in range(0, len(indices), _AT_ONCE):
-            points = self._candidates[indices[start : start + _AT_ONCE]]
-            areas = np.maximum(self._right - np.maximum(self._left, points[:, :1]), 0.0)
-            areas *= np.maximum(self._height - points[:, 1:], 0.0)
+            some = indices[start : start + _AT_ONCE]
+            x, y = self._x[some, None], self._y[some, None]
+            areas = np.maximum(self._right - np.maximum(self._left, x), 0.0)
+            areas *= np.maximum(self._height - y, 0.0)
             added[start : start + _AT_ONCE] = areas.sum(axis=1)
         return added
 
-    def take(self, index: int) -> None:
-        points = np.concatenate((self._points, self._candidates[index][None]))
+    def take(self, index: int) -> NDArray[np.bool_]:
+        """Add a candidate; return which candidates add less from now on."""
+        x, y = self._x[index], self._y[index]
+        # Above the one and right of the other, the front dominated all that this one does.
+        top, end = self._height_at(x), self._right[np.count_nonzero(self._height > y) - 1]
+        less: NDArray[np.bool_] = (self._x < end) & (self._y < top)
+        points = np.concatenate((self._points, [[x, y]]))
         points = points[np.lexsort((points[:, 1], points[:, 0]))]
         before = np.concatenate(([np.inf], np.minimum.accumulate(points[:, 1])[:-1]))
         self._build(points[points[:, 1] < before])
+        return less
 
 
 class _Points:
-    """Hypervolume gains estimated by the number of random points that candidates dominate."""
+    """Hypervolume gains estimated by the number of random points that candidates dominate.
+
+    Attributes:
+        adding: As for two objectives.
+    """
 
     def __init__(self, front: Rows, candidates: Rows, rng: np.random.Generator) -> None:
         points = rng.random((_POINTS, candidates.shape[1])) * (1 + _MARGIN)
-        free = ~np.any(np.all(front[:, None] <= points, axis=2), axis=0)
-        self._reached = np.all(candidates[:, None] <= points[free], axis=2)
-        self._free = np.ones(int(free.sum()), dtype=bool)
-
-    def adding(self) -> Indices:
-        return np.flatnonzero(self._reached.any(axis=1))
+        points = points[~_reached(front, points).any(axis=0)]
+        reached = _reached(candidates, points)
+        self.adding = np.flatnonzero(reached.any(axis=1))
+        self._reached = reached[self.adding]
+        self._free = np.ones(len(points), dtype=bool)
 
     def gains(self, indices: Indices) -> Rows:
         added: Rows = (self._reached[indices] & self._free).sum(axis=1).astype(float)
         return added
 
-    def take(self, index: int) -> None:
+    def take(self, index: int) -> NDArray[np.bool_]:
         self._free &= ~self._reached[index]
+        return np.ones(len(self._reached), dtype=bool)
+
+
+def _reached(candidates: Rows, points: Rows) -> NDArray[np.bool_]:
+    """Return which points each candidate dominates, shape (candidates, points)."""
+    reached = np.ones((len(candidates), len(points)), dtype=bool)
+    for losses, coordinates in zip(candidates.T, points.T, strict=True):
+        reached &= losses[:, None] <= coordinates
+    return reached

@@ -54,9 +54,9 @@ class Described(NamedTuple):
         chosen = np.asarray(indices, dtype=np.int64)
         return Described(*(part[chosen] for part in self))
 
-    def joined(self, *others: Described) -> Described:
+    def joined(self, others: Described) -> Described:
         """Return these candidates followed by others."""
-        return Described(*map(np.concatenate, zip(self, *others, strict=True)))
+        return Described(*map(np.concatenate, zip(self, others, strict=True)))
 
 
 class Problem:

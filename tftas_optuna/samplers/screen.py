@@ -202,24 +202,23 @@ class Screen:
         losses, penalties = tried.losses[self._parents], tried.penalties[self._parents]
         n_parents = len(losses)
         n_children = min(self._breeding.n_offspring * count, _MAX_CHILDREN)
-        bred = []
         for i in range(_ROUNDS):
             best = elite(losses, penalties, 2 * size)
             children = self._new(self._varied(rows[best], -(-n_children // _ROUNDS)))
             if i == 0:
                 children = children.joined(self._drawn(_DRAWN))
-            bred.append(children)
             new_losses, new_penalties = judge.judge(children)
             rows = np.concatenate((rows, children.rows))
             losses = np.concatenate((losses, new_losses))
             penalties = np.concatenate((penalties, new_penalties))
-        pool = bred[0].joined(*bred[1:])
-        losses, penalties = losses[n_parents:], penalties[n_parents:]
-        feasible = np.flatnonzero(penalties <= 0)
-        if len(feasible) <= count:
-            return pool.taken(elite(losses, penalties, count))
-        front = tried.losses[tried.penalties <= 0]
-        return pool.taken(feasible[most_added(front, losses[feasible], count, self._rng)])
+        rows, losses, penalties = rows[n_parents:], losses[n_parents:], penalties[n_parents:]
+        chosen = np.flatnonzero(penalties <= 0)
+        if len(chosen) > count:
+            front = tried.losses[tried.penalties <= 0]
+            chosen = chosen[most_added(front, losses[chosen], count, self._rng)]
+        else:
+            chosen = elite(losses, penalties, count)
+        return self._problem.describe(rows[chosen])
 
     def _varied(self, parents: Rows, count: int) -> Rows:
         """Breed from parents; numbers also take small steps, to get close to an optimum."""

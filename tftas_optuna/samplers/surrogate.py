@@ -90,8 +90,11 @@ class _Kernel:
         # A subset of the rows is enough to choose the width, in an eighth of the time.
         step = max(-(-len(targets) // _ROWS_FOR_WIDTH), 1)
         some, some_targets = squares[::step, ::step], targets[::step]
-        width = min(_WIDTHS, key=lambda width: _fit_kernel(some, some_targets, width).error)
-        fit = _fit_kernel(squares, targets, width)
+        fits = [_fit_kernel(some, some_targets, width) for width in _WIDTHS]
+        best = min(range(len(_WIDTHS)), key=lambda i: fits[i].error)
+        fit, width = fits[best], _WIDTHS[best]
+        if step > 1:
+            fit = _fit_kernel(squares, targets, width)
         self._weights, self.left_out = fit.weights, fit.left_out
         lengths = (inputs**2).sum(axis=1, keepdims=True)
         columns = np.concatenate((-2 * inputs, np.ones_like(lengths), lengths), axis=1)
