@@ -227,6 +227,9 @@ class _Points:
 def _reached(candidates: Rows, points: Rows) -> NDArray[np.bool_]:
     """Return which points each candidate dominates, shape (candidates, points)."""
     reached = np.ones((len(candidates), len(points)), dtype=bool)
-    for losses, coordinates in zip(candidates.T, points.T, strict=True):
-        reached &= losses[:, None] <= coordinates
+    for start in range(0, len(candidates), _AT_ONCE):
+        some = reached[start : start + _AT_ONCE]
+        losses = candidates[start : start + _AT_ONCE].T
+        for of_candidates, of_points in zip(losses, points.T.copy(), strict=True):
+            some &= of_candidates[:, None] <= of_points
     return reached

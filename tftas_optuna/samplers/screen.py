@@ -235,7 +235,7 @@ class Screen:
         """Return the children that were neither tried nor bred before."""
         described = self._problem.describe(rows)
         tried, untried = self._tried.keys, self._untried
-        fresh = []
+        fresh: list[int] = []
         for i, key in enumerate(described.keys()):
             if key not in tried and key not in untried:
                 untried.add(key)

@@ -101,6 +101,8 @@ class _Kernel:
         self._columns = columns.T / (-2 * width**2)
 
     def predict(self, inputs: Rows) -> Rows:
+        if not self._weights.any():
+            return np.zeros(len(inputs))
         # With two columns more, one product gives the exponents: minus the squared distances.
         lengths = (inputs**2).sum(axis=1, keepdims=True)
         rows = np.concatenate((inputs, lengths, np.ones_like(lengths)), axis=1)
