@@ -16,7 +16,7 @@ from tftas_optuna.study.own import FAILURE_KEY
 from tftas_optuna.study.place import PLACE_KEY, REPEAT_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+    from collections.abc import Callable, Container, Generator, Iterable, Sequence
 
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
@@ -187,7 +187,7 @@ class Generation:
     labels: dict[str, Any]
     size: int
 
-    def propose(self, tried: Collection[Architecture]) -> list[Proposal]:
+    def propose(self, tried: Container[Architecture]) -> list[Proposal]:
         """Return the proposals, given the architectures that were tried before."""
         proposals: list[Proposal] = []
         proposed: set[Architecture] = set()

@@ -110,7 +110,8 @@ class BulkAppend:
         """Insert rows of numbers and strings, which SQLAlchemy need not convert one by one."""
         if not rows:
             return
-        insert = self._tables[name].insert()
+        # Inline: the ids of the rows are not asked for.
+        insert = self._tables[name].insert().inline()
         statement = insert.compile(dialect=self._engine.dialect, column_keys=list(columns))
         if statement.positional:
             assert statement.positiontup == list(columns)
