@@ -37,17 +37,16 @@ class Ridge:
         self.weights, self.left_out = np.zeros(inputs.shape[1]), centred
         left, values, right = np.linalg.svd(inputs, full_matrices=False)
         coefficients = left.T @ centred
-        lowest = np.inf
-        for penalty in penalties:
-            shrinkage = values**2 / (values**2 + penalty)
-            leverage = (left**2) @ shrinkage + 1 / len(targets)
-            left_out = (centred - left @ (shrinkage * coefficients)) / np.maximum(
-                1 - leverage, _TINY
-            )
-            error = np.mean(left_out**2)
-            if error < lowest:
-                lowest, self.left_out = error, left_out
-                self.weights = right.T @ (values / (values**2 + penalty) * coefficients)
+        # A column for each penalty.
+        shrinkages = values[:, None] ** 2 / (values[:, None] ** 2 + penalties)
+        leverages = (left**2) @ shrinkages + 1 / len(targets)
+        left_out = centred[:, None] - left @ (shrinkages * coefficients[:, None])
+        left_out /= np.maximum(1 - leverages, _TINY)
+        errors = np.mean(left_out**2, axis=0)
+        best = int(errors.argmin())
+        if errors[best] < np.inf:
+            self.left_out = left_out[:, best]
+            self.weights = right.T @ (values / (values**2 + penalties[best]) * coefficients)
 
     def predict(self, inputs: Rows) -> Rows:
         """Return the predicted targets of new rows, shape (rows,)."""

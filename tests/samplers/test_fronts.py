@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tftas_optuna.samplers.fronts import elite, most_added
+from tftas_optuna.samplers.fronts import domination_ranks, elite, most_added
 from tftas_optuna.study._optuna import compute_hypervolume
 
 Rows = np.ndarray
@@ -69,6 +69,23 @@ def test_the_elite_is_in_the_textbooks_order(seed: int, n_objectives: int, broke
         first = expected[:count]
         assert [ranks[i] for i in found] == [ranks[i] for i in first]
         np.testing.assert_allclose(crowding[found], crowding[first])
+
+
+@given(st.integers(0, 10**6), st.integers(1, 3), st.sampled_from([0.0, 0.3]))
+@settings(max_examples=25, deadline=None)
+def test_candidates_with_equal_losses_share_a_rank(
+    seed: int, n_objectives: int, broken: float
+) -> None:
+    random = rng(seed)
+    losses = random.integers(0, 4, (30, n_objectives)).astype(float)
+    penalties = random.integers(1, 4, 30) * (random.random(30) < broken)
+    expected = np.array(textbook_ranks(losses, penalties))
+    for count in (1, 7, 30):
+        found = domination_ranks(losses, penalties, count)
+        # Beyond those that are asked for, all that is known is that they are worse.
+        best = expected <= np.sort(expected)[count - 1]
+        assert found[best].tolist() == expected[best].tolist()
+        assert (found[~best] > expected[best].max()).all()
 
 
 def test_those_with_a_penalty_come_last_the_smallest_first() -> None:

@@ -25,23 +25,15 @@ def generation_key(sampler: BaseGASampler) -> str:
         raise _missing_name("BaseGASampler._get_generation_key") from error
 
 
-def domination_ranks(
-    losses: NDArray[np.float64], penalties: NDArray[np.float64], count: int
-) -> NDArray[np.int64]:
-    """Return the domination ranks of candidates, from 0; those with a penalty come last.
-
-    Args:
-        losses: Objectives to minimise, shape (candidates, objectives).
-        penalties: Sums of constraint violations, shape (candidates,).
-        count: Number of best candidates to rank; all others share the last rank.
-    """
-    module, name = "optuna.study._multi_objective", "_fast_non_domination_rank"
+def is_front(losses: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Mark the undominated rows; the rows, shape (n, objectives), are distinct and sorted."""
+    module, name = "optuna.study._multi_objective", "_is_pareto_front"
     try:
-        rank: Any = getattr(import_module(module), name)
+        mark: Any = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise _missing_name(f"{module}.{name}") from error
-    ranks: NDArray[np.int64] = rank(losses, penalty=penalties, n_below=count)
-    return ranks
+    marks: NDArray[np.bool_] = mark(losses, assume_unique_lexsorted=True)
+    return marks
 
 
 def set_attribute(study: Study, trial: FrozenTrial, key: str, value: Any) -> None:

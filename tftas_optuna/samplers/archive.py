@@ -10,7 +10,8 @@ import numpy as np
 from tftas_optuna.ranks import kendall_tau
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from numpy.typing import NDArray
     from optuna.trial import FrozenTrial
@@ -35,7 +36,7 @@ class Tried:
         violations: Values of the constraints that are not computed, NaN where a trial lacks one,
             shape (trials, constraints).
         keys: Features of all trials, and of failed ones, as bytes; trials with equal features
-            count as the same candidate.
+            count as the same candidate. It grows with the archive.
     """
 
     rows: Rows
@@ -43,7 +44,7 @@ class Tried:
     losses: Rows
     penalties: Rows
     violations: Rows
-    keys: frozenset[bytes]
+    keys: AbstractSet[bytes]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -64,7 +65,7 @@ class Archive:
         self._described = problem.describe(np.empty((0, len(problem.genes))))
         self._losses = np.empty((0, len(problem.signs)))
         self._penalties = np.empty(0)
-        self._violations: list[dict[str, float]] = []
+        self._violations = np.empty((0, 0))
         self._names: dict[str, None] = {}
         self._keys: set[bytes] = set()
 
@@ -77,41 +78,47 @@ class Archive:
         Failed trials count as tried. Trials of other programs are ignored if a parameter is
         missing or has a value outside its distribution.
         """
-        problem = self.problem
-        trials = [trial for trial in trials if problem.genes.hold(trial.params)]
-        failed = [trial.params for trial in trials if trial.values is None]
-        self._keys.update(problem.describe(problem.genes.encode(failed)).keys())
-        trials = [trial for trial in trials if trial.values is not None]
-        if not trials:
-            return
-        described = problem.describe(problem.genes.encode([trial.params for trial in trials]))
-        self._described = self._described.joined(described)
-        losses = np.array([trial.values for trial in trials]) * problem.signs
-        self._losses = np.concatenate((self._losses, losses))
-        violations = [dict(trial.constraints) for trial in trials]
-        excess = [
-            sum(max(value, 0.0) for value in constraints.values()) for constraints in violations
-        ]
-        self._penalties = np.concatenate((self._penalties, excess))
-        self._violations += violations
-        names = dict.fromkeys(name for constraints in violations for name in constraints)
-        self._names |= {n: None for n in names if n not in problem.computed_constraints}
+        trials, rows = self._valid(list(trials))
+        described = self.problem.describe(rows)
         self._keys.update(described.keys())
+        scored = [i for i, trial in enumerate(trials) if trial.values is not None]
+        if not scored:
+            return
+        self._described = self._described.joined(described.taken(scored))
+        losses = np.array([trials[i].values for i in scored]) * self.problem.signs
+        self._losses = np.concatenate((self._losses, losses))
+        self._add_constraints([trials[i].constraints for i in scored])
 
     def table(self) -> Tried:
         """Return all trials as arrays."""
-        violations = [
-            [constraints.get(name, np.nan) for constraints in self._violations]
-            for name in self._names
-        ]
         return Tried(
             self._described.rows,
             self._described.features,
             _clip_infinite(self._losses.copy()),
             self._penalties,
-            _clip_infinite(np.array(violations).reshape(len(self._names), len(self)).T),
-            frozenset(self._keys),
+            _clip_infinite(self._violations.copy()),
+            self._keys,
         )
+
+    def _valid(self, trials: list[FrozenTrial]) -> tuple[list[FrozenTrial], Rows]:
+        """Return the trials with a valid value of every parameter, and their genes."""
+        genes = self.problem.genes
+        try:
+            return trials, genes.encode([trial.params for trial in trials])
+        except (KeyError, TypeError, ValueError):
+            trials = [trial for trial in trials if genes.hold(trial.params)]
+            return trials, genes.encode([trial.params for trial in trials])
+
+    def _add_constraints(self, constraints: Sequence[dict[str, float]]) -> None:
+        excess = [sum(max(value, 0.0) for value in values.values()) for values in constraints]
+        self._penalties = np.concatenate((self._penalties, excess))
+        names = dict.fromkeys(name for values in constraints for name in values)
+        self._names |= {n: None for n in names if n not in self.problem.computed_constraints}
+        n_new_names = len(self._names) - self._violations.shape[1]
+        before = np.pad(self._violations, ((0, 0), (0, n_new_names)), constant_values=np.nan)
+        rows = [[values.get(name, np.nan) for name in self._names] for values in constraints]
+        new = np.array(rows, dtype=float).reshape(len(rows), len(self._names))
+        self._violations = np.concatenate((before, new))
 
 
 def agreement(trials: Iterable[FrozenTrial]) -> float | None:

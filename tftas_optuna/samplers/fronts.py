@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tftas_optuna.samplers._optuna import domination_ranks
+from tftas_optuna.samplers._optuna import is_front
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 # Number of random points for the estimate of a hypervolume.
 _POINTS = 4096
 _MARGIN = 0.1
-# Number of candidates whose gains are updated together.
+# Number of candidates whose gains are updated together, and computed together at first.
 _BATCH = 64
+_AT_ONCE = 256
 
 
 def elite(losses: Rows, penalties: Rows, count: int) -> Indices:
@@ -34,14 +35,61 @@ def elite(losses: Rows, penalties: Rows, count: int) -> Indices:
     if not len(losses):
         return np.empty(0, dtype=np.int64)
     ranks = domination_ranks(losses, penalties, count)
-    crowding = np.zeros(len(losses))
     # All ranks up to this one are needed, the last one perhaps only in part.
-    last = np.sort(ranks)[min(count, len(ranks)) - 1]
-    for rank in range(last + 1):
-        members = np.flatnonzero(ranks == rank)
-        crowding[members] = _crowding(losses[members])
-    order: Indices = np.lexsort((-crowding, ranks))[:count]
+    last = min(count, len(ranks)) - 1
+    members = np.flatnonzero(ranks <= np.partition(ranks, last)[last])
+    ranks, losses = ranks[members], losses[members]
+    crowding = np.full(len(members), np.inf)
+    for rank in np.flatnonzero(np.bincount(ranks) > 2):
+        same = np.flatnonzero(ranks == rank)
+        crowding[same] = _crowding(losses[same])
+    order: Indices = members[np.lexsort((-crowding, ranks))[:count]]
     return order
+
+
+def domination_ranks(losses: Rows, penalties: Rows, count: int) -> Indices:
+    """Return the domination ranks of candidates, from 0; those with a penalty come last.
+
+    Args:
+        losses: Objectives to minimise, shape (candidates, objectives).
+        penalties: Sum of each candidate's constraint violations, shape (candidates,).
+        count: Number of best candidates to rank; all others share the last rank.
+    """
+    feasible = penalties <= 0
+    ranks = np.empty(len(losses), dtype=np.int64)
+    ranks[feasible] = _ranks(losses[feasible], count)
+    n_feasible = int(feasible.sum())
+    if n_feasible < len(losses):
+        first = ranks[feasible].max(initial=-1) + 1
+        ranks[~feasible] = first + _ranks(penalties[~feasible, None], count - n_feasible)
+    return ranks
+
+
+def _ranks(losses: Rows, count: int) -> Indices:
+    """Return ranks by fast non-dominated sorting, of at least ``count`` distinct candidates."""
+    if not len(losses) or count <= 0:
+        return np.zeros(len(losses), dtype=np.int64)
+    if losses.shape[1] == 1:
+        return np.unique(losses[:, 0], return_inverse=True)[1]
+    order = np.argsort(losses[:, 0])
+    # Sorting by all objectives, as ``np.unique`` does, takes ten times as long.
+    if not (np.diff(losses[order, 0]) > 0).all():
+        order = np.lexsort(losses.T[::-1])
+    left = losses[order]
+    is_new = np.append(True, (left[1:] != left[:-1]).any(axis=1))
+    left = left[is_new]
+    ranks = np.empty(len(left), dtype=np.int64)
+    places = np.arange(len(left))
+    rank = 0
+    while len(places) and len(ranks) - len(places) < count:
+        marks = is_front(left)
+        ranks[places[marks]] = rank
+        left, places = left[~marks], places[~marks]
+        rank += 1
+    ranks[places] = rank
+    of_all = np.empty(len(losses), dtype=np.int64)
+    of_all[order] = ranks[np.cumsum(is_new) - 1]
+    return of_all
 
 
 def _crowding(losses: Rows) -> Rows:
@@ -76,41 +124,45 @@ def most_added(front: Rows, candidates: Rows, count: int, rng: np.random.Generat
     low, high = losses.min(axis=0), losses.max(axis=0)
     width = np.where(high > low, high - low, 1.0)
     front = front[domination_ranks(front, np.zeros(len(front)), 1) == 0]
-    front, candidates = (front - low) / width, (candidates - low) / width
+    front, scaled = (front - low) / width, (candidates - low) / width
     make = _Staircase if candidates.shape[1] == 2 else _Points
-    volume = make(front, candidates, rng)
-    gains = volume.gains(np.arange(len(candidates)))
-    fresh = np.ones(len(candidates), dtype=bool)
+    volume = make(front, scaled, rng)
+    gains = volume.gains(np.arange(len(volume.adding)))
+    fresh = np.ones(len(gains), dtype=bool)
     chosen: list[int] = []
-    while len(chosen) < count:
+    while len(chosen) < count and gains.any():
         best = int(gains.argmax())
-        if gains[best] <= 0:
-            break
         if fresh[best]:
-            volume.take(best)
-            chosen.append(best)
+            fresh &= ~volume.take(best)
+            chosen.append(int(volume.adding[best]))
             gains[best] = 0.0
-            fresh[:] = False
             continue
         batch = np.argpartition(-gains, min(_BATCH, len(gains)) - 1)[:_BATCH]
         # With many equal gains the batch may not contain the best.
-        batch = np.append(batch, best)
+        batch = np.append(batch[~fresh[batch]], best)
         gains[batch] = volume.gains(batch)
         fresh[batch] = True
     if len(chosen) < count:
         rest = np.setdiff1d(np.arange(len(candidates)), chosen)
-        order = elite(candidates[rest], np.zeros(len(rest)), count - len(chosen))
+        order = elite(scaled[rest], np.zeros(len(rest)), count - len(chosen))
         chosen += rest[order].tolist()
     return np.array(chosen, dtype=np.int64)
 
 
 class _Staircase:
-    """Exact hypervolume gains for two objectives; all points are in the unit square."""
+    """Exact hypervolume gains for two objectives; all points are in the unit square.
+
+    Attributes:
+        adding: Indices of the candidates that add to the front, which are the only ones from
+            here on: most are dominated by it.
+    """
 
     def __init__(self, front: Rows, candidates: Rows, rng: np.random.Generator) -> None:
-        self._candidates = candidates
         self._reference = 1.0 + _MARGIN
         self._build(front)
+        x, y = candidates.T
+        self.adding = np.flatnonzero(y < self._height_at(x))
+        self._x, self._y = x[self.adding], y[self.adding]
 
     def _build(self, points: Rows) -> None:
         """Compute the ends of each step, and the height above which points are dominated."""
@@ -121,32 +173,63 @@ class _Staircase:
         self._right = np.concatenate((points[:, 0], [self._reference]))
         self._height = np.concatenate(([self._reference], heights))
 
+    def _height_at(self, x: Rows) -> Rows:
+        heights: Rows = self._height[np.searchsorted(self._points[:, 0], x, side="right")]
+        return heights
+
     def gains(self, indices: Indices) -> Rows:
-        points = self._candidates[indices]
-        widths = np.maximum(self._right - np.maximum(self._left, points[:, :1]), 0.0)
-        heights = np.maximum(self._height - points[:, 1:], 0.0)
-        added: Rows = (widths * heights).sum(axis=1)
+        added = np.empty(len(indices))
+        for start in range(0, len(indices), _AT_ONCE):
+            some = indices[start : start + _AT_ONCE]
+            x, y = self._x[some, None], self._y[some, None]
+            areas = np.maximum(self._right - np.maximum(self._left, x), 0.0)
+            areas *= np.maximum(self._height - y, 0.0)
+            added[start : start + _AT_ONCE] = areas.sum(axis=1)
         return added
 
-    def take(self, index: int) -> None:
-        points = np.concatenate((self._points, self._candidates[index][None]))
+    def take(self, index: int) -> NDArray[np.bool_]:
+        """Add a candidate; return which candidates add less from now on."""
+        x, y = self._x[index], self._y[index]
+        # Above the one and right of the other, the front dominated all that this one does.
+        top, end = self._height_at(x), self._right[np.count_nonzero(self._height > y) - 1]
+        less: NDArray[np.bool_] = (self._x < end) & (self._y < top)
+        points = np.concatenate((self._points, [[x, y]]))
         points = points[np.lexsort((points[:, 1], points[:, 0]))]
         before = np.concatenate(([np.inf], np.minimum.accumulate(points[:, 1])[:-1]))
         self._build(points[points[:, 1] < before])
+        return less
 
 
 class _Points:
-    """Hypervolume gains estimated by the number of random points that candidates dominate."""
+    """Hypervolume gains estimated by the number of random points that candidates dominate.
+
+    Attributes:
+        adding: As for two objectives.
+    """
 
     def __init__(self, front: Rows, candidates: Rows, rng: np.random.Generator) -> None:
         points = rng.random((_POINTS, candidates.shape[1])) * (1 + _MARGIN)
-        free = ~np.any(np.all(front[:, None] <= points, axis=2), axis=0)
-        self._reached = np.all(candidates[:, None] <= points[free], axis=2)
-        self._free = np.ones(int(free.sum()), dtype=bool)
+        points = points[~_reached(front, points).any(axis=0)]
+        reached = _reached(candidates, points)
+        self.adding = np.flatnonzero(reached.any(axis=1))
+        self._reached = reached[self.adding]
+        self._free = np.ones(len(points), dtype=bool)
 
     def gains(self, indices: Indices) -> Rows:
         added: Rows = (self._reached[indices] & self._free).sum(axis=1).astype(float)
         return added
 
-    def take(self, index: int) -> None:
+    def take(self, index: int) -> NDArray[np.bool_]:
         self._free &= ~self._reached[index]
+        return np.ones(len(self._reached), dtype=bool)
+
+
+def _reached(candidates: Rows, points: Rows) -> NDArray[np.bool_]:
+    """Return which points each candidate dominates, shape (candidates, points)."""
+    reached = np.ones((len(candidates), len(points)), dtype=bool)
+    for start in range(0, len(candidates), _AT_ONCE):
+        some = reached[start : start + _AT_ONCE]
+        losses = candidates[start : start + _AT_ONCE].T
+        for of_candidates, of_points in zip(losses, points.T.copy(), strict=True):
+            some &= of_candidates[:, None] <= of_points
+    return reached

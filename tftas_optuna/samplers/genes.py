@@ -68,7 +68,8 @@ class Genes:
 
     def choices(self, rows: Rows) -> dict[str, NDArray[np.int64]]:
         """Return the index of the choice of every parameter; all must be categorical."""
-        return {column.name: rows[:, i].astype(np.int64) for i, column in enumerate(self._columns)}
+        columns = rows.T.astype(np.int64, order="C")
+        return {gene.name: column for gene, column in zip(self._columns, columns, strict=True)}
 
     def features(self, rows: Rows) -> Rows:
         """Return features for a regression: choices one-hot, numbers with their squares."""

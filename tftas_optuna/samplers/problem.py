@@ -42,7 +42,12 @@ class Described(NamedTuple):
     def keys(self) -> list[bytes]:
         """Return the features of each candidate as bytes, for comparing candidates."""
         # Adding 0.0 turns minus zero into zero.
-        return [row.tobytes() for row in np.round(self.features, _DIGITS) + 0.0]
+        features = np.round(self.features, _DIGITS) + 0.0
+        if not features.size:
+            return [b""] * len(features)
+        as_bytes = features.view(f"V{features.itemsize * features.shape[1]}")
+        keys: list[bytes] = as_bytes[:, 0].tolist()
+        return keys
 
     def taken(self, indices: Sequence[int] | NDArray[np.int64]) -> Described:
         """Return some of the candidates."""

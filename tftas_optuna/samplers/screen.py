@@ -112,7 +112,8 @@ class Screen:
         self._tried = tried = archive.table()
         self._breeding = breeding
         self._rng = rng
-        self._seen = {*tried.keys, *problem.describe(problem.genes.encode(running)).keys()}
+        # Running trials, and children that are bred.
+        self._untried = set(problem.describe(problem.genes.encode(running)).keys())
         prob = breeding.mutation_prob
         self._mutation_prob = 1 / max(len(problem.genes), 1) if prob is None else prob
         best = elite(tried.losses, tried.penalties, max(breeding.population_size, _LEARNED))
@@ -197,26 +198,27 @@ class Screen:
     def _screened(self, judge: _Judge, count: int) -> Described:
         """Breed from the best trials and children; return those that add most to the front."""
         tried, size = self._tried, self._breeding.population_size
-        pool = self._no_children()
+        rows = tried.rows[self._parents]
         losses, penalties = tried.losses[self._parents], tried.penalties[self._parents]
         n_parents = len(losses)
         n_children = min(self._breeding.n_offspring * count, _MAX_CHILDREN)
         for i in range(_ROUNDS):
-            rows = np.concatenate((tried.rows[self._parents], pool.rows))
             best = elite(losses, penalties, 2 * size)
             children = self._new(self._varied(rows[best], -(-n_children // _ROUNDS)))
             if i == 0:
                 children = children.joined(self._drawn(_DRAWN))
-            pool = pool.joined(children)
             new_losses, new_penalties = judge.judge(children)
+            rows = np.concatenate((rows, children.rows))
             losses = np.concatenate((losses, new_losses))
             penalties = np.concatenate((penalties, new_penalties))
-        losses, penalties = losses[n_parents:], penalties[n_parents:]
-        feasible = np.flatnonzero(penalties <= 0)
-        if len(feasible) <= count:
-            return pool.taken(elite(losses, penalties, count))
-        front = tried.losses[tried.penalties <= 0]
-        return pool.taken(feasible[most_added(front, losses[feasible], count, self._rng)])
+        rows, losses, penalties = rows[n_parents:], losses[n_parents:], penalties[n_parents:]
+        chosen = np.flatnonzero(penalties <= 0)
+        if len(chosen) > count:
+            front = tried.losses[tried.penalties <= 0]
+            chosen = chosen[most_added(front, losses[chosen], count, self._rng)]
+        else:
+            chosen = elite(losses, penalties, count)
+        return self._problem.describe(rows[chosen])
 
     def _varied(self, parents: Rows, count: int) -> Rows:
         """Breed from parents; numbers also take small steps, to get close to an optimum."""
@@ -232,10 +234,11 @@ class Screen:
     def _new(self, rows: Rows) -> Described:
         """Return the children that were neither tried nor bred before."""
         described = self._problem.describe(rows)
-        fresh = []
+        tried, untried = self._tried.keys, self._untried
+        fresh: list[int] = []
         for i, key in enumerate(described.keys()):
-            if key not in self._seen:
-                self._seen.add(key)
+            if key not in tried and key not in untried:
+                untried.add(key)
                 fresh.append(i)
         return described.taken(fresh)
 

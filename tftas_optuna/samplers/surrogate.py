@@ -8,6 +8,7 @@ other models.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ _WIDTHS = (0.35, 0.7, 1.4, 2.8)
 _ROWS_FOR_WIDTH = 150
 _NOISES = np.logspace(-7, 1, 17)
 _TINY = 1e-9
+# Candidates that are predicted together: their kernel stays in the cache of the processor.
+_TOGETHER = 256
 
 
 class Surrogate:
@@ -35,10 +38,6 @@ class Surrogate:
         values: Finite values, shape (candidates,).
         nearest: Indices of the rows that the kernel uses, around which accuracy matters most; its
             time grows with the cube of their number.
-
-    Attributes:
-        agreement: Kendall's tau between the values of the nearest rows and their leave-one-out
-            predictions.
     """
 
     def __init__(self, features: Rows, values: Rows, nearest: NDArray[np.int64]) -> None:
@@ -53,8 +52,13 @@ class Surrogate:
         # Inputs that matter in the regression get more weight in the kernel.
         self._weights = _importances(self._ridge.weights)
         self._kernel = _Kernel(inputs[nearest] * self._weights, self._ridge.left_out[nearest])
-        predicted = targets[nearest] - self._kernel.left_out
-        self.agreement = kendall_tau(predicted, targets[nearest])
+        self._nearest_targets = targets[nearest]
+
+    @cached_property
+    def agreement(self) -> float:
+        """Kendall's tau between values of the nearest rows and leave-one-out predictions."""
+        predicted = self._nearest_targets - self._kernel.left_out
+        return kendall_tau(predicted, self._nearest_targets)
 
     def predict(self, features: Rows) -> Rows:
         """Return the predicted values of candidates, shape (candidates,)."""
@@ -82,18 +86,31 @@ class _Kernel:
     """
 
     def __init__(self, inputs: Rows, targets: Rows) -> None:
-        self._inputs = inputs
-        squares = _squares(inputs, inputs)
+        squares = _squares(inputs)
         # A subset of the rows is enough to choose the width, in an eighth of the time.
         step = max(-(-len(targets) // _ROWS_FOR_WIDTH), 1)
         some, some_targets = squares[::step, ::step], targets[::step]
-        self._width = min(_WIDTHS, key=lambda width: _fit_kernel(some, some_targets, width).error)
-        fit = _fit_kernel(squares, targets, self._width)
+        fits = [_fit_kernel(some, some_targets, width) for width in _WIDTHS]
+        best = min(range(len(_WIDTHS)), key=lambda i: fits[i].error)
+        fit, width = fits[best], _WIDTHS[best]
+        if step > 1:
+            fit = _fit_kernel(squares, targets, width)
         self._weights, self.left_out = fit.weights, fit.left_out
+        lengths = (inputs**2).sum(axis=1, keepdims=True)
+        columns = np.concatenate((-2 * inputs, np.ones_like(lengths), lengths), axis=1)
+        self._columns = columns.T / (-2 * width**2)
 
     def predict(self, inputs: Rows) -> Rows:
-        squares = _squares(inputs, self._inputs)
-        targets: Rows = np.exp(-squares / (2 * self._width**2)) @ self._weights
+        if not self._weights.any():
+            return np.zeros(len(inputs))
+        # With two columns more, one product gives the exponents: minus the squared distances.
+        lengths = (inputs**2).sum(axis=1, keepdims=True)
+        rows = np.concatenate((inputs, lengths, np.ones_like(lengths)), axis=1)
+        targets = np.empty(len(rows))
+        for start in range(0, len(rows), _TOGETHER):
+            exponents = rows[start : start + _TOGETHER] @ self._columns
+            kernel = np.exp(np.minimum(exponents, 0.0, out=exponents), out=exponents)
+            targets[start : start + _TOGETHER] = kernel @ self._weights
         return targets
 
 
@@ -109,19 +126,19 @@ def _fit_kernel(squares: Rows, targets: Rows, width: float) -> _KernelFit:
     """Fit a kernel with the noise of the lowest error, or with zero weights if that is better."""
     values, vectors = np.linalg.eigh(np.exp(-squares / (2 * width**2)))
     coefficients = vectors.T @ targets
-    best = _KernelFit(float(np.mean(targets**2)), np.zeros(len(targets)), targets)
-    for noise in _NOISES:
-        inverse = 1 / (np.maximum(values, 0) + noise)
-        weights = vectors @ (inverse * coefficients)
-        left_out = weights / ((vectors**2) @ inverse)
-        error = float(np.mean(left_out**2))
-        if error < best.error:
-            best = _KernelFit(error, weights, left_out)
-    return best
+    # A column for each noise.
+    inverses = 1 / (np.maximum(values, 0)[:, None] + _NOISES)
+    weights = vectors @ (inverses * coefficients[:, None])
+    left_out = weights / ((vectors**2) @ inverses)
+    errors = np.mean(left_out**2, axis=0)
+    best, zero = int(errors.argmin()), float(np.mean(targets**2))
+    if errors[best] < zero:
+        return _KernelFit(float(errors[best]), weights[:, best], left_out[:, best])
+    return _KernelFit(zero, np.zeros(len(targets)), targets)
 
 
-def _squares(first: Rows, second: Rows) -> Rows:
-    """Return the squared distances between all rows of two sets."""
-    sums = (first**2).sum(axis=1)[:, None] + (second**2).sum(axis=1)
-    squares: Rows = np.maximum(sums - 2 * first @ second.T, 0.0)
+def _squares(rows: Rows) -> Rows:
+    """Return the squared distances between all rows."""
+    lengths = (rows**2).sum(axis=1)
+    squares: Rows = np.maximum(lengths[:, None] + lengths - 2 * rows @ rows.T, 0.0)
     return squares

@@ -125,8 +125,9 @@ class Coordinator:
             raise
         if scored:
             whole = [*partial, *scored]
+            archs = [*map(history.architecture, partial), *(p.architecture for p in todo)]
             history.arrive(self._writer.submit(scored, generation_size=len(whole)))
-            history.end_generation(whole)
+            history.end_generation(whole, archs[: len(whole)])
 
     def _score(
         self,

@@ -16,7 +16,7 @@ from tftas_optuna.study.own import failure_of, numeric_attributes, own_trials
 from tftas_optuna.study.place import place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from optuna import Study
     from optuna.trial import FrozenTrial
@@ -160,10 +160,10 @@ class History:
         self.screen: float | None = None
         for trial in past.trials:
             self._remember(trial)
-        self._learn(past.before)
+        self._learn(past.before, map(self.architecture, past.before))
         for trials, arrived in past.generations:
             proposer.next_generation()
-            self.end_generation(trials)
+            self.end_generation(trials, map(self.architecture, trials))
             self.arrived = arrived
         self.front.add(past.partial)
 
@@ -174,9 +174,17 @@ class History:
         self.arrived.extend(trials)
         self.n_elsewhere += sum(trial.number >= self._n_at_start for trial in trials)
 
-    def end_generation(self, trials: Sequence[FrozenTrial]) -> None:
-        """Learn a complete generation and the trials that arrived meanwhile."""
-        self._learn([*trials, *self.arrived])
+    def end_generation(
+        self, trials: Sequence[FrozenTrial], architectures: Iterable[Architecture]
+    ) -> None:
+        """Learn a complete generation and the trials that arrived meanwhile.
+
+        Args:
+            trials: The generation.
+            architectures: Its architectures, as decoding takes as long as proposing.
+        """
+        arrived = map(self.architecture, self.arrived)
+        self._learn([*trials, *self.arrived], [*architectures, *arrived])
         self.arrived = []
         self.generation += 1
         self.volumes.append(self.front.hypervolume)
@@ -205,8 +213,8 @@ class History:
         self.evaluations.remember(self.architecture(trial), values, failure)
         self.scorable.count(trial)
 
-    def _learn(self, trials: Sequence[FrozenTrial]) -> None:
+    def _learn(self, trials: Sequence[FrozenTrial], architectures: Iterable[Architecture]) -> None:
         self._proposer.learn(trials)
         self.front.add(trials)
-        self.tried.update(map(self.architecture, trials))
+        self.tried.update(architectures)
         self._recent.extend(trials)

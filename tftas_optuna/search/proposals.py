@@ -7,8 +7,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from tftas_optuna.metrics import violations
 from tftas_optuna.samplers import SCREENED, generation_seeds, generation_sizes, make_strategy
@@ -17,11 +16,10 @@ from tftas_optuna.study.own import FAILURE_KEY
 from tftas_optuna.study.place import PLACE_KEY, REPEAT_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+    from collections.abc import Callable, Container, Generator, Iterable, Sequence
 
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
-    from optuna.trial import FrozenTrial
 
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.metrics import Meters
@@ -65,21 +63,33 @@ def make_trial(
     place: Place,
     distributions: dict[str, BaseDistribution],
 ) -> FrozenTrial:
-    """Return the finished trial of an evaluated proposal."""
+    """Return the finished trial of an evaluated proposal, without times and without a number.
+
+    ``optuna.create_trial`` compares the distributions of every trial, which takes ten times as
+    long as all the rest.
+    """
     failure = evaluation.failure
     attributes: dict[str, Any] = {**proposal.labels, PLACE_KEY: list(place)}
     if evaluation.violations:
         # optuna-dashboard reads the format of Optuna 4; Optuna 5 reads both.
         attributes["constraints"] = list(evaluation.violations.values())
-    return optuna.create_trial(
+    trial = FrozenTrial(
+        number=-1,
+        trial_id=-1,
         state=TrialState.COMPLETE if failure is None else TrialState.FAIL,
+        value=None,
+        values=evaluation.values if failure is None else None,
+        datetime_start=None,
+        datetime_complete=None,
         params=proposal.params,
         distributions=distributions,
-        values=evaluation.values if failure is None else None,
         user_attrs=evaluation.attributes | ({} if failure is None else {FAILURE_KEY: failure}),
         system_attrs=attributes,
-        constraints=evaluation.violations,
+        intermediate_values={},
     )
+    for name, excess in evaluation.violations.items():
+        trial.set_constraint(name, excess)
+    return trial
 
 
 class Proposer:
@@ -177,32 +187,38 @@ class Generation:
     labels: dict[str, Any]
     size: int
 
-    def propose(self, tried: Collection[Architecture]) -> list[Proposal]:
+    def propose(self, tried: Container[Architecture]) -> list[Proposal]:
         """Return the proposals, given the architectures that were tried before."""
-        tried = set(tried)
         proposals: list[Proposal] = []
+        proposed: set[Architecture] = set()
+
+        def is_new(arch: Architecture) -> bool:
+            return arch not in tried and arch not in proposed
+
         with contextlib.closing(self.children):
             while len(proposals) < self.size:
-                proposal = self._next(tried)
-                tried.add(proposal.architecture)
+                proposal = self._next(is_new)
+                proposed.add(proposal.architecture)
                 proposals.append(proposal)
         return proposals
 
-    def _next(self, tried: set[Architecture]) -> Proposal:
+    def _next(self, is_new: Callable[[Architecture], bool]) -> Proposal:
         labels = self.labels
         for params, arch in self.start:
-            if arch not in tried:
+            if is_new(arch):
                 return Proposal(params, arch, labels, "start")
         first = child = next(self.children)
         for attempt in range(_ASKS):
             arch = self.space.decode(child.params)
-            if arch not in tried and not self.excess(arch):
+            if is_new(arch) and not self.excess(arch):
                 origin: Origin = "replaced" if attempt else "child"
                 return Proposal(child.params, arch, {**labels, **child.labels}, origin)
             child = next(self.children)
-        return self._replacement(first.params, tried)
+        return self._replacement(first.params, is_new)
 
-    def _replacement(self, rejected: dict[str, Any], tried: set[Architecture]) -> Proposal:
+    def _replacement(
+        self, rejected: dict[str, Any], is_new: Callable[[Architecture], bool]
+    ) -> Proposal:
         """Return a new architecture within the bounds, by a random walk from a rejected child.
 
         Each walk takes one more free step at its start than the one before; later steps must not
@@ -217,10 +233,10 @@ class Generation:
                 if new_excess > excess and step >= walk:
                     continue
                 params, excess = changed, new_excess
-                if not excess and arch not in tried:
+                if not excess and is_new(arch):
                     return Proposal(params, arch, self.labels, "replaced")
         arch = self.space.decode(rejected)
-        if arch not in tried:
+        if is_new(arch):
             return Proposal(rejected, arch, self.labels, "child")
         return Proposal(rejected, arch, {**self.labels, REPEAT_KEY: True}, "repeat")
 

@@ -27,16 +27,13 @@ class Shapes(NamedTuple):
     Attributes:
         width: Index of the width, shape (candidates,).
         depth: Index of the depth, shape (candidates,).
-        heads: Index of the heads of each block slot, shape (candidates, slots).
-        ratios: Index of the MLP ratio of each block slot, shape (candidates, slots).
-        active: Whether a slot is below the depth, shape (candidates, slots).
+        blocks: Index of the heads and the MLP ratio of each block slot among all combinations,
+            shape (candidates, slots); their number for a slot beyond the depth.
     """
 
     width: NDArray[np.int64]
     depth: NDArray[np.int64]
-    heads: NDArray[np.int64]
-    ratios: NDArray[np.int64]
-    active: NDArray[np.bool_]
+    blocks: NDArray[np.int64]
 
     @classmethod
     def read(cls, space: AutoFormerSpace, choices: Choices) -> Shapes:
@@ -44,26 +41,25 @@ class Shapes(NamedTuple):
         zeros = np.zeros(len(next(iter(choices.values()))), dtype=np.int64)
         n_slots = space.depth[-1]
         labels = np.stack([choices.get(slot(i), zeros) for i in range(n_slots)], axis=1)
-        heads_and_ratios = []
-        for name in OF_BLOCK:
+        by_label, common = np.zeros(len(space.blocks), dtype=np.int64), zeros
+        for name, step in zip(OF_BLOCK, (len(space.mlp_ratio), 1), strict=True):
             if name in space.shared:
-                shared = choices.get(name, zeros)[:, None]
-                heads_and_ratios.append(np.broadcast_to(shared, labels.shape))
-                continue
-            values, column = getattr(space, name), space.of_block.index(name)
-            by_label = [values.index(block[column]) for block in space.blocks.values()]
-            heads_and_ratios.append(np.array(by_label)[labels])
+                common = common + step * choices.get(name, zeros)
+            else:
+                values, column = getattr(space, name), space.of_block.index(name)
+                by_label += [step * values.index(block[column]) for block in space.blocks.values()]
         width, depth = choices.get("embed_dim", zeros), choices.get("depth", zeros)
-        active = np.arange(n_slots) < np.array(space.depth)[depth][:, None]
-        heads, ratios = heads_and_ratios
-        return cls(width, depth, heads, ratios, active)
+        is_active = np.arange(n_slots) < np.array(space.depth)[depth][:, None]
+        n_kinds = len(space.num_heads) * len(space.mlp_ratio)
+        return cls(width, depth, np.where(is_active, by_label[labels] + common[:, None], n_kinds))
 
     def features(self, space: AutoFormerSpace) -> NDArray[np.float64]:
         """Return the features of the candidates, shape (candidates, features)."""
+        heads, ratios = map(_scaled_indices, (space.num_heads, space.mlp_ratio))
         return np.concatenate(
             (
-                np.where(self.active, _scaled_indices(space.num_heads)[self.heads], 0.0),
-                np.where(self.active, _scaled_indices(space.mlp_ratio)[self.ratios], 0.0),
+                np.append(np.repeat(heads, len(ratios)), 0.0)[self.blocks],
+                np.append(np.tile(ratios, len(heads)), 0.0)[self.blocks],
                 self.depth[:, None] >= np.arange(1, len(space.depth)),
                 self.width[:, None] >= np.arange(1, len(space.embed_dim)),
             ),
@@ -79,19 +75,20 @@ def table_of_blocks(
     Returns:
         A function that looks up many candidates at once; None if the cost does not add up.
     """
-    shape = len(space.embed_dim), len(space.num_heads), len(space.mlp_ratio)
 
     def uniform(depth: int) -> NDArray[np.float64]:
         archs = (space.supernet.with_blocks(kind, depth) for kind in space.block_kinds())
-        return np.array([float(cost(arch)) for arch in archs]).reshape(shape)
+        return np.array([float(cost(arch)) for arch in archs]).reshape(len(space.embed_dim), -1)
 
     depth_1, depth_2 = uniform(1), uniform(2)
-    block, around = depth_2 - depth_1, (2 * depth_1 - depth_2)[:, 0, 0]
+    around = (2 * depth_1 - depth_2)[:, 0]
+    # Slots beyond the depth add nothing.
+    block = np.pad(depth_2 - depth_1, ((0, 0), (0, 1)))
 
     def table(choices: Choices) -> NDArray[np.float64]:
         shapes = Shapes.read(space, choices)
-        blocks = block[shapes.width[:, None], shapes.heads, shapes.ratios]
-        total: NDArray[np.float64] = (blocks * shapes.active).sum(axis=1) + around[shapes.width]
+        places = shapes.width[:, None] * block.shape[1] + shapes.blocks
+        total: NDArray[np.float64] = block.ravel()[places].sum(axis=1) + around[shapes.width]
         return total
 
     rng = np.random.default_rng(0)

@@ -226,7 +226,7 @@ class SearchSpace(ABC):
     def tabulate(self, cost: Callable[[Architecture], float]) -> CostOf:
         """Return a function that computes a cost for many candidates at once.
 
-        The default computes them one by one; a family's space may override it.
+        The default computes them one by one, and keeps them; a family's space may override it.
 
         Args:
             cost: Function that computes the cost of one architecture.
@@ -235,8 +235,20 @@ class SearchSpace(ABC):
             A function of the ``choices`` of :meth:`features_of`, with values of shape
             (candidates,).
         """
-        cached = lru_cache(maxsize=_CACHE_SIZE)(cost)
-        return lambda choices: np.array([cached(arch) for arch in self.chosen(choices)])
+        distributions = self.distributions()
+        first = {name: param.choices[0] for name, param in distributions.items()}
+
+        @lru_cache(maxsize=_CACHE_SIZE)
+        def of(names: tuple[str, ...], indices: tuple[int, ...]) -> float:
+            given = {n: distributions[n].choices[i] for n, i in zip(names, indices, strict=True)}
+            return cost(self.from_params({**first, **given}))
+
+        def table(choices: Choices) -> NDArray[np.float64]:
+            names = tuple(choices)
+            rows = zip(*(column.tolist() for column in choices.values()), strict=True)
+            return np.array([of(names, row) for row in rows])
+
+        return table
 
     def chosen(self, choices: Choices) -> Iterator[Architecture]:
         """Decode many candidates from the ``choices`` of :meth:`features_of`."""

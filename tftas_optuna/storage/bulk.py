@@ -26,7 +26,7 @@ from tftas_optuna.storage._optuna import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from optuna import Study
     from optuna.storages import BaseStorage
@@ -48,6 +48,10 @@ class SchemaVersion(NamedTuple):
     def __str__(self) -> str:
         return f"{self.revision} ({self.number})"
 
+
+# The columns of the tables with most of the rows.
+_PARAMS = ("trial_id", "param_name", "param_value", "distribution_json")
+_ATTRIBUTES = ("trial_id", "key", "value_json")
 
 # Optuna 3.2 to 5.0.
 KNOWN_SCHEMAS = frozenset({SchemaVersion("v3.2.0.a", 12)})
@@ -77,19 +81,44 @@ class BulkAppend:
         self._study_id = storage.get_study_id_from_name(study.study_name)
 
     def __call__(self, trials: Sequence[FrozenTrial], after: int | None = None) -> int | None:
-        rows: dict[str, list[dict[str, Any]]] = {}
         with self._engine.begin() as connection:
             first = self._next_number(connection)
             if after is not None and first != after + 1:
                 return None
             ids = self._insert(connection, trials, first)
-            for trial, trial_id in zip(trials, ids, strict=True):
-                for name, details in _details(trial).items():
-                    rows.setdefault(name, []).extend({"trial_id": trial_id, **d} for d in details)
-            for name, table_rows in rows.items():
-                if table_rows:
-                    connection.execute(self._tables[name].insert(), table_rows)
+            stored = dict(zip(ids, trials, strict=True))
+            if values := _values(stored):
+                connection.execute(self._tables["trial_values"].insert(), values)
+            self._insert_plain(connection, "trial_params", _PARAMS, _params(stored))
+            for name, attributes in (
+                ("trial_user_attributes", {i: trial.user_attrs for i, trial in stored.items()}),
+                (
+                    "trial_system_attributes",
+                    {i: trial.system_attrs for i, trial in stored.items()},
+                ),
+            ):
+                self._insert_plain(connection, name, _ATTRIBUTES, _attributes(attributes))
         return first + len(trials) - 1
+
+    def _insert_plain(
+        self,
+        connection: Connection,
+        name: str,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+    ) -> None:
+        """Insert rows of numbers and strings, which SQLAlchemy need not convert one by one."""
+        if not rows:
+            return
+        # Inline: the ids of the rows are not asked for.
+        insert = self._tables[name].insert().inline()
+        statement = insert.compile(dialect=self._engine.dialect, column_keys=list(columns))
+        if statement.positional:
+            assert statement.positiontup == list(columns)
+            connection.exec_driver_sql(str(statement), list(rows))
+        else:
+            named = [dict(zip(columns, row, strict=True)) for row in rows]
+            connection.exec_driver_sql(str(statement), named)
 
     def _next_number(self, connection: Connection) -> int:
         """Lock the study for the rest of the transaction, and return its number of trials."""
@@ -166,27 +195,30 @@ def _read(storage: RDBStorage, statement: sqlalchemy.Executable) -> Any:
         return None
 
 
-def _details(trial: FrozenTrial) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of a finished trial in the other tables, without its id."""
-    assert trial.state.is_finished()
-    values = []
-    # A failed trial has no values.
-    for i, value in enumerate(trial.values or ()):
-        number, kind = stored_value(value)
-        values.append({"objective": i, "value": number, "value_type": kind})
-    return {
-        "trial_values": values,
-        "trial_params": [
-            {
-                "param_name": name,
-                "param_value": trial.distributions[name].to_internal_repr(value),
-                "distribution_json": distribution_to_json(trial.distributions[name]),
-            }
-            for name, value in trial.params.items()
-        ],
-        "trial_user_attributes": _attributes(trial.user_attrs),
-        "trial_system_attributes": _attributes(trial.system_attrs),
-    }
+def _values(trials: Mapping[int, FrozenTrial]) -> list[dict[str, Any]]:
+    """Return the rows of the objectives of trials by id; a failed trial has none."""
+    rows = []
+    for trial_id, trial in trials.items():
+        for i, value in enumerate(trial.values or ()):
+            number, kind = stored_value(value)
+            row = {"trial_id": trial_id, "objective": i, "value": number, "value_type": kind}
+            rows.append(row)
+    return rows
+
+
+def _params(trials: Mapping[int, FrozenTrial]) -> list[tuple[int, str, float, str]]:
+    """Return the rows of the parameters of trials by id."""
+    # The trials of a search share their distributions.
+    texts: dict[int, str] = {}
+    rows = []
+    for trial_id, trial in trials.items():
+        for name, value in trial.params.items():
+            distribution = trial.distributions[name]
+            text = texts.get(id(distribution))
+            if text is None:
+                text = texts[id(distribution)] = distribution_to_json(distribution)
+            rows.append((trial_id, name, distribution.to_internal_repr(value), text))
+    return rows
 
 
 def _utc(time: datetime.datetime | None) -> datetime.datetime | None:
@@ -196,5 +228,10 @@ def _utc(time: datetime.datetime | None) -> datetime.datetime | None:
     return time.astimezone(datetime.timezone.utc).replace(tzinfo=None)
 
 
-def _attributes(attributes: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{"key": key, "value_json": json.dumps(value)} for key, value in attributes.items()]
+def _attributes(attributes: Mapping[int, Mapping[str, Any]]) -> list[tuple[int, str, str]]:
+    """Return the rows of the attributes of trials by id."""
+    return [
+        (trial_id, key, json.dumps(value))
+        for trial_id, of_trial in attributes.items()
+        for key, value in of_trial.items()
+    ]

@@ -208,9 +208,8 @@ class TrialWriter:
         Returns:
             The number of the study's last trial, and the number of trials not stored.
         """
-        decode = self._settings.space.decode
         while True:
-            new = [t for t in trials if is_repeat(t) or decode(t.params) not in self._taken]
+            new = [trial for trial in trials if is_repeat(trial) or not self._is_taken(trial)]
             if not new:
                 self._read_others()
                 return self._end, len(trials)
@@ -220,6 +219,11 @@ class TrialWriter:
                 self._end = last
                 return last, len(trials) - len(new)
             self._read_others()
+
+    def _is_taken(self, trial: FrozenTrial) -> bool:
+        # A search that is alone decodes nothing.
+        taken = self._taken
+        return bool(taken) and self._settings.space.decode(trial.params) in taken
 
     def _read_others(self) -> None:
         """Read the trials that other searches have added to the study."""

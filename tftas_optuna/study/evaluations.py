@@ -50,6 +50,7 @@ class Evaluations:
 
     def __init__(self, settings: StudySettings, meters: Meters) -> None:
         self._settings = settings
+        self._costs = settings.costs
         self.meters = meters
         self._metrics: dict[Architecture, dict[str, float]] = {}
         self._failures: dict[Architecture, str] = {}
@@ -92,7 +93,7 @@ class Evaluations:
         metrics = self._metrics[arch]
         failure = self._failures.get(arch)
         # Measuring an architecture without a score would waste time.
-        for name in settings.costs if failure is None else self.meters.closed_forms:
+        for name in self._costs if failure is None else self.meters.closed_forms:
             # A cost that was measured for this architecture is not measured again.
             if name not in metrics:
                 metrics[name] = self.meters.cost(name, arch)
