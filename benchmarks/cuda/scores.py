@@ -94,8 +94,9 @@ def speed(plan: Plan) -> Iterator[Found]:
             found,
         )
         for fidelity, counts in COUNTS.items():
-            fewer = [n for n in counts if n <= plan.of(largest if "pit" in name else 1024, 2)]
-            yield by_batch(plan, name, fidelity, fewer)
+            quick = 8 if fidelity == "collapsed" else 1
+            most = plan.of(64 if name.startswith("pit") else 1024, quick)
+            yield by_batch(plan, name, fidelity, [n for n in counts if n <= most])
     if not plan.on_cuda:
         return
     space, archs = sample("autoformer-tiny", 1)
