@@ -18,8 +18,14 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
         ("search_quality.py", ["--table"], "autoformer-base, sampler seed 0"),
         ("search_overhead.py", ["--n-trials", "20"], "journal"),
         ("sampler_functions.py", ["--seeds", "1", "--problems", "mixed, 16"], "mixed"),
+        (
+            "operators.py",
+            ["--spaces", "autoformer-tiny", "--batches", "1", "--candidates", "2"],
+            "padding",
+        ),
+        ("cuda", ["--device", "cpu", "--quick", "--only", "speed"], "recorded / of own shapes"),
     ],
-    ids=["search", "table", "overhead", "functions"],
+    ids=["search", "table", "overhead", "functions", "operators", "cuda"],
 )
 def test_it_runs(begin: Begin, tmp_path: Path, name: str, arguments: list[str], said: str) -> None:
     # Results of the real ones are not added to.

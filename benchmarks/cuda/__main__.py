@@ -1,10 +1,11 @@
 """Everything that is to be known of CUDA, in one command.
 
-Nine steps (``steps.py``), each in a process of its own, so that one that fails, crashes or takes
+Eleven steps (``steps.py``), each in a process of its own, so that one that fails, crashes or takes
 too long loses nothing of the others: the tests that need a GPU, agreement with float64 on the CPU
-(DSS, then the other indicators), milliseconds per score, peak memory and what happens when it runs
-out, where the time goes, whole searches, retraining in mixed precision, and the latency table.
-Some nine minutes on a GPU; what is done is in the file after every step.
+(DSS, then the other indicators), milliseconds per score with recorded passes and without, memory
+and what happens when it runs out, where the time goes, whole searches, one that is killed, one on
+two GPUs, retraining in mixed precision, a step of shared training, and the latency table.
+Some eight minutes on a GPU; what is done is in the file after every step.
 
     python benchmarks/cuda                          # results in benchmarks/results/cuda.json
     python benchmarks/cuda --only speed memory --out speed.json
@@ -36,6 +37,7 @@ STEPS = (
     "memory",
     "profile",
     "search",
+    "workers",
     "retrain",
     "shared",
     "latency",
@@ -156,7 +158,7 @@ def main() -> int:
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, ...; cpu to rehearse")
     parser.add_argument("--only", nargs="+", choices=STEPS, default=STEPS, metavar="STEP")
     parser.add_argument("--quick", action="store_true", help="little of everything")
-    parser.add_argument("--minutes", type=float, default=9.0, help="all steps end by then")
+    parser.add_argument("--minutes", type=float, default=8.0, help="all steps end by then")
     parser.add_argument("--out", type=Path, help="by default benchmarks/results/cuda.json on CUDA")
     args = parser.parse_args()
     try:

@@ -50,3 +50,26 @@ def indicators(plan: Plan) -> Iterator[Found]:
             data = {"space": space_name, "indicator": name, "worst_error": worst, "ms": ms}
             right = worst <= TOLERANCE
             yield Found(f"{space_name} {name}: worst error {worst:.1e}, {ms:.3g} ms", data, right)
+    yield kernel_matrices(plan)
+
+
+def kernel_matrices(plan: Plan) -> Found:
+    """Measure ``ntk_cond``, whose matrices grow with the square of the images, on many of them."""
+    from tftas_optuna import Scorer
+
+    n_images = plan.of(64, 2)
+    space, archs = sample("autoformer-tiny", 1)
+    scorer = Scorer(space, indicator="ntk_cond", device=plan.device, n_images=n_images)
+    scorer._panel.prepare()
+    if plan.on_cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    scorer.batch(archs)
+    seconds = time.perf_counter() - start
+    data = {"indicator": "ntk_cond", "n_images": n_images, "seconds": seconds}
+    line = f"ntk_cond of {n_images} images: {seconds:.2f} s"
+    if plan.on_cuda:
+        data["peak_mb"] = torch.cuda.max_memory_allocated() / 2**20
+        line += f", peak memory {data['peak_mb']:.0f} MB"
+    return Found(line, data)

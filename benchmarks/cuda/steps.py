@@ -25,6 +25,7 @@ STEPS: dict[str, Step] = {
     "memory": scores.memory,
     "profile": scores.profile,
     "search": uses.search,
+    "workers": uses.workers,
     "retrain": uses.retrain,
     "shared": uses.shared,
     "latency": uses.latency,

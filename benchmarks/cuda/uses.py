@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -37,61 +39,150 @@ def tests(plan: Plan) -> Iterator[Found]:
 
 
 def search(plan: Plan) -> Iterator[Found]:
-    """Search twice with one seed, and on the CPU."""
+    """Search twice with one seed, on the CPU, trial by trial, and killed on the way."""
+    space, _ = sample("autoformer-tiny", 0)
+    for fidelity, n_trials in {
+        "collapsed": plan.of(1000, 30),
+        "exact": plan.of(200, 4),
+    }.items():
+        first, trials = once(space, fidelity, n_trials, plan.device)
+        second, others = once(space, fidelity, n_trials, plan.device)
+        data = {"fidelity": fidelity, "n_trials": n_trials, "first": first, "second": second}
+        data["identical"] = trials == others
+        line = (
+            f"{fidelity}, {n_trials} trials: {first['seconds']:.1f} s and {second['seconds']:.1f}"
+            f" s, of them {second['started']:.1f} to start and score the first generation;"
+            f" scoring {second['scoring_ms']:.2f} ms per trial; the same seed gives"
+            f" {'the same study' if trials == others else 'ANOTHER STUDY'}"
+        )
+        if plan.on_cuda and fidelity == "collapsed":
+            data["cpu"], _ = once(space, fidelity, n_trials, "cpu")
+            line += f"; on the CPU {data['cpu']['seconds']:.1f} s"
+        yield Found(line, data, trials == others)
+        yield one_by_one(plan, space, fidelity)
+    yield killed(plan)
+
+
+def once(
+    space: Any, fidelity: str, n_trials: int, device: str, workers: int = 1
+) -> tuple[dict[str, Any], list[Any]]:
+    """Search; return the times, and each trial's parameters and values."""
     from tftas_optuna import Execution
     from tftas_optuna import search as run_search
 
+    seen: list[Any] = []
+    start = time.perf_counter()
+    started = 0.0
+
+    def watch(progress: Any) -> None:
+        nonlocal started
+        if not any(each.n_done for each in seen):
+            started = time.perf_counter() - start
+        seen.append(progress)
+
+    study = run_search(
+        space,
+        n_trials=n_trials,
+        sampler="screened-nsgaii",
+        fidelity=fidelity,
+        n_exact=0,
+        execution=Execution(device=device, workers=workers),
+        callback=watch,
+    )
+    seconds = time.perf_counter() - start
+    scoring = 1000 * seen[-1].scoring_seconds / n_trials
+    trials = [(trial.params, trial.values) for trial in study.trials]
+    return {"seconds": seconds, "started": started, "scoring_ms": scoring}, trials
+
+
+def one_by_one(plan: Plan, space: Any, fidelity: str) -> Found:
+    """Time trials that a plain study of Optuna asks for one by one."""
+    import optuna
+
+    from tftas_optuna import ArchitectureObjective, Scorer
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    scorer = Scorer(space, fidelity=fidelity, device=plan.device)
+    objective = ArchitectureObjective(space, scorer=scorer)
+    sampler = optuna.samplers.NSGAIISampler(seed=0)
+    study = optuna.create_study(directions=objective.directions, sampler=sampler)
+    study.optimize(objective, n_trials=3)
+    n_trials = plan.of(100, 5)
+    start = time.perf_counter()
+    study.optimize(objective, n_trials=n_trials)
+    ms = 1000 * (time.perf_counter() - start) / n_trials
+    data = {"fidelity": fidelity, "optimize_ms": ms}
+    return Found(f"{fidelity}, study.optimize: {ms:.2f} ms per trial", data)
+
+
+def killed(plan: Plan) -> Found:
+    """Kill a search once it has stored trials, go on, and compare with one that was not."""
+    from tftas_optuna.errors import TftasError
+    from tftas_optuna.storage import load_study
+
+    n_trials = plan.of(1000, 60)
+
+    def command(folder: Path, trials: int) -> list[str]:
+        at = ["--storage", f"sqlite:///{folder / 'tftas.db'}", "--device", plan.device]
+        how = ["--fidelity", "collapsed", "--n-trials", str(trials)]
+        return [sys.executable, "-m", "tftas_optuna", "run", *at, *how]
+
+    def stored(folder: Path) -> list[Any]:
+        try:
+            study = load_study(f"sqlite:///{folder / 'tftas.db'}")
+        except (TftasError, LookupError, ValueError):
+            return []
+        return [(trial.params, trial.values) for trial in study.get_trials(deepcopy=False)]
+
+    with tempfile.TemporaryDirectory() as place:
+        whole, cut = Path(place) / "whole", Path(place) / "cut"
+        whole.mkdir(), cut.mkdir()
+        subprocess.run(command(whole, n_trials), check=True, capture_output=True)
+        with subprocess.Popen(
+            command(cut, n_trials), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as running:
+            while not stored(cut) and running.poll() is None:
+                time.sleep(0.05)
+            running.kill()
+        kept = stored(cut)
+        if len(kept) < n_trials:
+            subprocess.run(command(cut, n_trials - len(kept)), check=True, capture_output=True)
+        same = stored(cut) == stored(whole)
+    data = {"n_trials": n_trials, "kept": len(kept), "same": same}
+    return Found(
+        f"killed with {len(kept)} of {n_trials} trials stored and gone on:"
+        f" {'the same study' if same else 'ANOTHER STUDY'} as in one go",
+        data,
+        same,
+    )
+
+
+def workers(plan: Plan) -> Iterator[Found]:
+    """Search with two workers, each of which has a GPU of its own."""
+    import torch
+
+    if plan.on_cuda and torch.cuda.device_count() < 2:
+        raise Skipped("needs two GPUs, and there is one")
     space, _ = sample("autoformer-tiny", 0)
-    sizes = {"collapsed": plan.of(1000, 30), "exact": plan.of(200, 4)}
-
-    def once(fidelity: str, device: str) -> tuple[dict[str, Any], list[Any]]:
-        last = None
-
-        def watch(progress: Any) -> None:
-            nonlocal last
-            last = progress
-
-        start = time.perf_counter()
-        study = run_search(
-            space,
-            n_trials=sizes[fidelity],
-            sampler="screened-nsgaii",
-            fidelity=fidelity,
-            n_exact=0,
-            execution=Execution(device=device),
-            callback=watch,
-        )
-        seconds = time.perf_counter() - start
-        scoring = 1000 * last.scoring_seconds / sizes[fidelity]
-        trials = [(trial.params, trial.values) for trial in study.trials]
-        return {"seconds": seconds, "scoring_ms": scoring}, trials
-
-    for fidelity, n_trials in sizes.items():
-        first, trials = once(fidelity, plan.device)
-        second, others = once(fidelity, plan.device)
-        same = next(
-            (i for i, (a, b) in enumerate(zip(trials, others, strict=True)) if a[0] != b[0]),
-            n_trials,
-        )
-        worst = max(
-            (
-                abs(x / y - 1)
-                for (_, a), (_, b) in zip(trials[:same], others[:same], strict=True)
-                for x, y in zip(a, b, strict=True)
-            ),
-            default=0.0,
-        )
-        data = {"fidelity": fidelity, "n_trials": n_trials, "first": first, "second": second}
-        data |= {"same_trials": same, "worst": worst, "identical": trials == others}
-        line = (
-            f"{fidelity}, {n_trials} trials: {first['seconds']:.1f} s and {second['seconds']:.1f}"
-            f" s, scoring {second['scoring_ms']:.2f} ms per trial; the same seed gives the same"
-            f" first {same} architectures, values within {worst:.0e}"
-        )
-        if plan.on_cuda and fidelity == "collapsed":
-            data["cpu"], _ = once(fidelity, "cpu")
-            line += f"; on the CPU {data['cpu']['seconds']:.1f} s"
-        yield Found(line, data)
+    n_trials = plan.of(2000, 8)
+    # Without a number the workers take the GPUs in turn.
+    device = plan.device.partition(":")[0]
+    alone, expected = once(space, "exact", n_trials, device)
+    both, trials = once(space, "exact", n_trials, device, workers=2)
+    worst = max(
+        abs(x / y - 1)
+        for (_, a), (_, b) in zip(trials, expected, strict=True)
+        for x, y in zip(a, b, strict=True)
+    )
+    same = [params for params, _ in trials] == [params for params, _ in expected]
+    data = {"n_trials": n_trials, "one": alone, "two": both, "same": same, "worst": worst}
+    yield Found(
+        f"{n_trials} exact trials: {alone['seconds'] - alone['started']:.1f} s after the first"
+        f" generation with one worker, {both['seconds'] - both['started']:.1f} with two;"
+        f" {'the same trials' if same else 'OTHER TRIALS'}, values within {worst:.0e}",
+        data,
+        same,
+    )
 
 
 def retrain(plan: Plan) -> Iterator[Found]:

@@ -184,18 +184,21 @@ class LayerEngine:
             while members:
                 chunk = members[: self.batch_size]
                 try:
-                    columns = [column for column, _ in self._settle([archs[i] for i in chunk])]
+                    with self._alone():
+                        settled = self._settle([archs[i] for i in chunk])
                 except torch.OutOfMemoryError:
                     if len(chunk) == 1:
                         raise
                     self.batch_size = len(chunk) // 2
-                    self._replays.clear()
+                    with self._alone():
+                        self._replays.clear()
                     _LOG.warning(
                         "out of memory with %d candidates at once; going on with %d",
                         len(chunk),
                         self.batch_size,
                     )
                     continue
+                columns = [column for column, _ in settled]
                 for i, row in zip(chunk, zip(*columns, strict=True), strict=True):
                     scores[i] = row
                 members = members[len(chunk) :]
@@ -203,13 +206,15 @@ class LayerEngine:
 
     def explain(self, arch: Architecture) -> list[LayerScore]:
         """Return what each layer adds to the first indicator, in forward order."""
-        rank = self._settle([arch])[0][1]
         rows: list[tuple[int, LayerScore]] = []
-        with self._mode():
+        with self._alone(), self._mode():
+            rank = self._settle([arch])[0][1]
             for trace, layer, terms in self._terms([arch], rank):
                 scores = LayerScore.of(layer, terms[0])
                 rows.extend(zip(trace.places or [-len(rows)], scores, strict=True))
-        return [score for _, score in sorted(rows, key=lambda row: row[0])]
+        # A pass of fixed shape also has the layers of blocks that the candidate lacks.
+        own = (row for row in rows if all(row[1].shape))
+        return [score for _, score in sorted(own, key=lambda row: row[0])]
 
     def _settle(self, archs: Sequence[Architecture]) -> list[tuple[list[float], int]]:
         """Score candidates of one pass, at the lowest rank that is accurate enough.
@@ -220,10 +225,6 @@ class LayerEngine:
         Returns:
             For each indicator, the scores of the candidates and the rank.
         """
-        with self._replaying if self._replay is not None else contextlib.nullcontext():
-            return self._settled(archs)
-
-    def _settled(self, archs: Sequence[Architecture]) -> list[tuple[list[float], int]]:
         rank = _RANK
         settled: list[tuple[list[float], int] | None] = [None] * len(self.indicators)
         while True:
@@ -321,6 +322,10 @@ class LayerEngine:
             yield
         except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
             raise self._overflow(archs) from error
+
+    def _alone(self) -> contextlib.AbstractContextManager[object]:
+        """Let other threads wait, as the next pass overwrites the tensors of a replay."""
+        return self._replaying if self._replay is not None else contextlib.nullcontext()
 
     @contextlib.contextmanager
     def _mode(self) -> Iterator[None]:
