@@ -112,7 +112,7 @@ class Screen:
         self._tried = tried = archive.table()
         self._breeding = breeding
         self._rng = rng
-        # Running trials, and children that are bred.
+        # Keys of running trials, and of the children that are bred here.
         self._untried = set(problem.describe(problem.genes.encode(running)).keys())
         prob = breeding.mutation_prob
         self._mutation_prob = 1 / max(len(problem.genes), 1) if prob is None else prob
