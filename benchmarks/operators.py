@@ -112,7 +112,7 @@ def show(rows: list[dict[str, Any]], paddings: list[dict[str, Any]], title: str)
         cells = ["" if row is None else f"{row['operators']:,}" for row in of]
         cells += ["" if row is None else f"{row['ms']:.3g}" for row in of]
         table.add_row(pad["space"], pad["fidelity"], *cells, f"{pad['padding']:.2f}")
-    Console(width=max(160, Console().width)).print(table)
+    Console(width=max(190, Console().width)).print(table)
 
 
 def main() -> None:
