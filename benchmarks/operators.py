@@ -1,6 +1,6 @@
 """Operators that PyTorch starts for a batch of candidates, and what padding to one shape costs.
 
-The more operators, the longer a small batch takes, as Python chooses each; their number hardly
+A GPU waits between operators of a small batch, as Python chooses each; their number hardly
 depends on the machine, unlike milliseconds. Operators that others call are not counted. *Padding*
 is the ratio of multiply-adds of the linear layers: those of a pass of fixed shape, which a GPU
 records, to those that the candidates in it have, on average over sampled ones.
@@ -112,7 +112,7 @@ def show(rows: list[dict[str, Any]], paddings: list[dict[str, Any]], title: str)
         cells = ["" if row is None else f"{row['operators']:,}" for row in of]
         cells += ["" if row is None else f"{row['ms']:.3g}" for row in of]
         table.add_row(pad["space"], pad["fidelity"], *cells, f"{pad['padding']:.2f}")
-    Console(width=max(160, Console().width)).print(table)
+    Console(width=max(190, Console().width)).print(table)
 
 
 def main() -> None:
