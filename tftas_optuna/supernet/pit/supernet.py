@@ -57,6 +57,12 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
         ("collapsed", "cpu"): 64,
         ("collapsed", "cuda"): 256,
     }
+    # Padded, exact PiTs take some ten times their own arithmetic: more than a GPU saves by
+    # recording several of them.
+    fixed_counts: ClassVar[dict[str, tuple[int, ...]]] = {
+        "exact": (1,),
+        "collapsed": (1, 8, 64, 256),
+    }
     rescaled: ClassVar[bool] = True
 
     def __init__(self, largest: PiTArchitecture, **arguments: Any) -> None:
