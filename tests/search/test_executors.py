@@ -156,7 +156,11 @@ def test_the_work_of_a_process_that_is_lost_now_and_then_is_done_again(
 ) -> None:
     lost = lossy(monkeypatch, every, at_once)
     # One by one, so that there is enough to lose.
-    assert seen(run(workers=2, fidelity="exact")) == seen(run(fidelity="exact"))
+    again, whole = run(workers=2, fidelity="exact").trials, run(fidelity="exact").trials
+    assert [trial.params for trial in again] == [trial.params for trial in whole]
+    # Matrix products of another thread may round otherwise.
+    for one, other in zip(again, whole, strict=True):
+        assert one.values == pytest.approx(other.values, rel=1e-6)
     assert len(lost) >= 3
 
 
