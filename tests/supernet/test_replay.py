@@ -269,6 +269,7 @@ def test_other_candidates_score_as_in_a_new_recording(
     space: SearchSpace, fidelity: str, watched: type[Watched]
 ) -> None:
     supernet = supernet_of(space, trained=True)
+    supernet.fixed_counts = {fidelity: (8,)}  # type: ignore[misc]
     # The largest first: whatever it leaves would show in the smallest.
     batches = [
         [space.largest()] * 8,
@@ -455,7 +456,7 @@ class Cuda:
         assert self.within.pop() == name
 
     @contextlib.contextmanager
-    def _graph(self, graph: Any, pool: Any) -> Iterator[None]:
+    def _graph(self, graph: Any, pool: Any, capture_error_mode: str) -> Iterator[None]:
         self.pools.append(pool)
         with self._inside("graph"):
             yield

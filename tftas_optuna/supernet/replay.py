@@ -76,7 +76,8 @@ class GraphReplay:
                     run(self._sizes)
             torch.cuda.current_stream().wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, pool=pool):
+            # Other threads go on meanwhile, and may reserve memory.
+            with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
                 self._traces = run(self._sizes)
 
     def __call__(self, sizes: Tensor) -> Sequence[LinearTrace]:

@@ -270,7 +270,8 @@ class AutoFormerPass:
         """Return the candidates' biases in the order of the rows of ``qkv``.
 
         Returns:
-            Shape (candidates, 1, 3 * inner), 0 beyond each candidate's.
+            Shape (candidates, 1, 3 * inner); anything for heads that a candidate lacks, as these
+            are masked later.
         """
         width, head_dim = self._inner(i), self._largest.head_dim
         if head_dim is None:
@@ -278,8 +279,7 @@ class AutoFormerPass:
         unit = torch.arange(width, device=bias.device).view(-1, 1, head_dim)
         part = torch.arange(3, device=bias.device)[:, None]
         own = (self._batch.num_heads[i] * head_dim)[:, None, None, None]
-        biases = bias[(part * own + unit).clamp_max_(len(bias) - 1)]
-        return torch.where(unit < own, biases, 0.0).flatten(1).unsqueeze(1)
+        return bias[(part * own + unit).clamp_max_(len(bias) - 1)].flatten(1).unsqueeze(1)
 
 
 def shapes_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -78,14 +79,24 @@ class Frame(NamedTuple):
 
     @classmethod
     def whole(cls, largest: PiTArchitecture, head_dim: int, count: int) -> Frame:
-        """Return the frame of any ``count`` candidates of a supernet with heads of one width."""
-        stages = []
-        for width, hidden, depth in zip(
-            largest.widths, largest.hidden_dims, largest.depth, strict=True
-        ):
-            heads = width // head_dim
-            stages.append(StageFrame(heads, hidden, depth * (count,), heads))
+        """Return the frame of any ``count`` candidates with heads of one width.
+
+        They have at most as many heads as the supernet's largest candidate, and its MLP ratio.
+        """
+        own = dataclasses.replace(largest, base_dim=head_dim)
+        stages = [
+            StageFrame(heads, hidden, depth * (count,), heads)
+            for heads, hidden, depth in zip(own.num_heads, own.hidden_dims, own.depth, strict=True)
+        ]
         return cls(head_dim, tuple(stages), stacked=True)
+
+    def holds(self, arch: PiTArchitecture) -> bool:
+        """Return whether a candidate fits."""
+        sizes = zip(self.stages, arch.num_heads, arch.hidden_dims, arch.depth, strict=True)
+        return all(
+            heads <= stage.num_heads and hidden <= stage.hidden_dim and depth <= len(stage.active)
+            for stage, heads, hidden, depth in sizes
+        )
 
     @property
     def n_candidates(self) -> int:

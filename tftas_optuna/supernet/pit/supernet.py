@@ -57,8 +57,8 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
         ("collapsed", "cpu"): 64,
         ("collapsed", "cuda"): 256,
     }
-    # Padded, exact PiTs take some ten times their own arithmetic: more than a GPU saves by
-    # recording several of them.
+    # Padded, exact PiTs take some six times their own arithmetic: more than a GPU is likely to
+    # save by recording several of them.
     fixed_counts: ClassVar[dict[str, tuple[int, ...]]] = {
         "exact": (1,),
         "collapsed": (1, 8, 64, 256),
@@ -100,8 +100,10 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
         traces = self._pass(frame, fidelity)(torch.tensor(sizes_of(archs), device=self.device))
         return (trace._replace(shapes=shapes_of(archs, frame, trace)) for trace in traces)
 
-    def _fixed_pass(self, archs: Sequence[PiTArchitecture], fidelity: str) -> FixedPass:
+    def _fixed_pass(self, archs: Sequence[PiTArchitecture], fidelity: str) -> FixedPass | None:
         frame = Frame.whole(self.largest, archs[0].base_dim, len(archs))
+        if not all(map(frame.holds, archs)):
+            return None
         run = self._pass(frame, fidelity)
         return FixedPass(
             frame,
