@@ -20,8 +20,9 @@ class Agreement(NamedTuple):
     Attributes:
         n: Number of candidates that have both.
         kendall_tau: Kendall's tau between the two.
-        relative_offset: Mean of ``approximate / exact - 1``; None without candidates.
-        relative_offset_sd: Standard deviation of that; None for fewer than two candidates.
+        relative_offset: Mean of ``approximate / exact - 1``; None without candidates whose exact
+            value is not zero.
+        relative_offset_sd: Standard deviation of that; None for fewer than two such candidates.
     """
 
     n: int
@@ -38,12 +39,12 @@ def agreements(candidates: Sequence[Candidate]) -> dict[str, Agreement]:
         both = [c for c in candidates if name in c.exact and name in c.values]
         exact = np.array([candidate.exact[name] for candidate in both])
         approximate = np.array([candidate.values[name] for candidate in both])
-        offsets = approximate / exact - 1
+        offsets = approximate[exact != 0] / exact[exact != 0] - 1
         measured[name] = Agreement(
             n=len(both),
             kendall_tau=kendall_tau(approximate, exact),
-            relative_offset=float(offsets.mean()) if both else None,
-            relative_offset_sd=float(offsets.std(ddof=1)) if len(both) > 1 else None,
+            relative_offset=float(offsets.mean()) if len(offsets) else None,
+            relative_offset_sd=float(offsets.std(ddof=1)) if len(offsets) > 1 else None,
         )
     return measured
 
@@ -53,15 +54,16 @@ def agreement_texts(front: Sequence[Candidate]) -> list[str]:
     lines = []
     for name, measured in agreements(front).items():
         n, offset, sd = measured.n, measured.relative_offset, measured.relative_offset_sd
-        if offset is None:
+        if not n:
             lines.append(f"{name} of none of {len(front)} members computed exactly.")
             continue
         scored = "the front" if n == len(front) else f"{n} of {len(front)} members"
-        lines.append(
-            f"{name} of {scored} computed exactly: Kendall tau {measured.kendall_tau:.4f},"
-            f" the approximation {offset:+.3%} on average"
-            + ("." if sd is None else f" (standard deviation {sd:.3%}).")
-        )
+        line = f"{name} of {scored} computed exactly: Kendall tau {measured.kendall_tau:.4f}"
+        if offset is not None:
+            line += f", the approximation {offset:+.3%} on average"
+        if sd is not None:
+            line += f" (standard deviation {sd:.3%})"
+        lines.append(f"{line}.")
     return lines
 
 
