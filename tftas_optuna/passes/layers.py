@@ -127,11 +127,11 @@ def saliencies(layer: Layer, norms: Norms) -> Sums:
             layer, [[(out, into)]] * len(layer.names), norms, torch.linalg.vector_norm
         )[:, 0],
     )
+    if weights.scale(1) == 1:
+        return sums
     # Slices are scaled to their own number of inputs, here to that of the tensors.
     scale = weights.scale(into)
     factors = [[weights.scale(i or into) / scale for _, i in each] for each in layer.shapes]
-    if all(factor == 1 for each in factors for factor in each):
-        return sums
     column = sums.values.new_tensor(factors)
     return Sums(sums.values * column, sums.errors * column)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from tftas_optuna.supernet.linear import LinearStack
+    from tftas_optuna.supernet.linear import CentredLinear, LinearStack
     from tftas_optuna.supernet.trace import Role
 
 # The linear layers of a block in their order, and the part of the network that they belong to.
@@ -94,6 +94,22 @@ class Blocks:
         """
         stack = self._stacks.get((name, what))
         return None if stack is None else stack[i, : self._active[i]]
+
+    def before(self, i: int, count: int) -> Tensor | None:
+        """Return where the gradient of a block's input belongs, if that is a stack.
+
+        It is that of the output of the block before, which more candidates may have.
+
+        Args:
+            i: The block.
+            count: Number of candidates that have it.
+        """
+        room = self.room(i - 1, "mlp.fc2", "delta") if i else None
+        return None if room is None else room[:count]
+
+    def linears(self, i: int) -> dict[str, CentredLinear]:
+        """Return the layers of a block by name."""
+        return {name: stack.layers[i] for name, stack in self._linears.items()}
 
     def joined(self, i: int, grad: Tensor, joining: Tensor) -> Tensor:
         """Append to the gradients of a block's output those of candidates that end with it."""

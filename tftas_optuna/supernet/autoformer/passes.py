@@ -169,7 +169,7 @@ class AutoFormerPass:
 
     def _forward(self, i: int, x: Tensor) -> tuple[Tensor, _Block]:
         weights, frame, inside = self._weights.blocks[i], self._frame, self._batch.inside[i]
-        linears = {name: stack.layers[i] for name, stack in self._weights.linears.items()}
+        linears = self._layers.linears(i)
         inner, hidden_dim = self._inner(i), frame.hidden_dim[i]
         norm1 = self._normalise(x, weights.norm1, self._layers.room(i, "attn.qkv", "x"))
         qkv = linears["attn.qkv"].forward(norm1.out, 3 * inner, bias=False)
@@ -192,7 +192,7 @@ class AutoFormerPass:
     ) -> Generator[LinearTrace, None, Tensor]:
         """Yield the layers of a block, the last one first; return the gradient of its input."""
         width = self._frame.width
-        linears = {name: stack.layers[i] for name, stack in self._weights.linears.items()}
+        linears = self._layers.linears(i)
         inner, hidden_dim = block.out.shape[2], block.hidden.shape[2]
         yield from self._layers.layer(i, "mlp.fc2", block.activated, grad)
         delta = linears["mlp.fc2"].backward(grad, hidden_dim)
@@ -216,9 +216,7 @@ class AutoFormerPass:
         yield from self._layers.layer(i, "attn.qkv", block.norm1.out, delta)
         if i == 0:
             return grad  # the gradient of the embedded tokens is not needed
-        room = self._layers.room(i - 1, "mlp.fc2", "delta")
-        # More candidates may have the block before this one.
-        room = None if room is None else room[: len(grad)]
+        room = self._layers.before(i, len(grad))
         return block.norm1.backward(linears["attn.qkv"].backward(delta, width), grad, room)
 
     def _normalise(

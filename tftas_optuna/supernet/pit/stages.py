@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from tftas_optuna.supernet.layers import Normalised
-    from tftas_optuna.supernet.linear import CentredLinear, LinearStack, Scale
+    from tftas_optuna.supernet.linear import LinearStack, Scale
     from tftas_optuna.supernet.pit.batch import StageBatch
     from tftas_optuna.supernet.pit.patches import Patches
     from tftas_optuna.supernet.trace import Role
@@ -266,7 +266,7 @@ class Stage:
         norm1, norm2 = self._weights.norms[i]
         live = None if self._batch.live is None else self._batch.live[i]
         inside = self._inside(count, live)
-        scale, linears = self._first(self._scale, count), self._linears(i)
+        scale, linears = self._scale_in(count), self._layers.linears(i)
         first = self._normalise(x, norm1, self._layers.room(i, "attn.qkv", "x"))
         qkv = linears["attn.qkv"].forward(first.out, 3 * self._width, scale=scale)
         room, heads = self._layers.room(i, "attn.proj", "x"), self._heads(count, live)
@@ -288,7 +288,7 @@ class Stage:
     ) -> Generator[LinearTrace, None, Tensor]:
         """Yield the layers of a block, and return the gradient of its input."""
         layers, width, count = self._layers, self._width, len(grad)
-        scale, linears = self._first(self._scale, count), self._linears(i)
+        scale, linears = self._scale_in(count), self._layers.linears(i)
         live = None if self._batch.live is None else self._batch.live[i]
         norm1, attention, norm2, hidden, activated = block
         yield from layers.layer(i, "mlp.fc2", activated, grad)
@@ -305,13 +305,8 @@ class Stage:
         delta = proj.backward(grad, width, scale).add_(proj.shift_back(totals, scale))
         delta = attention.backward(delta, layers.room(i, "attn.qkv", "delta"))
         yield from layers.layer(i, "attn.qkv", norm1.out, delta)
-        room = layers.room(i - 1, "mlp.fc2", "delta") if i else None
-        # More candidates may have the block before this one.
-        room = None if room is None else room[:count]
+        room = layers.before(i, count)
         return norm1.backward(linears["attn.qkv"].backward(delta, width, scale), grad, room)
-
-    def _linears(self, i: int) -> dict[str, CentredLinear]:
-        return {name: stack.layers[i] for name, stack in self._weights.linears.items()}
 
     def _normalise(
         self, x: Tensor, weights: tuple[Tensor, Tensor], room: Tensor | None
@@ -333,9 +328,9 @@ class Stage:
         mask = self._batch.widths.within[:count]
         return mask if live is None else mask * live
 
-    @staticmethod
-    def _first(scale: Scale, count: int) -> Scale:
-        return scale[:count] if isinstance(scale, torch.Tensor) else scale
+    def _scale_in(self, count: int) -> Scale:
+        """Return the factors of the layers whose inputs are the tokens of the first candidates."""
+        return self._scale[:count] if isinstance(self._scale, torch.Tensor) else self._scale
 
     def _hidden(self, count: int, live: Tensor | None) -> Tensor | None:
         """Return the mask of the hidden units of the first candidates in a block."""
