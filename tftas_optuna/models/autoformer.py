@@ -13,7 +13,7 @@ from timm.layers import LayerNorm, to_2tuple, trunc_normal_
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS, AutoFormerArchitecture
+from tftas_optuna.architecture.autoformer import AutoFormerArchitecture
 from tftas_optuna.errors import TftasError
 from tftas_optuna.models._arguments import check_arguments, check_pooling
 from tftas_optuna.models.blocks import Attention, Block
@@ -142,7 +142,7 @@ class AutoFormer(VisionTransformer):
             pool_include_prefix=pool_include_prefix,
             dynamic_img_size=dynamic_img_size,
             dynamic_img_pad=dynamic_img_pad,
-            norm_layer=partial(LayerNorm, eps=LAYER_NORM_EPS),
+            norm_layer=partial(LayerNorm, eps=architecture.layer_norm_eps),
             drop_rate=drop_rate,
             pos_drop_rate=pos_drop_rate,
             patch_drop_rate=patch_drop_rate,
@@ -165,6 +165,7 @@ class AutoFormer(VisionTransformer):
                         attn_drop=attn_drop_rate,
                         proj_drop=proj_drop_rate,
                     ),
+                    layer_norm_eps=architecture.layer_norm_eps,
                     proj_drop=proj_drop_rate,
                     drop_path=rate,
                 )

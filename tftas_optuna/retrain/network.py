@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -28,6 +27,7 @@ from tftas_optuna.architecture import (
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, UnavailableError, first_line
 from tftas_optuna.export.sections import write_section
+from tftas_optuna.models.plain import quiet_hub
 from tftas_optuna.models.positions import fit_positions
 from tftas_optuna.models.stock import create_timm
 from tftas_optuna.retrain.slices import open_for, study_supernet
@@ -36,7 +36,7 @@ from tftas_optuna.scoring.conditions import SupernetSource
 from tftas_optuna.spaces import published_architectures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor, nn
 
@@ -190,7 +190,7 @@ def build_network(
         )
     random_seed(seed)
     try:
-        with _quiet_hub():
+        with quiet_hub():
             model = create_timm(
                 network.model, pretrained=weights == "pretrained", **arguments, **kwargs
             )
@@ -352,18 +352,6 @@ def _of_directory(source: NetworkSource) -> Network:
         if isinstance(error, TftasError):
             raise
         raise UnavailableError(f"{source.path / CONFIG} is no configuration of timm") from error
-
-
-@contextlib.contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """Keep the Hugging Face Hub from logging its ten attempts; the error says that they failed."""
-    logger = logging.getLogger("huggingface_hub")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _load_slices(

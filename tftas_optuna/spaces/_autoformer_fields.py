@@ -18,6 +18,7 @@ TRAITS = (
     "max_relative_position",
     "abs_pos",
     "global_pool",
+    "layer_norm_eps",
 )
 # Dimensions that may differ per block, with the letter that labels use for each.
 OF_BLOCK = {"num_heads": "h", "mlp_ratio": "r"}

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS
 from tftas_optuna.supernet.attention import HeadGroup
 from tftas_optuna.supernet.layers import added, masked, normalise
 from tftas_optuna.supernet.stacks import LAYERS, Blocks, widths_of
@@ -222,8 +221,8 @@ class AutoFormerPass:
     def _normalise(
         self, x: Tensor, weights: tuple[Tensor, Tensor], room: Tensor | None = None
     ) -> Normalised:
-        plain = self._weights.plain_norms
-        return normalise(x, weights, LAYER_NORM_EPS, self._batch.widths, room, plain=plain)
+        plain, eps = self._weights.plain_norms, self._largest.layer_norm_eps
+        return normalise(x, weights, eps, self._batch.widths, room, plain=plain)
 
     def _inner(self, i: int) -> int:
         """Return the width of the attention of a block."""

@@ -54,7 +54,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
     """
 
     fidelities = tuple(POSITIONS)
-    traits = ("head_dim", "patch_size", "relative_position", "abs_pos")
+    traits = ("head_dim", "patch_size", "relative_position", "abs_pos", "layer_norm_eps")
 
     def __init__(self, largest: AutoFormerArchitecture, **arguments: Any) -> None:
         super().__init__(largest, **arguments)
