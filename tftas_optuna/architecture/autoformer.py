@@ -13,8 +13,8 @@ from tftas_optuna.architecture.blocks import BlockKind
 from tftas_optuna.architecture.checks import as_tuple, check_int, check_ratio, shown
 from tftas_optuna.errors import TftasError
 
-# AutoFormer's; a Vision Transformer of timm has 1e-6.
 _LAYER_NORM_EPS = 1e-5
+_TIMM_EPS = 1e-6
 # Far larger than any Vision Transformer, but small enough that no file can ask for terabytes.
 _MAX_EMBED_DIM = 16_384
 _MAX_DEPTH = 256
@@ -203,6 +203,18 @@ class AutoFormerArchitecture(Architecture):
             num_heads=(kind.num_heads,) * depth,
             mlp_ratio=(kind.mlp_ratio,) * depth,
         )
+
+    def beyond_timm(self) -> str | None:
+        """Return what timm's ``VisionTransformer`` does not have, None if it is one."""
+        if self.relative_position:
+            return "relative positions"
+        if len({*self.num_heads}) > 1 or len({*self.mlp_ratio}) > 1:
+            return "blocks that differ"
+        if self.inner_dim[0] != self.embed_dim:
+            return f"an attention of {self.inner_dim[0]} in a width of {self.embed_dim}"
+        if self.layer_norm_eps != _TIMM_EPS:
+            return f"a layer_norm_eps of {self.layer_norm_eps:g}, not {_TIMM_EPS:g}"
+        return None
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, and the depth for readability.

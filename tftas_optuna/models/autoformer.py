@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tftas_optuna.architecture.autoformer import AutoFormerArchitecture
 from tftas_optuna.errors import TftasError
-from tftas_optuna.models._arguments import check_arguments, check_pooling
+from tftas_optuna.models._arguments import check_arguments, check_named, check_pooling
 from tftas_optuna.models.blocks import Attention, Block
 from tftas_optuna.models.relative_position import RelativePosition2d
 
@@ -185,6 +185,31 @@ class AutoFormer(VisionTransformer):
         if weight_init != "skip":
             self.init_weights(needs_reset=False)
         self.to(device=device, dtype=dtype)
+
+    @staticmethod
+    def timm_model(
+        architecture: AutoFormerArchitecture, **kwargs: Any
+    ) -> tuple[str, dict[str, Any]]:
+        """Return name and arguments of timm's own ``VisionTransformer`` of an architecture.
+
+        Args:
+            architecture: An architecture with nothing beyond timm's class.
+            **kwargs: Further arguments for ``timm.create_model``.
+
+        Raises:
+            TftasError: An argument contradicts the architecture.
+        """
+        defined = {
+            "patch_size": architecture.patch_size,
+            "embed_dim": architecture.embed_dim,
+            "depth": architecture.depth,
+            "num_heads": architecture.num_heads[0],
+            "mlp_ratio": architecture.mlp_ratio[0],
+            "pos_embed": "learn" if architecture.abs_pos else "none",
+        }
+        check_named(architecture, kwargs, defined=defined, fixed=_FIXED)
+        pooling = {"global_pool": architecture.global_pool, "fc_norm": False}
+        return "vit_small_patch16_224", {**pooling, **kwargs, **defined}
 
     @staticmethod
     def feature_cfg(architecture: AutoFormerArchitecture) -> dict[str, Any]:

@@ -230,6 +230,8 @@ class Supernet(ABC, Generic[A]):
     def blank(self, arch: A, **kwargs: Any) -> nn.Module:
         """Build the stand-alone network of a candidate, with uninitialised weights.
 
+        It is of the family's own class, whose networks can become one another.
+
         Args:
             arch: The candidate.
             **kwargs: timm's other model arguments, such as ``drop_path_rate``.
@@ -246,6 +248,7 @@ class Supernet(ABC, Generic[A]):
             num_classes=self.num_classes,
             img_size=self.img_size,
             in_chans=self.in_chans,
+            stock=False,
             **kwargs,
         )
 
