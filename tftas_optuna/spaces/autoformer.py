@@ -15,6 +15,7 @@ from tftas_optuna.architecture import AutoFormerArchitecture, architecture_of
 from tftas_optuna.architecture.blocks import BlockKind
 from tftas_optuna.architecture.checks import shown
 from tftas_optuna.errors import TftasError
+from tftas_optuna.spaces._around import from_half, ratios_to
 from tftas_optuna.spaces._autoformer_fields import (
     CHOICES,
     OF_BLOCK,
@@ -184,6 +185,20 @@ class AutoFormerSpace(SearchSpace):
         return cls(
             supernet=read_supernet(data),
             **{key: data[key] for key in ("name", *CHOICES, "shared", *INPUT) if key in data},
+        )
+
+    @classmethod
+    def around(cls, arch: Architecture, **fields: Any) -> AutoFormerSpace:
+        """Return a space of networks half as wide and deep or more, with MLP ratios from 1."""
+        assert isinstance(arch, AutoFormerArchitecture)
+        (head_dim,) = set(arch.head_dims)
+        return cls(
+            embed_dim=tuple(head_dim * heads for heads in from_half(arch.num_heads[0])),
+            depth=tuple(from_half(arch.depth)),
+            mlp_ratio=tuple(ratios_to(arch.mlp_ratio[0])),
+            shared=("mlp_ratio",),
+            supernet=arch,
+            **fields,
         )
 
     def to_dict(self) -> dict[str, Any]:
