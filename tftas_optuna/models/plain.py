@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import timm
 from timm.layers import PatchEmbed
@@ -92,14 +92,15 @@ def plain_architecture(network: nn.Module) -> Architecture:
     Raises:
         TftasError: It is another network; the message says what it has that plain ones have not.
     """
-    name = getattr(network, "pretrained_cfg", {}).get("architecture") or type(network).__name__
+    model = cast("Any", network)
+    name = getattr(model, "pretrained_cfg", {}).get("architecture") or type(model).__name__
     try:
-        found = _read(network)
+        found = _read(model)
         expected = build_undrawn(
             found,
-            img_size=network.patch_embed.img_size[0],
-            num_classes=network.num_classes,
-            in_chans=network.in_chans,
+            img_size=model.patch_embed.img_size[0],
+            num_classes=model.num_classes,
+            in_chans=model.in_chans,
         )
         _compare(network, expected)
     except _NotPlainError as error:

@@ -383,7 +383,7 @@ def _load_slices(
     num_classes = timm_model.num_classes
     supernet = open_for(network, source, num_classes)
     assert arch is not None
-    slices = supernet.slices(arch, supernet.state_dict)
+    slices = supernet.weights_of(arch, supernet.state_dict)
     theirs = None if trained is None else trained.class_names
     if supernet.num_classes != num_classes:
         own, theirs = model.state_dict(), None

@@ -49,12 +49,13 @@ class AutoFormerWeights(NamedTuple):
 
     Attributes:
         linears: The linear layers of the blocks. :class:`HeadGroup` describes the order of the
-            rows of ``attn.qkv``. Its bias keeps the supernet's order: all queries, all keys, all
-            values.
+            rows of ``attn.qkv``.
         blocks: The normalisations and position embeddings of the blocks.
         norm: Weight and bias of the final normalisation.
         head: Weight of the classifier.
         plain_norms: Whether all normalisations have unit weights and zero biases.
+        bias_by_rows: Whether the bias of ``attn.qkv`` has the order of the rows; otherwise it is
+            that of AutoFormer: all queries, all keys, all values.
     """
 
     linears: dict[str, LinearStack]
@@ -62,6 +63,7 @@ class AutoFormerWeights(NamedTuple):
     norm: tuple[Tensor, Tensor]
     head: Tensor
     plain_norms: bool
+    bias_by_rows: bool
 
 
 class _Block(NamedTuple):
@@ -271,6 +273,8 @@ class AutoFormerPass:
             are masked later.
         """
         width, head_dim = self._inner(i), self._largest.head_dim
+        if self._weights.bias_by_rows:
+            return bias[: 3 * width].view(1, 1, -1)
         if head_dim is None:
             return bias[: 3 * width].view(3, width).T.reshape(1, 1, -1)
         unit = torch.arange(width, device=bias.device).view(-1, 1, head_dim)
