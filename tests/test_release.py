@@ -54,7 +54,7 @@ def test_extras_that_are_named_exist() -> None:
         for found in NAMED.findall(text)
         for extra in found.split(",")
     }
-    assert {extra for _, extra in named} >= {"plot", "png", "onnx", "cluster", "grpc"}
+    assert {extra for _, extra in named} >= {"png", "onnx", "cluster", "grpc"}
     assert not [each for each in named if each[1] not in EXTRAS]
 
 
@@ -72,9 +72,7 @@ def optional_imports() -> Iterator[tuple[str, str, str]]:
 
 def test_what_is_missing_is_in_the_extra_that_the_message_names() -> None:
     found = list(optional_imports())
-    assert {"plotly", "kaleido", "jinja2", "onnx", "distributed", "grpc"} <= {
-        m for _, m, _ in found
-    }
+    assert {"kaleido", "onnx", "distributed", "grpc"} <= {m for _, m, _ in found}
     for where, module, extra in found:
         assert DISTRIBUTIONS.get(module, module) in brought(extra), where
 
