@@ -198,6 +198,7 @@ def test_what_does_not_fit_is_said_before_anything_else(source: str, pit_source:
         (dataclasses.replace(SPACE, supernet=free), source, "give the space head_dim: 16"),
         (dataclasses.replace(PIT_SPACE, base_dim=(8, 16)), pit_source, "base_dim of the supernet"),
         (dataclasses.replace(PIT_SPACE, stride=4), pit_source, "stride of the supernet is 4"),
+        (PIT_SPACE, source, "the space is of family pit, the network autoformer"),
         (SPACE, f"{source},order=best", "known: first, even, magnitude"),
         (SPACE, f"{source},blocks=last", "known: first, even"),
         (SPACE, f"{source},depth=2", "'depth'; known: order, blocks"),
