@@ -355,16 +355,16 @@ class Supernet(ABC, Generic[A]):
 
     def _traces_by_depth(self, archs: Sequence[A], fidelity: str) -> Iterable[LinearTrace]:
         """Run candidates of each depth through the blocks that they take."""
-        groups: dict[Supernet[A], list[int]] = {}
+        groups: dict[tuple[int, ...], list[int]] = {}
         for i, arch in enumerate(archs):
-            groups.setdefault(self._as_deep_as(arch), []).append(i)
-        runs = [
-            (members, supernet.traces([archs[i] for i in members], fidelity))
-            for supernet, members in groups.items()
-        ]
+            groups.setdefault(tuple(self.depths(arch).values()), []).append(i)
+        runs = []
+        for depths, members in groups.items():
+            own = [archs[i] for i in members]
+            runs.append((depths, members, self._as_deep_as(own[0]).traces(own, fidelity)))
         return (
-            trace._replace(members=self._members(members, trace))
-            for members, run in runs
+            trace._replace(members=self._members(members, trace), depths=depths)
+            for depths, members, run in runs
             for trace in run
         )
 
