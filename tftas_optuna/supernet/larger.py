@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tftas_optuna.errors import TftasError, did_you_mean
-from tftas_optuna.models.plain import open_timm, plain_architecture
-from tftas_optuna.models.positions import resample_map
 from tftas_optuna.supernet.arranging import ORDERS, LargerWeights
 from tftas_optuna.supernet.files import Preprocessing, SupernetWeights
 from tftas_optuna.supernet.slicing import BLOCKS, Slicing
@@ -84,6 +82,9 @@ class LargerNetwork(SupernetWeights):
         return hashlib.sha256(f"{super().digest} {rule}".encode()).hexdigest()
 
     def _resampled(self, supernet: Supernet) -> dict[str, Tensor]:
+        from tftas_optuna.models.plain import open_timm
+        from tftas_optuna.models.positions import resample_map
+
         largest: Any = supernet.largest
         if self.architecture.family == "pit":
             # timm does not resample the positions of its PiTs.
@@ -117,6 +118,9 @@ def read_larger(source: str) -> LargerNetwork:
             pretrained weights, or an option is unknown.
         UnavailableError: It cannot be read or downloaded.
     """
+    # Loading timm takes longer than scoring a generation.
+    from tftas_optuna.models.plain import open_timm, plain_architecture
+
     name, options = _parse(source)
     # What is not plain is not worth a download.
     architecture = plain_architecture(open_timm(name, weights=False))
