@@ -114,7 +114,7 @@ _RACING = 12
 @click.option(
     "--space",
     "space_name",
-    metavar="NAME|FILE",
+    metavar="NAME|FILE|timm:NAME",
     help="With --shared: the space to train all of, or that the FILEs come from.",
 )
 @click.option(
