@@ -8,6 +8,7 @@ import logging
 import math
 import threading
 from abc import abstractmethod
+from collections import defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -167,7 +168,10 @@ class LayerEngine:
         self.indicators = tuple(indicators)
         self._fidelity = fidelity
         self._precision = precision
-        self._norms: list[Norms] = [{} for _ in indicators]
+        # For each indicator, by the depths of candidates that have weights of their own.
+        self._norms: list[defaultdict[tuple[int, ...], Norms]] = [
+            defaultdict(dict) for _ in indicators
+        ]
         # Largest relative error of a score from all range finders together.
         self._tolerance = 1e-10 if supernet.dtype == torch.float64 else 2e-5
         if precision != "highest":
@@ -270,7 +274,7 @@ class LayerEngine:
                 trace,
                 layer,
                 [
-                    indicator.fold(layer, norms)
+                    indicator.fold(layer, norms[trace.depths])
                     for indicator, norms in zip(self.indicators, self._norms, strict=True)
                 ],
             )
