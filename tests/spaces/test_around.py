@@ -59,7 +59,7 @@ def test_around_a_network_without_classes(saved: dict[str, str]) -> None:
 def test_around_a_pit(saved: dict[str, str]) -> None:
     space: Any = get_space(saved["pit"])
     assert space.choices() == {
-        "base_dim": (16, 24),
+        "base_dim": (24,),
         "depth_1": (1,),
         "depth_2": (2, 3),
         "num_heads": ("1-2", "1-4"),
