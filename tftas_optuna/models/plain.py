@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import timm
@@ -14,6 +15,7 @@ from timm.models.pit import PoolingVisionTransformer
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
+from tftas_optuna._reading import reading
 from tftas_optuna.architecture import Architecture, AutoFormerArchitecture, PiTArchitecture
 from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean, first_line
 from tftas_optuna.models._build import build_undrawn
@@ -23,7 +25,8 @@ from tftas_optuna.models.undrawn import Undrawn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ADDRESSES = ("local-dir:", "hf-hub:", "hf_hub:")
+_LOCAL = "local-dir:"
+_ADDRESSES = (_LOCAL, "hf-hub:", "hf_hub:")
 
 
 def open_timm(name: str, *, weights: bool = True, **sizes: Any) -> nn.Module:
@@ -40,7 +43,7 @@ def open_timm(name: str, *, weights: bool = True, **sizes: Any) -> nn.Module:
 
     Raises:
         TftasError: There is no such network, or it has no pretrained weights, or not these sizes.
-        UnavailableError: It cannot be read or downloaded.
+        UnavailableError: It cannot be read or downloaded, or contradicts itself.
     """
     address = name.startswith(_ADDRESSES)
     if not address and not timm.is_model(name):
@@ -52,12 +55,31 @@ def open_timm(name: str, *, weights: bool = True, **sizes: Any) -> nn.Module:
             f"timm has no pretrained weights of {name!r}; give another network, or local-dir:PATH"
         )
     try:
-        with quiet_hub(), contextlib.nullcontext() if weights else Undrawn():
-            return create_timm(name, pretrained=weights, **sizes).eval()
+        with contextlib.ExitStack() as building:
+            if address:
+                # What is in a directory may be anything.
+                local = Path(name.removeprefix(_LOCAL)) if name.startswith(_LOCAL) else None
+                building.enter_context(
+                    reading(local, lambda reason: f"{name} cannot be loaded: {reason}")
+                )
+            building.enter_context(quiet_hub())
+            if not weights:
+                building.enter_context(Undrawn())
+            network: Any = create_timm(name, pretrained=weights, **sizes).eval()
+    except TftasError:
+        raise
     except (TypeError, AssertionError, ValueError) as error:
         raise TftasError(f"{name} cannot be built: {first_line(error)}") from error
     except (OSError, RuntimeError) as error:
         raise UnavailableError(f"{name}: {first_line(error)}") from error
+    described = network.pretrained_cfg.get("num_classes")
+    if "num_classes" not in sizes and described != network.num_classes > 0:
+        # timm would draw the classifier, another one each time.
+        raise UnavailableError(
+            f"{name} has {network.num_classes} classes, and is described as having {described};"
+            " write the right number into its config.json"
+        )
+    return cast("nn.Module", network)
 
 
 def _has_weights(name: str) -> bool:
@@ -128,6 +150,8 @@ def _read(network: Any) -> Architecture:
 
 def _read_vit(network: Any) -> AutoFormerArchitecture:
     blocks, embed = network.blocks, network.patch_embed
+    if not len(blocks):
+        raise _NotPlainError("it has no blocks")
     for what, has in (
         ("blocks of another kind", any(type(block) is not Block for block in blocks)),
         ("another patch embedding", type(embed) is not PatchEmbed),
@@ -162,6 +186,8 @@ def _read_pit(network: Any) -> PiTArchitecture:
         raise _NotPlainError("it has a distillation token")
     if len(set(network.base_dims)) > 1:
         raise _NotPlainError("its stages have heads of different widths")
+    if not all(len(stage.blocks) for stage in stages):
+        raise _NotPlainError("it has a stage without blocks")
     block = stages[0].blocks[0]
     return PiTArchitecture(
         network.base_dims[0],

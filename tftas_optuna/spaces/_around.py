@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tftas_optuna.architecture.parts import FAMILIES
+from tftas_optuna.errors import TftasError
 
 if TYPE_CHECKING:
     from tftas_optuna.spaces._base import SearchSpace
 
 TIMM = "timm:"
+_LOCAL = "local-dir:"
 _RATIO_STEP = 0.5
 # Images of ImageNet-1k, for networks without a classifier.
 _CLASSES = 1000
@@ -31,13 +34,20 @@ def space_around(name: str) -> SearchSpace:
 
     network: Any = open_timm(name, weights=False)
     arch = plain_architecture(network)
-    return FAMILIES[arch.family].space.around(
+    path = name.removeprefix(_LOCAL)
+    space = FAMILIES[arch.family].space.around(
         arch,
-        name=name.rstrip("/").rpartition("/")[2].rpartition(":")[2][:100],
+        # The same from every working directory.
+        name=(Path(path).resolve() if path != name else Path(path)).name.rpartition(":")[2][:100],
         img_size=network.patch_embed.img_size[0],
         in_chans=network.in_chans,
         num_classes=network.num_classes or _CLASSES,
     )
+    try:
+        # Only what can be read back may be recorded.
+        return type(space).from_dict(space.to_dict())
+    except TftasError as error:
+        raise TftasError(f"there is no space around {name}: {error}") from error
 
 
 def from_half(most: int) -> list[int]:

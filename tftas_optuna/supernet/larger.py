@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tftas_optuna.errors import TftasError, did_you_mean
+from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 from tftas_optuna.supernet.arranging import ORDERS, LargerWeights
 from tftas_optuna.supernet.files import Preprocessing, SupernetWeights
 from tftas_optuna.supernet.slicing import BLOCKS, Slicing
@@ -132,16 +132,25 @@ def read_larger(source: str) -> LargerNetwork:
     network = open_timm(name)
     model: Any = network
     config = model.pretrained_cfg
-    labels = config.get("label_names")
+    try:
+        preprocessing = Preprocessing.from_dict(config)
+        labels = tuple(map(str, config.get("label_names") or ()))
+    except (LookupError, TypeError, ValueError) as error:
+        raise UnavailableError(f"{name} has a damaged description ({error})") from error
+    if labels and len(labels) != model.num_classes:
+        raise UnavailableError(
+            f"{name} has {model.num_classes} classes, and names {len(labels)}; mend label_names in"
+            " its config.json"
+        )
     return LargerNetwork(
         name=name,
         order=options["order"],
         architecture=architecture,
         input_size=(model.in_chans, *model.patch_embed.img_size),
         tensors=network.state_dict(),
-        preprocessing=Preprocessing.from_dict(config),
+        preprocessing=preprocessing,
         num_classes=model.num_classes or None,
-        class_names=tuple(labels) if labels else None,
+        class_names=labels or None,
         slicing=Slicing(blocks=options["blocks"], qkv_bias="rows"),
     )
 
