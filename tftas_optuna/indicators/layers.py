@@ -184,6 +184,10 @@ class LayerEngine:
     def batch(self, archs: Sequence[Architecture]) -> list[tuple[float, ...]]:
         """Return the scores of candidates in their order, each by every indicator."""
         scores: list[tuple[float, ...]] = [()] * len(archs)
+        for arch in archs:
+            # Groups are made by sizes that other families do not have.
+            if arch.family != self.supernet.largest.family:
+                self.supernet.check(arch)
         for members in self.supernet.groups(archs, self.supernet.device.type):
             while members:
                 chunk = members[: self.batch_size]
