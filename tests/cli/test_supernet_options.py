@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import larger
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -104,6 +105,19 @@ def test_score_on_a_given_supernet(shared: TrainedSupernet, space: AutoFormerSpa
     assert row["dss"] == Scorer(space, supernet="shared", device="cpu")(arch)
     code, _, err = call("score", "own.yaml", "vit_tiny_patch16_224", "--supernet", "shared")
     assert code == 2 and "is a network of timm, no slice of shared" in err
+
+
+def test_score_on_a_larger_network_at_the_sizes_of_the_file(tmp_path: Path) -> None:
+    source = larger.keep(larger.vision_transformer(), tmp_path / "vit", larger.VIT)
+    arch, sizes = larger.SPACE.largest(), {"img_size": 48, "num_classes": 3}
+    document = {"architecture": arch.to_dict(), "format": "tftas-optuna/architecture"}
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump({**document, "format_version": 1}))
+    flags = ("--img-size", "48", "--num-classes", "3", "-f", "json")
+    code, out, err = call("score", str(own), "--supernet", source, *flags)
+    assert code == 0, err
+    expected = Scorer(larger.SPACE, supernet=source, device="cpu", **sizes)(arch)
+    assert json.loads(out)[0]["dss"] == pytest.approx(expected)
 
 
 def test_correlate_scores_a_table_on_a_given_supernet(

@@ -91,7 +91,7 @@ def test_a_network_of_timm_by_its_name_leads_back_to_it() -> None:
     [
         ("timm:vit_tiny_patch16_225", "timm has no network 'vit_tiny_patch16_225'; did you mean"),
         ("timm:resnet18", "resnet18 is no plain Vision Transformer of timm: it is a ResNet"),
-        ("timm:local-dir:nothing", "local-dir:nothing: Config file not found"),
+        ("timm:local-dir:nothing", "local-dir:nothing cannot be loaded: Config"),
         ("tim:vit_tiny_patch16_224", "unknown space 'tim:vit_tiny.*, or timm:NAME"),
     ],
 )

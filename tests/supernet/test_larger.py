@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +27,7 @@ from larger import (
 from torch import Tensor, nn
 
 from tftas_optuna import Scorer, get_space, score_model
-from tftas_optuna.errors import TftasError
+from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.spaces import SearchSpace
 from tftas_optuna.supernet.arranging import in_order
 
@@ -208,3 +214,56 @@ def test_what_does_not_fit_is_said_before_anything_else(source: str, pit_source:
     ):
         with pytest.raises(TftasError, match=fact):
             Scorer(space, supernet=name, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("edit", "fact"),
+    [
+        (lambda about: about.clear(), "cannot be loaded: it is damaged"),
+        (lambda about: about.update(architecture=5), "cannot be loaded"),
+        (lambda about: about.update(architecture="pit_ti_224"), "cannot be loaded"),
+        (lambda about: about.update(model_args="all"), "cannot be loaded"),
+        (lambda about: about["model_args"].update(num_heads=0), "cannot be loaded"),
+        (lambda about: about["model_args"].update(depth=0), "it has no blocks"),
+        (lambda about: about["model_args"].update(img_size=30), "30 is not a multiple of patch"),
+        (lambda about: about.update(num_classes=7), "has 5 classes, and is described as having 7"),
+        (lambda about: about["pretrained_cfg"].update(mean="grey"), "damaged description"),
+        (lambda about: about.update(label_names=3), "damaged description"),
+        (lambda about: about.update(label_names=["cat"]), "has 5 classes, and names 1"),
+    ],
+)
+def test_a_wrong_description_is_refused_in_one_line(
+    source: str, tmp_path: Path, edit: Callable[[dict[str, Any]], object], fact: str
+) -> None:
+    folder = shutil.copytree(source.removeprefix("timm:local-dir:"), tmp_path / "wrong")
+    about = json.loads((folder / "config.json").read_text())
+    edit(about)
+    (folder / "config.json").write_text(json.dumps(about))
+    with pytest.raises(TftasError, match=fact) as error:
+        Scorer(get_space(f"timm:local-dir:{folder}"), supernet=f"timm:local-dir:{folder}")
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_no_tensors_are_not_run(
+    source: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(source.removeprefix("timm:local-dir:"), tmp_path / "pickled")
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(print))
+    with pytest.raises(UnavailableError, match="nothing in it was run") as error:
+        Scorer(SPACE, supernet=f"timm:local-dir:{folder}", device="cpu")
+    # PyTorch advises to load it unsafely.
+    assert "weights_only" not in str(error.value) and capfd.readouterr() == ("", "")
+
+
+def test_a_space_has_one_name_from_every_directory(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(source.removeprefix("timm:local-dir:"))
+    assert get_space("timm:local-dir:.") == get_space(source)
+
+
+def test_candidates_of_another_family_do_not_fit(source: str, pit_source: str) -> None:
+    for space, name, other in ((SPACE, source, PIT_SPACE), (PIT_SPACE, pit_source, SPACE)):
+        scorer = Scorer(space, supernet=name, device="cpu")
+        with pytest.raises(TftasError, match=f"family is {other.family}, the supernet has"):
+            scorer.batch([space.largest(), other.largest()])

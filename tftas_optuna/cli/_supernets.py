@@ -131,19 +131,25 @@ def given_supernet(
     space = space_of(supernet)
     if space is None:
         return find_supernets(subjects, seed or 0)
-    conditions = Conditions.of(space, supernet=SupernetSource.of(supernet, seed or 0))
-    own = conditions.target.input
+    source = SupernetSource.of(supernet, seed or 0)
+    adapts = source.trained is not None and source.trained.adapts
+    given: list[SharedSupernet | None] = []
     for subject in subjects:
         if subject.architecture is None:
             raise TftasError(
                 f"{subject.name} is a network of timm, no slice of {supernet}; leave it out"
             )
+        fitted = ("img_size", "num_classes") if adapts else ()
+        sizes = {name: value for name, value in subject.sizes.items() if name in fitted}
+        conditions = Conditions.of(space, supernet=source, **sizes)
+        own = conditions.target.input
         for name, value in subject.sizes.items():
             if own[name] != value:
                 raise TftasError(
                     f"{subject.name} has {name} {value}, supernet {supernet} has {own[name]}"
                 )
-    return [SharedSupernet(conditions, labels=[EXACT])] * len(subjects)
+        given.append(SharedSupernet(conditions, labels=[EXACT]))
+    return given
 
 
 def find_supernets(subjects: Sequence[Subject], seed: int | None) -> list[SharedSupernet | None]:

@@ -129,6 +129,10 @@ def check_continues(study: Study, settings: StudySettings) -> None:
     # A study that was not made by `search` has no seed and no sampler.
     names = [name for name in new if old.get(name) is not None]
     differs = difference({n: old[n] for n in names}, {n: new[n] for n in names})
+    if differs and differs.startswith("supernet ") and old["supernet"] != new["supernet"]:
+        # A digest alone tells people nothing, and does not say what options a network had.
+        ours, theirs = (s.conditions.supernet for s in (recorded, settings))
+        differs = f"supernet {ours}, not {theirs}"
     if differs is not None:
         raise UnavailableError(
             f"study {name!r} was made with {differs}; use the same to continue it, or give another"
