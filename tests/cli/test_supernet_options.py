@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner
 from tables import draw, table_rows, write_csv
 
-from tftas_optuna import AutoFormerSpace, Scorer
+from tftas_optuna import AutoFormerSpace, Execution, Scorer, export_front, pareto_front, search
 from tftas_optuna.architecture import read_architecture
 from tftas_optuna.cli import main
 from tftas_optuna.supernet.files import TrainedSupernet, write_supernet
@@ -118,6 +118,19 @@ def test_score_on_a_larger_network_at_the_sizes_of_the_file(tmp_path: Path) -> N
     assert code == 0, err
     expected = Scorer(larger.SPACE, supernet=source, device="cpu", **sizes)(arch)
     assert json.loads(out)[0]["dss"] == pytest.approx(expected)
+
+
+def test_score_on_a_larger_network_in_the_space_of_the_search(tmp_path: Path) -> None:
+    source = larger.keep(larger.vision_transformer(), tmp_path / "vit", larger.VIT)
+    pooled = dataclasses.replace(larger.SPACE.supernet, global_pool="avg")
+    space = dataclasses.replace(larger.SPACE, supernet=pooled)
+    execution = Execution(device="cpu")
+    study = search(space, n_trials=4, supernet=source, fidelity="exact", execution=execution)
+    best = pareto_front(study)[-1]
+    written = export_front(study, tmp_path / "front", formats="yaml")[-1]
+    code, out, err = call("score", str(written), "--supernet", source, "-f", "json")
+    assert code == 0, err
+    assert json.loads(out)[0]["dss"] == pytest.approx(best.values["dss"])
 
 
 def test_correlate_scores_a_table_on_a_given_supernet(

@@ -141,7 +141,9 @@ def given_supernet(
             )
         fitted = ("img_size", "num_classes") if adapts else ()
         sizes = {name: value for name, value in subject.sizes.items() if name in fitted}
-        conditions = Conditions.of(space, supernet=source, **sizes)
+        # A larger network is of no space, so a file may bring its own.
+        searched = subject.section.conditions.space if adapts and subject.section else space
+        conditions = Conditions.of(searched, supernet=source, **sizes)
         own = conditions.target.input
         for name, value in subject.sizes.items():
             if own[name] != value:
