@@ -67,17 +67,17 @@ class _Tally(Tally):
 
 @dataclasses.dataclass(frozen=True)
 class SWAP(NetworkIndicator):
-    """Peng et al., SWAP-NAS, ICLR 2024, definitions of the sample-wise activation patterns.
+    """Peng et al., SWAP-NAS, ICLR 2024: the cardinality of the sample-wise activation patterns.
 
     The inputs of the blocks' activations (one for each token and hidden unit) are positive or not
     in each image; these signs over all images are the pattern of an input. The value is the number
     of different patterns in the network. Higher is better.
 
-    There are at most ``2 ** images`` patterns. A Vision Transformer has millions of inputs, so
-    that one batch of eight images shows all 256 patterns in any network; four batches are taken.
-    With noise the patterns are then nearly as many as the inputs, and rank networks as their
-    number does. The factor of the number of parameters that the paper calls regularisation is left
-    out, as its two constants are chosen for a search space.
+    There are at most ``2 ** images`` patterns. A Vision Transformer has a million inputs or more,
+    and eight images show all 256 patterns in every network. So it takes four batches. Then
+    AutoFormers of one space are ranked as by the number of these inputs, by noise and by pictures
+    alike, and PiTs nearly so. The factor that the paper calls regularisation, of the number of
+    parameters and two constants chosen for a search space, is left out.
     """
 
     name: str = "swap"
