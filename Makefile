@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOWEST := .venv-lowest/bin/python
 
-.PHONY: run test test-lowest lint docs figures release-check
+.PHONY: run test test-lowest lint docs figures release-check optunahub
 run: .venv/.ready
 	$(BIN)/tftas-optuna run --n-trials 200 --out front
 
@@ -31,6 +31,12 @@ figures: .venv/.docs
 # Builds dist/, and tries the wheel where nothing else is installed.
 release-check:
 	PYTHON=$(PYTHON) .ci/release
+
+# Writes the package of the sampler for OptunaHub, in the style of OptunaHub's registry.
+optunahub: .venv/.ready
+	$(BIN)/python .ci/optunahub.py dist/optunahub
+	$(BIN)/ruff check --quiet --fix --config .ci/registry.toml dist/optunahub
+	$(BIN)/ruff format --quiet --config .ci/registry.toml dist/optunahub
 
 .venv/.ready: pyproject.toml
 	@echo "Setting up .venv (PyTorch is a few GB; this takes some minutes)"

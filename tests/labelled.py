@@ -49,5 +49,5 @@ def keep(space: SearchSpace, folder: Path, seed: int = 7, **fields: Any) -> Path
         "members": (space.supernet,),
         **fields,
     }
-    write_supernet(TrainedSupernet(folder, tensors, **about))
+    write_supernet(TrainedSupernet(path=folder, tensors=tensors, **about))
     return folder

@@ -27,5 +27,5 @@ def train_supernet(space: SearchSpace, folder: Path, **fields: Any) -> Path:
     }
     folder.mkdir(parents=True, exist_ok=True)
     about = {"preprocessing": PREPROCESSING, "space": space.to_dict(), **sizes, **fields}
-    write_supernet(TrainedSupernet(folder, tensors, **about))
+    write_supernet(TrainedSupernet(path=folder, tensors=tensors, **about))
     return folder

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -54,7 +57,7 @@ def test_extras_that_are_named_exist() -> None:
         for found in NAMED.findall(text)
         for extra in found.split(",")
     }
-    assert {extra for _, extra in named} >= {"plot", "png", "onnx", "cluster", "grpc"}
+    assert {extra for _, extra in named} >= {"png", "onnx", "cluster", "grpc"}
     assert not [each for each in named if each[1] not in EXTRAS]
 
 
@@ -72,9 +75,7 @@ def optional_imports() -> Iterator[tuple[str, str, str]]:
 
 def test_what_is_missing_is_in_the_extra_that_the_message_names() -> None:
     found = list(optional_imports())
-    assert {"plotly", "kaleido", "jinja2", "onnx", "distributed", "grpc"} <= {
-        m for _, m, _ in found
-    }
+    assert {"kaleido", "onnx", "distributed", "grpc"} <= {m for _, m, _ in found}
     for where, module, extra in found:
         assert DISTRIBUTIONS.get(module, module) in brought(extra), where
 
@@ -87,6 +88,43 @@ def test_drivers_are_in_the_extra_of_their_database(url: str, extra: str) -> Non
     assert _EXTRAS[parsed.get_backend_name()] == extra
     driver = parsed.drivername.partition("+")[2]
     assert any(re.match(rf"{driver}\b", requirement) for requirement in EXTRAS[extra])
+
+
+def test_the_changelog_has_a_dated_section_of_this_release() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    heading = rf"^## \[{re.escape(PROJECT['version'])}\] - \d{{4}}-\d\d-\d\d$"
+    assert re.search(heading, text, re.M)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "first", "variable"),
+    [("release", "publish", "PUBLISH_TO_PYPI"), ("docs", "build", "PUBLISH_DOCS")],
+)
+def test_nothing_is_published_before_an_owner_turns_it_on(
+    workflow: str, first: str, variable: str
+) -> None:
+    jobs = workflow_of(workflow)["jobs"]
+    assert jobs[first]["if"].endswith(f"vars.{variable} == 'true'")
+    # Only they may write, and none runs unless the first of them does.
+    writing = [name for name, job in jobs.items() if "permissions" in job]
+    assert writing and all(name == first or jobs[name]["needs"] == first for name in writing)
+
+
+@pytest.mark.parametrize(("tag", "code"), [(f"v{PROJECT['version']}", 0), ("v0.0.1", 1)])
+def test_a_tag_that_is_not_the_version_is_refused(tag: str, code: int) -> None:
+    (step,) = (
+        step
+        for step in workflow_of("release")["jobs"]["build"]["steps"]
+        if step.get("if") == "github.ref_type == 'tag'"
+    )
+    env = {**os.environ, "GITHUB_REF_NAME": tag}
+    done = subprocess.run(["bash", "-ec", step["run"]], cwd=ROOT, env=env, capture_output=True)
+    assert done.returncode == code
+
+
+def workflow_of(name: str) -> dict[str, Any]:
+    path = ROOT / ".github" / "workflows" / f"{name}.yml"
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def test_a_citation_is_of_this_release() -> None:

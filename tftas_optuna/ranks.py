@@ -1,9 +1,4 @@
-"""Rank correlations of two sequences, or of thousands of resamples of them at once.
-
-A resample is represented by the count of each position of the sequences. All resamples form a
-matrix of shape (resamples, positions), and their correlations are a few products with it. A
-position that occurs twice in a resample is tied with itself.
-"""
+"""Rank correlations of sequences, and of many resamples of them at once."""
 
 from __future__ import annotations
 
@@ -45,6 +40,10 @@ def kendall_tau(first: Sequence[float] | Floats, second: Sequence[float] | Float
 
 def resampled_tau_b(first: Floats, second: Floats, counts: Floats) -> Floats:
     """Return Kendall's tau-b of every resample.
+
+    A resample is represented by the count of each position of the sequences. All resamples form
+    a matrix, and their correlations are a few products with it. A position that occurs twice in
+    a resample is tied with itself.
 
     Args:
         first: The first sequence.

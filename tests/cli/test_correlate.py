@@ -77,7 +77,6 @@ def test_every_format(tftas: Run, place: Path) -> None:
 
 
 def test_a_plot_beside_the_table(tftas: Run, place: Path) -> None:
-    pytest.importorskip("plotly")
     done = tftas(
         place,
         "correlate",

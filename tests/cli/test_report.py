@@ -15,8 +15,6 @@ from tftas_optuna.cli import main
 from tftas_optuna.report.commands import record_command
 from tftas_optuna.spaces import AutoFormerSpace
 
-pytest.importorskip("plotly")
-
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

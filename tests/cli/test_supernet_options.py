@@ -30,8 +30,8 @@ def shared(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "shared").mkdir()
     trained = TrainedSupernet(
-        tmp_path / "shared",
-        Scorer(space, device="cpu", seed=7).supernet.state_dict,
+        path=tmp_path / "shared",
+        tensors=Scorer(space, device="cpu", seed=7).supernet.state_dict,
         space=space.to_dict(),
         img_size=32,
         num_classes=10,
@@ -79,7 +79,7 @@ def test_run_refuses_a_supernet_of_another_space(shared: TrainedSupernet) -> Non
 @pytest.mark.parametrize(
     ("source", "code", "fact"),
     [
-        ("timm:vit_tiny_patch16_224", 2, "networks of timm"),
+        ("timm:resnet18", 2, "no plain Vision Transformer"),
         ("study", 2, "there is no study here"),
         ("nothing", 1, "does not exist"),
         (".", 1, "is no trained supernet"),

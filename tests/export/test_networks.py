@@ -3,7 +3,10 @@ from __future__ import annotations
 import copy
 import json
 import os
+import shutil
+import subprocess
 import sys
+import textwrap
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,24 +17,78 @@ import torch
 from programs import Begin
 
 from tftas_optuna import TftasError, build_model
-from tftas_optuna.architecture import AutoFormerArchitecture
+from tftas_optuna.architecture import Architecture, AutoFormerArchitecture, PiTArchitecture
 from tftas_optuna.export import networks
 from tftas_optuna.export.metadata import describe, parse
-from tftas_optuna.export.networks import export_network
+from tftas_optuna.export.networks import export_network, loads_where
 
 ARCH = AutoFormerArchitecture(
     24, (1, 2, 1), (2.0, 3.0, 1.5), head_dim=8, patch_size=4, max_relative_position=2
 )
+VIT = AutoFormerArchitecture(
+    24,
+    (3, 3, 3),
+    (2.5, 2.5, 2.5),
+    head_dim=8,
+    patch_size=4,
+    relative_position=False,
+    global_pool="token",
+    layer_norm_eps=1e-6,
+)
+PIT = PiTArchitecture(8, (1, 2), (1, 2), 1.5, patch_size=8, stride=4)
 NAMES = ("ant", "bee", "cat", "dog", "élan")
+
+
+ALONE = """
+    import sys
+    from pathlib import Path
+
+    class NotInstalled:
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] == "tftas_optuna":
+                raise ImportError(name)
+
+    sys.meta_path.insert(0, NotInstalled())
+    try:
+        import tftas_optuna
+    except ImportError:
+        pass
+    else:
+        sys.exit("tftas_optuna was imported")
+
+    import onnxruntime
+    import timm
+    import torch
+
+    torch.set_grad_enabled(False)
+    for path in sorted(Path().glob("*.images")):
+        name, images = path.stem, torch.load(path, weights_only=True)
+        session = onnxruntime.InferenceSession(name + ".onnx", providers=["CPUExecutionProvider"])
+        logits = {
+            "onnx": torch.from_numpy(session.run(None, {"images": images.numpy()})[0]),
+            "torchscript": torch.jit.load(name + ".torchscript.pt")(images),
+        }
+        if Path(name).is_dir():
+            model = timm.create_model("local-dir:" + name, pretrained=True).eval()
+            assert type(model).__module__.startswith("timm."), type(model)
+            assert model.pretrained_cfg["crop_pct"] == 0.8 and model.num_classes == 5
+            mean = timm.data.resolve_model_data_config(model)["mean"]
+            assert list(mean) == [0.1, 0.2, 0.3], mean
+            assert len(model.pretrained_cfg["label_names"]) == 5
+            logits["timm"] = model(images)
+        torch.save(logits, name + ".logits")
+"""
 
 
 @pytest.fixture(scope="module")
 def model() -> torch.nn.Module:
     """A network whose every tensor differs from its first value, as after training."""
+    return trained_network(ARCH)
+
+
+def trained_network(arch: Architecture) -> torch.nn.Module:
     torch.manual_seed(0)
-    model: Any = timm.create_model(
-        "tftas_autoformer", arch=ARCH.to_dict(), img_size=16, num_classes=5, drop_path_rate=0.1
-    )
+    model: Any = build_model(arch, img_size=16, num_classes=5, drop_path_rate=0.1)
     model.pretrained_cfg.update(label_names=NAMES, mean=(0.1, 0.2, 0.3), crop_pct=0.8)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -96,6 +153,53 @@ def test_a_fresh_process_loads_the_timm_directory(
         expected = model.eval()(images)
     logits = torch.load(tmp_path / "logits.pt", weights_only=True)
     torch.testing.assert_close(logits, expected)
+
+
+@pytest.mark.slow
+def test_every_export_computes_the_same_in_a_process_without_this_package(
+    model: torch.nn.Module, onnx_file: Path, tmp_path: Path
+) -> None:
+    shutil.copy(onnx_file, tmp_path / "autoformer.onnx")
+    export_network(model, tmp_path / "autoformer", "torchscript", trained=True)
+    networks = {"autoformer": model, "vit": trained_network(VIT), "pit": trained_network(PIT)}
+    for name in ("vit", "pit"):
+        for form in ("onnx", "torchscript", "timm"):
+            export_network(networks[name], tmp_path / name, form, trained=True)
+    images = torch.randn(3, 3, 16, 16)
+    for name in networks:
+        torch.save(images, tmp_path / f"{name}.images")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(ALONE)],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for name, network in networks.items():
+        with torch.no_grad():
+            expected = network.eval()(images)
+        logits = torch.load(tmp_path / f"{name}.logits", weights_only=True)
+        assert logits.keys() == {"onnx", "torchscript", "timm"} - (
+            {"timm"} if network is model else set()
+        )
+        for theirs in logits.values():
+            torch.testing.assert_close(theirs, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("arch", "stock", "where"),
+    [
+        (VIT, None, "timm loads it, without tftas-optuna"),
+        (PIT, None, "timm loads it, without tftas-optuna"),
+        (PIT, False, "timm loads it where tftas-optuna is installed and imported"),
+        (ARCH, None, "tftas-optuna is installed and imported: it has relative positions"),
+    ],
+)
+def test_it_is_said_where_a_directory_loads(
+    arch: Architecture, stock: bool | None, where: str
+) -> None:
+    assert loads_where(build_model(arch, img_size=16, num_classes=5, stock=stock)).endswith(where)
 
 
 @pytest.mark.slow

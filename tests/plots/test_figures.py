@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,8 +24,6 @@ from tftas_optuna.plots.layers import layer_scores
 from tftas_optuna.spaces import AutoFormerSpace, get_space
 from tftas_optuna.study.hypervolume import Hypervolume
 from tftas_optuna.study.record import read_settings
-
-pytest.importorskip("plotly")
 
 BOUNDS = {"n_params": (None, 120_000.0), "macs": (None, 2e6)}
 
@@ -231,17 +228,3 @@ def test_figures_of_an_empty_study_are_empty(small_space: AutoFormerSpace) -> No
     for draw in (plots.plot_front, plots.plot_choices):
         assert len(draw(study).data) == 0
     assert plots.plot_architectures([]).data == ()
-
-
-def test_without_plotly_its_extra_is_named(
-    bounded: optuna.Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def without(module: str, *args: Any, **kwargs: Any) -> Any:
-        if module.split(".")[0] == "plotly":
-            raise ImportError(module)
-        return original(module, *args, **kwargs)
-
-    original = builtins.__import__
-    monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UnavailableError, match=r"pip install 'tftas-optuna\[plot\]'"):
-        plots.plot_front(bounded)

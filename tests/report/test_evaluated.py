@@ -15,8 +15,6 @@ from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.accuracy import record_accuracy
 from tftas_optuna.study.evaluated import read_evaluations, write_evaluation
 
-pytest.importorskip("plotly")
-
 ROW = {"split": "test", "n_images": 10, "top1": 70.0}
 MATRIX = {"class_names": ["<b>a", "b", "c"], "confusion": [[3, 1, 0], [2, 4, 0], [0, 0, 0]]}
 

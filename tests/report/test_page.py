@@ -23,9 +23,6 @@ from tftas_optuna.report.contents import contents
 from tftas_optuna.spaces import AutoFormerSpace
 from tftas_optuna.study.accuracy import record_accuracy, record_shared
 
-pytest.importorskip("plotly")
-pytest.importorskip("jinja2")
-
 HOSTILE = "<script>alert(1)</script>\"'&</style></title><img src=x onerror=alert(2)>"
 
 

@@ -238,7 +238,7 @@ def test_the_drawn_supernet_of_the_study_has_one_name(small_space: AutoFormerSpa
     [
         ("scratch", "shared", "weights scratch and supernet shared exclude each other; give one"),
         ("last.pth.tar", "study", "exclude each other"),
-        (None, "timm:vit_tiny_patch16_224", "networks of timm cannot be cut into candidates yet"),
+        (None, "timm:resnet18", "no plain Vision Transformer"),
         (None, "nowhere", "'nowhere' does not exist"),
     ],
 )

@@ -14,7 +14,7 @@ from problems import CHOICES, N_PARAMS, run, screened, trade
 
 from tftas_optuna.samplers import Known, make_strategy
 from tftas_optuna.samplers._optuna import generation_key
-from tftas_optuna.samplers.strategies import ScreenedStrategy
+from tftas_optuna.samplers.screen import ScreenedStrategy
 
 DISTRIBUTIONS = {f"x{i}": CategoricalDistribution(CHOICES) for i in range(N_PARAMS)}
 

@@ -30,8 +30,8 @@ def keep(space: AutoFormerSpace, folder: Path, seed: int) -> Path:
     members = (space.smallest(), space.largest())
     write_supernet(
         TrainedSupernet(
-            folder,
-            drawn,
+            path=folder,
+            tensors=drawn,
             space=space.to_dict(),
             img_size=space.img_size,
             num_classes=space.num_classes,
@@ -157,7 +157,7 @@ def test_what_does_not_fit_is_one_line(space: AutoFormerSpace, tmp_path: Path) -
         (lambda: Scorer(space, supernet=folder, img_size=64), "images of 64 pixels"),
         (lambda: Scorer(space, supernet=folder, num_classes=3), "3 classes"),
         (lambda: Scorer(space, supernet=folder, n_seeds=2), "is one supernet"),
-        (lambda: Scorer(space, supernet="timm:vit_tiny_patch16_224"), "networks of timm"),
+        (lambda: Scorer(space, supernet="timm:resnet18"), "no plain Vision Transformer"),
         (lambda: Scorer(space, supernet="study"), "there is no study"),
     ):
         with pytest.raises(TftasError, match=fact) as error:
@@ -173,8 +173,8 @@ def test_a_whole_space_whose_heads_share_the_width(space: AutoFormerSpace, tmp_p
     tensors = Scorer(shared, device="cpu").supernet.state_dict
     write_supernet(
         TrainedSupernet(
-            tmp_path / "shared",
-            tensors,
+            path=tmp_path / "shared",
+            tensors=tensors,
             space=shared.to_dict(),
             img_size=32,
             num_classes=10,

@@ -166,7 +166,6 @@ def test_files_have_both_accuracies(usual: dict[str, Any], tmp_path: Path) -> No
 
 
 def test_a_report_says_which_images_are_which(usual: dict[str, Any]) -> None:
-    pytest.importorskip("plotly")
     report = contents(search(SPACE, **usual))
     assert report.facts["labelled images"] == "12 images of val; held out: 9 others"
     (front, *_) = report.sections

@@ -11,7 +11,8 @@ from tftas_optuna.architecture import Architecture
 from tftas_optuna.spaces import SearchSpace, get_space
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "spaces"
-SPACES = ["autoformer-tiny", "autoformer-base", "pit-tiny", *sorted(map(str, EXAMPLES.iterdir()))]
+PRESETS = ["autoformer-tiny", "autoformer-base", "vit-tiny-small", "pit-tiny"]
+SPACES = [*PRESETS, *sorted(map(str, EXAMPLES.iterdir()))]
 
 
 def drawn(space: SearchSpace, count: int) -> dict[str, np.ndarray]:

@@ -47,7 +47,7 @@ def test_cardinality_counts_what_can_be_built_and_nothing_else() -> None:
 
 
 def test_the_published_ones_are_members() -> None:
-    assert space_names()[3:] == ("pit-tiny", "pit-xs", "pit-small")
+    assert space_names()[-3:] == ("pit-tiny", "pit-xs", "pit-small")
     published = published_architectures()
     for size in ("tiny", "xs", "small"):
         space, arch = get_space(f"pit-{size}"), published[f"tf-tas-pit-{size}"]

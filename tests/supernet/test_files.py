@@ -16,6 +16,7 @@ import yaml
 from tftas_optuna import AutoFormerSpace, Scorer, get_space
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.scoring.basis import space_of
+from tftas_optuna.supernet import Slicing
 from tftas_optuna.supernet.files import (
     ABOUT,
     WEIGHTS,
@@ -50,22 +51,23 @@ def trained(small_space: AutoFormerSpace, tmp_path: Path) -> TrainedSupernet:
     folder = tmp_path / "S-shared"
     folder.mkdir()
     return TrainedSupernet(
-        folder,
-        drawn.state_dict,
-        Preprocessing((0.5,), (0.25,), 1.0, "bilinear"),
-        small_space.to_dict(),
-        small_space.img_size,
-        small_space.num_classes,
-        tuple("class" + str(number) for number in range(small_space.num_classes)),
-        members,
-        "pictures",
+        path=folder,
+        tensors=drawn.state_dict,
+        preprocessing=Preprocessing((0.5,), (0.25,), 1.0, "bilinear"),
+        space=small_space.to_dict(),
+        img_size=small_space.img_size,
+        num_classes=small_space.num_classes,
+        class_names=tuple("class" + str(number) for number in range(small_space.num_classes)),
+        members=members,
+        slicing=Slicing(blocks="even"),
+        trained_on="pictures",
     )
 
 
 def test_a_directory_comes_back_as_it_was(trained: TrainedSupernet) -> None:
     write_supernet(trained)
     again = read_supernet(trained.path)
-    for field in ("preprocessing", "img_size", "num_classes", "class_names", "members"):
+    for field in ("preprocessing", "img_size", "num_classes", "class_names", "members", "slicing"):
         assert getattr(again, field) == getattr(trained, field)
     assert again.digest == trained.digest
     assert space_of(trained.path) == get_space_of(trained)
@@ -86,7 +88,7 @@ def test_the_digest_is_that_of_the_tensors_alone(trained: TrainedSupernet) -> No
     name, tensor = next(iter(trained.tensors.items()))
     nudged = tensor.clone()
     nudged.view(-1)[0] += 1e-3
-    other = TrainedSupernet(moved, {**trained.tensors, name: nudged})
+    other = TrainedSupernet(path=moved, tensors={**trained.tensors, name: nudged})
     assert other.digest != trained.digest
 
 
@@ -156,9 +158,9 @@ def test_a_foreign_checkpoint_is_one_line(tmp_path: Path, content: Any) -> None:
 def test_a_digest_knows_scalars_and_every_type() -> None:
     path = Path()
     tensors = {"n": torch.tensor(3), "h": torch.ones(2, dtype=torch.bfloat16), "e": torch.ones(0)}
-    one = TrainedSupernet(path, tensors).digest
-    assert one == TrainedSupernet(path, dict(reversed(tensors.items()))).digest
-    assert one != TrainedSupernet(path, {**tensors, "n": torch.tensor(4)}).digest
+    one = TrainedSupernet(path=path, tensors=tensors).digest
+    assert one == TrainedSupernet(path=path, tensors=dict(reversed(tensors.items()))).digest
+    assert one != TrainedSupernet(path=path, tensors={**tensors, "n": torch.tensor(4)}).digest
 
 
 def test_a_truncated_checkpoint_is_one_line(tmp_path: Path) -> None:

@@ -77,6 +77,14 @@ class Architecture(ABC):
         """
         raise TftasError(f"networks of family {self.family} do not fall into blocks")
 
+    def beyond_timm(self) -> str | None:
+        """Return what keeps the network from being one of timm's own classes, in a few words.
+
+        The default is a class of its own. None means that it is one of timm's, which is then what
+        :func:`tftas_optuna.build_model` builds; see :class:`tftas_optuna.Family`.
+        """
+        return "a class of its own"
+
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as plain lists, numbers and strings, for YAML or JSON."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]

@@ -13,12 +13,13 @@ from tftas_optuna.architecture.blocks import BlockKind
 from tftas_optuna.architecture.checks import as_tuple, check_int, check_ratio, shown
 from tftas_optuna.errors import TftasError
 
-LAYER_NORM_EPS = 1e-5
-
+_LAYER_NORM_EPS = 1e-5
+_TIMM_EPS = 1e-6
 # Far larger than any Vision Transformer, but small enough that no file can ask for terabytes.
 _MAX_EMBED_DIM = 16_384
 _MAX_DEPTH = 256
 _MAX_HEADS = 256
+_MAX_EPS = 0.1
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -39,6 +40,8 @@ class AutoFormerArchitecture(Architecture):
         max_relative_position: Largest offset between patches that has its own embedding.
         abs_pos: Whether tokens have absolute position embeddings.
         global_pool: ``"avg"`` (mean of the patch tokens) or ``"token"`` (class token).
+        layer_norm_eps: What layer norms add to the variance: 1e-5 in AutoFormer, 1e-6 in timm's
+            Vision Transformers.
 
     Raises:
         TftasError: A value has the wrong type or is out of range.
@@ -61,6 +64,7 @@ class AutoFormerArchitecture(Architecture):
     max_relative_position: int = 14
     abs_pos: bool = True
     global_pool: str = "avg"
+    layer_norm_eps: float = _LAYER_NORM_EPS
 
     def __post_init__(self) -> None:
         check_int("embed_dim", self.embed_dim, 1, _MAX_EMBED_DIM)
@@ -99,6 +103,13 @@ class AutoFormerArchitecture(Architecture):
             raise TftasError(
                 f"global_pool is {shown(self.global_pool)}, allowed: avg, token",
                 key=("global_pool",),
+            )
+        eps: Any = self.layer_norm_eps
+        if not isinstance(eps, float) or not 0 < eps <= _MAX_EPS:
+            raise TftasError(
+                f"layer_norm_eps is {shown(eps)}, allowed is a number above 0 up to {_MAX_EPS},"
+                " such as 1.0e-6",
+                key=("layer_norm_eps",),
             )
 
     @property
@@ -193,9 +204,26 @@ class AutoFormerArchitecture(Architecture):
             mlp_ratio=(kind.mlp_ratio,) * depth,
         )
 
+    def beyond_timm(self) -> str | None:
+        """Return what timm's ``VisionTransformer`` does not have, None if it is one."""
+        if self.relative_position:
+            return "relative positions"
+        if len({*self.num_heads}) > 1 or len({*self.mlp_ratio}) > 1:
+            return "blocks that differ"
+        if self.inner_dim[0] != self.embed_dim:
+            return f"an attention of {self.inner_dim[0]} in a width of {self.embed_dim}"
+        if self.layer_norm_eps != _TIMM_EPS:
+            return f"a layer_norm_eps of {self.layer_norm_eps:g}, not {_TIMM_EPS:g}"
+        return None
+
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields, and the depth for readability."""
+        """Return all fields, and the depth for readability.
+
+        AutoFormer's epsilon is left out, as releases before 0.3 knew no other.
+        """
         fields = super().to_dict()
+        if self.layer_norm_eps == _LAYER_NORM_EPS:
+            del fields["layer_norm_eps"]
         first = {name: fields.pop(name) for name in ("family", "embed_dim")}
         return {**first, "depth": self.depth, **fields}
 

@@ -131,6 +131,10 @@ class PiTArchitecture(Architecture):
         macs += before * num_classes
         return Costs(n_params, macs)
 
+    def beyond_timm(self) -> None:
+        """Return None: every PiT is timm's ``PoolingVisionTransformer``."""
+        return None
+
     def to_retrain(self) -> dict[str, Any]:
         """Return the ``RETRAIN`` section of TF-TAS's training configurations, with list values.
 

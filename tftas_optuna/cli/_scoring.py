@@ -205,7 +205,12 @@ def _score_slices(
 def _score_architecture(subject: Subject, request: ScoringRequest, device: torch.device) -> Scored:
     arch = subject.architecture
     assert arch is not None
-    sizes = {"img_size": 224, "num_classes": _CLASSES, "in_chans": 3, **subject.sizes}
+    sizes: dict[str, Any] = {
+        "img_size": 224,
+        "num_classes": _CLASSES,
+        "in_chans": 3,
+        **subject.sizes,
+    }
     random_seed(request.seed or 0)
     with limit_threads(1):
         model = build_model(arch, **sizes).to(device)

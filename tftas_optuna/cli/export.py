@@ -282,7 +282,7 @@ def _write(
     trained: bool,
     origin: dict[str, Any] | None,
 ) -> None:
-    from tftas_optuna.export.networks import export_network
+    from tftas_optuna.export.networks import export_network, loads_where
 
     for form in formats:
         written, worst = export_network(
@@ -290,4 +290,5 @@ def _write(
         )
         click.echo(written)
         what = "" if trained else "untrained; "
-        click.echo(f"  {what}computes as PyTorch does, within {worst:.1e}", err=True)
+        where = f"; {loads_where(model)}" if form == "timm" else ""
+        click.echo(f"  {what}computes as PyTorch does, within {worst:.1e}{where}", err=True)

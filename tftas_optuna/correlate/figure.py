@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tftas_optuna._writing import check_ours, replacing
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.metrics.units import short
-from tftas_optuna.plots._drawing import graph_objects, plain
+from tftas_optuna.plots._drawing import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,11 +101,8 @@ def plot_correlations(correlations: Correlations) -> Figure:
     Returns:
         A Plotly figure: Kendall's tau of each metric, over all and in each band, as colours; and
         below it, for each metric, the accuracies against its values, coloured by band.
-
-    Raises:
-        UnavailableError: Plotly is not installed.
     """
-    graph = graph_objects()
+    from plotly import graph_objects as graph
     from plotly.subplots import make_subplots
 
     names = list(correlations.accuracies)
@@ -143,8 +140,8 @@ def check_plot(path: Path) -> None:
 
     Raises:
         TftasError: The ending of its name is not that of a figure.
-        UnavailableError: Another file is in the way, or Plotly is not installed, or kaleido,
-            which draws images.
+        UnavailableError: Another file is in the way, or kaleido, which draws images, is not
+            installed.
     """
     if path.suffix.lower() not in (*_HTML, *_IMAGES):
         raise TftasError(
@@ -153,7 +150,6 @@ def check_plot(path: Path) -> None:
     if not path.parent.is_dir() or path.is_dir():
         raise UnavailableError(f"{path} cannot be drawn: no file in a directory that exists")
     check_ours(path, _MARK)
-    graph_objects()
     if path.suffix.lower() in _IMAGES:
         try:
             import kaleido  # noqa: F401
@@ -169,7 +165,7 @@ def write_plot(correlations: Correlations, path: Path) -> None:
 
     Raises:
         TftasError: The ending of its name is not that of a figure.
-        UnavailableError: A package is not installed, or the file cannot be written.
+        UnavailableError: kaleido is not installed, or the file cannot be written.
     """
     check_plot(path)
     figure = plot_correlations(correlations)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 UNTRAINED = "untrained"
 VERSION = "tftas_optuna"
+# In the configuration of a network of timm's own class, whose "architecture" is timm's name.
+ARCHITECTURE = "arch"
 NAMES = (
     *("weights", "input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode"),
     *("num_classes", "class_names", "architecture", "study", "trial", VERSION),

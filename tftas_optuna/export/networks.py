@@ -22,6 +22,7 @@ import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
 from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 from tftas_optuna.export.files import check_directory
 from tftas_optuna.export.metadata import (
+    ARCHITECTURE,
     UNTRAINED,
     VERSION,
     class_names,
@@ -114,6 +115,16 @@ def export_network(
     return target, worst
 
 
+def loads_where(model: nn.Module) -> str:
+    """Return where timm loads a network that is written as a directory, in one line."""
+    arch = getattr(model, "architecture", None)
+    if type(model).__module__.startswith("timm."):
+        return "timm loads it, without tftas-optuna"
+    beyond = None if arch is None else arch.beyond_timm()
+    why = "" if beyond is None else f": it has {beyond}"
+    return f"timm loads it where tftas-optuna is installed and imported{why}"
+
+
 def save_timm(
     model: nn.Module, folder: Path, *, trained: bool, origin: Mapping[str, Any] | None = None
 ) -> None:
@@ -137,7 +148,7 @@ def save_timm(
                 model_config={"label_names": list(names)} if names else None,
                 safe_serialization=True,
             )
-            _complete(Path(scratch) / "config.json", _About(trained, origin))
+            _complete(model, Path(scratch) / "config.json", _About(trained, origin))
             # safetensors makes files readable for their owner alone.
             shutil.copymode(Path(scratch) / "config.json", Path(scratch) / "model.safetensors")
             _move_files(Path(scratch), folder)
@@ -152,14 +163,18 @@ class _About(NamedTuple):
     origin: Mapping[str, Any] | None
 
 
-def _complete(path: Path, about: _About) -> None:
-    """Record in timm's configuration whether the weights are trained, and their origin."""
+def _complete(model: nn.Module, path: Path, about: _About) -> None:
+    """Record in timm's configuration whether the weights are trained, and where all is from."""
     config = json.loads(path.read_text(encoding="utf-8"))
     pretrained_cfg = config["pretrained_cfg"]
     if not about.trained:
         pretrained_cfg["tag"] = UNTRAINED
     elif pretrained_cfg.get("tag") == UNTRAINED:
         del pretrained_cfg["tag"]
+    arch = getattr(model, "architecture", None)
+    if arch is not None and ARCHITECTURE not in config.get("model_args", {}):
+        # timm's own classes are not built from it, but resuming and comparing need it.
+        config[ARCHITECTURE] = arch.to_dict()
     config["weights"] = weights_label(about.trained)
     if about.origin:
         config["study"] = dict(about.origin)

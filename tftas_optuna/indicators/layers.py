@@ -8,6 +8,7 @@ import logging
 import math
 import threading
 from abc import abstractmethod
+from collections import defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -175,7 +176,8 @@ class LayerEngine:
         self.indicators = tuple(indicators)
         self._fidelity = fidelity
         self._precision = precision
-        self._norms: Norms = {}
+        # By the depths of candidates that have weights of their own.
+        self._norms: defaultdict[tuple[int, ...], Norms] = defaultdict(dict)
         # Largest relative errors of the scores from all range finders together.
         self._tolerances = [
             1e-2
@@ -278,7 +280,8 @@ class LayerEngine:
         for trace in self._traces(archs):
             gradients = SharedGradients(gradients_of(trace.delta, trace.x, rank))
             layer = Layer(trace.names, trace.role, trace.shapes, trace.weights, gradients)
-            yield trace, layer, [each.fold(layer, self._norms) for each in self.indicators]
+            norms = self._norms[trace.depths]
+            yield trace, layer, [each.fold(layer, norms) for each in self.indicators]
 
     def _traces(self, archs: Sequence[Architecture]) -> Iterable[LinearTrace]:
         """Run candidates in a pass of fixed shape if there is one, else in one of their own."""

@@ -54,6 +54,22 @@ def check_arguments(
             )
 
 
+def check_named(
+    arch: Architecture,
+    arguments: Mapping[str, Any],
+    *,
+    defined: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+) -> None:
+    """Refuse arguments as :func:`check_arguments`, but leave others to timm's own class.
+
+    Raises:
+        TftasError: An argument has another value.
+    """
+    named = {name: arguments[name] for name in arguments if name in defined or name in fixed}
+    check_arguments(arch, named, defined=defined, fixed=fixed)
+
+
 def check_pooling(arch: Architecture, global_pool: str, allowed: Collection[str]) -> None:
     """Check that a family's networks support a pooling.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import timm
 from timm.layers import to_2tuple
@@ -45,9 +45,17 @@ def build_model(
     img_size: int | tuple[int, int] | None = None,
     num_classes: int | None = None,
     in_chans: int | None = None,
+    stock: bool | None = None,
     **kwargs: Any,
 ) -> nn.Module:
     """Build the stand-alone network of an architecture, with fresh weights.
+
+    Where timm's own class builds it, the network is timm's: of a PiT, and of an AutoFormer without
+    relative positions whose blocks are alike, whose heads divide the width, and whose
+    ``layer_norm_eps`` is timm's 1e-6. Whatever knows timm
+    then knows the network, and its weights load where this package is not installed. All others
+    are of a class of this package, a subclass of timm's. The networks have the same weights by the
+    same names, and compute the same, in both classes.
 
     An architecture does not define the input and the classes; a candidate has those of its study.
     :meth:`SearchSpace.build` takes them from the space.
@@ -57,15 +65,17 @@ def build_model(
         img_size: Height and width of the input, in pixels; by default the candidate's.
         num_classes: Outputs of the classifier, 0 for none; by default the candidate's.
         in_chans: Channels of the input; by default the candidate's, or 3.
+        stock: Whether the network is of timm's own class; None for where it can be.
         **kwargs: timm's other model arguments, such as ``drop_path_rate``.
 
     Returns:
-        The same as ``timm.create_model("tftas_...", arch=...)``: a module with timm's interface
-        that maps (batch, in_chans, img_size, img_size) to (batch, num_classes).
+        A module with timm's interface that maps (batch, in_chans, img_size, img_size) to (batch,
+        num_classes), with the attribute ``architecture``. Of a class of this package it is the
+        same as ``timm.create_model("tftas_...", arch=...)``.
 
     Raises:
-        TftasError: It is no architecture, a size is missing or out of range, or timm's argument
-            does not apply.
+        TftasError: It is no architecture, a size is missing or out of range, timm's argument does
+            not apply, or timm's own class was asked for and does not build it.
     """
     given = {"img_size": img_size, "num_classes": num_classes, "in_chans": in_chans}
     sizes = {"in_chans": 3, **getattr(arch, "sizes", {})}
@@ -77,6 +87,13 @@ def build_model(
             f"an architecture alone has no sizes; give {' and '.join(missing)}, or a candidate of"
             " a front, or use space.build(arch)"
         )
+    beyond = found.beyond_timm()
+    if stock and beyond is not None:
+        raise TftasError(
+            f"timm itself builds no {found!r}: it has {beyond}; leave out stock, or give None"
+        )
+    if stock or (stock is None and beyond is None):
+        return _create_stock(found, {**sizes, **kwargs})
     # A dictionary instead of the object, so that timm can save the configuration of the model.
     model: nn.Module = timm.create_model(
         _timm_name(found.family), arch=found.to_dict(), **sizes, **kwargs
@@ -84,11 +101,21 @@ def build_model(
     return model
 
 
+def timm_arguments(arch: Architecture) -> dict[str, Any]:
+    """Return the arguments of timm's own class that build an architecture; empty if none do."""
+    network: Any = FAMILIES[arch.family].network
+    return {} if arch.beyond_timm() is not None else network.timm_model(arch)[1]
+
+
 def build_undrawn(
     arch: Architecture, *, img_size: int, num_classes: int, in_chans: int, **kwargs: Any
 ) -> nn.Module:
     """Build a network with uninitialised weights, because drawing them is slow."""
-    sizes = {"img_size": img_size, "num_classes": num_classes, "in_chans": in_chans}
+    sizes: dict[str, Any] = {
+        "img_size": img_size,
+        "num_classes": num_classes,
+        "in_chans": in_chans,
+    }
     with Undrawn():
         return build_model(arch, **sizes, **kwargs)
 
@@ -139,8 +166,7 @@ def _create(
     name = _timm_name(family)
     user_overlay = kwargs.pop("pretrained_cfg_overlay", None) or {}
     has_source = any(user_overlay.get(key) for key in _SOURCES)
-    if pretrained and not kwargs.get("pretrained_cfg") and not has_source:
-        raise TftasError(f"{name} has no pretrained weights; pass checkpoint_path=...")
+    _check_source(name, pretrained, kwargs.get("pretrained_cfg") or has_source)
     network: Any = FAMILIES[family].network
     defaults: dict[str, Any] = {}
     if arch is None:
@@ -161,14 +187,8 @@ def _create(
     has_cfg = given_cfg and not isinstance(given_cfg, str)
     described = user_overlay.get("input_size") or (_input_size(given_cfg) if has_cfg else None)
     kwargs.setdefault("in_chans", (described or _DEFAULT_CFG["input_size"])[0])
-    for size, least in (("in_chans", 1), ("num_classes", 0)):
-        whole(size, kwargs.get(size, least), least)
-    img_size = kwargs.get("img_size", (described or _DEFAULT_CFG["input_size"])[1:])
-    height, width = to_2tuple(img_size)
-    kwargs["img_size"] = (height, width)
-    if not kwargs.get("dynamic_img_pad"):
-        # Raises an error if the image is too small.
-        arch.costs(img_size=min(height, width), num_classes=0)
+    kwargs.setdefault("img_size", (described or _DEFAULT_CFG["input_size"])[1:])
+    kwargs["img_size"] = height, width = _checked_size(arch, kwargs)
     # timm derives transforms from the input size, which must be that of the built model. While it
     # loads weights, the size must be that of the weights: timm adapts the first convolution from
     # its channels, and position embeddings are resampled from its height and width.
@@ -192,6 +212,55 @@ def _create(
     if hasattr(model, "pretrained_cfg"):
         model.pretrained_cfg["input_size"] = built
     return model
+
+
+def _create_stock(arch: Architecture, kwargs: dict[str, Any]) -> nn.Module:
+    """Build the network of timm's own class, of which only the weights are ours."""
+    network: Any = FAMILIES[arch.family].network
+    # As timm does, before anything looks at them.
+    kwargs = {name: value for name, value in kwargs.items() if value is not None}
+    _check_source(
+        _timm_name(arch.family), kwargs.get("pretrained"), kwargs.get("pretrained_cfg_overlay")
+    )
+    kwargs["img_size"] = height, width = _checked_size(arch, kwargs)
+    if kwargs.get("features_only"):
+        kwargs = {**network.feature_cfg(arch), **kwargs}
+    name, arguments = network.timm_model(arch, **kwargs)
+    built = (kwargs["in_chans"], height, width)
+    # timm's configuration of this name is that of its own weights.
+    cfg = {
+        **_DEFAULT_CFG,
+        **getattr(network, "timm_cfg", {}),
+        "input_size": built,
+        "architecture": name,
+    }
+    try:
+        model: nn.Module = timm.create_model(name, **{"pretrained_cfg": cfg, **arguments})
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise TftasError(f"timm's own network has no such argument: {error}") from error
+    cast("Any", model).architecture = arch
+    return model
+
+
+def _checked_size(arch: Architecture, kwargs: dict[str, Any]) -> tuple[int, int]:
+    """Check the sizes among timm's arguments, and return height and width of the images.
+
+    Raises:
+        TftasError: One is out of range, or the image is too small.
+    """
+    for size, least in (("in_chans", 1), ("num_classes", 0)):
+        whole(size, kwargs.get(size, least), least)
+    height, width = to_2tuple(kwargs["img_size"])
+    if not kwargs.get("dynamic_img_pad"):
+        arch.costs(img_size=min(height, width), num_classes=0)
+    return height, width
+
+
+def _check_source(name: str, pretrained: Any, source: Any) -> None:
+    if pretrained and not source:
+        raise TftasError(f"{name} has no pretrained weights; pass checkpoint_path=...")
 
 
 def _input_size(cfg: Any) -> tuple[int, int, int] | None:

@@ -13,9 +13,9 @@ from timm.layers import LayerNorm, to_2tuple, trunc_normal_
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS, AutoFormerArchitecture
+from tftas_optuna.architecture.autoformer import AutoFormerArchitecture
 from tftas_optuna.errors import TftasError
-from tftas_optuna.models._arguments import check_arguments, check_pooling
+from tftas_optuna.models._arguments import check_arguments, check_named, check_pooling
 from tftas_optuna.models.blocks import Attention, Block
 from tftas_optuna.models.relative_position import RelativePosition2d
 
@@ -142,7 +142,7 @@ class AutoFormer(VisionTransformer):
             pool_include_prefix=pool_include_prefix,
             dynamic_img_size=dynamic_img_size,
             dynamic_img_pad=dynamic_img_pad,
-            norm_layer=partial(LayerNorm, eps=LAYER_NORM_EPS),
+            norm_layer=partial(LayerNorm, eps=architecture.layer_norm_eps),
             drop_rate=drop_rate,
             pos_drop_rate=pos_drop_rate,
             patch_drop_rate=patch_drop_rate,
@@ -165,6 +165,7 @@ class AutoFormer(VisionTransformer):
                         attn_drop=attn_drop_rate,
                         proj_drop=proj_drop_rate,
                     ),
+                    layer_norm_eps=architecture.layer_norm_eps,
                     proj_drop=proj_drop_rate,
                     drop_path=rate,
                 )
@@ -184,6 +185,31 @@ class AutoFormer(VisionTransformer):
         if weight_init != "skip":
             self.init_weights(needs_reset=False)
         self.to(device=device, dtype=dtype)
+
+    @staticmethod
+    def timm_model(
+        architecture: AutoFormerArchitecture, **kwargs: Any
+    ) -> tuple[str, dict[str, Any]]:
+        """Return name and arguments of timm's own ``VisionTransformer`` of an architecture.
+
+        Args:
+            architecture: An architecture with nothing beyond timm's class.
+            **kwargs: Further arguments for ``timm.create_model``.
+
+        Raises:
+            TftasError: An argument contradicts the architecture.
+        """
+        defined = {
+            "patch_size": architecture.patch_size,
+            "embed_dim": architecture.embed_dim,
+            "depth": architecture.depth,
+            "num_heads": architecture.num_heads[0],
+            "mlp_ratio": architecture.mlp_ratio[0],
+            "pos_embed": "learn" if architecture.abs_pos else "none",
+        }
+        check_named(architecture, kwargs, defined=defined, fixed=_FIXED)
+        pooling = {"global_pool": architecture.global_pool, "fc_norm": False}
+        return "vit_small_patch16_224", {**pooling, **kwargs, **defined}
 
     @staticmethod
     def feature_cfg(architecture: AutoFormerArchitecture) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from timm.layers import (
 )
 from torch import Tensor, nn
 
-from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS
 from tftas_optuna.models.relative_position import (
     RelativePosition2d,
     key_bias,
@@ -151,14 +150,15 @@ class Block(nn.Module):
         dim: int,
         hidden_dim: int,
         attention: Attention,
+        layer_norm_eps: float,
         proj_drop: float = 0.0,
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        self.norm1 = LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.norm1 = LayerNorm(dim, eps=layer_norm_eps)
         self.attn = attention
         self.drop_path1 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
-        self.norm2 = LayerNorm(dim, eps=LAYER_NORM_EPS)
+        self.norm2 = LayerNorm(dim, eps=layer_norm_eps)
         self.mlp = Mlp(dim, hidden_dim, drop=proj_drop)
         self.drop_path2 = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 

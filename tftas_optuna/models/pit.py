@@ -11,7 +11,7 @@ from timm.models.pit import PoolingVisionTransformer
 from torch import nn
 
 from tftas_optuna.architecture import PiTArchitecture
-from tftas_optuna.models._arguments import check_arguments, check_pooling
+from tftas_optuna.models._arguments import check_arguments, check_named, check_pooling
 
 # Arguments of timm's class that the architecture does not define.
 _FREE = {
@@ -48,14 +48,7 @@ class PiT(PoolingVisionTransformer):
     }
 
     def __init__(self, architecture: PiTArchitecture, **kwargs: Any) -> None:
-        defined: dict[str, Any] = {
-            "patch_size": architecture.patch_size,
-            "stride": architecture.stride,
-            "base_dims": (architecture.base_dim,) * len(architecture.depth),
-            "depth": architecture.depth,
-            "heads": architecture.num_heads,
-            "mlp_ratio": architecture.mlp_ratio,
-        }
+        defined = _defined(architecture)
         free = {name: kwargs.pop(name) for name in _FREE & kwargs.keys()}
         check_arguments(architecture, kwargs, defined=defined, fixed=_FIXED)
         check_pooling(architecture, free.get("global_pool", "token"), ("", "token"))
@@ -99,6 +92,25 @@ class PiT(PoolingVisionTransformer):
         return True
 
     @staticmethod
+    def timm_model(architecture: PiTArchitecture, **kwargs: Any) -> tuple[str, dict[str, Any]]:
+        """Return name and arguments of timm's own network; see ``AutoFormer.timm_model``."""
+        defined = _defined(architecture)
+        check_named(architecture, kwargs, defined=defined, fixed=_FIXED)
+        return "pit_ti_224", {**kwargs, **defined}
+
+    @staticmethod
     def feature_cfg(architecture: PiTArchitecture) -> dict[str, Any]:
         """Return timm's feature configuration: features after every stage."""
         return {"out_indices": tuple(range(len(architecture.depth))), "feature_cls": "hook"}
+
+
+def _defined(architecture: PiTArchitecture) -> dict[str, Any]:
+    """Return the arguments of timm's class that an architecture defines."""
+    return {
+        "patch_size": architecture.patch_size,
+        "stride": architecture.stride,
+        "base_dims": (architecture.base_dim,) * len(architecture.depth),
+        "depth": architecture.depth,
+        "heads": architecture.num_heads,
+        "mlp_ratio": architecture.mlp_ratio,
+    }

@@ -1,4 +1,4 @@
-"""Shared by all figures: Plotly, loaded on first use, colours, and titles of axes."""
+"""Shared by all figures: panels, colours, and titles of axes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import html
 import math
 from typing import TYPE_CHECKING, Any
 
-from tftas_optuna.errors import UnavailableError
 from tftas_optuna.metrics import cost_names, get_cost
 
 if TYPE_CHECKING:
@@ -24,21 +23,6 @@ _PANEL_PIXELS = 320
 _HEAD_PIXELS = 70
 
 
-def graph_objects() -> Any:
-    """Load and return ``plotly.graph_objects``.
-
-    Raises:
-        UnavailableError: Plotly is not installed.
-    """
-    try:
-        from plotly import graph_objects
-    except ImportError as error:
-        raise UnavailableError(
-            "figures are drawn by Plotly; pip install 'tftas-optuna[plot]'"
-        ) from error
-    return graph_objects
-
-
 def panels(
     titles: Sequence[str], columns: int, pixels: int = _PANEL_PIXELS, **options: Any
 ) -> Figure:
@@ -50,7 +34,6 @@ def panels(
         pixels: Height of a row in pixels.
         options: Passed on to Plotly's ``make_subplots``.
     """
-    graph_objects()
     from plotly.subplots import make_subplots
 
     columns = min(columns, len(titles))

@@ -9,7 +9,6 @@ from tftas_optuna.plots._drawing import (
     BLUE,
     axis_title,
     cell,
-    graph_objects,
     panels,
     plain,
     rounded,
@@ -68,10 +67,10 @@ def plot_accuracy(study: Study, trained: str | None = None, *, shared: bool = Fa
 
     Raises:
         TftasError: Nothing was trained under these conditions.
-        UnavailableError: Plotly is not installed, nothing was trained, or the study was not made
-            by this package.
+        UnavailableError: Nothing was trained, or the study was not made by this package.
     """
-    graph = graph_objects()
+    from plotly import graph_objects as graph
+
     settings = read_settings(study)
     candidates = trained_candidates(study, trained, shared=shared)
     label, key = (

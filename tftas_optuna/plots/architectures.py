@@ -9,7 +9,6 @@ from tftas_optuna.plots._drawing import (
     BLUE,
     ORANGE,
     cell,
-    graph_objects,
     panels,
     plain,
     whole_steps,
@@ -37,14 +36,12 @@ def plot_architectures(picked: Sequence[Candidate]) -> Figure:
         A Plotly figure. Bars show the hidden width of every block's MLP upwards, and the width of
         its attention with the number of heads downwards, on the same scale in all panels.
         Architectures of families that do not describe their blocks are left out.
-
-    Raises:
-        UnavailableError: Plotly is not installed.
     """
     drawn = [candidate for candidate in candidates_of(picked) if blocks_of(candidate.architecture)]
     titles = [f"trial {c.trial}: {plain(c.architecture.summary())}" for c in drawn]
     figure = panels(titles or [""], _COLUMNS, _PIXELS, shared_yaxes="all")
-    graph = graph_objects()
+    from plotly import graph_objects as graph
+
     for place, candidate in enumerate(drawn):
         blocks = blocks_of(candidate.architecture)
         numbers = list(range(1, len(blocks) + 1))

@@ -15,7 +15,6 @@ from tftas_optuna.plots._drawing import (
     GREY,
     axis_title,
     cell,
-    graph_objects,
     panels,
     plain,
     rounded,
@@ -104,7 +103,7 @@ def plot_choices(study: Study, objective: str | None = None) -> Figure:
 
     Raises:
         TftasError: The study has no such objective.
-        UnavailableError: Plotly is not installed, or the study was not made by this package.
+        UnavailableError: The study was not made by this package.
     """
     settings = finished_trials(study).settings
     name = settings.objectives[0] if objective is None else objective
@@ -153,9 +152,11 @@ def _lines(effects: list[Effect], dimension: str) -> list[list[Effect]]:
 
 
 def _drawn(line: list[Effect], number: int, part: str) -> Any:
+    from plotly.graph_objects import Scatter
+
     dimension, block = plain(line[0].dimension), line[0].block
     what = f"{dimension} %{{customdata[0]}}" + ("" if block is None else f", {part} %{{x}}")
-    return graph_objects().Scatter(
+    return Scatter(
         x=[_label(e) if e.block is None else e.block + 1 for e in line],
         y=rounded(effect.mean for effect in line),
         error_y={

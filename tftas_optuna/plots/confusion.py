@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.plots._drawing import BLUE, graph_objects, panels, plain, rounded
+from tftas_optuna.plots._drawing import BLUE, panels, plain, rounded
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -28,9 +28,10 @@ def plot_confusion(evaluation: TrialEvaluation) -> Figure:
         in the cells per cent of the row.
 
     Raises:
-        UnavailableError: Plotly is not installed, or the evaluation has no matrix.
+        UnavailableError: The evaluation has no matrix.
     """
-    graph = graph_objects()
+    from plotly import graph_objects as graph
+
     # The first class on top.
     seen = [(n, row) for n, row in zip(evaluation.classes, evaluation.confusion, strict=True)]
     seen = [(name, row) for name, row in reversed(seen) if sum(row)]

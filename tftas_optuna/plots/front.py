@@ -14,7 +14,6 @@ from tftas_optuna.plots._drawing import (
     RED,
     axis_title,
     cell,
-    graph_objects,
     panels,
     plain,
     rounded,
@@ -121,7 +120,7 @@ def plot_front(study: Study, picked: Sequence[Candidate] = ()) -> Figure:
         some are drawn; the legend says how many.
 
     Raises:
-        UnavailableError: Plotly is not installed, or the study was not made by this package.
+        UnavailableError: The study was not made by this package.
 
     Example:
         >>> from tftas_optuna import get_space, search
@@ -132,6 +131,8 @@ def plot_front(study: Study, picked: Sequence[Candidate] = ()) -> Figure:
     settings = finished_trials(study).settings
     pairs = planes(settings)
     groups = front_groups(study, picked)
+    from plotly.graph_objects import Scatter
+
     figure = panels([""] * len(pairs), _COLUMNS)
     styles = {
         "out of bounds": {"color": RED, "symbol": "x-thin-open", "size": 5, "opacity": 0.6},
@@ -143,7 +144,7 @@ def plot_front(study: Study, picked: Sequence[Candidate] = ()) -> Figure:
         where = cell(place, _COLUMNS, len(pairs))
         for group in groups:
             figure.add_trace(
-                graph_objects().Scatter(
+                Scatter(
                     x=group.columns[x],
                     y=group.columns[y],
                     mode="markers",

@@ -8,7 +8,7 @@ import numpy as np
 
 from tftas_optuna.errors import UnavailableError
 from tftas_optuna.metrics import Meters, get_cost
-from tftas_optuna.plots._drawing import BLUE, graph_objects, panels, rounded
+from tftas_optuna.plots._drawing import BLUE, panels, rounded
 from tftas_optuna.plots.trials import finished_trials
 from tftas_optuna.study.hypervolume import Hypervolume, front_rows
 from tftas_optuna.study.record import meter_records
@@ -58,13 +58,15 @@ def plot_hypervolume(study: Study) -> Figure:
         A Plotly figure of ``hypervolumes``.
 
     Raises:
-        UnavailableError: Plotly is not installed, the study was not made by this package, or has
-            no record of a cost that it measured.
+        UnavailableError: The study was not made by this package, or has no record of a cost
+            that it measured.
     """
+    from plotly.graph_objects import Scatter
+
     steps = hypervolumes(study)
     figure = panels([""], 1)
     figure.add_trace(
-        graph_objects().Scatter(
+        Scatter(
             x=[count for count, _ in steps],
             y=rounded(value for _, value in steps),
             mode="lines+markers",

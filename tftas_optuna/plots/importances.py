@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import TrialState
 
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.plots._drawing import COLOURS, graph_objects, panels, plain, rounded
+from tftas_optuna.plots._drawing import COLOURS, panels, plain, rounded
 from tftas_optuna.plots.trials import Finished, finished_trials
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ def plot_importances(study: Study) -> Figure:
         A Plotly figure of ``importances``, in the order of the space.
 
     Raises:
-        UnavailableError: Plotly is not installed, or the study has too few trials, or was not made
-            by this package.
+        UnavailableError: The study has too few trials, or was not made by this package.
     """
-    graph = graph_objects()
+    from plotly import graph_objects as graph
+
     by_objective = importances(study)
     names = list(finished_trials(study).settings.space.distributions())
     figure = panels([""], 1)

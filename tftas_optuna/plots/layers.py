@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from tftas_optuna.plots._drawing import (
     COLOURS,
     cell,
-    graph_objects,
     panels,
     plain,
     rounded,
@@ -76,10 +75,11 @@ def plot_layers(study: Study, picked: Sequence[Candidate]) -> Figure:
         with a line for each architecture.
 
     Raises:
-        UnavailableError: Plotly is not installed; or none of the indicators of the study is a sum
-            over layers, or its options are not stored.
+        UnavailableError: None of the indicators of the study is a sum over layers, or its
+            options are not stored.
     """
-    graph = graph_objects()
+    from plotly import graph_objects as graph
+
     label, all_layers = layer_scores(study, picked)
     kinds = list(dict.fromkeys(layers.kind for layers in all_layers))
     trials = list(dict.fromkeys(layers.trial for layers in all_layers))

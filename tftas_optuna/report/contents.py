@@ -115,7 +115,7 @@ def contents(
 
     Raises:
         TftasError: Nothing was trained under these conditions.
-        UnavailableError: Plotly is not installed, or the study was not made by this package.
+        UnavailableError: The study was not made by this package.
     """
     settings = read_settings(study)
     front = pareto_front(study, trained=trained)

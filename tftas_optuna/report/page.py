@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from tftas_optuna._given import a_path, check_callback
 from tftas_optuna._writing import check_ours, replacing
 from tftas_optuna.errors import UnavailableError
-from tftas_optuna.plots._drawing import graph_objects
 from tftas_optuna.report.contents import contents
 
 if TYPE_CHECKING:
@@ -47,8 +46,8 @@ def write_report(
 
     Raises:
         TftasError: Nothing was trained under these conditions.
-        UnavailableError: Plotly is not installed, the study was not made by this package, or the
-            file cannot be written.
+        UnavailableError: The study was not made by this package, or the file cannot be
+            written.
 
     Example:
         >>> from tftas_optuna import search
@@ -71,19 +70,11 @@ def check_report(path: Path) -> None:
     """Check that a report can be written to a file, before it is made.
 
     Raises:
-        UnavailableError: There is no such directory, the file exists and is not a report, or
-            Plotly or Jinja is not installed.
+        UnavailableError: There is no such directory, or the file exists and is not a report.
     """
     if not path.parent.is_dir() or path.is_dir():
         raise UnavailableError(f"{path} cannot be written: no file in a directory that exists")
     check_ours(path, b" - tftas-optuna</title>")
-    graph_objects()
-    try:
-        import jinja2  # noqa: F401
-    except ImportError as error:
-        raise UnavailableError(
-            "reports are written by Jinja; pip install 'tftas-optuna[plot]'"
-        ) from error
 
 
 def render(

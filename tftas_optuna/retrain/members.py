@@ -64,7 +64,7 @@ class SharedNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of the current member for images, (batch, classes)."""
         blank = self._blanks.get(self.member, images.device).train(self.training)
-        slices = self.supernet.slices(self.member, self.tensors())
+        slices = self.supernet.weights_of(self.member, self.tensors())
         logits: Tensor = torch.func.functional_call(blank, slices, (images,))
         return logits
 

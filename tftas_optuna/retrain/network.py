@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -16,7 +15,6 @@ import torch
 from timm.models import get_model_input_config, load_state_dict
 from timm.utils import random_seed
 
-import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
 from tftas_optuna._reading import reading
 from tftas_optuna._writing import file_stem
 from tftas_optuna.architecture import (
@@ -28,15 +26,17 @@ from tftas_optuna.architecture import (
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, UnavailableError, first_line
 from tftas_optuna.export.sections import write_section
+from tftas_optuna.models import build_model, timm_arguments
+from tftas_optuna.models.plain import quiet_hub
 from tftas_optuna.models.positions import fit_positions
 from tftas_optuna.models.stock import create_timm
 from tftas_optuna.retrain.slices import open_for, study_supernet
-from tftas_optuna.retrain.sources import CONFIG, find_source, read_config
+from tftas_optuna.retrain.sources import CONFIG, find_source, read_config, recorded_architecture
 from tftas_optuna.scoring.conditions import SupernetSource
 from tftas_optuna.spaces import published_architectures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor, nn
 
@@ -174,13 +174,6 @@ def build_network(
         TftasError: The weights do not apply to this network.
         UnavailableError: The weights cannot be read or do not fit.
     """
-    arguments: dict[str, Any] = {"in_chans": network.in_chans}
-    if num_classes is not None:
-        arguments["num_classes"] = num_classes
-    if network.architecture is not None:
-        arguments |= {"arch": network.architecture.to_dict(), "img_size": network.img_size or 224}
-    elif network.img_size is not None:
-        arguments["img_size"] = network.img_size
     if weights == "supernet":
         weights = study_supernet(network)
     if weights == "pretrained" and network.architecture is not None:
@@ -190,10 +183,8 @@ def build_network(
         )
     random_seed(seed)
     try:
-        with _quiet_hub():
-            model = create_timm(
-                network.model, pretrained=weights == "pretrained", **arguments, **kwargs
-            )
+        with quiet_hub():
+            model = _build(network, num_classes, pretrained=weights == "pretrained", **kwargs)
     except TftasError:
         raise
     except (TypeError, AssertionError, ValueError) as error:
@@ -207,6 +198,28 @@ def build_network(
     elif weights not in WEIGHTS:
         load_weights(model, weights)
     return model
+
+
+def _build(
+    network: Network, num_classes: int | None, *, pretrained: bool, **kwargs: Any
+) -> nn.Module:
+    if network.architecture is not None:
+        return build_model(
+            network.architecture,
+            img_size=network.img_size or 224,
+            num_classes=1000 if num_classes is None else num_classes,
+            in_chans=network.in_chans,
+            **kwargs,
+        )
+    # timm leaves out what is None.
+    return create_timm(
+        network.model,
+        pretrained=pretrained,
+        img_size=network.img_size,
+        in_chans=network.in_chans,
+        num_classes=num_classes,
+        **kwargs,
+    )
 
 
 def _check_takes_images(model: nn.Module, network: Network) -> None:
@@ -239,7 +252,9 @@ def read_model(folder: Path) -> nn.Module:
         raise UnavailableError(f"{folder} holds no config.json; {_FINISHED}")
     with reading(folder, lambda reason: f"{folder} cannot be loaded: {reason}; {_FINISHED}"):
         model: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
-        timm_model = cast("Any", model)
+        timm_model, arch = cast("Any", model), recorded_architecture(read_config(folder))
+        if arch is not None:
+            timm_model.architecture = arch
         if timm_model.pretrained_cfg.get("num_classes") != timm_model.num_classes:
             # timm leaves its classifier as drawn.
             raise ValueError("config.json tells two numbers of classes")
@@ -337,33 +352,24 @@ def _of_directory(source: NetworkSource) -> Network:
             sizes["img_size"], width = sizes["img_size"]
             if width != sizes["img_size"]:
                 raise TftasError(f"{source.path} takes images that are not square")
-        own = {**(arguments.get("arch") or {}), "global_pool": config.get("global_pool")}
+        arch = recorded_architecture(config)
+        own = {} if arch is None else {**arch.to_dict(), **timm_arguments(arch)}
+        own["global_pool"] = config.get("global_pool")
+        # As they would be written, with lists for tuples.
+        own = json.loads(json.dumps(own))
         others = [k for k, v in arguments.items() if k not in _REBUILT and v != own.get(k)]
         if others:
             raise TftasError(
                 f"{source.path} was built with {', '.join(sorted(others))}, which a new network"
                 " would not have"
             )
-        if "arch" not in arguments:
+        if arch is None:
             return Network(source.label, str(config["architecture"]), None, **sizes)
-        arch = Architecture.from_dict(arguments["arch"])
         return _of_architecture(source.label, arch, **sizes)
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, TftasError):
             raise
         raise UnavailableError(f"{source.path / CONFIG} is no configuration of timm") from error
-
-
-@contextlib.contextmanager
-def _quiet_hub() -> Iterator[None]:
-    """Keep the Hugging Face Hub from logging its ten attempts; the error says that they failed."""
-    logger = logging.getLogger("huggingface_hub")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _load_slices(
@@ -377,7 +383,7 @@ def _load_slices(
     num_classes = timm_model.num_classes
     supernet = open_for(network, source, num_classes)
     assert arch is not None
-    slices = supernet.slices(arch, supernet.state_dict)
+    slices = supernet.weights_of(arch, supernet.state_dict)
     theirs = None if trained is None else trained.class_names
     if supernet.num_classes != num_classes:
         own, theirs = model.state_dict(), None

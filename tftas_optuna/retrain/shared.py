@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
-import torch
 from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
@@ -17,7 +16,7 @@ from tftas_optuna._writing import replacing
 from tftas_optuna.errors import TftasError
 from tftas_optuna.retrain.folder import writing
 from tftas_optuna.retrain.members import Draws, SharedNetwork
-from tftas_optuna.retrain.network import classifiers, other_classes
+from tftas_optuna.retrain.network import other_classes
 from tftas_optuna.retrain.slices import weights_text
 from tftas_optuna.retrain.training import Training
 from tftas_optuna.scoring.basis import open_supernet
@@ -218,9 +217,9 @@ class SharedMembers:
         if same_classes and None not in (class_names, theirs):
             if tuple(class_names or ()) != theirs:
                 raise TftasError(other_classes(source, theirs or (), class_names or ()))
-        first = source if same_classes else SupernetSource(recipe.seed)
         supernet = open_supernet(
-            Conditions(self.space, self.img_size, num_classes, supernet=first)
+            Conditions(self.space, self.img_size, num_classes, supernet=source),
+            new_classifier=True,
         )
         model = SharedNetwork(
             supernet,
@@ -229,20 +228,8 @@ class SharedMembers:
             drop_path_rate=recipe.drop_path,
         )
         if trained is not None:
-            if not same_classes:
-                self._load_body(model, source)
             model.pretrained_cfg.update(trained.preprocessing.to_dict())
         return model
-
-    def _load_body(self, model: SharedNetwork, source: SupernetSource) -> None:
-        """Load trained weights, but those of the classifier, which stay as drawn."""
-        conditions = Conditions.of(self.space, img_size=self.img_size, supernet=source)
-        theirs = open_supernet(conditions).state_dict
-        heads = classifiers(model)
-        with torch.no_grad():
-            for name, parameter in model.tensors().items():
-                if not name.startswith(heads):
-                    parameter.copy_(theirs[name])
 
     def training(
         self, model: SharedNetwork, recipe: Recipe, loader: Any, num_classes: int, world: World
@@ -271,14 +258,15 @@ class SharedMembers:
         network = cast("SharedNetwork", training.network)
         config = network.pretrained_cfg
         trained = TrainedSupernet(
-            out,
-            {name: tensor.detach().cpu() for name, tensor in network.tensors().items()},
-            Preprocessing.from_dict(config),
-            self.space.to_dict(),
-            self.img_size,
-            network.num_classes,
-            tuple(config["label_names"]) if config.get("label_names") else None,
-            tuple(m.architecture for m in self.members) if self.members else None,
+            path=out,
+            tensors={name: t.detach().cpu() for name, t in network.tensors().items()},
+            preprocessing=Preprocessing.from_dict(config),
+            space=self.space.to_dict(),
+            img_size=self.img_size,
+            num_classes=network.num_classes,
+            class_names=tuple(config["label_names"]) if config.get("label_names") else None,
+            members=tuple(m.architecture for m in self.members) if self.members else None,
+            slicing=network.supernet.slicing,
             trained_on=f"{recipe.epochs} epochs of recipe {recipe.name}",
         )
         table = [

@@ -23,7 +23,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import timm
 
 import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
+from tftas_optuna.architecture import Architecture
 from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean, first_line
+from tftas_optuna.export.metadata import ARCHITECTURE
 from tftas_optuna.spaces import published_architectures
 from tftas_optuna.supernet.files import is_supernet
 
@@ -107,6 +109,21 @@ def read_config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise UnavailableError(f"{path} is no configuration of timm")
     return config
+
+
+def recorded_architecture(config: dict[str, Any]) -> Architecture | None:
+    """Return the architecture that a configuration records; None for a network of timm's.
+
+    A network of timm's own class has it beside timm's entries, one of this package's classes
+    among the arguments of the class.
+
+    Raises:
+        TftasError: It is damaged.
+    """
+    arguments = config.get("model_args")
+    named = arguments.get(ARCHITECTURE) if isinstance(arguments, dict) else None
+    data = config.get(ARCHITECTURE, named)
+    return None if data is None else Architecture.from_dict(data)
 
 
 def _source(name: str, kinds: Collection[Kind]) -> NetworkSource:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tftas_optuna.architecture import Architecture
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.retrain.folder import RESULT
 from tftas_optuna.retrain.network import (
@@ -17,7 +16,7 @@ from tftas_optuna.retrain.network import (
 )
 from tftas_optuna.retrain.recorded import model_digest
 from tftas_optuna.retrain.slices import check_fit, fitted, study_supernet
-from tftas_optuna.retrain.sources import read_config
+from tftas_optuna.retrain.sources import read_config, recorded_architecture
 from tftas_optuna.scoring.conditions import SupernetSource
 from tftas_optuna.study.accuracy import choose_trainings, training_sets
 
@@ -178,13 +177,13 @@ def _check_same(network: Network, folder: Path, num_classes: int | None = None) 
         UnavailableError: It holds another one.
     """
     config = read_config(folder)
-    arguments = config.get("model_args")
-    arch = arguments.get("arch") if isinstance(arguments, dict) else None
     try:
-        theirs = Architecture.from_dict(arch) if isinstance(arch, dict) else None
+        theirs = recorded_architecture(config)
     except TftasError:
         theirs = None
-    if config.get("architecture") != network.model or theirs != network.architecture:
+    # An architecture has the same weights in a class of timm's and in ours.
+    same = network.architecture is not None or config.get("architecture") == network.model
+    if not same or theirs != network.architecture:
         raise UnavailableError(f"{folder} holds another network than {network.label}; {_REMEDY}")
     if num_classes not in (None, config.get("num_classes")):
         raise UnavailableError(

@@ -1,23 +1,28 @@
-"""The screen: breeds many children, predicts their values, and chooses which to try."""
+"""The screen: breeds many children, predicts their values, and chooses which to try.
+
+:class:`ScreenedStrategy` does so generation after generation.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tftas_optuna.samplers._threads import on_one_thread
-from tftas_optuna.samplers.archive import PREDICTED
+from tftas_optuna.samplers.archive import PREDICTED, Archive, agreement
 from tftas_optuna.samplers.fronts import elite, most_added
 from tftas_optuna.samplers.surrogate import Surrogate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Generator, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
+    from optuna.trial import FrozenTrial
 
-    from tftas_optuna.samplers.archive import Archive, Tried
+    from tftas_optuna.samplers.archive import Tried
     from tftas_optuna.samplers.problem import Described, Problem
 
     Rows = NDArray[np.float64]
@@ -244,6 +249,51 @@ class Screen:
 
     def _no_children(self) -> Described:
         return self._problem.describe(np.empty((0, len(self._problem.genes))))
+
+
+class ScreenedStrategy:
+    """NSGA-II with a screen.
+
+    Trials are only collected until the next child is needed, so that a search that resumes a
+    study does not breed its past generations again.
+
+    Args:
+        problem: The search problem.
+        breeding: Settings of the breeding.
+    """
+
+    label = "ScreenedNSGAIISampler:generation"
+
+    def __init__(self, problem: Problem, breeding: Breeding) -> None:
+        self._archive = Archive(problem)
+        self._breeding = breeding
+        self._unread: list[FrozenTrial] = []
+        self._recent: deque[FrozenTrial] = deque(maxlen=WINDOW)
+
+    def learn(self, trials: Iterable[FrozenTrial]) -> None:
+        """Add finished trials; failed ones are not tried again."""
+        trials = list(trials)
+        self._unread += trials
+        self._recent.extend(trial for trial in trials if trial.values is not None)
+
+    def screen(
+        self, rng: np.random.Generator, running: Sequence[Mapping[str, Any]] = ()
+    ) -> Screen:
+        """Return a screen that is fitted to all trials so far.
+
+        Args:
+            rng: Random generator of the screen.
+            running: Parameters of running trials, which are not proposed again.
+        """
+        self._archive.add(self._unread)
+        self._unread = []
+        return Screen(self._archive, self._breeding, agreement(self._recent), rng, running)
+
+    def generation(self, seed: int, size: int) -> Generator[Child, None, None]:
+        """Yield children without end, drawn uniformly where none is new; see ``Strategy``."""
+        screen = self.screen(np.random.default_rng(seed))
+        while True:
+            yield from screen.choose(size) or [screen.draw()]
 
 
 class _Judge:

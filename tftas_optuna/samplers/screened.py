@@ -15,8 +15,7 @@ from tftas_optuna._given import expect, shown
 from tftas_optuna.errors import TftasError
 from tftas_optuna.samplers._optuna import generation_key, set_attribute
 from tftas_optuna.samplers.problem import Problem
-from tftas_optuna.samplers.screen import Breeding, Child
-from tftas_optuna.samplers.strategies import ScreenedStrategy
+from tftas_optuna.samplers.screen import Breeding, Child, ScreenedStrategy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,8 +53,8 @@ class ScreenedNSGAIISampler(NSGAIISampler):
         knowledge: Function that returns features, computed objectives and computed constraints
             of parameters; see :class:`tftas_optuna.samplers.Known`. For an
             :class:`tftas_optuna.ArchitectureObjective` use ``objective.knowledge``, or give the
-            objective itself. By default
-            the parameters are the features, and nothing is computed without a trial.
+            objective itself. By default the parameters are the features, and nothing is computed
+            without a trial.
         start: Parameters of the first trials.
         mutation_prob: Probability that a parameter gets a new value; by default one divided by
             the number of parameters.
@@ -69,16 +68,13 @@ class ScreenedNSGAIISampler(NSGAIISampler):
 
     Example:
         >>> import optuna
-        >>> from tftas_optuna import DSSObjective, ScreenedNSGAIISampler, get_space
-        >>> space = get_space("autoformer-tiny")
-        >>> objective = DSSObjective(space)
-        >>> sampler = ScreenedNSGAIISampler(
-        ...     knowledge=objective.knowledge,
-        ...     start=[space.encode(space.smallest()), space.encode(space.largest())],
-        ...     seed=0,
-        ... )
-        >>> study = optuna.create_study(directions=objective.directions, sampler=sampler)
-        >>> study.optimize(objective, n_trials=2)
+        >>> from tftas_optuna import ScreenedNSGAIISampler
+        >>> def objective(trial):
+        ...     x, y = trial.suggest_float("x", 0, 5), trial.suggest_int("y", 0, 3)
+        ...     return 4 * x**2 + 4 * y**2, (x - 5) ** 2 + (y - 5) ** 2
+        >>> sampler = ScreenedNSGAIISampler(seed=0)
+        >>> study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
+        >>> study.optimize(objective, n_trials=60)
     """
 
     def __init__(

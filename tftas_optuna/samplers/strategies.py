@@ -1,21 +1,18 @@
-"""Strategies that breed whole generations: the screened one, and any sampler of Optuna."""
+"""Strategies that breed whole generations with any sampler: the screened one, or Optuna's."""
 
 from __future__ import annotations
 
 import contextlib
-from collections import deque
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-import numpy as np
 import optuna
 from optuna.samplers import BaseGASampler, BaseSampler
 from optuna.trial import TrialState
 
 from tftas_optuna.samplers._optuna import generation_key
-from tftas_optuna.samplers.archive import Archive, agreement
 from tftas_optuna.samplers.named import SCREENED, make_sampler
 from tftas_optuna.samplers.problem import Problem
-from tftas_optuna.samplers.screen import WINDOW, Breeding, Child, Screen
+from tftas_optuna.samplers.screen import Breeding, Child, ScreenedStrategy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -82,51 +79,6 @@ def make_strategy(
         return _HistoryStrategy(make, None, directions, distributions)
     kind = _GeneticStrategy if isinstance(sampler, str) else _HistoryStrategy
     return kind(make, generation_key(first), directions, distributions)
-
-
-class ScreenedStrategy:
-    """NSGA-II with a screen.
-
-    Trials are only collected until the next child is needed, so that a search that resumes a
-    study does not breed its past generations again.
-
-    Args:
-        problem: The search problem.
-        breeding: Settings of the breeding.
-    """
-
-    label = "ScreenedNSGAIISampler:generation"
-
-    def __init__(self, problem: Problem, breeding: Breeding) -> None:
-        self._archive = Archive(problem)
-        self._breeding = breeding
-        self._unread: list[FrozenTrial] = []
-        self._recent: deque[FrozenTrial] = deque(maxlen=WINDOW)
-
-    def learn(self, trials: Iterable[FrozenTrial]) -> None:
-        """Add finished trials; failed ones are not tried again."""
-        trials = list(trials)
-        self._unread += trials
-        self._recent.extend(trial for trial in trials if trial.values is not None)
-
-    def screen(
-        self, rng: np.random.Generator, running: Sequence[Mapping[str, Any]] = ()
-    ) -> Screen:
-        """Return a screen that is fitted to all trials so far.
-
-        Args:
-            rng: Random generator of the screen.
-            running: Parameters of running trials, which are not proposed again.
-        """
-        self._archive.add(self._unread)
-        self._unread = []
-        return Screen(self._archive, self._breeding, agreement(self._recent), rng, running)
-
-    def generation(self, seed: int, size: int) -> Generator[Child, None, None]:
-        """Yield children; see :class:`Strategy`. If none is new, they are drawn uniformly."""
-        screen = self.screen(np.random.default_rng(seed))
-        while True:
-            yield from screen.choose(size) or [screen.draw()]
 
 
 class _GeneticStrategy:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import platform
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,6 +25,8 @@ from tftas_optuna.scoring.conditions import (
 )
 from tftas_optuna.spaces import get_space, space_from_dict, space_names
 from tftas_optuna.supernet.files import Preprocessing
+from tftas_optuna.supernet.larger import PREFIX, is_larger, network_name
+from tftas_optuna.supernet.slicing import PREFIXES
 
 if TYPE_CHECKING:
     import os
@@ -124,14 +127,17 @@ def open_supernet(
     conditions: Conditions,
     offset: int = 0,
     *,
+    new_classifier: bool = False,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Supernet:
-    """Open the supernet that candidates are cut from: drawn, or trained.
+    """Open the supernet that candidates are cut from: drawn, trained, or a larger network.
 
     Args:
         conditions: The conditions.
         offset: Position of the supernet among those of several seeds, from 0.
+        new_classifier: Whether the classifier is drawn if the trained one is for other classes;
+            that of a larger network always is.
         device: Where scoring runs.
         dtype: Floating-point type of the scoring.
 
@@ -140,17 +146,21 @@ def open_supernet(
         UnavailableError: They cannot be read, or have changed.
     """
     space, source = conditions.space, conditions.supernet
-    make = get_family(space.family).supernet
-    arguments: dict[str, Any] = {
-        "img_size": conditions.img_size,
-        "num_classes": conditions.num_classes,
-        "in_chans": space.in_chans,
-        "device": device,
-        "dtype": dtype,
-    }
     trained = source.trained
+    make = partial(
+        get_family(space.family).supernet,
+        space.supernet,
+        seed=source.seed + offset,
+        img_size=conditions.img_size,
+        num_classes=conditions.num_classes,
+        in_chans=space.in_chans,
+        slicing=PREFIXES if trained is None else trained.slicing,
+        device=device,
+        dtype=dtype,
+    )
+    drawn = make()
     if trained is None:
-        return make(space.supernet, seed=source.seed + offset, **arguments)
+        return drawn
     what = (
         f"{source.path} holds no weights for space {space.name!r} with images of"
         f" {conditions.img_size} pixels and {conditions.num_classes} classes"
@@ -160,16 +170,15 @@ def open_supernet(
         if own != value:
             raise TftasError(f"{what}: it was trained with {name} {value}, the space has {own}")
     try:
-        supernet = make(
-            space.supernet,
-            state_dict=trained.tensors,
-            # Where heads share the width, the smallest candidate has the most of them.
-            trained=trained.members or (space.smallest(), space.largest()),
-            **arguments,
-        )
+        tensors = dict(trained.for_supernet(drawn))
+        if conditions.num_classes != trained.num_classes and (new_classifier or trained.adapts):
+            tensors |= {name: drawn.drawn(name) for name in drawn.classifier()}
+        # Where heads share the width, the smallest candidate has the most of them.
+        members = trained.members or (space.smallest(), space.largest())
+        supernet = make(state_dict=tensors, trained=() if trained.adapts else members)
     except TftasError as error:
         raise TftasError(f"{what}: {error}") from error
-    more = sorted(trained.tensors.keys() - supernet.shapes())
+    more = sorted(tensors.keys() - supernet.shapes())
     if more:
         raise TftasError(
             f"{what}: it has further tensors ({', '.join(more[:3])}"
@@ -196,6 +205,8 @@ def space_of(supernet: str | os.PathLike[str] | SupernetSource) -> SearchSpace |
     trained = source.trained
     if trained is None:
         return None
+    if is_larger(source.path):
+        return get_space(f"{PREFIX}{network_name(str(source.path))}")
     if trained.space is not None:
         try:
             return space_from_dict(trained.space)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from tftas_optuna.metrics import Indicator
     from tftas_optuna.passes.images import Images
-    from tftas_optuna.supernet.files import TrainedSupernet
+    from tftas_optuna.supernet.files import SupernetWeights
 
 DEFAULT_N_IMAGES = 8
 NOISE = "noise"
@@ -29,12 +29,13 @@ NOT_COMPARED = ("data_dir", "supernet_path", "labelled_dir", "labelled_seen", "n
 
 @dataclasses.dataclass(frozen=True)
 class SupernetSource:
-    """The source of the supernet's weights: drawn from a seed, or a trained supernet.
+    """The source of the supernet's weights: drawn from a seed, trained, or a larger network.
 
     Attributes:
         seed: Seed of the first supernet; further supernets have the seeds that follow. Images are
             drawn from it too.
-        path: Directory or file of a trained supernet; None for one that is drawn.
+        path: Directory or file of a trained supernet, or ``timm:NAME`` with options; None for
+            one that is drawn.
         digest: SHA-256 of its tensors; None until they are read.
         chosen: Whether the user has asked for a drawn supernet by name.
     """
@@ -61,7 +62,8 @@ class SupernetSource:
         """Return the source for a word or a path.
 
         Args:
-            source: ``"drawn"``, or the path of a trained supernet; None is drawn by default.
+            source: ``"drawn"``, the path of a trained supernet, or ``timm:NAME``; None is drawn
+                by default.
             seed: The seed.
 
         Raises:
@@ -71,35 +73,26 @@ class SupernetSource:
         seed = whole("supernet_seed", seed, 0)
         if source is None or source == DRAWN:
             return cls(seed, chosen=source is not None)
-        if isinstance(source, str) and source.startswith("timm:"):
-            raise TftasError(
-                f"supernet {source!r}: networks of timm cannot be cut into candidates yet; give a"
-                " trained supernet, or drawn"
-            )
         if source == "study":
             raise TftasError(
                 "supernet 'study' is the one that a study was searched on, and there is no study"
                 " here; give a trained supernet, or drawn"
             )
-        from tftas_optuna.supernet.files import read_supernet
-
-        trained = read_supernet(a_path("supernet", source))
-        opened = cls(seed, str(trained.path.resolve()), trained.digest)
+        trained = _read(str(a_path("supernet", source)))
+        opened = cls(seed, trained.source, trained.digest)
         opened.__dict__["trained"] = trained
         return opened
 
     @cached_property
-    def trained(self) -> TrainedSupernet | None:
-        """The trained supernet, which is read at the first access; None if weights are drawn.
+    def trained(self) -> SupernetWeights | None:
+        """The weights, which are read at the first access; None if they are drawn.
 
         Raises:
             UnavailableError: It cannot be read, or its weights have changed.
         """
         if self.path is None:
             return None
-        from tftas_optuna.supernet.files import read_supernet
-
-        trained = read_supernet(self.path)
+        trained = _read(self.path)
         if trained.digest != self.digest:
             raise UnavailableError(
                 f"{self.path} holds other weights than before (digest {trained.digest[:12]}, not"
@@ -122,6 +115,14 @@ class SupernetSource:
         if path is None:
             return cls(seed)
         return cls(seed, str(path), str(data["supernet"]))
+
+
+def _read(source: str) -> SupernetWeights:
+    # Importing this module must not load PyTorch.
+    from tftas_optuna.supernet.files import read_supernet
+    from tftas_optuna.supernet.larger import is_larger, read_larger
+
+    return read_larger(source) if is_larger(source) else read_supernet(source)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.architecture.checks import shown
 from tftas_optuna.architecture.parts import FAMILIES, family_names
 from tftas_optuna.errors import InputFileError, TftasError, did_you_mean
+from tftas_optuna.spaces._around import TIMM, space_around
 from tftas_optuna.spaces._base import SearchSpace
 from tftas_optuna.spaces._checks import check_name
 from tftas_optuna.spaces._lines import line_of, read_with_lines
@@ -43,7 +44,10 @@ def get_space(space: SpaceLike) -> SearchSpace:
 
     Args:
         space: The name of a preset, the path of a YAML file, the mapping that such a file holds,
-            or a space, which is returned as it is.
+            a space, which is returned as it is, or ``"timm:NAME"``: a space around a plain Vision
+            Transformer of timm, of which it is the largest (``vit_*``, ``deit_*`` and ``pit_*``,
+            also ``timm:local-dir:PATH``). Widths and depths are half of the network's or more,
+            MLP ratios 1 or more; images and classes are the network's.
 
     In a file of another kind, such as a calibration, the space is what its key ``space`` holds.
 
@@ -65,10 +69,14 @@ def get_space(space: SpaceLike) -> SearchSpace:
     presets = _presets()
     if str(name_or_path) in presets:
         return space_from_dict(presets[str(name_or_path)])
+    if str(name_or_path).startswith(TIMM):
+        return space_around(str(name_or_path).removeprefix(TIMM))
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml") and not path.is_file():
         hint = did_you_mean(name_or_path, presets)
-        raise TftasError(f"unknown space {str(name_or_path)!r}{hint}, or the path of a YAML file")
+        raise TftasError(
+            f"unknown space {str(name_or_path)!r}{hint}, the path of a YAML file, or {TIMM}NAME"
+        )
     data, lines = read_with_lines(path)
     if isinstance(data, dict) and isinstance(data.get("space"), dict):
         data = data["space"]

@@ -18,19 +18,29 @@ TRAITS = (
     "max_relative_position",
     "abs_pos",
     "global_pool",
+    "layer_norm_eps",
 )
 # Dimensions that may differ per block, with the letter that labels use for each.
 OF_BLOCK = {"num_heads": "h", "mlp_ratio": "r"}
 
 
 def sorted_choices(values: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """Check and sort the choices of each dimension."""
+    """Check and sort the choices of each dimension; heads that follow the width have none."""
     return {
         dimension: as_choices(
             dimension, values[dimension], whole=dimension != "mlp_ratio", key=(dimension,)
         )
         for dimension in CHOICES
+        if dimension != "num_heads" or values.get(dimension) is not None
     }
+
+
+def required_choices(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the dimensions that a space needs choices of: with a head width not the heads."""
+    supernet = data.get("supernet")
+    traits = {**data, **supernet} if isinstance(supernet, dict) else data
+    tied = "num_heads" not in data and traits.get("head_dim") is not None
+    return tuple(name for name in CHOICES if not (tied and name == "num_heads"))
 
 
 def read_supernet(data: dict[str, Any]) -> AutoFormerArchitecture:
@@ -40,11 +50,17 @@ def read_supernet(data: dict[str, Any]) -> AutoFormerArchitecture:
         TftasError: A size or a trait is missing, given twice or out of range.
     """
     traits = {key: data[key] for key in TRAITS if key in data}
+    tied = "num_heads" not in required_choices(data)
     if "supernet" not in data:
         sizes = {name: values[-1] for name, values in sorted_choices(data).items()}
         parent: tuple[str, ...] = ()
     else:
-        sizes, parent = _supernet_sizes(data["supernet"], traits), ("supernet",)
+        sizes, parent = _supernet_sizes(data["supernet"], traits, tied), ("supernet",)
+    if tied:
+        head_dim = {**traits, **sizes}["head_dim"]
+        check_int("head_dim", head_dim, 1, 1024)
+        check_int("embed_dim", sizes["embed_dim"], head_dim, 16_384)
+        sizes.setdefault("num_heads", sizes["embed_dim"] // head_dim)
     if traits.get("relative_position") is False and "max_relative_position" in traits:
         raise TftasError(
             "max_relative_position has no meaning when relative_position is false; leave it out",
@@ -72,7 +88,7 @@ def read_supernet(data: dict[str, Any]) -> AutoFormerArchitecture:
     return supernet
 
 
-def _supernet_sizes(supernet: Any, traits: dict[str, Any]) -> dict[str, Any]:
+def _supernet_sizes(supernet: Any, traits: dict[str, Any], tied: bool) -> dict[str, Any]:
     if not isinstance(supernet, dict):
         raise TftasError(
             f"supernet is {shown(supernet)}, expected its {', '.join(CHOICES)}",
@@ -88,7 +104,8 @@ def _supernet_sizes(supernet: Any, traits: dict[str, Any]) -> dict[str, Any]:
                 f"unknown key {shown(key)} in supernet{did_you_mean(key, (*CHOICES, *TRAITS))}",
                 key=("supernet", key),
             )
-    missing = [f"supernet.{key}" for key in CHOICES if key not in supernet]
+    needed = [key for key in CHOICES if not (tied and key == "num_heads")]
+    missing = [f"supernet.{key}" for key in needed if key not in supernet]
     if missing:
         raise TftasError(f"an autoformer space needs {', '.join(missing)}", key=("supernet",))
     return dict(supernet)

@@ -45,17 +45,17 @@ class Shapes(NamedTuple):
         for name, step in zip(OF_BLOCK, (len(space.mlp_ratio), 1), strict=True):
             if name in space.shared:
                 common = common + step * choices.get(name, zeros)
-            else:
+            elif name in space.of_block:
                 values, column = getattr(space, name), space.of_block.index(name)
                 by_label += [step * values.index(block[column]) for block in space.blocks.values()]
         width, depth = choices.get("embed_dim", zeros), choices.get("depth", zeros)
         is_active = np.arange(n_slots) < np.array(space.depth)[depth][:, None]
-        n_kinds = len(space.num_heads) * len(space.mlp_ratio)
+        n_kinds = len(_heads(space)) * len(space.mlp_ratio)
         return cls(width, depth, np.where(is_active, by_label[labels] + common[:, None], n_kinds))
 
     def features(self, space: AutoFormerSpace) -> NDArray[np.float64]:
         """Return the features of the candidates, shape (candidates, features)."""
-        heads, ratios = map(_scaled_indices, (space.num_heads, space.mlp_ratio))
+        heads, ratios = map(_scaled_indices, (_heads(space), space.mlp_ratio))
         return np.concatenate(
             (
                 np.append(np.repeat(heads, len(ratios)), 0.0)[self.blocks],
@@ -98,6 +98,11 @@ def table_of_blocks(
     }
     costs = [cost(arch) for arch in space.chosen(sample)]
     return table if np.allclose(table(sample), costs, rtol=1e-12, atol=0.0) else None
+
+
+def _heads(space: AutoFormerSpace) -> tuple[int, ...]:
+    """Return the choices of the heads of a block; where they follow the width it has none."""
+    return (0,) if space.num_heads is None else space.num_heads
 
 
 def _scaled_indices(choices: Sequence[float]) -> NDArray[np.float64]:

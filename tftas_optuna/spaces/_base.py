@@ -71,6 +71,19 @@ class SearchSpace(ABC):
             TftasError: The data describes no space of this family; the message says what is wrong.
         """
 
+    @classmethod
+    def around(cls, arch: Architecture, **fields: Any) -> SearchSpace:
+        """Return a space of smaller architectures, of which the given one is the largest.
+
+        Args:
+            arch: An architecture of this family.
+            **fields: ``name``, ``img_size``, ``in_chans`` and ``num_classes`` of the space.
+
+        Raises:
+            TftasError: The family defines none.
+        """
+        raise TftasError(f"family {cls.family} defines no space around a network")
+
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that :func:`tftas_optuna.spaces.space_from_dict` reads back."""

@@ -15,11 +15,13 @@ from tftas_optuna.architecture import AutoFormerArchitecture, architecture_of
 from tftas_optuna.architecture.blocks import BlockKind
 from tftas_optuna.architecture.checks import shown
 from tftas_optuna.errors import TftasError
+from tftas_optuna.spaces._around import from_half, ratios_to
 from tftas_optuna.spaces._autoformer_fields import (
     CHOICES,
     OF_BLOCK,
     TRAITS,
     read_supernet,
+    required_choices,
     slot,
     sorted_choices,
 )
@@ -58,7 +60,8 @@ class AutoFormerSpace(SearchSpace):
         name: Name of the space, ``"custom"`` if none is given.
         embed_dim: Choices of the width.
         depth: Choices of the number of blocks.
-        num_heads: Choices of the number of heads.
+        num_heads: Choices of the number of heads; None where the heads follow the width, which
+            needs a ``supernet`` with a head width: every block then has ``embed_dim / head_dim``.
         mlp_ratio: Choices of the MLP ratio.
         supernet: Architecture of the supernet; all candidates have its head width, patch size,
             positions and pooling. By default it has the largest choices.
@@ -77,7 +80,7 @@ class AutoFormerSpace(SearchSpace):
     name: str = UNNAMED
     embed_dim: tuple[int, ...] = _NOT_GIVEN
     depth: tuple[int, ...] = _NOT_GIVEN
-    num_heads: tuple[int, ...] = _NOT_GIVEN
+    num_heads: tuple[int, ...] | None = None
     mlp_ratio: tuple[float, ...] = _NOT_GIVEN
     supernet: AutoFormerArchitecture = _NOT_GIVEN
     shared: tuple[str, ...] = ()
@@ -87,10 +90,16 @@ class AutoFormerSpace(SearchSpace):
 
     def __post_init__(self) -> None:
         check_name(vars(self))
-        check_given(vars(self), self.family, CHOICES)
+        given = self._given_supernet()
+        follow = given is not None and given.head_dim is not None
+        check_given(
+            vars(self), self.family, [n for n in CHOICES if n != "num_heads" or not follow]
+        )
         for dimension, choices in sorted_choices(vars(self)).items():
             object.__setattr__(self, dimension, choices)
-        object.__setattr__(self, "supernet", self._given_supernet())
+        if given is None:
+            given = read_supernet({name: getattr(self, name) for name in (*CHOICES, "img_size")})
+        object.__setattr__(self, "supernet", given)
         limits = {
             "embed_dim": self.supernet.embed_dim,
             "depth": self.supernet.depth,
@@ -98,7 +107,7 @@ class AutoFormerSpace(SearchSpace):
             "mlp_ratio": min(self.supernet.mlp_ratio),
         }
         for dimension, limit in limits.items():
-            if getattr(self, dimension)[-1] > limit:
+            if (getattr(self, dimension) or (0,))[-1] > limit:
                 raise TftasError(
                     f"{dimension} goes up to {getattr(self, dimension)[-1]:g}, the supernet only"
                     f" to {limit:g}",
@@ -112,8 +121,10 @@ class AutoFormerSpace(SearchSpace):
                 key=("shared",),
             )
         object.__setattr__(self, "shared", tuple(n for n in OF_BLOCK if n in self.shared))
+        if self.head_dim is not None:
+            self._check_follows(self.head_dim)
         check_input(self)
-        for width, heads in itertools.product(self.embed_dim, self.num_heads):
+        for width, heads in itertools.product(self.embed_dim, self.num_heads or ()):
             if self.supernet.head_dim is None and width % heads:
                 raise TftasError(
                     f"num_heads holds {heads}, which does not divide embed_dim {width}; choose"
@@ -123,11 +134,32 @@ class AutoFormerSpace(SearchSpace):
         # The constructor of an architecture checks the ranges.
         self.smallest()
 
-    def _given_supernet(self) -> AutoFormerArchitecture:
+    def _check_follows(self, head_dim: int) -> None:
+        """Check that the heads can follow every width."""
+        uneven = [width for width in self.embed_dim if width % head_dim]
+        if uneven:
+            raise TftasError(
+                f"embed_dim holds {uneven[0]}, which is no multiple of head_dim {head_dim}; choose"
+                " others or give num_heads",
+                key=("embed_dim",),
+            )
+        if self.embed_dim[-1] > head_dim * min(self.supernet.num_heads):
+            raise TftasError(
+                f"embed_dim goes up to {self.embed_dim[-1]}, which takes"
+                f" {self.embed_dim[-1] // head_dim} heads, the supernet has only"
+                f" {min(self.supernet.num_heads)}",
+                key=("embed_dim",),
+            )
+        if "num_heads" in self.shared:
+            raise TftasError(
+                "shared holds num_heads, which follow the width; leave it out or give num_heads",
+                key=("shared",),
+            )
+
+    def _given_supernet(self) -> AutoFormerArchitecture | None:
         given: Any = self.supernet
         if given is None:
-            names = (*CHOICES, "img_size")
-            return read_supernet({name: getattr(self, name) for name in names})
+            return None
         supernet = architecture_of(given)
         if not isinstance(supernet, AutoFormerArchitecture):
             raise TftasError(
@@ -141,18 +173,32 @@ class AutoFormerSpace(SearchSpace):
         """Read a space from plain data.
 
         Traits of the networks, such as ``patch_size``, are keys beside the choices. Without the
-        key ``supernet``, the supernet has the largest choices. See also :meth:`to_dict`.
+        key ``supernet``, the supernet has the largest choices. With a ``head_dim`` and without the
+        key ``num_heads``, the heads follow the width. See also :meth:`to_dict`.
         """
         check_keys(
             data,
             cls.family,
-            required=CHOICES,
+            required=required_choices(data),
             optional=("shared", *TRAITS, *INPUT, "supernet"),
         )
         return cls(
             supernet=read_supernet(data),
-            **{key: data[key] for key in ("name", *CHOICES)},
-            **{key: data[key] for key in ("shared", *INPUT) if key in data},
+            **{key: data[key] for key in ("name", *CHOICES, "shared", *INPUT) if key in data},
+        )
+
+    @classmethod
+    def around(cls, arch: Architecture, **fields: Any) -> AutoFormerSpace:
+        """Return a space of networks half as wide and deep or more, with MLP ratios from 1."""
+        assert isinstance(arch, AutoFormerArchitecture)
+        (head_dim,) = set(arch.head_dims)
+        return cls(
+            embed_dim=tuple(head_dim * heads for heads in from_half(arch.num_heads[0])),
+            depth=tuple(from_half(arch.depth)),
+            mlp_ratio=tuple(ratios_to(arch.mlp_ratio[0])),
+            shared=("mlp_ratio",),
+            supernet=arch,
+            **fields,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -161,7 +207,8 @@ class AutoFormerSpace(SearchSpace):
         del supernet["family"]
         for dimension in ("num_heads", "mlp_ratio"):
             supernet[dimension] = supernet[dimension][0]
-        choices = {dimension: list(getattr(self, dimension)) for dimension in CHOICES}
+        named = [name for name in CHOICES if getattr(self, name) is not None]
+        choices = {dimension: list(getattr(self, dimension)) for dimension in named}
         shared = {"shared": list(self.shared)} if self.shared else {}
         return {
             "name": self.name,
@@ -188,13 +235,16 @@ class AutoFormerSpace(SearchSpace):
         }
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
-        """Return the choices of each dimension."""
-        return {dimension: getattr(self, dimension) for dimension in CHOICES}
+        """Return the choices of each dimension, also of heads that follow the width."""
+        heads = tuple(dict.fromkeys(heads for _, heads in self._widths_and_heads()))
+        return {**{name: getattr(self, name) for name in CHOICES}, "num_heads": heads}
 
     def traits(self) -> dict[str, Any]:
         """Return head width, patch size, positions, pooling, and the shared dimensions."""
         traits = {name: getattr(self.supernet, name) for name in TRAITS}
         traits["head_dim"] = traits["head_dim"] or "embed_dim / num_heads"
+        if self.head_dim is not None:
+            traits["head_dim"] = f"{self.head_dim}, in embed_dim / {self.head_dim} heads"
         return {**traits, "shared": ", ".join(self.shared) or "nothing, each block its own"}
 
     def parameters(self) -> dict[str, CategoricalDistribution]:
@@ -217,6 +267,8 @@ class AutoFormerSpace(SearchSpace):
                 )
         depth = params["depth"]
         fields = {name: (params[name],) * depth for name in self.shared}
+        if self.head_dim is not None:
+            fields["num_heads"] = (params["embed_dim"] // self.head_dim,) * depth
         blocks = self.blocks
         if self.of_block:
             labels = [str(params.get(slot(i))) for i in range(depth)]
@@ -254,7 +306,13 @@ class AutoFormerSpace(SearchSpace):
                 raise TftasError(f"a block with {block} is not in space {self.name}")
             padded = active + [next(iter(labels))] * (self.depth[-1] - len(active))
             params.update({slot(i): labels[block] for i, block in enumerate(padded)})
-        if self.from_params(params) != arch:
+        decoded = self.from_params(params)
+        if decoded.num_heads != arch.num_heads:
+            raise TftasError(
+                f"num_heads is {list(arch.num_heads)}, space {self.name} has"
+                f" {decoded.num_heads[0]} for embed_dim {arch.embed_dim}"
+            )
+        if decoded != arch:
             raise TftasError(
                 f"head width, patch size, positions or pooling differ from space {self.name}"
             )
@@ -283,8 +341,8 @@ class AutoFormerSpace(SearchSpace):
 
     def block_kinds(self) -> list[BlockKind]:
         """Return all kinds of blocks: combinations of width, heads and MLP ratio."""
-        kinds = itertools.product(self.embed_dim, self.num_heads, self.mlp_ratio)
-        return [BlockKind(*kind) for kind in kinds]
+        kinds = itertools.product(self._widths_and_heads(), self.mlp_ratio)
+        return [BlockKind(width, heads, ratio) for (width, heads), ratio in kinds]
 
     def cardinality(self) -> int:
         """Return the number of distinct architectures; inactive slots do not count."""
@@ -301,20 +359,33 @@ class AutoFormerSpace(SearchSpace):
         return self._corner(-1)
 
     def _corner(self, index: int) -> AutoFormerArchitecture:
-        depth = self.depth[index]
-        # Where heads share the width, fewer heads have larger tables of relative positions.
-        heads = index if self.supernet.head_dim is not None else -1 - index
+        depth, (width, heads) = self.depth[index], self._widths_and_heads()[index]
+        if self.supernet.head_dim is None and self.num_heads is not None:
+            # Where heads share the width, fewer heads have larger tables of relative positions.
+            heads = self.num_heads[-1 - index]
         return dataclasses.replace(
             self.supernet,
-            embed_dim=self.embed_dim[index],
-            num_heads=(self.num_heads[heads],) * depth,
+            embed_dim=width,
+            num_heads=(heads,) * depth,
             mlp_ratio=(self.mlp_ratio[index],) * depth,
         )
+
+    @property
+    def head_dim(self) -> int | None:
+        """Width of a head where the number of heads follows the width; None where it is chosen."""
+        return self.supernet.head_dim if self.num_heads is None else None
+
+    def _widths_and_heads(self) -> list[tuple[int, int]]:
+        """Return the widths, each with every number of heads that it may have."""
+        if self.head_dim is not None:
+            return [(width, width // self.head_dim) for width in self.embed_dim]
+        return list(itertools.product(self.embed_dim, self.num_heads or ()))
 
     @cached_property
     def of_block(self) -> tuple[str, ...]:
         """The dimensions that are chosen per block."""
-        return tuple(name for name in OF_BLOCK if name not in self.shared)
+        given = [name for name in OF_BLOCK if getattr(self, name) is not None]
+        return tuple(name for name in given if name not in self.shared)
 
     @cached_property
     def blocks(self) -> dict[str, tuple[float, ...]]:

@@ -15,6 +15,7 @@ from tftas_optuna.architecture import PiTArchitecture
 from tftas_optuna.architecture.checks import shown
 from tftas_optuna.architecture.pit import can_follow
 from tftas_optuna.errors import TftasError
+from tftas_optuna.spaces._around import from_half, ratios_to
 from tftas_optuna.spaces._base import SearchSpace
 from tftas_optuna.spaces._checks import (
     INPUT,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 _CHOICES = ("base_dim", "depth", "num_heads", "mlp_ratio")
 _PATCHES = ("patch_size", "stride")
+# Of the choices around a network.
+_DIM_STEP = 8
 _NOT_GIVEN: Any = None
 
 
@@ -45,13 +48,13 @@ class PiTSpace(SearchSpace):
     """A space of :class:`tftas_optuna.PiTArchitecture`.
 
     The heads of all stages are one Optuna parameter with labels such as ``"2-4-8"``. It contains
-    only valid combinations, in which no stage has fewer heads than the one before.
+    only valid combinations, in which the heads of a stage are a multiple of those before.
 
     Attributes:
         name: Name of the space, ``"custom"`` if none is given.
         base_dim: Choices of the head width.
         depth: For each stage, the choices of the number of blocks.
-        num_heads: Choices of the number of heads.
+        num_heads: Choices of the number of heads, the same for all stages, or for each stage.
         mlp_ratio: Choices of the MLP ratio.
         patch_size: Side of a patch, in pixels.
         stride: Pixels from one patch to the next.
@@ -69,7 +72,7 @@ class PiTSpace(SearchSpace):
     name: str = UNNAMED
     base_dim: tuple[int, ...] = _NOT_GIVEN
     depth: tuple[tuple[int, ...], ...] = _NOT_GIVEN
-    num_heads: tuple[int, ...] = _NOT_GIVEN
+    num_heads: tuple[int, ...] | tuple[tuple[int, ...], ...] = _NOT_GIVEN
     mlp_ratio: tuple[float, ...] = _NOT_GIVEN
     patch_size: int = 16
     stride: int = 8
@@ -80,7 +83,7 @@ class PiTSpace(SearchSpace):
     def __post_init__(self) -> None:
         check_name(vars(self))
         check_given(vars(self), self.family, _CHOICES)
-        for dimension in ("base_dim", "num_heads", "mlp_ratio"):
+        for dimension in ("base_dim", "mlp_ratio"):
             choices = as_choices(
                 dimension,
                 getattr(self, dimension),
@@ -94,15 +97,25 @@ class PiTSpace(SearchSpace):
                 " as [[1, 2], [4, 6], [2, 4]]",
                 key=("depth",),
             )
-        stages = tuple(
-            as_choices(f"depth of stage {i + 1}", values, whole=True, key=("depth", i))
-            for i, values in enumerate(self.depth)
-        )
-        object.__setattr__(self, "depth", stages)
+        object.__setattr__(self, "depth", _of_stages("depth", self.depth))
+        object.__setattr__(self, "num_heads", self._checked_heads())
         check_input(self)
         # The constructor of an architecture checks the ranges.
         for corner in (self.smallest(), self.largest()):
             corner.grids(self.img_size)
+
+    def _checked_heads(self) -> tuple[Any, ...]:
+        given: Any = self.num_heads
+        if not isinstance(given, list | tuple) or not isinstance([*given, None][0], list | tuple):
+            return as_choices("num_heads", given, whole=True, key=("num_heads",))
+        stages = _of_stages("num_heads", given)
+        if len(stages) != len(self.depth):
+            raise TftasError(
+                f"num_heads lists {len(stages)} stages and depth {len(self.depth)}: give choices"
+                " for each stage, or one list for all",
+                key=("num_heads",),
+            )
+        return stages
 
     @property
     def supernet(self) -> PiTArchitecture:
@@ -115,10 +128,32 @@ class PiTSpace(SearchSpace):
         check_keys(data, cls.family, required=_CHOICES, optional=(*_PATCHES, *INPUT))
         return cls(**{key: value for key, value in data.items() if key != "family"})
 
+    @classmethod
+    def around(cls, arch: Architecture, **fields: Any) -> PiTSpace:
+        """Return a space of narrower and shallower networks with smaller MLPs.
+
+        Heads are half as wide or more, stages half as deep or deeper, and have all heads or half
+        of them, if their number is even; MLP ratios are 1 or more.
+        """
+        assert isinstance(arch, PiTArchitecture)
+        return cls(
+            base_dim=tuple(from_half(arch.base_dim, _DIM_STEP)),
+            depth=tuple(tuple(from_half(depth)) for depth in arch.depth),
+            num_heads=tuple(
+                (heads,) if heads % 2 else (heads // 2, heads) for heads in arch.num_heads
+            ),
+            mlp_ratio=tuple(ratios_to(arch.mlp_ratio)),
+            patch_size=arch.patch_size,
+            stride=arch.stride,
+            **fields,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that :meth:`from_dict` reads."""
         choices: dict[str, Any] = {name: list(getattr(self, name)) for name in _CHOICES}
         choices["depth"] = [list(values) for values in self.depth]
+        if self.num_heads != self.heads[0]:
+            choices["num_heads"] = [list(values) for values in self.heads]
         return {
             "name": self.name,
             "family": self.family,
@@ -128,7 +163,13 @@ class PiTSpace(SearchSpace):
         }
 
     def to_retrain(self) -> dict[str, Any]:
-        """Return the ``SEARCH_SPACE`` section of TF-TAS's training configurations."""
+        """Return the ``SEARCH_SPACE`` section of TF-TAS's training configurations.
+
+        Raises:
+            TftasError: The stages have choices of heads of their own.
+        """
+        if self.num_heads != self.heads[0]:
+            raise TftasError("the retrain format has one list of num_heads for all stages")
         return {
             "SEARCH_SPACE": {
                 "PATCH_SIZE": [self.patch_size],
@@ -140,11 +181,15 @@ class PiTSpace(SearchSpace):
         }
 
     def choices(self) -> dict[str, tuple[Any, ...]]:
-        """Return the choices of each dimension, with one depth per stage."""
+        """Return the choices of each dimension, with one depth per stage.
+
+        Where each stage has choices of its own, those of the heads are the combinations.
+        """
+        alike = self.num_heads == self.heads[0]
         return {
             "base_dim": self.base_dim,
             **{_depth(i): values for i, values in enumerate(self.depth)},
-            "num_heads": self.num_heads,
+            "num_heads": self.num_heads if alike else tuple(self._heads),
             "mlp_ratio": self.mlp_ratio,
         }
 
@@ -226,7 +271,7 @@ class PiTSpace(SearchSpace):
         return self._build(
             self.base_dim[index],
             tuple(values[index] for values in self.depth),
-            (self.num_heads[index],) * len(self.depth),
+            tuple(values[index] for values in self.heads),
             self.mlp_ratio[index],
         )
 
@@ -238,9 +283,23 @@ class PiTSpace(SearchSpace):
         )
 
     @cached_property
+    def heads(self) -> tuple[tuple[int, ...], ...]:
+        """For each stage, the choices of the number of heads."""
+        given: Any = self.num_heads
+        return given if isinstance(given[0], tuple) else (given,) * len(self.depth)
+
+    @cached_property
     def _heads(self) -> dict[str, tuple[int, ...]]:
-        combinations = itertools.product(self.num_heads, repeat=len(self.depth))
+        combinations = itertools.product(*self.heads)
         return {_label(heads): heads for heads in combinations if can_follow(heads)}
+
+
+def _of_stages(name: str, given: Any) -> tuple[tuple[int, ...], ...]:
+    """Check and sort the choices of each stage."""
+    return tuple(
+        as_choices(f"{name} of stage {i + 1}", values, whole=True, key=(name, i))
+        for i, values in enumerate(given)
+    )
 
 
 def _depth(stage: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tftas_optuna.supernet._base import Supernet, generator_of
 from tftas_optuna.supernet.replay import FixedPass, GraphReplay, PlainReplay, Replay
+from tftas_optuna.supernet.slicing import Slicing
 from tftas_optuna.supernet.trace import LinearTrace, PlainWeights, Weights
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "PlainReplay",
     "PlainWeights",
     "Replay",
+    "Slicing",
     "Supernet",
     "Weights",
     "generator_of",

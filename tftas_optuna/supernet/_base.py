@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import math
 import threading
@@ -17,12 +18,14 @@ from typing_extensions import TypeVar
 from tftas_optuna.architecture import Architecture
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, did_you_mean
+from tftas_optuna.supernet.slicing import PREFIXES, Slicing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from torch import Tensor
 
+    from tftas_optuna.supernet.arranging import LargerWeights
     from tftas_optuna.supernet.replay import FixedPass
     from tftas_optuna.supernet.trace import LinearTrace
 
@@ -54,6 +57,7 @@ class Supernet(ABC, Generic[A]):
         state_dict: Weights to use instead of drawing them from the seed.
         trained: The architectures that these weights were trained for; no candidate may be larger
             than all of them in any dimension. Empty if that does not matter.
+        slicing: Which of the weights candidates take, where there is a choice.
         device: Where scoring runs.
         dtype: Floating-point type of the scoring.
 
@@ -85,6 +89,7 @@ class Supernet(ABC, Generic[A]):
         in_chans: int = 3,
         state_dict: Mapping[str, Tensor] | None = None,
         trained: Sequence[A] = (),
+        slicing: Slicing = PREFIXES,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -97,6 +102,8 @@ class Supernet(ABC, Generic[A]):
         self._seed = seed
         self._user_weights = state_dict
         self._trained = tuple(trained)
+        self.slicing = slicing
+        self._of_depth: dict[A, Supernet[A]] = {}
         self._arranging = threading.Lock()
         self._idle: list[nn.Module] = []
         if state_dict is not None:
@@ -122,8 +129,10 @@ class Supernet(ABC, Generic[A]):
         return {name: self.absolute_of(name) for name in self.shapes()}
 
     def _signed(self, name: str) -> Tensor:
-        if self._user_weights is not None:
-            return self._user_weights[name]
+        return self.drawn(name) if self._user_weights is None else self._user_weights[name]
+
+    def drawn(self, name: str) -> Tensor:
+        """Draw one weight from the seed, whichever weights the supernet has."""
         # Weights drawn during a pass are used by later passes too, so they must not be inference
         # tensors. Drawing is sequential: more threads would only wait.
         with torch.inference_mode(False), limit_threads(1):
@@ -184,7 +193,7 @@ class Supernet(ABC, Generic[A]):
         """
         self.check(arch)
         model = self.blank(arch).to(dtype=self.dtype)
-        model.load_state_dict(self.slices(arch, self.state_dict))
+        model.load_state_dict(self.weights_of(arch, self.state_dict))
         return model.to(device=self.device).eval()
 
     @contextlib.contextmanager
@@ -209,7 +218,7 @@ class Supernet(ABC, Generic[A]):
         become = vars(type(network)).get("become")
         try:
             if become is not None and become(network, arch):
-                yield network, self.slices(arch, self.weights)
+                yield network, self.weights_of(arch, self.weights)
             else:
                 own = self.subnet(arch)
                 yield own, dict(own.named_parameters())
@@ -230,6 +239,8 @@ class Supernet(ABC, Generic[A]):
     def blank(self, arch: A, **kwargs: Any) -> nn.Module:
         """Build the stand-alone network of a candidate, with uninitialised weights.
 
+        It is of the family's own class, whose networks can become one another.
+
         Args:
             arch: The candidate.
             **kwargs: timm's other model arguments, such as ``drop_path_rate``.
@@ -246,8 +257,48 @@ class Supernet(ABC, Generic[A]):
             num_classes=self.num_classes,
             img_size=self.img_size,
             in_chans=self.in_chans,
+            stock=False,
             **kwargs,
         )
+
+    def weights_of(self, arch: A, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return a candidate's weights, by their names in its stand-alone network.
+
+        Args:
+            arch: The candidate, which fits.
+            source: Tensors by their names in the supernet, such as :attr:`state_dict`.
+        """
+        if self.slicing.blocks == "first":
+            return self.slices(arch, source)
+        return self.slices(arch, self._blocks_of(arch, source))
+
+    def _blocks_of(self, arch: A, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors with those of the blocks that a candidate takes as the first ones."""
+        taken = dict(source)
+        every = self.depths(self.largest)
+        for stage, depth in self.depths(arch).items():
+            for i, block in enumerate(self.slicing.taken(depth, every[stage])):
+                prefix = f"{stage}.{block}."
+                for name in source:
+                    if name.startswith(prefix):
+                        taken[f"{stage}.{i}.{name.removeprefix(prefix)}"] = source[name]
+        return taken
+
+    def _as_deep_as(self, arch: A) -> Supernet[A]:
+        """Return the supernet of the blocks that candidates of this depth take."""
+        largest = self.shallower(arch)
+        if largest not in self._of_depth:
+            self._of_depth[largest] = type(self)(
+                largest,
+                img_size=self.img_size,
+                num_classes=self.num_classes,
+                in_chans=self.in_chans,
+                state_dict=self._blocks_of(arch, self.state_dict),
+                slicing=dataclasses.replace(self.slicing, blocks="first"),
+                device=self.device,
+                dtype=self.dtype,
+            )
+        return self._of_depth[largest]
 
     def outline(self, arch: A) -> dict[str, Tensor]:
         """Return a candidate's weights on the meta device, by their names in its own network.
@@ -256,7 +307,7 @@ class Supernet(ABC, Generic[A]):
             TftasError: The candidate does not fit.
         """
         self._check_size(arch)
-        return self.slices(arch, self._outline)
+        return self.weights_of(arch, self._outline)
 
     @cached_property
     def _outline(self) -> dict[str, Tensor]:
@@ -298,7 +349,28 @@ class Supernet(ABC, Generic[A]):
             )
         # Threads that score in parallel must not arrange the same weights twice.
         with self._arranging:
-            return self.traces(archs, fidelity)
+            if self.slicing.blocks == "first":
+                return self.traces(archs, fidelity)
+            return self._traces_by_depth(archs, fidelity)
+
+    def _traces_by_depth(self, archs: Sequence[A], fidelity: str) -> Iterable[LinearTrace]:
+        """Run candidates of each depth through the blocks that they take."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, arch in enumerate(archs):
+            groups.setdefault(tuple(self.depths(arch).values()), []).append(i)
+        runs = []
+        for depths, members in groups.items():
+            own = [archs[i] for i in members]
+            runs.append((depths, members, self._as_deep_as(own[0]).traces(own, fidelity)))
+        return (
+            trace._replace(members=self._members(members, trace), depths=depths)
+            for depths, members, run in runs
+            for trace in run
+        )
+
+    def _members(self, members: list[int], trace: LinearTrace) -> Tensor:
+        own = torch.tensor(members, device=self.device)
+        return own[: trace.x.shape[1]] if trace.members is None else own[trace.members]
 
     def prepare(self, fidelity: str) -> None:
         """Draw and arrange the weights for a fidelity ahead of the first pass.
@@ -332,12 +404,34 @@ class Supernet(ABC, Generic[A]):
         """
         for arch in archs:
             self.check(arch)
+        if self.slicing.blocks != "first":
+            return None
         with self._arranging:
             return self._fixed_pass([*archs, *[archs[0]] * (count - len(archs))], fidelity)
 
     def _fixed_pass(self, archs: Sequence[A], fidelity: str) -> FixedPass | None:
         """Return the pass of exactly these candidates, which were checked."""
         return None
+
+    def depths(self, arch: A) -> dict[str, int]:
+        """Return the number of blocks of each stage of a candidate, by their names before the dot.
+
+        Raises:
+            TftasError: The family cannot take other blocks than the first ones; the default.
+        """
+        raise TftasError(
+            f"candidates of family {arch.family} take the first blocks; give no other"
+        )
+
+    def shallower(self, arch: A) -> A:
+        """Return the architecture of the supernet with as few blocks as a candidate.
+
+        Raises:
+            TftasError: As for :meth:`depths`.
+        """
+        raise TftasError(
+            f"candidates of family {arch.family} take the first blocks; give no other"
+        )
 
     @abstractmethod
     def limits(self, arch: A) -> dict[str, tuple[Sequence[float], Sequence[float]]]:
@@ -351,6 +445,16 @@ class Supernet(ABC, Generic[A]):
         returns, not while its result is iterated.
         """
 
+    def classifier(self) -> list[str]:
+        """Return the names of the weights whose shape depends on the number of classes."""
+        other = type(self)(
+            self.largest,
+            img_size=self.img_size,
+            num_classes=self.num_classes + 1,
+            in_chans=self.in_chans,
+        ).shapes()
+        return [name for name, shape in self.shapes().items() if other[name] != shape]
+
     @abstractmethod
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the shape of every weight by name."""
@@ -358,6 +462,19 @@ class Supernet(ABC, Generic[A]):
     @abstractmethod
     def draw(self, name: str, weight: Tensor, generator: torch.Generator) -> Tensor:
         """Initialise a weight in place, on the CPU in float32, as training of the family does."""
+
+    def arranged(self, network: LargerWeights, order: str) -> dict[str, Tensor]:
+        """Return the weights of a larger network as those of this supernet.
+
+        Args:
+            network: The network.
+            order: Which channels, heads and hidden units come first; see
+                :mod:`tftas_optuna.supernet.larger`.
+
+        Raises:
+            TftasError: The supernet does not fit into it; by default none does.
+        """
+        raise TftasError(f"family {self.largest.family} cannot be cut from networks of timm")
 
     @abstractmethod
     def slices(self, arch: A, source: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import yaml
@@ -25,12 +25,15 @@ from tftas_optuna._reading import reading
 from tftas_optuna._writing import replacing
 from tftas_optuna.architecture import Architecture, read_yaml
 from tftas_optuna.errors import TftasError, UnavailableError
+from tftas_optuna.supernet.slicing import PREFIXES, Slicing
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
     from torch import Tensor
+
+    from tftas_optuna.supernet._base import Supernet
 
 WEIGHTS, ABOUT = "supernet.safetensors", "supernet.yaml"
 _CHECKPOINTS = (".pth", ".pt", ".tar")
@@ -78,24 +81,25 @@ class Preprocessing:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainedSupernet:
-    """Trained weights that candidates are cut from.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SupernetWeights:
+    """Weights that candidates are cut from.
 
     Attributes:
-        path: The directory or file.
         tensors: The weights by name.
-        preprocessing: How images are prepared for it.
-        space: The search space as plain data; None if the file does not say.
-        img_size: Height and width of the input, in pixels; None if the file does not say.
-        num_classes: Outputs of the classifier; None if the file does not say.
+        preprocessing: How images are prepared for them.
+        space: The search space as plain data; None if nobody says.
+        img_size: Height and width of the input, in pixels; None if nobody says.
+        num_classes: Outputs of the classifier; None if nobody says.
         class_names: Names of the classes in the order of the outputs; None if unknown.
         members: The architectures that were trained; None for all of the space.
-        traits: Properties of the architectures, as far as the file names them.
-        trained_on: Where and how it was trained, for people.
+        traits: Properties of the architectures, as far as they are named.
+        slicing: Which of the weights candidates take, where there is a choice.
+        adapts: Whether they suit every size of images, and other classes with a drawn classifier.
     """
 
-    path: Path
+    adapts: ClassVar[bool] = False
+
     tensors: Mapping[str, Tensor]
     preprocessing: Preprocessing = Preprocessing()
     space: Mapping[str, Any] | None = None
@@ -104,7 +108,7 @@ class TrainedSupernet:
     class_names: tuple[str, ...] | None = None
     members: tuple[Architecture, ...] | None = None
     traits: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    trained_on: str = ""
+    slicing: Slicing = PREFIXES
 
     @property
     def digest(self) -> str:
@@ -117,6 +121,37 @@ class TrainedSupernet:
                 # NumPy does not know all types of PyTorch, and a scalar has no bytes to view.
                 digest.update(tensor.reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def source(self) -> str:
+        """What ``--supernet`` takes to open them, in every working directory."""
+        raise NotImplementedError
+
+    def for_supernet(self, supernet: Supernet) -> Mapping[str, Tensor]:
+        """Return the weights for a supernet, by its names.
+
+        Raises:
+            TftasError: They cannot be arranged for it.
+        """
+        return self.tensors
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainedSupernet(SupernetWeights):
+    """A trained supernet in a file or directory.
+
+    Attributes:
+        path: The directory or file.
+        trained_on: Where and how it was trained, for people.
+    """
+
+    path: Path
+    trained_on: str = ""
+
+    @property
+    def source(self) -> str:
+        """The path, from the root."""
+        return str(self.path.resolve())
 
 
 def is_supernet(path: str | os.PathLike[str]) -> bool:
@@ -169,6 +204,7 @@ def write_supernet(supernet: TrainedSupernet) -> None:
         "num_classes": supernet.num_classes,
         "class_names": None if supernet.class_names is None else list(supernet.class_names),
         **supernet.preprocessing.to_dict(),
+        "slicing": dataclasses.asdict(supernet.slicing),
         "trained_on": supernet.trained_on,
         "members": None if members is None else [member.to_dict() for member in members],
     }
@@ -193,14 +229,15 @@ def _read_directory(path: Path) -> TrainedSupernet:
     try:
         members, names = about["members"], about["class_names"]
         trained = TrainedSupernet(
-            path,
-            tensors,
-            Preprocessing.from_dict(about),
-            about["space"],
-            int(about["img_size"]),
-            int(about["num_classes"]),
-            None if names is None else tuple(map(str, names)),
-            None if members is None else tuple(map(Architecture.from_dict, members)),
+            path=path,
+            tensors=tensors,
+            preprocessing=Preprocessing.from_dict(about),
+            space=about["space"],
+            img_size=int(about["img_size"]),
+            num_classes=int(about["num_classes"]),
+            class_names=None if names is None else tuple(map(str, names)),
+            members=None if members is None else tuple(map(Architecture.from_dict, members)),
+            slicing=Slicing(**about["slicing"]),
             trained_on=str(about["trained_on"]),
         )
     except (KeyError, TypeError, ValueError, TftasError) as error:
@@ -248,8 +285,8 @@ def _read_checkpoint(path: Path) -> TrainedSupernet:
         traits["head_dim"] = None
     head = tensors.get("head.weight")
     return TrainedSupernet(
-        path,
-        tensors,
+        path=path,
+        tensors=tensors,
         num_classes=None if head is None or head.ndim != 2 else len(head),
         traits=traits,
         trained_on="ImageNet",

@@ -79,6 +79,8 @@ class LinearTrace(NamedTuple):
             the first ones.
         places: Positions of the layers in the network, from the first to the last; empty if
             traces come from the last layer to the first.
+        depths: Numbers of blocks that all candidates have, if layers of the same name have other
+            weights in deeper or shallower candidates; otherwise empty.
     """
 
     names: Sequence[str]
@@ -89,3 +91,4 @@ class LinearTrace(NamedTuple):
     delta: Tensor
     members: Tensor | None = None
     places: Sequence[int] = ()
+    depths: tuple[int, ...] = ()

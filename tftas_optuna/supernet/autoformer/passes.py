@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from tftas_optuna.architecture.autoformer import LAYER_NORM_EPS
 from tftas_optuna.supernet.attention import HeadGroup
 from tftas_optuna.supernet.layers import added, masked, normalise
 from tftas_optuna.supernet.stacks import LAYERS, Blocks, widths_of
@@ -50,12 +49,13 @@ class AutoFormerWeights(NamedTuple):
 
     Attributes:
         linears: The linear layers of the blocks. :class:`HeadGroup` describes the order of the
-            rows of ``attn.qkv``. Its bias keeps the supernet's order: all queries, all keys, all
-            values.
+            rows of ``attn.qkv``.
         blocks: The normalisations and position embeddings of the blocks.
         norm: Weight and bias of the final normalisation.
         head: Weight of the classifier.
         plain_norms: Whether all normalisations have unit weights and zero biases.
+        bias_by_rows: Whether the bias of ``attn.qkv`` has the order of the rows; otherwise it is
+            that of AutoFormer: all queries, all keys, all values.
     """
 
     linears: dict[str, LinearStack]
@@ -63,6 +63,7 @@ class AutoFormerWeights(NamedTuple):
     norm: tuple[Tensor, Tensor]
     head: Tensor
     plain_norms: bool
+    bias_by_rows: bool
 
 
 class _Block(NamedTuple):
@@ -222,8 +223,8 @@ class AutoFormerPass:
     def _normalise(
         self, x: Tensor, weights: tuple[Tensor, Tensor], room: Tensor | None = None
     ) -> Normalised:
-        plain = self._weights.plain_norms
-        return normalise(x, weights, LAYER_NORM_EPS, self._batch.widths, room, plain=plain)
+        plain, eps = self._weights.plain_norms, self._largest.layer_norm_eps
+        return normalise(x, weights, eps, self._batch.widths, room, plain=plain)
 
     def _inner(self, i: int) -> int:
         """Return the width of the attention of a block."""
@@ -272,6 +273,8 @@ class AutoFormerPass:
             are masked later.
         """
         width, head_dim = self._inner(i), self._largest.head_dim
+        if self._weights.bias_by_rows:
+            return bias[: 3 * width].view(1, 1, -1)
         if head_dim is None:
             return bias[: 3 * width].view(3, width).T.reshape(1, 1, -1)
         unit = torch.arange(width, device=bias.device).view(-1, 1, head_dim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from tftas_optuna.errors import TftasError
 from tftas_optuna.supernet._base import Supernet
+from tftas_optuna.supernet.autoformer.arranging import arrange
 from tftas_optuna.supernet.autoformer.batch import Batch, Frame, sizes_of
 from tftas_optuna.supernet.autoformer.passes import (
     AutoFormerPass,
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tftas_optuna.architecture import AutoFormerArchitecture
+    from tftas_optuna.supernet.arranging import LargerWeights
     from tftas_optuna.supernet.trace import LinearTrace
 
 
@@ -47,14 +50,14 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
 
     Weights have the names and the layout of AutoFormer's published supernets, which load
     unchanged. The rows of ``qkv.weight`` are interleaved: rows 0, 3, 6, ... are queries,
-    1, 4, 7, ... keys and 2, 5, 8, ... values, each cut to ``64 * num_heads``. Its bias is not
-    interleaved: it holds queries, keys and values in this order, and is cut as one vector. Where
-    heads share the width, the layout is the same, and a candidate's attention is as wide as its
-    tokens.
+    1, 4, 7, ... keys and 2, 5, 8, ... values, each cut to ``64 * num_heads``. AutoFormer's bias
+    is not interleaved: it holds queries, keys and values in this order, and is cut as one vector.
+    With ``Slicing(qkv_bias="rows")`` it is interleaved too. Where heads share the width, the
+    layout is the same, and a candidate's attention is as wide as its tokens.
     """
 
     fidelities = tuple(POSITIONS)
-    traits = ("head_dim", "patch_size", "relative_position", "abs_pos")
+    traits = ("head_dim", "patch_size", "relative_position", "abs_pos", "layer_norm_eps")
 
     def __init__(self, largest: AutoFormerArchitecture, **arguments: Any) -> None:
         super().__init__(largest, **arguments)
@@ -75,6 +78,13 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
             "num_heads": ([max(arch.num_heads)], [min(largest.num_heads)]),
             "hidden width": ([max(arch.hidden_dim)], [min(largest.hidden_dim)]),
         }
+
+    def depths(self, arch: AutoFormerArchitecture) -> dict[str, int]:
+        return {"blocks": arch.depth}
+
+    def shallower(self, arch: AutoFormerArchitecture) -> AutoFormerArchitecture:
+        heads, ratios = self.largest.num_heads[: arch.depth], self.largest.mlp_ratio[: arch.depth]
+        return dataclasses.replace(self.largest, num_heads=heads, mlp_ratio=ratios)
 
     @staticmethod
     def groups(
@@ -187,13 +197,20 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
                     whole = _by_head(whole, self.largest.head_dim)
                 return whole[:out, :into]
 
+            def bias(i: int) -> Tensor:
+                whole = get(f"{blocks[i]}.{name}.bias")
+                if name == "attn.qkv" and by_rows and self.largest.head_dim is not None:
+                    whole = _by_head(whole[:, None], self.largest.head_dim)[:, 0]
+                return whole
+
             return LinearStack(
                 weight,
-                [get(f"{block}.{name}.bias") for block in blocks],
+                [bias(i) for i in range(len(blocks))],
                 mean_matters=norm is not None
                 and not all(plain[f"{block}.{norm}"] for block in blocks),
             )
 
+        by_rows = self.slicing.qkv_bias == "rows"
         final = get("norm.weight"), get("norm.bias")
         return AutoFormerWeights(
             linears={
@@ -211,6 +228,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
             norm=final,
             head=get("head.weight"),
             plain_norms=all(plain.values()) and _is_plain(final),
+            bias_by_rows=by_rows,
         )
 
     def _embeddings(self, i: int, positions: Positions) -> tuple[Tensor, Tensor] | None:
@@ -259,7 +277,7 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
             qkv = source[f"{block}.attn.qkv.weight"][: 3 * inner, :width]
             rows = {
                 "attn.qkv.weight": torch.cat([qkv[part::3] for part in range(3)]),
-                "attn.qkv.bias": source[f"{block}.attn.qkv.bias"][: 3 * inner],
+                "attn.qkv.bias": self._split(source[f"{block}.attn.qkv.bias"][: 3 * inner]),
                 "attn.proj.weight": source[f"{block}.attn.proj.weight"][:width, :inner],
                 "attn.proj.bias": source[f"{block}.attn.proj.bias"][:width],
                 "mlp.fc1.weight": source[f"{block}.fc1.weight"][:hidden, :width],
@@ -277,6 +295,23 @@ class AutoFormerSupernet(Supernet["AutoFormerArchitecture"]):
                     rows[f"attn.{name}.horizontal"] = source[table + "h"][:, :head_dim]
             slices.update({f"{block}.{name}": weight for name, weight in rows.items()})
         return slices
+
+    def arranged(self, network: LargerWeights, order: str) -> dict[str, Tensor]:
+        theirs: AutoFormerArchitecture = network.architecture
+        heads = {*self.largest.head_dims, *theirs.head_dims}
+        if self.largest.head_dim is None or len(heads) > 1:
+            raise TftasError(
+                f"heads of the network are {theirs.head_dims[0]} wide; give the space head_dim:"
+                f" {theirs.head_dims[0]}"
+            )
+        blocks = self.slicing.taken(self.largest.depth, theirs.depth)
+        return arrange(self.largest, network, order, blocks, self.shapes())
+
+    def _split(self, bias: Tensor) -> Tensor:
+        """Return the bias of queries, keys and values, one after the other."""
+        if self.slicing.qkv_bias == "vector":
+            return bias
+        return torch.cat([bias[part::3] for part in range(3)])
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         largest, width = self.largest, self.largest.embed_dim

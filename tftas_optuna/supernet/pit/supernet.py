@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from tftas_optuna.errors import TftasError
 from tftas_optuna.supernet._base import Supernet
 from tftas_optuna.supernet.linear import LinearStack
+from tftas_optuna.supernet.pit.arranging import arrange
 from tftas_optuna.supernet.pit.batch import Frame, batches_of, sizes_of
 from tftas_optuna.supernet.pit.passes import PiTPass, PiTWeights, shapes_of
 from tftas_optuna.supernet.pit.patches import PatchClasses, Patches, PatchGrid
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from tftas_optuna.architecture import PiTArchitecture
+    from tftas_optuna.supernet.arranging import LargerWeights
     from tftas_optuna.supernet.trace import LinearTrace
 
 PATCHES: dict[str, Callable[[tuple[int, ...], torch.device], Patches]] = {
@@ -80,6 +83,12 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
             "width": (arch.widths, largest.widths),
             "hidden width": (arch.hidden_dims, largest.hidden_dims),
         }
+
+    def depths(self, arch: PiTArchitecture) -> dict[str, int]:
+        return {f"transformers.{i}.blocks": depth for i, depth in enumerate(arch.depth)}
+
+    def shallower(self, arch: PiTArchitecture) -> PiTArchitecture:
+        return dataclasses.replace(self.largest, depth=arch.depth)
 
     @staticmethod
     def groups(archs: Sequence[PiTArchitecture], device_type: str = "cpu") -> list[list[int]]:
@@ -223,6 +232,9 @@ class PiTSupernet(Supernet["PiTArchitecture"]):
             scale = self._scale(name, shapes)
             slices[name] = cut * scale if scale != 1 else cut
         return slices
+
+    def arranged(self, network: LargerWeights, order: str) -> dict[str, Tensor]:
+        return arrange(self.largest, network, order, self.slicing.taken)
 
     def _scale(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> float:
         if not self.rescaled:
