@@ -24,8 +24,8 @@ class SynapticSaliency(LayerIndicator):
 
     name: str = "synaptic_saliency"
     head_weight: float = 1.0
-    # What DSS, of which it is about an eighth, allows this part. Bounds of saliencies are worst
-    # cases, some ten times the errors.
+    # DSS, of which it is about an eighth, allows it as much. Bounds of saliencies are worst cases,
+    # some ten times the errors.
     tolerance: ClassVar[float] = 1.5e-4
 
     def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
