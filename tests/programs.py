@@ -86,6 +86,8 @@ def _main(
     torch.set_num_threads(1)
     sys.argv[1:] = args
     if isinstance(what, Path):
+        # As Python does, which runpy leaves to the caller.
+        sys.path.insert(0, str(what.parent))
         runpy.run_path(str(what), run_name="__main__")
     else:
         runpy.run_module(what, run_name="__main__", alter_sys=True)

@@ -23,9 +23,17 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
             ["--spaces", "autoformer-tiny", "--batches", "1", "--candidates", "2"],
             "padding",
         ),
+        (
+            "paper_search.py",
+            [
+                *("--cases", "tiny, 5 to 7 M", "--supernets", "0", "--seeds", "0"),
+                *("--random", "10", "--n-trials", "20"),
+            ],
+            "tf-tas-tiny: 6.20 m",
+        ),
         ("cuda", ["--device", "cpu", "--quick", "--only", "speed"], "recorded / of own shapes"),
     ],
-    ids=["search", "table", "overhead", "functions", "operators", "cuda"],
+    ids=["search", "table", "overhead", "functions", "operators", "paper", "cuda"],
 )
 def test_it_runs(begin: Begin, tmp_path: Path, name: str, arguments: list[str], said: str) -> None:
     # Results of the real ones are not added to.

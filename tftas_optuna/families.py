@@ -48,8 +48,10 @@ class Family:
             ``num_features`` and ``global_pool``, and is best a subclass of a network of timm. It
             may have ``default_architecture``, which is built if no architecture is given;
             ``timm_cfg``, entries of timm's configuration (``mean``, ``std``, ``classifier``,
-            ...); and ``feature_cfg`` for timm's ``features_only``, or a function that returns it
-            for an architecture.
+            ...); ``feature_cfg`` for timm's ``features_only``, or a function that returns it
+            for an architecture; and ``timm_model(architecture, **kwargs)``, a static method that
+            returns name and arguments for ``timm.create_model`` of an architecture whose
+            :meth:`~tftas_optuna.Architecture.beyond_timm` is None.
         supernet_class: Subclass of :class:`tftas_optuna.supernet.Supernet`.
         ranked_alike: Indicators whose collapsed values rank candidates like the exact values in
             measurements; a search computes these collapsed by default.

@@ -107,7 +107,10 @@ def test_files_and_spaces_are_trained_together(study: str, place: Path) -> None:
         (("--shared", "--study", "tiny", "--weights", "scratch"), "leave out --weights"),
         (("--shared", "--study", "tiny", "--trial", "0"), "is the only member"),
         (("--shared", "--study", "tiny", "--teacher", "vit_tiny_patch16_224"), "a teacher does"),
-        (("--shared", "--study", "tiny", "--supernet", "timm:vit_tiny_patch16_224"), "of timm"),
+        (
+            ("--shared", "--study", "tiny", "--supernet", "timm:resnet18"),
+            "no plain Vision Transformer",
+        ),
         (("--shared", "--space", "tiny.yaml", "--top", "3"), "choose from a --study"),
     ],
 )

@@ -4,42 +4,33 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
-from timm.models import save_for_hf
+from larger import (
+    PIT,
+    PIT_SPACE,
+    SPACE,
+    VIT,
+    keep,
+    pooling_transformer,
+    vision_transformer,
+)
 from torch import Tensor, nn
 
-from tftas_optuna import AutoFormerSpace, PiTSpace, Scorer, score_model
+from tftas_optuna import Scorer, get_space, score_model
+from tftas_optuna.errors import TftasError
 from tftas_optuna.spaces import SearchSpace
 from tftas_optuna.supernet.arranging import in_order
 
-VIT = {"embed_dim": 64, "depth": 4, "num_heads": 4, "patch_size": 8, "mlp_ratio": 3.0}
-PIT = {"base_dims": [8, 8], "depth": [3, 2], "heads": [2, 4], "patch_size": 8, "stride": 8}
-SIZES = {"img_size": 32, "num_classes": 5}
-
-
-def randomise(model: nn.Module) -> nn.Module:
-    """Draw every weight, so that none is zero or one."""
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            around = 1.0 if "norm" in name and name.endswith("weight") else 0.0
-            weight.normal_(around, 0.2, generator=generator)
-    return model.eval()
-
-
-def keep(model: nn.Module, folder: Path, arguments: dict[str, object]) -> str:
-    save_for_hf(model, folder, model_args={**arguments, "img_size": 32})
-    return f"timm:local-dir:{folder}"
+IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
 def vit() -> nn.Module:
-    return randomise(timm.create_model("vit_tiny_patch16_224", **VIT, **SIZES))
+    return vision_transformer()
 
 
 @pytest.fixture(scope="module")
@@ -49,44 +40,12 @@ def source(vit: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def pit() -> nn.Module:
-    return randomise(timm.create_model("pit_ti_224", **PIT, **SIZES))
+    return pooling_transformer()
 
 
 @pytest.fixture(scope="module")
 def pit_source(pit: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> str:
     return keep(pit, tmp_path_factory.mktemp("pit"), PIT)
-
-
-SPACE = AutoFormerSpace.from_dict(
-    {
-        "name": "around",
-        "family": "autoformer",
-        **SIZES,
-        "patch_size": 8,
-        "head_dim": 16,
-        "relative_position": False,
-        "global_pool": "token",
-        "layer_norm_eps": 1e-6,
-        "embed_dim": [32, 64],
-        "depth": [2, 3, 4],
-        "num_heads": [1, 2, 4],
-        "mlp_ratio": [1, 3],
-    }
-)
-PIT_SPACE = PiTSpace.from_dict(
-    {
-        "name": "pits",
-        "family": "pit",
-        **SIZES,
-        "patch_size": 8,
-        "stride": 8,
-        "base_dim": [8],
-        "depth": [[1, 2, 3], [1, 2]],
-        "num_heads": [[1, 2], [2, 4]],
-        "mlp_ratio": [1, 4],
-    }
-)
-IMAGES = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
 def logits(model: nn.Module, images: Tensor = IMAGES) -> Tensor:
@@ -205,3 +164,47 @@ def test_scores_of_many_are_those_of_their_networks(
         if fidelity == "exact":
             alone = [score_model(scorer.subnet(arch)) for arch in archs]
             assert scores == pytest.approx(alone, rel=1e-4)
+
+
+@pytest.mark.parametrize("family", ["vit", "pit"])
+def test_images_of_another_size_and_colour_are_timms_business(
+    family: str, request: pytest.FixtureRequest
+) -> None:
+    name = request.getfixturevalue("source" if family == "vit" else "pit_source")
+    space = dataclasses.replace(SPACE if family == "vit" else PIT_SPACE, img_size=48, in_chans=1)
+    images = torch.randn(2, 1, 48, 48, generator=torch.Generator().manual_seed(0))
+    small = Scorer(space, supernet=name, device="cpu").subnet(space.largest())
+    if family == "vit":
+        address = name.removeprefix("timm:")
+        theirs = timm.create_model(address, pretrained=True, img_size=48, in_chans=1).eval()
+        torch.testing.assert_close(logits(small, images), logits(theirs, images))
+    assert logits(small, images).shape == (2, 5)
+
+
+def test_the_space_around_a_network_fits_it(source: str, pit_source: str) -> None:
+    for name in (source, pit_source):
+        space = get_space(name)
+        scorer = Scorer(space, supernet=f"{name},order=magnitude,blocks=even", device="cpu")
+        assert len(scorer.batch([space.smallest(), space.largest()])) == 2
+
+
+def test_what_does_not_fit_is_said_before_anything_else(source: str, pit_source: str) -> None:
+    wide = dataclasses.replace(SPACE.supernet, embed_dim=80)
+    deep = dataclasses.replace(SPACE.supernet, num_heads=(4,) * 5, mlp_ratio=(3.0,) * 5)
+    free = dataclasses.replace(SPACE.supernet, head_dim=None)
+    for space, name, fact in (
+        (dataclasses.replace(SPACE, supernet=wide), source, "embed_dim of the supernet is 80"),
+        (dataclasses.replace(SPACE, supernet=deep), source, "depth of the supernet is 5"),
+        (dataclasses.replace(SPACE, supernet=free), source, "give the space head_dim: 16"),
+        (dataclasses.replace(PIT_SPACE, base_dim=(8, 16)), pit_source, "base_dim of the supernet"),
+        (dataclasses.replace(PIT_SPACE, stride=4), pit_source, "stride of the supernet is 4"),
+        (PIT_SPACE, source, "the space is of family pit, the network autoformer"),
+        (SPACE, f"{source},order=best", "known: first, even, magnitude"),
+        (SPACE, f"{source},blocks=last", "known: first, even"),
+        (SPACE, f"{source},depth=2", "'depth'; known: order, blocks"),
+        (SPACE, "timm:vit_tinny_patch16_224", "timm has no network"),
+        (SPACE, "timm:vit_base_patch16_siglip_224", "it has no class token"),
+        (SPACE, "timm:", "names no network"),
+    ):
+        with pytest.raises(TftasError, match=fact):
+            Scorer(space, supernet=name, device="cpu")

@@ -182,8 +182,8 @@ def slices_option(command: Callable[..., Any]) -> Callable[..., Any]:
         "--supernet",
         metavar="SOURCE",
         help="Supernet whose slices to use: study (the one it was searched on; the default of "
-        "--weights supernet), drawn, or a trained one: a directory of shared training or a "
-        "checkpoint of AutoFormer.",
+        "--weights supernet), drawn, a trained one (a directory of shared training or a "
+        "checkpoint of AutoFormer), or timm:NAME, a larger network.",
     )(command)
 
 
@@ -253,8 +253,9 @@ def supernet_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--supernet",
         metavar="SOURCE",
-        help="Weights that candidates are cut from: drawn (the default), or a trained supernet: "
-        "the directory of `retrain --shared`, or a checkpoint of AutoFormer.",
+        help="Weights that candidates are cut from: drawn (the default), a trained supernet (the "
+        "directory of `retrain --shared`, or a checkpoint of AutoFormer), or timm:NAME, a larger "
+        "network with its pretrained weights.",
     )(command)
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option(
     "--space",
     "space_name",
-    metavar="NAME|FILE",
+    metavar="NAME|FILE|timm:NAME",
     help="Space of the architectures; by default that of the files in the table.",
 )
 @click.option(

@@ -105,7 +105,7 @@ def export(
     A trial gets the weights of its training; untrained networks have "untrained" in their names.
 
     \b
-    Build one with timm:
+    Build one with timm; a directory of a plain ViT or PiT needs no second import:
       import timm, tftas_optuna.models
       model = timm.create_model("tftas_autoformer", arch="front/...yaml")
       model = timm.create_model("local-dir:trained/...", pretrained=True)

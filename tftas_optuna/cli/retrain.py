@@ -86,7 +86,7 @@ _RACING = 12
     metavar="START|PATH",
     show_default="scratch",
     help="Weights to start from: scratch, supernet (slices of --supernet), pretrained (timm's), a "
-    "checkpoint, or a trained supernet.",
+    "checkpoint, a trained supernet, or timm:NAME, slices of a larger network.",
 )
 @slices_option
 @click.option(
@@ -114,7 +114,7 @@ _RACING = 12
 @click.option(
     "--space",
     "space_name",
-    metavar="NAME|FILE",
+    metavar="NAME|FILE|timm:NAME",
     help="With --shared: the space to train all of, or that the FILEs come from.",
 )
 @click.option(

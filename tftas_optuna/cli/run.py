@@ -38,9 +38,9 @@ _SPACE = "autoformer-tiny"
 @click.option(
     "--space",
     "space_name",
-    metavar="NAME|FILE",
+    metavar="NAME|FILE|timm:NAME",
     show_default="that of a trained --supernet, or autoformer-tiny",
-    help="Search space; `tftas-optuna spaces` lists them.",
+    help="Search space; `tftas-optuna spaces` lists them. timm:NAME: networks around one of timm.",
 )
 @supernet_option
 @study_options

@@ -23,7 +23,7 @@ _THOUSAND = 1000
 
 
 @click.command()
-@click.argument("names", nargs=-1, metavar="[SPACE|FILE]...")
+@click.argument("names", nargs=-1, metavar="[SPACE|FILE|timm:NAME]...")
 @click.option(
     "--check",
     is_flag=True,
@@ -58,7 +58,7 @@ def spaces(
     params_max: float | None,
     output: str,
 ) -> None:
-    """Print search spaces: all presets, or the given presets and YAML files.
+    """Print search spaces: all presets, or the given presets, YAML files and networks of timm.
 
     With --for it prints a space that it proposes for a folder of images, ready for --space.
 

@@ -66,6 +66,8 @@ class LabelledIndicator(Indicator):
     def check_conditions(self, conditions: Conditions) -> None:
         """Check that there are labelled images, and weights that were trained or asked for.
 
+        A classifier for other classes than those of the conditions was not trained.
+
         Raises:
             TftasError: There are none.
         """
@@ -74,6 +76,11 @@ class LabelledIndicator(Indicator):
             raise TftasError(
                 f"{self.name} on a drawn supernet is that of chance; give a trained supernet"
                 " (--supernet PATH), or 'drawn' if that is meant"
+            )
+        if source.trained is not None and source.trained.num_classes != conditions.num_classes:
+            raise TftasError(
+                f"{self.name} needs a trained classifier, and {source.path} has none of"
+                f" {conditions.num_classes} classes; train it for them first"
             )
         if conditions.evaluation is None:
             raise TftasError(

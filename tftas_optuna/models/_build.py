@@ -52,10 +52,9 @@ def build_model(
 
     Where timm's own class builds it, the network is timm's: of a PiT, and of an AutoFormer without
     relative positions whose blocks are alike, whose heads divide the width, and whose
-    ``layer_norm_eps`` is timm's 1e-6. Whatever knows timm
-    then knows the network, and its weights load where this package is not installed. All others
-    are of a class of this package, a subclass of timm's. The networks have the same weights by the
-    same names, and compute the same, in both classes.
+    ``layer_norm_eps`` is timm's 1e-6. Its directories then load where this package is not
+    installed. All others are of a class of this package, a subclass of timm's. In both classes a
+    network has the same weights by the same names, and computes the same.
 
     An architecture does not define the input and the classes; a candidate has those of its study.
     :meth:`SearchSpace.build` takes them from the space.
@@ -199,13 +198,12 @@ def _create(
         if has_source:
             # Weights of which nothing else is said are those of the built network.
             overlay["num_classes"] = kwargs.get("num_classes", _DEFAULT_CFG["num_classes"])
-    features = getattr(network, "feature_cfg", {})
     model = build_model_with_cfg(
         network,
         name,
         pretrained,
         pretrained_cfg_overlay={**overlay, **user_overlay},
-        feature_cfg=dict(features(arch) if callable(features) else features),
+        feature_cfg=_feature_cfg(network, arch),
         architecture=arch,
         **{"pretrained_filter_fn": fit_positions, **kwargs},
     )
@@ -215,16 +213,15 @@ def _create(
 
 
 def _create_stock(arch: Architecture, kwargs: dict[str, Any]) -> nn.Module:
-    """Build the network of timm's own class, of which only the weights are ours."""
+    """Build the network of timm's own class."""
     network: Any = FAMILIES[arch.family].network
     # As timm does, before anything looks at them.
     kwargs = {name: value for name, value in kwargs.items() if value is not None}
-    _check_source(
-        _timm_name(arch.family), kwargs.get("pretrained"), kwargs.get("pretrained_cfg_overlay")
-    )
+    source = kwargs.get("pretrained_cfg") or kwargs.get("pretrained_cfg_overlay")
+    _check_source(_timm_name(arch.family), kwargs.get("pretrained"), source)
     kwargs["img_size"] = height, width = _checked_size(arch, kwargs)
     if kwargs.get("features_only"):
-        kwargs = {**network.feature_cfg(arch), **kwargs}
+        kwargs = {**_feature_cfg(network, arch), **kwargs}
     name, arguments = network.timm_model(arch, **kwargs)
     built = (kwargs["in_chans"], height, width)
     # timm's configuration of this name is that of its own weights.
@@ -256,6 +253,11 @@ def _checked_size(arch: Architecture, kwargs: dict[str, Any]) -> tuple[int, int]
     if not kwargs.get("dynamic_img_pad"):
         arch.costs(img_size=min(height, width), num_classes=0)
     return height, width
+
+
+def _feature_cfg(network: Any, arch: Architecture) -> dict[str, Any]:
+    features = getattr(network, "feature_cfg", {})
+    return dict(features(arch) if callable(features) else features)
 
 
 def _check_source(name: str, pretrained: Any, source: Any) -> None:

@@ -44,7 +44,9 @@ def open_timm(name: str, *, weights: bool = True, **sizes: Any) -> nn.Module:
     """
     address = name.startswith(_ADDRESSES)
     if not address and not timm.is_model(name):
-        raise TftasError(f"timm has no network {name!r}{did_you_mean(name, timm.list_models())}")
+        raise TftasError(
+            f"timm has no network {name!r}{did_you_mean(name, timm.list_models(), most=0)}"
+        )
     if weights and not address and not _has_weights(name):
         raise TftasError(
             f"timm has no pretrained weights of {name!r}; give another network, or local-dir:PATH"

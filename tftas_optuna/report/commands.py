@@ -72,12 +72,14 @@ def next_commands(
     cost = cost_of(settings)
     costs = sorted(candidate.value(cost) for candidate in spread(front, SHOWN, settings))
     budget = _bound(cost, _rounded_up(costs[len(costs) // 2]))
-    together = len(front) > 1
+    together = ["--shared"] if len(front) > 1 else []
+    # A start that the user has chosen for the search is worth keeping.
+    start = [] if settings.conditions.supernet.path is None else ["--supernet", "study"]
     return [
         Command(_line("front", *where, *exact, "-f", "csv"), "the whole front"),
         Command(_line("export", *where, "--best", *budget), "one of a budget"),
         Command(
-            _line("retrain", *where, *(["--shared"] if together else []), "--data-dir", "DIR"),
+            _line("retrain", *where, *together, *start, "--data-dir", "DIR"),
             "the front, trained together" if together else "the front, trained",
         ),
         Command(_line("dashboard", *where), "the study in a browser"),

@@ -91,10 +91,10 @@ def retrain(
         overrides: Values of the recipe to replace, such as ``{"epochs": 100}``.
         weights: Weights to start from: ``"scratch"`` by default, ``"supernet"`` (slices of
             ``supernet``), ``"pretrained"`` (timm's), the path of a checkpoint or of a trained
-            supernet.
+            supernet, or ``timm:NAME``, slices of a larger network.
         supernet: The supernet to start from: ``"study"``, the one that the study was searched on;
             ``"drawn"``, from the study's supernet seed; or the path of a trained one, a directory
-            of shared training or a checkpoint of AutoFormer.
+            of shared training or a checkpoint of AutoFormer; or ``timm:NAME``.
         study: The study of a candidate; its accuracy is recorded there, for
             :func:`tftas_optuna.pareto_front` and the dashboard. Every training is kept with its
             conditions; one with the same conditions and seed replaces the one before.
@@ -254,7 +254,8 @@ def retrain_shared(
         overrides: Values of the recipe to replace.
         space: The space whose supernet is trained; by default that of the study or of the files.
         supernet: The weights to start from: ``"drawn"`` from the recipe's seed, the default;
-            ``"study"``, those that the study was searched on; or the path of a trained supernet.
+            ``"study"``, those that the study was searched on; the path of a trained supernet; or
+            ``timm:NAME``, those of a larger network.
         study: The study of the candidates; their accuracies are recorded there.
         record: Whether to record the accuracies in the study.
         name: First part of the directory's name; by default that of the study or the space.

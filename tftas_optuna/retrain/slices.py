@@ -12,6 +12,7 @@ from tftas_optuna.retrain.sources import LOCAL
 from tftas_optuna.scoring.basis import open_supernet, space_of
 from tftas_optuna.scoring.conditions import Conditions, SupernetSource
 from tftas_optuna.supernet.files import is_supernet
+from tftas_optuna.supernet.larger import is_larger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,8 +37,8 @@ def resolve_weights(
     Args:
         network: The network, or one of several of the same study.
         weights: A word or a path. ``"supernet"`` is that of the study; the path of a trained
-            supernet is the same as ``supernet``.
-        supernet: ``"study"``, ``"drawn"`` or the path of a trained supernet.
+            supernet and ``timm:NAME`` are the same as ``supernet``.
+        supernet: ``"study"``, ``"drawn"``, the path of a trained supernet, or ``timm:NAME``.
 
     Returns:
         A supernet that is not the study's drawn one; else a word or the path of a checkpoint;
@@ -62,7 +63,7 @@ def resolve_weights(
     if weights is None:
         return None
     weights = weights.removeprefix(LOCAL)
-    if is_supernet(weights):
+    if is_supernet(weights) or is_larger(weights):
         return SupernetSource.of(weights)
     return _checkpoint(network, weights) or weights
 

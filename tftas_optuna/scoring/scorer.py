@@ -68,7 +68,8 @@ class Scorer:
             90 times faster (PiT: some five times).
         supernet: The weights that candidates are cut from: ``"drawn"`` from the seed, or the path
             of a trained supernet (a directory that shared training left, or a checkpoint of
-            AutoFormer). By default they are drawn.
+            AutoFormer), or ``timm:NAME``, a larger network with its pretrained weights. By
+            default they are drawn.
         seed: Seed of the supernet's weights, and of the images.
         n_seeds: Supernets to average over, with the seeds ``seed``, ``seed + 1``, ...
         device: ``"auto"`` (CUDA if available), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...

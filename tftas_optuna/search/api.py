@@ -154,8 +154,8 @@ def search(
             up to 256.
         seed: Seed of the sampler.
         supernet: The weights that candidates are cut from: ``"drawn"`` from the supernet seed, or
-            the path of a trained supernet, which has to be given again when the study is
-            continued; see :class:`tftas_optuna.Scorer`. By default they are drawn.
+            the path of a trained supernet, or ``timm:NAME``, which has to be given again when
+            the study is continued; see :class:`tftas_optuna.Scorer`. By default they are drawn.
         supernet_seed: Seed of the first supernet; the sampler's seed by default.
         n_seeds: Supernets to average over, with the seeds ``supernet_seed``,
             ``supernet_seed + 1``, ...

@@ -40,10 +40,9 @@ def space_around(name: str) -> SearchSpace:
     )
 
 
-def from_half(most: int, step: int = 1) -> list[int]:
-    """Return the multiples of a step from half of a number up to it, and itself."""
-    least = step * math.ceil(most / 2 / step)
-    return sorted({*range(least, most, step), most})
+def from_half(most: int) -> list[int]:
+    """Return the numbers from half of one up to it."""
+    return list(range(math.ceil(most / 2), most + 1))
 
 
 def ratios_to(most: float) -> list[float]:

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 
 _CHOICES = ("base_dim", "depth", "num_heads", "mlp_ratio")
 _PATCHES = ("patch_size", "stride")
-# Of the choices around a network.
-_DIM_STEP = 8
 _NOT_GIVEN: Any = None
 
 
@@ -132,12 +130,13 @@ class PiTSpace(SearchSpace):
     def around(cls, arch: Architecture, **fields: Any) -> PiTSpace:
         """Return a space of narrower and shallower networks with smaller MLPs.
 
-        Heads are half as wide or more, stages half as deep or deeper, and have all heads or half
-        of them, if their number is even; MLP ratios are 1 or more.
+        Heads are as wide as those of the network, so that candidates can be slices of it. Stages
+        are half as deep or deeper, and have all heads or half of them, if their number is even;
+        MLP ratios are 1 or more.
         """
         assert isinstance(arch, PiTArchitecture)
         return cls(
-            base_dim=tuple(from_half(arch.base_dim, _DIM_STEP)),
+            base_dim=(arch.base_dim,),
             depth=tuple(tuple(from_half(depth)) for depth in arch.depth),
             num_heads=tuple(
                 (heads,) if heads % 2 else (heads // 2, heads) for heads in arch.num_heads

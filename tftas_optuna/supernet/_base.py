@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import math
 import threading
@@ -18,6 +17,7 @@ from typing_extensions import TypeVar
 from tftas_optuna.architecture import Architecture
 from tftas_optuna.devices import limit_threads
 from tftas_optuna.errors import TftasError, did_you_mean
+from tftas_optuna.supernet.by_depth import BlocksByDepth
 from tftas_optuna.supernet.slicing import PREFIXES, Slicing
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Supernet(ABC, Generic[A]):
         self._user_weights = state_dict
         self._trained = tuple(trained)
         self.slicing = slicing
-        self._of_depth: dict[A, Supernet[A]] = {}
+        self._by_depth = BlocksByDepth(self)
         self._arranging = threading.Lock()
         self._idle: list[nn.Module] = []
         if state_dict is not None:
@@ -270,35 +270,7 @@ class Supernet(ABC, Generic[A]):
         """
         if self.slicing.blocks == "first":
             return self.slices(arch, source)
-        return self.slices(arch, self._blocks_of(arch, source))
-
-    def _blocks_of(self, arch: A, source: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors with those of the blocks that a candidate takes as the first ones."""
-        taken = dict(source)
-        every = self.depths(self.largest)
-        for stage, depth in self.depths(arch).items():
-            for i, block in enumerate(self.slicing.taken(depth, every[stage])):
-                prefix = f"{stage}.{block}."
-                for name in source:
-                    if name.startswith(prefix):
-                        taken[f"{stage}.{i}.{name.removeprefix(prefix)}"] = source[name]
-        return taken
-
-    def _as_deep_as(self, arch: A) -> Supernet[A]:
-        """Return the supernet of the blocks that candidates of this depth take."""
-        largest = self.shallower(arch)
-        if largest not in self._of_depth:
-            self._of_depth[largest] = type(self)(
-                largest,
-                img_size=self.img_size,
-                num_classes=self.num_classes,
-                in_chans=self.in_chans,
-                state_dict=self._blocks_of(arch, self.state_dict),
-                slicing=dataclasses.replace(self.slicing, blocks="first"),
-                device=self.device,
-                dtype=self.dtype,
-            )
-        return self._of_depth[largest]
+        return self.slices(arch, self._by_depth.taken(arch, source))
 
     def outline(self, arch: A) -> dict[str, Tensor]:
         """Return a candidate's weights on the meta device, by their names in its own network.
@@ -351,26 +323,7 @@ class Supernet(ABC, Generic[A]):
         with self._arranging:
             if self.slicing.blocks == "first":
                 return self.traces(archs, fidelity)
-            return self._traces_by_depth(archs, fidelity)
-
-    def _traces_by_depth(self, archs: Sequence[A], fidelity: str) -> Iterable[LinearTrace]:
-        """Run candidates of each depth through the blocks that they take."""
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for i, arch in enumerate(archs):
-            groups.setdefault(tuple(self.depths(arch).values()), []).append(i)
-        runs = []
-        for depths, members in groups.items():
-            own = [archs[i] for i in members]
-            runs.append((depths, members, self._as_deep_as(own[0]).traces(own, fidelity)))
-        return (
-            trace._replace(members=self._members(members, trace), depths=depths)
-            for depths, members, run in runs
-            for trace in run
-        )
-
-    def _members(self, members: list[int], trace: LinearTrace) -> Tensor:
-        own = torch.tensor(members, device=self.device)
-        return own[: trace.x.shape[1]] if trace.members is None else own[trace.members]
+            return self._by_depth.traces(archs, fidelity)
 
     def prepare(self, fidelity: str) -> None:
         """Draw and arrange the weights for a fidelity ahead of the first pass.

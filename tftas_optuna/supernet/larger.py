@@ -39,7 +39,6 @@ class LargerNetwork(SupernetWeights):
             :data:`tftas_optuna.supernet.arranging.ORDERS`.
         architecture: Its architecture.
         input_size: Channels, height and width of its images.
-        patch_size: Side of its patches, in pixels.
     """
 
     adapts: ClassVar[bool] = True
@@ -58,10 +57,12 @@ class LargerNetwork(SupernetWeights):
             TftasError: The supernet does not fit into the network.
             UnavailableError: The network cannot be read any more.
         """
+        own, theirs = supernet.largest, self.architecture
+        if own.family != theirs.family:
+            raise TftasError(f"the space is of family {own.family}, the network {theirs.family}")
         size = (supernet.in_chans, supernet.img_size, supernet.img_size)
-        patch_size = getattr(supernet.largest, "patch_size", None)
         tensors = self.tensors
-        if size != self.input_size or patch_size != getattr(self.architecture, "patch_size", None):
+        if size != self.input_size or _patch_size(own) != _patch_size(theirs):
             tensors = self._resampled(supernet)
         if self.num_classes != supernet.num_classes:
             tensors = {n: t for n, t in tensors.items() if not n.startswith("head.")}
@@ -99,6 +100,10 @@ class LargerNetwork(SupernetWeights):
             patch_size=largest.patch_size,
         )
         return network.state_dict()
+
+
+def _patch_size(arch: Any) -> int:
+    return int(arch.patch_size)
 
 
 def is_larger(source: str | None) -> bool:
