@@ -4,9 +4,11 @@ For random candidates of each space: the collapsed score and the reduced matmul 
 the exact score (Kendall tau, relative offset and its spread, the worst candidate), and the exact
 score in float32 against float64 with full singular value decompositions. What "medium" does is up
 to the processor: `--bfloat16 N` rounds the factors of every product to bfloat16, as those do that
-multiply such numbers.
+multiply such numbers. With `--collapsed NAME ...` only collapsed scores are compared, of these
+indicators, which share the passes.
 
     python benchmarks/dss_fidelity.py --candidates 500 --float64 20 --bfloat16 20
+    python benchmarks/dss_fidelity.py --collapsed synaptic_diversity synaptic_saliency
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch.utils._python_dispatch import TorchDispatchMode
 
 SPACES = ("autoformer-tiny", "autoformer-small", "autoformer-base")
@@ -32,7 +35,6 @@ def compare(job: tuple[str, int, int, int, str]) -> dict[str, Any]:
 
     from tftas_optuna import Scorer, get_space
     from tftas_optuna.indicators import layers as engine
-    from tftas_optuna.ranks import kendall_tau
 
     torch.set_num_threads(1)
     space = get_space(name)
@@ -41,14 +43,7 @@ def compare(job: tuple[str, int, int, int, str]) -> dict[str, Any]:
     exact = np.array(Scorer(space, device=device).batch(archs))
 
     def against_exact(scores: list[float]) -> dict[str, float]:
-        offset = np.array(scores) / exact[: len(scores)] - 1
-        return {
-            "candidates": len(scores),
-            "kendall_tau": kendall_tau(scores, exact[: len(scores)]),
-            "offset_mean": float(offset.mean()),
-            "offset_sd": float(offset.std()),
-            "offset_worst": float(offset[np.abs(offset).argmax()]),
-        }
+        return against(exact[: len(scores)], np.array(scores))
 
     result: dict[str, Any] = {"space": name}
     collapsed = Scorer(space, fidelity="collapsed", device=device)
@@ -65,6 +60,48 @@ def compare(job: tuple[str, int, int, int, str]) -> dict[str, Any]:
     engine._RANK = 1 << 20  # beyond every matrix: full decompositions
     whole = Scorer(space, device=device, dtype=torch.float64).batch(archs[:float64])
     result["float64, full SVD"] = against_exact(whole)
+    return result
+
+
+def against(exact: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """Say how far scores are from the exact ones."""
+    import numpy as np
+
+    from tftas_optuna.ranks import kendall_tau
+
+    offset = scores / exact - 1
+    return {
+        "candidates": len(scores),
+        "kendall_tau": kendall_tau(list(scores), list(exact)),
+        "offset_mean": float(offset.mean()),
+        "offset_sd": float(offset.std()),
+        "offset_worst": float(offset[np.abs(offset).argmax()]),
+    }
+
+
+def compare_collapsed(job: tuple[str, int, list[str], str]) -> dict[str, Any]:
+    """Compare the collapsed scores of several indicators on one space, on one thread."""
+    name, candidates, indicators, device = job
+    import numpy as np
+    import torch
+
+    from tftas_optuna import Scorer, get_space
+    from tftas_optuna.metrics import get_indicator
+    from tftas_optuna.scoring.panel import Panel
+
+    torch.set_num_threads(1)
+    space = get_space(name)
+    rng = np.random.default_rng(0)
+    archs = [space.sample(rng) for _ in range(candidates)]
+    basis = Scorer(space, device=device).basis
+    exact, collapsed = (
+        Panel(basis, [(get_indicator(each), fidelity) for each in indicators]).by_seed(archs)
+        for fidelity in ("exact", "collapsed")
+    )
+    result: dict[str, Any] = {"space": name}
+    for each in indicators:
+        known, found = (np.ravel(scores) for scores in (exact[each], collapsed[each]))
+        result[each] = against(known, found)
     return result
 
 
@@ -109,16 +146,23 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, default=500)
     parser.add_argument("--float64", type=int, default=20)
     parser.add_argument("--bfloat16", type=int, default=0)
+    parser.add_argument("--collapsed", nargs="+", metavar="NAME")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path, help="write the results to this JSON file")
     args = parser.parse_args()
 
-    jobs = [
-        (name, args.candidates, args.float64, args.bfloat16, args.device) for name in args.spaces
-    ]
     with ProcessPoolExecutor(args.processes, mp_context=get_context("spawn")) as pool:
-        results = list(pool.map(compare, jobs))
+        if args.collapsed:
+            results = list(
+                pool.map(
+                    compare_collapsed,
+                    [(name, args.candidates, args.collapsed, args.device) for name in args.spaces],
+                )
+            )
+        else:
+            sizes = args.candidates, args.float64, args.bfloat16
+            results = list(pool.map(compare, [(n, *sizes, args.device) for n in args.spaces]))
     if args.out:
         args.out.write_text(json.dumps(results, indent=1) + "\n")
     print(f"{'space':18}{'against exact':20}{'candidates':>11}{'tau':>9}"

@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ONES = ("dss", "synflow", "auto_prox_a")
+SUMS = ("dss", "synaptic_diversity", "synaptic_saliency")
 FORWARD = ("naswot", "linear_regions", "expressivity", "meco")
 LOSS = ("snip", "grad_norm", "fisher")
-OTHERS = ("jacob_cov", "ntk_cond", "grasp", "trainability", "zico")
+OTHERS = ("jacob_cov", "ntk_cond", "grasp", "trainability", "zico", "swap", "l_swag")
 
 
 class Job(NamedTuple):
@@ -85,7 +86,7 @@ def jobs(space: str, n_images: list[int], candidates: int) -> list[Job]:
     found += [
         Job(space, group, fidelity, 0, candidates)
         for fidelity in ("exact", "collapsed")
-        for group in (*((name,) for name in ONES), ONES)
+        for group in (*((name,) for name in dict.fromkeys((*ONES, *SUMS))), ONES, SUMS)
     ]
     for n in n_images:
         alone = [(name,) for name in (*FORWARD, *LOSS, *OTHERS)]

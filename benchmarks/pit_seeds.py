@@ -109,7 +109,7 @@ def main() -> None:
 
 def fresh_norms(scorer: Scorer) -> Scorer:
     for engine in scorer._engines:
-        engine._norms = {}
+        engine._norms.clear()
     return scorer
 
 

@@ -1,11 +1,13 @@
 """Which indicators rank trained networks, and from how many trainings on a calibration pays.
 
     python benchmarks/rank_quality.py TABLE=SPACE [TABLE=SPACE ...] [--accuracy COLUMN ...]
-        [--workers 2] [--out FILE]
+        [--indicators NAME ...] [--workers 2] [--out FILE]
 
 Each table is one that ``tftas-optuna correlate`` reads: CSV or JSON, architectures with
 accuracies. All indicators are computed exactly on one supernet with eight images of noise; scores
-are kept beside the table, so the command goes on where it was cut off.
+are kept beside the table, so the command goes on where it was cut off. With --indicators only
+these are computed, and their rows take their places in --out, which keeps the others and the
+second table.
 
 The first table is Kendall's tau over all and, behind the stroke, inside five bands of equal
 parameters. The second is tau with networks that were left out, after so many trainings: means of
@@ -86,11 +88,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("tables", nargs="+", metavar="TABLE=SPACE")
     parser.add_argument("--accuracy", nargs="+")
+    parser.add_argument("--indicators", nargs="+")
     parser.add_argument("--n-images", type=int, default=8)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     report: dict[str, Any] = {}
+    if args.indicators and args.out is not None and args.out.exists():
+        report = json.loads(args.out.read_text())
     for each in args.tables:
         path, _, name = each.rpartition("=")
         space = get_space(name)
@@ -98,14 +103,20 @@ def main() -> None:
             path,
             space,
             accuracy=args.accuracy,
+            indicators=args.indicators,
             fidelity="exact",
             n_images=args.n_images,
             execution=Execution("cpu", args.workers),
         )
+        kept = report.get(Path(path).stem, {})
+        rows = found.to_dicts()
+        computed = {row["metric"] for row in rows}
         report[Path(path).stem] = {
             "space": name,
-            "rows": found.to_dicts(),
-            "curves": {a: curves(found, space, a) for a in found.accuracies},
+            "rows": [row for row in kept.get("rows", ()) if row["metric"] not in computed] + rows,
+            "curves": kept.get("curves", {})
+            if args.indicators
+            else {a: curves(found, space, a) for a in found.accuracies},
         }
         if args.out is not None:
             args.out.write_text(json.dumps(report, indent=1) + "\n")
@@ -114,7 +125,9 @@ def main() -> None:
 
 def show(report: dict[str, Any]) -> None:
     console = Console(width=200)
-    columns = [(name, accuracy) for name, of in report.items() for accuracy in of["curves"]]
+    columns = list(
+        dict.fromkeys((name, row["accuracy"]) for name, of in report.items() for row in of["rows"])
+    )
     table = Table("metric", *(f"{name} {accuracy}" for name, accuracy in columns))
     taus: dict[str, dict[tuple[str, str], str]] = {}
     for name, of in report.items():
@@ -127,7 +140,7 @@ def show(report: dict[str, Any]) -> None:
     console.print(table)
     learned = Table("table", "accuracy", "trained", "parameters", "column", "calibrated")
     for name, accuracy in columns:
-        for row in report[name]["curves"][accuracy]:
+        for row in report[name]["curves"].get(accuracy, ()):
             taus_of = (row["parameters"], row["column"], row["calibrated"])
             texts = (f"{tau:.2f} / {inside:.2f}" for tau, inside in taus_of)
             learned.add_row(name, accuracy, str(row["trained"]), *texts)

@@ -80,5 +80,7 @@ def by_definition(
     return textbook_menu.MEASURES[name](network, images, labels)
 
 
+# What sees an image of ones, besides dss.
+ONES = ["synflow", "auto_prox_a", "synaptic_diversity", "synaptic_saliency"]
 NAMES = [*textbook_menu.MEASURES, "trainability"]
 SIZES: dict[str, Any] = {"n_images": 4, "device": "cpu"}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -33,11 +33,26 @@ def auto_prox_a(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     _, gradients = _absolute(network, images)
     total = 0.0
     for name, gradient in gradients.items():
-        if name.endswith((".qkv", ".attn.proj")):
+        if name in _attention(gradients):
             total += float(gradient.abs().sum())
         else:
             total += float((1 / (1 + torch.exp(-gradient))).mean())
     return total
+
+
+def synaptic_diversity(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    weights, gradients = _absolute(network, images)
+    total = 0.0
+    for name in _attention(weights):
+        norms = (torch.linalg.svdvals(m.detach()).sum() for m in (weights[name], gradients[name]))
+        total += math.prod(map(float, norms))
+    return total
+
+
+def synaptic_saliency(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    weights, gradients = _absolute(network, images)
+    others = weights.keys() - _attention(weights)
+    return math.fsum(float((gradients[k] * weights[k].detach()).abs().sum()) for k in others)
 
 
 def snip(network: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -198,6 +213,26 @@ def zico(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     return total
 
 
+def swap(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    return float(len(_patterns(_codes(network, images))))
+
+
+def l_swag(
+    network: nn.Module, images: Tensor, labels: Tensor, begin: float = 0.0, end: float = 1.0
+) -> float:
+    """Take four batches, one after the other."""
+    network = _exact(network)
+    batches = [
+        _of_cross_entropy(network, *batch)
+        for batch in zip(images.chunk(4), labels.chunk(4), strict=True)
+    ]
+    total = 0.0
+    for name in _between(list(batches[0]), begin, end):
+        variances = torch.stack([batch[name].abs() for batch in batches]).var(0, correction=0)
+        total += float((1 / variances[variances > 0].sqrt()).sum().log())
+    return total * len(_patterns(_between(_codes(network, images), begin, end)))
+
+
 def ffn_capacity(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     shapes = [block.mlp.fc1.weight.shape for block in _blocks(network)]
     return math.fsum(math.log(hidden) + math.log(width) for hidden, width in shapes)
@@ -208,6 +243,8 @@ MEASURES: dict[str, Measure] = {
     for measure in (
         synflow,
         auto_prox_a,
+        synaptic_diversity,
+        synaptic_saliency,
         snip,
         grad_norm,
         grasp,
@@ -219,6 +256,8 @@ MEASURES: dict[str, Measure] = {
         expressivity,
         meco,
         zico,
+        swap,
+        l_swag,
         ffn_capacity,
     )
 }
@@ -328,6 +367,21 @@ def _codes(network: nn.Module, images: Tensor) -> list[Tensor]:
         (rows.reshape(len(images), -1) > 0).double()
         for rows in _rows(network, activations, "inputs", images)
     ]
+
+
+def _patterns(codes: list[Tensor]) -> set[tuple[float, ...]]:
+    """Collect what the images make of each input of the activations."""
+    return {tuple(pattern) for rows in codes for pattern in rows.T.tolist()}
+
+
+def _between(layers: list[Any], begin: float, end: float) -> list[Any]:
+    """Keep the layers that reach into an interval of shares of their number."""
+    n = len(layers)
+    return [layer for i, layer in enumerate(layers) if i + 1 > begin * n and i < end * n]
+
+
+def _attention(names: Iterable[str]) -> set[str]:
+    return {name for name in names if name.endswith((".qkv", ".attn.proj"))}
 
 
 def _correlations(rows: Tensor) -> Tensor:

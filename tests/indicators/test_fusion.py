@@ -61,6 +61,7 @@ def test_a_sample_is_drawn_with_the_seed() -> None:
     ("name", "parts"),
     [
         ("te_score", {"ntk_cond": -1, "linear_regions": 1}),
+        ("dss_pp", {"synaptic_diversity": 1, "synaptic_saliency": 1}),
         ("az_nas", {"expressivity": 1, "trainability": 1, "macs": 1}),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import textbook_menu
 import torch
-from menu_cases import NAMES, SIZES, SPACES, candidates, textbook
+from menu_cases import NAMES, ONES, SIZES, SPACES, candidates, textbook
 
 from tftas_optuna import Scorer, SearchSpace, TftasError, get_space
 from tftas_optuna.metrics import get_indicator
@@ -18,7 +18,7 @@ from tftas_optuna.ranks import kendall_tau
 
 def test_every_indicator_has_a_textbook_version() -> None:
     names = {name for name in indicator_names() if not get_indicator(name).labelled}
-    assert {*NAMES, "dss", "te_score", "az_nas", "tftas"} == names
+    assert {*NAMES, "dss", "te_score", "az_nas", "tftas", "dss_pp"} == names
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -79,14 +79,14 @@ def test_directions_are_those_of_the_definitions() -> None:
     assert lower == {"ntk_cond", "cross_entropy"}
 
 
-@pytest.mark.parametrize("name", ["synflow", "auto_prox_a"])
+@pytest.mark.parametrize("name", ONES)
 @pytest.mark.parametrize("space", ["relative", "shared"])
 def test_collapsed_values_are_near_exact_ones_and_rank_alike(name: str, space: str) -> None:
     check_collapsed(name, SPACES[space], 24)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["synflow", "auto_prox_a"])
+@pytest.mark.parametrize("name", ONES)
 def test_collapsed_values_of_pit_are_near_exact_ones_and_rank_alike(name: str) -> None:
     check_collapsed(name, get_space("pit-tiny"), 10)
 
@@ -103,12 +103,15 @@ def check_collapsed(name: str, space: SearchSpace, count: int) -> None:
 
 
 def test_what_sees_noise_cannot_be_collapsed() -> None:
-    for name in set(NAMES) - {"synflow", "auto_prox_a"}:
+    for name in set(NAMES) - set(ONES):
         with pytest.raises(TftasError, match=f"'{name}' has no fidelity 'collapsed'; it has: ex"):
             Scorer(SPACES["relative"], indicator=name, fidelity="collapsed")
 
 
-@pytest.mark.parametrize("name", ["snip", "grad_norm", "grasp", "meco", "zico", "ffn_capacity"])
+@pytest.mark.parametrize(
+    "name",
+    ["synaptic_saliency", "snip", "grad_norm", "grasp", "meco", "zico", "ffn_capacity"],
+)
 @pytest.mark.parametrize("space", SPACES)
 def test_rows_add_up(name: str, space: str) -> None:
     scorer = Scorer(SPACES[space], indicator=name, **SIZES)

@@ -64,7 +64,7 @@ def expected(name: str, model: nn.Module, images: Images) -> float:
 def test_a_value_is_that_of_the_textbook(name: str, make: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     model = make()
-    images = drawn(2 if name == "zico" else 1)
+    images = drawn(max(get_indicator(name).batches, 1))
     found = score_model(model, indicator=name, images=images, seed=4)
     assert found == pytest.approx(expected(name, model, images), rel=1e-3, abs=0)
     exact = model.double()
@@ -177,7 +177,7 @@ def test_a_classifier_of_zeros_has_no_jacobian() -> None:
 def test_scoring_leaves_a_network_as_it_was(name: str) -> None:
     model = swin().train()
     weights = {key: value.clone() for key, value in model.state_dict().items()}
-    score_model(model, indicator=name, images=drawn(2))
+    score_model(model, indicator=name, images=drawn(4))
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
     assert all(module.training for module in model.modules())
     assert all(p.requires_grad and p.grad is None for p in model.parameters())

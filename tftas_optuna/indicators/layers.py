@@ -21,6 +21,7 @@ from tftas_optuna.passes.gradient import (
     DenseGradient,
     Gradients,
     ProductGradients,
+    SharedGradients,
 )
 from tftas_optuna.passes.layers import Layer, LayerScore, Norms
 from tftas_optuna.passes.networks import check_classifier, inspect_model, ones_gradients
@@ -65,10 +66,15 @@ class LayerIndicator(Indicator):
     It uses absolute weights, one image of ones, and the gradients of the summed logits. A subclass
     implements :meth:`fold`; batches, workers, seeds, fidelities, resume, ``explain``, ``score``
     and any timm model then work without further code.
+
+    Attributes:
+        tolerance: Largest relative error that approximations may leave in float32. A pass with a
+            larger one is made again, at a higher rank.
     """
 
     fidelities: ClassVar[tuple[str, ...]] = ("exact", "collapsed")
     sums_layers: ClassVar[bool] = True
+    tolerance: ClassVar[float] = 2e-5
 
     @abstractmethod
     def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
@@ -114,6 +120,7 @@ class LayerIndicator(Indicator):
         weights, gradients = ones_gradients(model, names, view.shape)
         rows = []
         norms: Norms = {}
+        reached = False
         for matrix in counted:
             whole, gradient = matrix.of(weights), matrix.of(gradients)
             shape = (whole.shape[0], whole.shape[1])
@@ -125,7 +132,8 @@ class LayerIndicator(Indicator):
                 DenseGradient(gradient),
             )
             rows.extend(LayerScore.of(layer, self.fold(layer, norms)))
-        if not any(row.value for row in rows if row.role == "attention"):
+            reached |= matrix.role == "attention" and bool(gradient.any())
+        if not reached:
             raise TftasError(
                 f"no gradient reaches the attention of {type(model).__name__}: fresh weights of"
                 " its classifier or of its normalisation are zeros"
@@ -168,14 +176,17 @@ class LayerEngine:
         self.indicators = tuple(indicators)
         self._fidelity = fidelity
         self._precision = precision
-        # For each indicator, by the depths of candidates that have weights of their own.
-        self._norms: list[defaultdict[tuple[int, ...], Norms]] = [
-            defaultdict(dict) for _ in indicators
+        # By the depths of candidates that have weights of their own.
+        self._norms: defaultdict[tuple[int, ...], Norms] = defaultdict(dict)
+        # Largest relative errors of the scores from all range finders together.
+        self._tolerances = [
+            1e-2
+            if precision != "highest"
+            else 1e-10
+            if supernet.dtype == torch.float64
+            else indicator.tolerance
+            for indicator in indicators
         ]
-        # Largest relative error of a score from all range finders together.
-        self._tolerance = 1e-10 if supernet.dtype == torch.float64 else 2e-5
-        if precision != "highest":
-            self._tolerance = 1e-2
 
     def prepare(self) -> None:
         """Draw the weights now, so that the first pass does not wait for them."""
@@ -256,9 +267,8 @@ class LayerEngine:
             for i, (scores, errors) in enumerate(zip(rows[::2], rows[1::2], strict=True)):
                 if not all(math.isfinite(score) for score in scores):
                     raise self._overflow(archs)
-                enough = all(
-                    e <= self._tolerance * abs(s) for s, e in zip(scores, errors, strict=True)
-                )
+                tolerance = self._tolerances[i]
+                enough = all(e <= tolerance * abs(s) for s, e in zip(scores, errors, strict=True))
                 if settled[i] is None and enough:
                     settled[i] = scores, rank
             done = [result for result in settled if result is not None]
@@ -272,16 +282,10 @@ class LayerEngine:
         """Yield layers as they were traced and as they are folded, with each indicator's terms."""
         gradients_of = _GRADIENTS[self._fidelity]
         for trace in self._traces(archs):
-            gradients = gradients_of(trace.delta, trace.x, rank)
+            gradients = SharedGradients(gradients_of(trace.delta, trace.x, rank))
             layer = Layer(trace.names, trace.role, trace.shapes, trace.weights, gradients)
-            yield (
-                trace,
-                layer,
-                [
-                    indicator.fold(layer, norms[trace.depths])
-                    for indicator, norms in zip(self.indicators, self._norms, strict=True)
-                ],
-            )
+            norms = self._norms[trace.depths]
+            yield trace, layer, [each.fold(layer, norms) for each in self.indicators]
 
     def _traces(self, archs: Sequence[Architecture]) -> Iterable[LinearTrace]:
         """Run candidates in a pass of fixed shape if there is one, else in one of their own."""

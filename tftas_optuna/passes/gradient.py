@@ -212,6 +212,34 @@ class CollapsedGradients(_Factored):
         return _without_errors(terms.sum(2))
 
 
+class SharedGradients:
+    """Gradients whose sums are computed once, however many indicators ask for them.
+
+    Args:
+        gradients: The gradients, of which all ask for saliencies with the same weights.
+    """
+
+    def __init__(self, gradients: Gradients) -> None:
+        self._gradients = gradients
+        self._nuclear_norms: Sums | None = None
+        self._saliencies: Sums | None = None
+        self.shape = gradients.shape
+        self.device = gradients.device
+
+    def nuclear_norms(self) -> Sums:
+        if self._nuclear_norms is None:
+            self._nuclear_norms = self._gradients.nuclear_norms()
+        return self._nuclear_norms
+
+    def saliencies(self, weights: Weights, shapes: Shapes, norms: Callable[[], Tensor]) -> Sums:
+        if self._saliencies is None:
+            self._saliencies = self._gradients.saliencies(weights, shapes, norms)
+        return self._saliencies
+
+    def sums(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        return self._gradients.sums(function)
+
+
 def nuclear_norms(matrices: Tensor) -> Tensor:
     """Return the nuclear norms of matrices, shape (..., m, n), by Gram matrices in float64.
 

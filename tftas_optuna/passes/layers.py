@@ -85,8 +85,8 @@ class LayerScore(NamedTuple):
         ]
 
 
-# Cached norms of the weights of one supernet, by layer and shape.
-Norms = dict[tuple[str, tuple[int, int]], float]
+# Cached norms of the weights of one supernet, by layer, shape and norm.
+Norms = dict[tuple[str, tuple[int, int], "Callable[[Tensor], Tensor]"], float]
 
 
 def weight_norms(
@@ -101,7 +101,7 @@ def weight_norms(
         layer: The layers.
         shapes: For each layer, some shapes (out, in); (0, 0) has the norm 0.
         norms: The cache.
-        norm: The norm of a matrix.
+        norm: The norm of a matrix, always the same object for one norm.
 
     Returns:
         One norm for each shape, shape (layers, shapes), float64.
@@ -109,10 +109,11 @@ def weight_norms(
     rows = []
     for i, (name, each) in enumerate(zip(layer.names, shapes, strict=True)):
         for shape in each:
-            if (name, shape) not in norms:
+            if (name, shape, norm) not in norms:
                 exists = all(shape)
-                norms[name, shape] = float(norm(layer.weights.whole(i, *shape))) if exists else 0.0
-        rows.append([norms[name, shape] for shape in each])
+                value = float(norm(layer.weights.whole(i, *shape))) if exists else 0.0
+                norms[name, shape, norm] = value
+        rows.append([norms[name, shape, norm] for shape in each])
     return torch.tensor(rows, dtype=torch.float64, device=layer.gradients.device)
 
 
@@ -134,6 +135,14 @@ def saliencies(layer: Layer, norms: Norms) -> Sums:
     factors = [[weights.scale(i or into) / scale for _, i in each] for each in layer.shapes]
     column = sums.values.new_tensor(factors)
     return Sums(sums.values * column, sums.errors * column)
+
+
+def nothing(layer: Layer) -> LayerTerms:
+    """Return terms of zero, for layers that an indicator does not count."""
+    zeros = torch.zeros(
+        len(layer.names), len(layer.shapes[0]), dtype=torch.float64, device=layer.gradients.device
+    )
+    return LayerTerms(zeros, zeros)
 
 
 def n_weights(layer: Layer) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from tftas_optuna.indicators.layers import LayerIndicator
-from tftas_optuna.passes.gradient import nuclear_norms
-from tftas_optuna.passes.layers import Layer, LayerTerms, Norms, saliencies, weight_norms
+from tftas_optuna.indicators.measures.synaptic_diversity import diversity
+from tftas_optuna.indicators.measures.synaptic_saliency import saliency
+from tftas_optuna.passes.layers import Layer, LayerTerms, Norms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +29,9 @@ class DSS(LayerIndicator):
 
     def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
         """Score layers of several candidates; see :meth:`LayerIndicator.fold`."""
-        if layer.role != "attention":
-            factor = self.head_weight if layer.role == "head" else 1.0
-            sums = saliencies(layer, norms)
-            return LayerTerms(factor * sums.values, factor * sums.errors)
-        grad_norms, errors = layer.gradients.nuclear_norms()
-        own = weight_norms(layer, layer.shapes, norms, nuclear_norms)
-        return LayerTerms(own * grad_norms, own * errors, own, grad_norms)
+        if layer.role == "attention":
+            return diversity(layer, norms)
+        return saliency(layer, norms, self.head_weight)
 
 
 METRIC = DSS()

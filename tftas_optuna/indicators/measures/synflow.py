@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
 from tftas_optuna.indicators.layers import LayerIndicator
 from tftas_optuna.passes.layers import Layer, LayerTerms, Norms, saliencies
@@ -17,6 +18,8 @@ class SynFlow(LayerIndicator):
     """
 
     name: str = "synflow"
+    # Bounds of saliencies are worst cases, some ten times the errors.
+    tolerance: ClassVar[float] = 1.5e-4
 
     def fold(self, layer: Layer, norms: Norms) -> LayerTerms:
         """Score layers of several candidates; see :meth:`LayerIndicator.fold`."""
