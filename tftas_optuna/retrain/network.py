@@ -361,7 +361,7 @@ def _of_directory(source: NetworkSource) -> Network:
         if others:
             raise TftasError(
                 f"{source.path} was built with other values of {', '.join(sorted(others))} than"
-                f" {config['architecture']} has; a new network of timm's is built by its name alone"
+                f" {config['architecture']} has; a new one is built by that name alone"
             )
         if arch is None:
             return Network(source.label, str(config["architecture"]), None, **sizes)
