@@ -1,10 +1,13 @@
-"""Searches AutoFormer-Tiny and draws ``front.png``; ``make figures`` runs it.
+"""Draws ``front.png`` and ``starts.png``; ``make figures`` runs it.
 
 python docs/figures.py
+
+The first is a search of AutoFormer-Tiny, the second what ``benchmarks/larger_starts.py`` measured.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import matplotlib
@@ -18,9 +21,44 @@ from matplotlib import pyplot  # noqa: E402
 
 N_TRIALS = 200
 PUBLISHED = "tf-tas-tiny"
+HERE = Path(__file__).parent
+STARTS = HERE.parent / "benchmarks" / "results" / "larger_starts_digits.json"
+# The ways to train a smaller network, as the benchmark names them, and what a reader calls them.
+WAYS = {
+    "scratch": "from scratch",
+    "distilled": "from scratch, taught by the larger one",
+    "order first, blocks first": "as a slice of the larger one",
+}
 
 
 def main() -> None:
+    draw_front()
+    draw_starts()
+
+
+def draw_starts() -> None:
+    """Draw the accuracy of smaller networks after few and after many epochs, by their start."""
+    result = json.loads(STARTS.read_text(encoding="utf-8"))
+    rows = {name: row for name, row in result["means"].items() if set(WAYS) <= row.keys()}
+    figure, axes = pyplot.subplots(figsize=(6.4, 3.2), layout="constrained")
+    colours = ("0.7", "0.45", "tab:blue")
+    for i, (way, label) in enumerate(WAYS.items()):
+        places = [place + 0.26 * (i - 1) for place in range(len(rows))]
+        heights = [row[way] for row in rows.values()]
+        bars = axes.bar(places, heights, 0.24, color=colours[i], label=label)
+        axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=1)
+    teacher = sum(result["teacher"]) / len(result["teacher"])
+    axes.axhline(teacher, color="tab:red", linewidth=1, linestyle=":")
+    axes.annotate(f"the larger one, {teacher:.1f} %", (-0.45, teacher + 1), fontsize=8)
+    axes.set(ylim=(0, 128), ylabel="accuracy (%)", yticks=range(0, 101, 20))
+    axes.set_xticks(range(len(rows)), [name.replace(", ", "\n") for name in rows])
+    axes.legend(frameon=False, ncols=2, loc="upper left", fontsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(HERE / "starts.png", dpi=120)
+
+
+def draw_front() -> None:
+    """Search AutoFormer-Tiny and draw all trials, the front, and a published architecture."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = get_space("autoformer-tiny")
     study = search(space, n_trials=N_TRIALS, n_exact=0)
@@ -40,7 +78,7 @@ def main() -> None:
     axes.set(xlabel="parameters (million)", ylabel="collapsed DSS (thousand)")
     axes.legend(frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(Path(__file__).with_name("front.png"), dpi=120)
+    figure.savefig(HERE / "front.png", dpi=120)
 
 
 if __name__ == "__main__":

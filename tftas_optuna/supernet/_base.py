@@ -421,8 +421,8 @@ class Supernet(ABC, Generic[A]):
 
         Args:
             network: The network.
-            order: Which channels, heads and hidden units come first; see
-                :mod:`tftas_optuna.supernet.larger`.
+            order: Which channels, heads and hidden units come first: ``"first"``, as they are,
+                ``"even"``, or ``"magnitude"``.
 
         Raises:
             TftasError: The supernet does not fit into it; by default none does.
