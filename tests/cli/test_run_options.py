@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,18 @@ def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(registry.METRICS, "registered", {})
     return folder
+
+
+def test_a_small_space_is_not_searched_more_often_than_it_has_architectures(
+    small_space: AutoFormerSpace,
+) -> None:
+    document = small_space.to_dict() | {"embed_dim": small_space.embed_dim[:1], "num_heads": [1]}
+    Path("few.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(document))))
+    few = get_space("few.yaml").cardinality()
+    assert few < 1000
+    done = call("run", "--space", "few.yaml", "--objectives", "n_params", "-q")
+    assert done.exit_code == 0, done.stderr
+    assert f"of {few} trials" in done.stdout
 
 
 def test_a_study_says_what_the_options_said() -> None:

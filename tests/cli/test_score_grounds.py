@@ -127,6 +127,8 @@ def test_what_is_in_the_space_of_a_file_shares_its_supernet(
     assert vit["weights"] == "fresh, seed 0"
     shown = score(path, alone, "test_vit")
     assert shown.count("DSS of untrained networks") == 2
+    for weights in ("small supernet, seed 4", "fresh, seed 0"):
+        assert f"DSS of untrained networks; weights: {weights}\n" in shown
     assert shown.splitlines()[-1].startswith("Scores of different tables cannot be compared")
     assert score(path, alone).count("DSS of untrained networks") == 1
     assert "cannot be compared" not in score(path, alone)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tftas_optuna.spaces import SearchSpace
 
 _SPACE = "autoformer-tiny"
+_N_TRIALS = 1000
 
 
 @click.command()
@@ -39,7 +40,7 @@ _SPACE = "autoformer-tiny"
     "--space",
     "space_name",
     metavar="NAME|FILE|timm:NAME",
-    show_default="that of a trained --supernet, or autoformer-tiny",
+    show_default="that of the --supernet, or autoformer-tiny",
     help="Search space; `tftas-optuna spaces` lists them. timm:NAME: networks around one of timm.",
 )
 @supernet_option
@@ -47,8 +48,7 @@ _SPACE = "autoformer-tiny"
 @click.option(
     "--n-trials",
     type=click.IntRange(min=1),
-    default=1000,
-    show_default=True,
+    show_default=f"{_N_TRIALS}, or as many as the space has architectures if it has fewer",
     help="Trials to add.",
 )
 @click.option("--timeout", type=Duration(), help="Stop after this time: 90 (seconds), 20m, 1.5h.")
@@ -180,7 +180,7 @@ def run(
     supernet: str | None,
     storage: str,
     study_name: str | None,
-    n_trials: int,
+    n_trials: int | None,
     timeout: float | None,
     patience: int | None,
     sampler: str | None,
@@ -231,6 +231,9 @@ def run(
         space = space_of(supernet) or get_space(_SPACE)
     else:
         space = get_space(space_name or _SPACE)
+    if n_trials is None:
+        # More would only try the same ones again.
+        n_trials = min(_N_TRIALS, space.cardinality())
     first = [_to_start_from(name, space) for name in start]
     if out is not None:
         check_directory(out)
@@ -356,7 +359,8 @@ def _finish(
             click.echo(line, err=True)
     if out is not None:
         paths = export_front(study, out)
-        click.echo(f"Exported {len(front)} architectures to {out} ({len(paths)} files).", err=True)
+        what = "architecture" if len(front) == 1 else "architectures"
+        click.echo(f"Exported {len(front)} {what} to {out} ({len(paths)} files).", err=True)
         for line in inexact_texts(front):
             click.echo(f"  {line}", err=True)
     if quiet:

@@ -125,7 +125,7 @@ def _print_scores(networks: list[Scored], indicators: tuple[str, ...]) -> None:
     what = "DSS" if not indicators else "Indicators"
     kind = "slices of a trained supernet" if networks[0].trained else "untrained networks"
     _tables.print_table(
-        f"{what} of {kind}",
+        f"{what} of {kind}; weights: {rows[0]['weights']}",
         [
             _tables.Column("name", [row["name"] for row in rows], 0, "name"),
             *(
@@ -135,7 +135,6 @@ def _print_scores(networks: list[Scored], indicators: tuple[str, ...]) -> None:
             _tables.Column("params", [short(row["n_params"]) for row in rows], 6),
             _tables.Column("MACs", [short(row["macs"]) for row in rows], 7),
             _tables.Column("input", [str(row["img_size"]) for row in rows], 100),
-            _tables.Column("weights", [row["weights"] for row in rows], 50, "name"),
         ],
     )
 

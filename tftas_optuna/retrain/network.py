@@ -360,8 +360,8 @@ def _of_directory(source: NetworkSource) -> Network:
         others = [k for k, v in arguments.items() if k not in _REBUILT and v != own.get(k)]
         if others:
             raise TftasError(
-                f"{source.path} was built with {', '.join(sorted(others))}, which a new network"
-                " would not have"
+                f"{source.path} was built with other values of {', '.join(sorted(others))} than"
+                f" {config['architecture']} has; a new one is built by that name alone"
             )
         if arch is None:
             return Network(source.label, str(config["architecture"]), None, **sizes)

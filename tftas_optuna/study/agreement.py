@@ -58,12 +58,14 @@ def agreement_texts(front: Sequence[Candidate]) -> list[str]:
             lines.append(f"{name} of none of {len(front)} members computed exactly.")
             continue
         scored = "the front" if n == len(front) else f"{n} of {len(front)} members"
-        line = f"{name} of {scored} computed exactly: Kendall tau {measured.kendall_tau:.4f}"
+        parts = []
+        if n > 1:  # one alone has no order
+            parts.append(f"Kendall tau {measured.kendall_tau:.4f}")
         if offset is not None:
-            line += f", the approximation {offset:+.3%} on average"
-        if sd is not None:
-            line += f" (standard deviation {sd:.3%})"
-        lines.append(f"{line}.")
+            spread = "" if sd is None else f" on average (standard deviation {sd:.3%})"
+            parts.append(f"the approximation {offset:+.3%}{spread}")
+        line = f"{name} of {scored} computed exactly"
+        lines.append(f"{': '.join([line, ', '.join(parts)]) if parts else line}.")
     return lines
 
 
