@@ -8,8 +8,8 @@
 A larger network is trained. Smaller ones are then trained for few and for many epochs: from
 scratch; with the larger one as teacher (Hinton et al., Distilling the Knowledge in a Neural
 Network, 2015); and as slices of the larger one, with its channels, heads and hidden units in each
-order and its first or evenly spaced blocks. The first ones are also trained with the teacher. All
-have the recipe ``quick``. Accuracies are those of the images in ``val``.
+order and its first or evenly spaced blocks. The default, an even order and the first blocks, is
+also trained with the teacher. All have the recipe ``quick``. Accuracies are those of the images in ``val``.
 
 Without ``--data-dir`` it takes scikit-learn's digits. Stopped, it goes on where it was: trainings
 are kept in ``--work``. Results are written after every seed.
@@ -65,8 +65,9 @@ def ways(student: tuple[int, int], teacher: Path) -> dict[str, dict[str, Any]]:
         for blocks in BLOCKS if student[1] < TEACHER[1] else BLOCKS[:1]:
             source = f"timm:local-dir:{teacher},order={order},blocks={blocks}"
             found[f"order {order}, blocks {blocks}"] = {"supernet": source}
-    first = found["order first, blocks first"]
-    found["order first, blocks first, distilled"] = {**found["distilled"], **first}
+    order = "even" if student[0] < TEACHER[0] else "first"
+    start = found[f"order {order}, blocks first"]
+    found[f"order {order}, blocks first, distilled"] = {**found["distilled"], **start}
     return found
 
 

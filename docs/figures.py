@@ -27,7 +27,7 @@ STARTS = HERE.parent / "benchmarks" / "results" / "larger_starts_digits.json"
 WAYS = {
     "scratch": "from scratch",
     "distilled": "from scratch, taught by the larger one",
-    "order first, blocks first": "as a slice of the larger one",
+    "order even, blocks first": "as a slice of the larger one",
 }
 
 
