@@ -9,7 +9,8 @@ A larger network is trained. Smaller ones are then trained for few and for many 
 scratch; with the larger one as teacher (Hinton et al., Distilling the Knowledge in a Neural
 Network, 2015); and as slices of the larger one, with its channels, heads and hidden units in each
 order and its first or evenly spaced blocks. The default, an even order and the first blocks, is
-also trained with the teacher. All have the recipe ``quick``. Accuracies are those of the images in ``val``.
+also trained with the teacher. All have the recipe ``quick``. Accuracies are those of the images in
+``val``.
 
 Without ``--data-dir`` it takes scikit-learn's digits. Stopped, it goes on where it was: trainings
 are kept in ``--work``. Results are written after every seed.
