@@ -41,15 +41,15 @@ def draw_starts() -> None:
     result = json.loads(STARTS.read_text(encoding="utf-8"))
     rows = {name: row for name, row in result["means"].items() if set(WAYS) <= row.keys()}
     figure, axes = pyplot.subplots(figsize=(6.4, 3.2), layout="constrained")
-    colours = ("0.7", "0.45", "tab:blue")
+    colours = ("0.6", "0.35", "tab:blue")
     for i, (way, label) in enumerate(WAYS.items()):
         places = [place + 0.26 * (i - 1) for place in range(len(rows))]
         heights = [row[way] for row in rows.values()]
         bars = axes.bar(places, heights, 0.24, color=colours[i], label=label)
-        axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=1)
+        axes.bar_label(bars, fmt="%.0f", fontsize=8, padding=-12, color="white")
     teacher = sum(result["teacher"]) / len(result["teacher"])
     axes.axhline(teacher, color="tab:red", linewidth=1, linestyle=":")
-    axes.annotate(f"the larger one, {teacher:.1f} %", (-0.45, teacher + 1), fontsize=8)
+    axes.annotate(f"the larger one, {teacher:.1f} %", (-0.45, teacher + 2), fontsize=8)
     axes.set(ylim=(0, 128), ylabel="accuracy (%)", yticks=range(0, 101, 20))
     axes.set_xticks(range(len(rows)), [name.replace(", ", "\n") for name in rows])
     axes.legend(frameon=False, ncols=2, loc="upper left", fontsize=8)
