@@ -19,6 +19,11 @@ def test_blocks_are_lines_and_what_is_larger_is_longer() -> None:
     ]
 
 
+def test_an_epsilon_of_timm_is_told_on_one_line_with_its_name() -> None:
+    arch = AutoFormerArchitecture(64, (1,), (4.0,), relative_position=False, layer_norm_eps=1e-6)
+    assert any(line.endswith("layer_norm_eps 1e-06") for line in draw(arch).splitlines())
+
+
 def test_a_family_of_stages_has_a_line_for_each() -> None:
     drawn = draw(PiTArchitecture(40, (1, 4, 2), (2, 4, 8), 4.0))
     first, heading, *stages = drawn.splitlines()

@@ -18,10 +18,13 @@ def draw(architecture: Architecture) -> str:
 
     The fields that are the same everywhere are listed above.
     """
-    fields = {field.name: getattr(architecture, field.name) for field in _fields(architecture)}
+    told = architecture.to_dict()
+    names = [field.name for field in _fields(architecture) if field.name in told]
+    fields = {name: getattr(architecture, name) for name in names}
     lists = {name: value for name, value in fields.items() if isinstance(value, tuple) and value}
-    constants = ", ".join(f"{name} {value}" for name, value in fields.items() if name not in lists)
-    header = textwrap.fill(constants, _LINE_WIDTH)
+    # A name and its value stay on one line.
+    constants = [f"{name}\N{NO-BREAK SPACE}{fields[name]}" for name in names if name not in lists]
+    header = textwrap.fill(", ".join(constants), _LINE_WIDTH).replace("\N{NO-BREAK SPACE}", " ")
     if not lists:
         return header
     unit = "stage" if "depth" in lists else "block"
