@@ -10,6 +10,9 @@ from typing import Any
 
 from tftas_optuna.errors import TftasError
 
+# How a network of timm is named where other things may be meant, and one in a directory.
+TIMM, LOCAL = "timm:", "local-dir:"
+
 
 def shown(value: Any) -> str:
     """Return the repr of a value for a message, in one line and cut to 60 characters."""

@@ -235,10 +235,11 @@ def _export_source(
     supernet: str | None,
     force: bool,
 ) -> None:
+    from tftas_optuna._given import LOCAL
     from tftas_optuna.export.files import check_prefix
     from tftas_optuna.retrain.network import origin_of, read_model, resolve_network
     from tftas_optuna.retrain.slices import resolve_weights
-    from tftas_optuna.retrain.sources import LOCAL, find_source, read_config
+    from tftas_optuna.retrain.sources import find_source, read_config
     from tftas_optuna.retrain.trained import is_trained, weighted
 
     documents = [name for name in formats if name in _DOCUMENTS]

@@ -15,6 +15,7 @@ from timm.models.pit import PoolingVisionTransformer
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
+from tftas_optuna._given import LOCAL
 from tftas_optuna._reading import reading
 from tftas_optuna.architecture import Architecture, AutoFormerArchitecture, PiTArchitecture
 from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean, first_line
@@ -25,8 +26,7 @@ from tftas_optuna.models.undrawn import Undrawn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_LOCAL = "local-dir:"
-_ADDRESSES = (_LOCAL, "hf-hub:", "hf_hub:")
+_ADDRESSES = (LOCAL, "hf-hub:", "hf_hub:")
 
 
 def open_timm(name: str, *, weights: bool = True, **sizes: Any) -> nn.Module:
@@ -54,24 +54,16 @@ def open_timm(name: str, *, weights: bool = True, **sizes: Any) -> nn.Module:
         raise TftasError(
             f"timm has no pretrained weights of {name!r}; give another network, or local-dir:PATH"
         )
-    try:
-        with contextlib.ExitStack() as building:
-            if address:
-                # What is in a directory may be anything.
-                local = Path(name.removeprefix(_LOCAL)) if name.startswith(_LOCAL) else None
-                building.enter_context(
-                    reading(local, lambda reason: f"{name} cannot be loaded: {reason}")
-                )
-            building.enter_context(quiet_hub())
-            if not weights:
-                building.enter_context(Undrawn())
-            network: Any = create_timm(name, pretrained=weights, **sizes).eval()
-    except TftasError:
-        raise
-    except (TypeError, AssertionError, ValueError) as error:
-        raise TftasError(f"{name} cannot be built: {first_line(error)}") from error
-    except (OSError, RuntimeError) as error:
-        raise UnavailableError(f"{name}: {first_line(error)}") from error
+    with building(name), contextlib.ExitStack() as opened:
+        if address:
+            # What is in a directory may be anything.
+            local = Path(name.removeprefix(LOCAL)) if name.startswith(LOCAL) else None
+            opened.enter_context(
+                reading(local, lambda reason: f"{name} cannot be loaded: {reason}")
+            )
+        if not weights:
+            opened.enter_context(Undrawn())
+        network: Any = create_timm(name, pretrained=weights, **sizes).eval()
     described = network.pretrained_cfg.get("num_classes")
     if "num_classes" not in sizes and described != network.num_classes > 0:
         # timm would draw the classifier, another one each time.
@@ -88,13 +80,29 @@ def _has_weights(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def quiet_hub() -> Iterator[None]:
-    """Keep the Hugging Face Hub from logging its ten attempts; the error says that they failed."""
+def building(name: str) -> Iterator[None]:
+    """Turn the errors of timm into one line, while a network is built.
+
+    The Hugging Face Hub does not log its ten attempts; the error says that they failed.
+
+    Args:
+        name: What the network is called.
+
+    Raises:
+        TftasError: It cannot be built so.
+        UnavailableError: It cannot be read or downloaded.
+    """
     logger = logging.getLogger("huggingface_hub")
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
         yield
+    except TftasError:
+        raise
+    except (TypeError, AssertionError, ValueError) as error:
+        raise TftasError(f"{name} cannot be built: {first_line(error)}") from error
+    except (OSError, RuntimeError) as error:
+        raise UnavailableError(f"{name}: {first_line(error)}") from error
     finally:
         logger.setLevel(before)
 

@@ -24,10 +24,10 @@ from tftas_optuna.architecture import (
     read_yaml,
 )
 from tftas_optuna.devices import limit_threads
-from tftas_optuna.errors import TftasError, UnavailableError, first_line
+from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.export.sections import write_section
 from tftas_optuna.models import build_model, timm_arguments
-from tftas_optuna.models.plain import quiet_hub
+from tftas_optuna.models.plain import building
 from tftas_optuna.models.positions import fit_positions
 from tftas_optuna.models.stock import create_timm
 from tftas_optuna.retrain.slices import open_for, study_supernet
@@ -182,15 +182,8 @@ def build_network(
             " scratch, supernet, or a directory that `tftas-optuna retrain` left"
         )
     random_seed(seed)
-    try:
-        with quiet_hub():
-            model = _build(network, num_classes, pretrained=weights == "pretrained", **kwargs)
-    except TftasError:
-        raise
-    except (TypeError, AssertionError, ValueError) as error:
-        raise TftasError(f"{network.model} cannot be built: {first_line(error)}") from error
-    except (OSError, RuntimeError) as error:
-        raise UnavailableError(f"{network.model}: {first_line(error)}") from error
+    with building(network.model):
+        model = _build(network, num_classes, pretrained=weights == "pretrained", **kwargs)
     if network.architecture is None:
         _check_takes_images(model, network)
     if isinstance(weights, SupernetSource):

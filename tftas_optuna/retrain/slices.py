@@ -6,9 +6,9 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tftas_optuna._given import LOCAL
 from tftas_optuna.errors import TftasError
 from tftas_optuna.export.sections import read_section
-from tftas_optuna.retrain.sources import LOCAL
 from tftas_optuna.scoring.basis import open_supernet, space_of
 from tftas_optuna.scoring.conditions import Conditions, SupernetSource
 from tftas_optuna.supernet.files import is_supernet

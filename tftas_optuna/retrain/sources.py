@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import timm
 
 import tftas_optuna.models  # noqa: F401  (registers the networks with timm)
+from tftas_optuna._given import LOCAL
 from tftas_optuna.architecture import Architecture
 from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean, first_line
 from tftas_optuna.export.metadata import ARCHITECTURE
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 Kind = Literal["directory", "architecture", "timm", "onnx", "torchscript"]
-LOCAL = "local-dir:"
 CONFIG = "config.json"
 HUB = ("hf-hub:", "hf_hub:")
 

@@ -18,6 +18,7 @@ from timm.task import ClassificationTask, LogitDistillationTask
 from timm.task.evaluator import evaluation_sample_limit
 from timm.utils import NativeScaler, dispatch_clip_grad, random_seed, unwrap_model
 
+from tftas_optuna._given import LOCAL
 from tftas_optuna._reading import reading
 from tftas_optuna.devices import layer_macs, threads_for
 from tftas_optuna.errors import TftasError, UnavailableError
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from tftas_optuna.retrain.distributed import World
     from tftas_optuna.retrain.recipe import Recipe
 
-_LOCAL = "local-dir:"
 _TEACHERS = "give a model of timm's, or local-dir:PATH of one that was trained"
 
 Batch = tuple["Tensor", "Tensor"]
@@ -310,7 +310,7 @@ def _make_task(
 def _make_teacher(
     name: str, student: nn.Module, num_classes: int, device: torch.device
 ) -> nn.Module:
-    local = Path(name.removeprefix(_LOCAL)) if name.startswith(_LOCAL) else None
+    local = Path(name.removeprefix(LOCAL)) if name.startswith(LOCAL) else None
     with reading(local, lambda reason: f"teacher {name} cannot be loaded: {reason}; {_TEACHERS}"):
         teacher: nn.Module = timm.create_model(name, pretrained=True)
     if teacher.num_classes != num_classes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tftas_optuna._given import TIMM
 from tftas_optuna.devices import resolve_device
 from tftas_optuna.errors import TftasError, UnavailableError
 from tftas_optuna.families import get_family
@@ -25,7 +26,7 @@ from tftas_optuna.scoring.conditions import (
 )
 from tftas_optuna.spaces import get_space, space_from_dict, space_names
 from tftas_optuna.supernet.files import Preprocessing
-from tftas_optuna.supernet.larger import PREFIX, is_larger, network_name
+from tftas_optuna.supernet.larger import is_larger, network_name
 from tftas_optuna.supernet.slicing import PREFIXES
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def space_of(supernet: str | os.PathLike[str] | SupernetSource) -> SearchSpace |
     if trained is None:
         return None
     if is_larger(source.path):
-        return get_space(f"{PREFIX}{network_name(str(source.path))}")
+        return get_space(f"{TIMM}{network_name(str(source.path))}")
     if trained.space is not None:
         try:
             return space_from_dict(trained.space)

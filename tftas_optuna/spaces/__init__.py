@@ -8,11 +8,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from tftas_optuna._given import TIMM
 from tftas_optuna.architecture import Architecture, read_architecture, read_yaml
 from tftas_optuna.architecture.checks import shown
 from tftas_optuna.architecture.parts import FAMILIES, family_names
 from tftas_optuna.errors import InputFileError, TftasError, did_you_mean
-from tftas_optuna.spaces._around import TIMM, space_around
+from tftas_optuna.spaces._around import space_around
 from tftas_optuna.spaces._base import SearchSpace
 from tftas_optuna.spaces._checks import check_name
 from tftas_optuna.spaces._lines import line_of, read_with_lines

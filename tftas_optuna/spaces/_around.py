@@ -6,14 +6,13 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tftas_optuna._given import LOCAL
 from tftas_optuna.architecture.parts import FAMILIES
 from tftas_optuna.errors import TftasError
 
 if TYPE_CHECKING:
     from tftas_optuna.spaces._base import SearchSpace
 
-TIMM = "timm:"
-_LOCAL = "local-dir:"
 _RATIO_STEP = 0.5
 # Images of ImageNet-1k, for networks without a classifier.
 _CLASSES = 1000
@@ -34,7 +33,7 @@ def space_around(name: str) -> SearchSpace:
 
     network: Any = open_timm(name, weights=False)
     arch = plain_architecture(network)
-    path = name.removeprefix(_LOCAL)
+    path = name.removeprefix(LOCAL)
     space = FAMILIES[arch.family].space.around(
         arch,
         # The same from every working directory.

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -82,7 +83,7 @@ class Preprocessing:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SupernetWeights:
+class SupernetWeights(ABC):
     """Weights that candidates are cut from.
 
     Attributes:
@@ -123,9 +124,9 @@ class SupernetWeights:
         return digest.hexdigest()
 
     @property
+    @abstractmethod
     def source(self) -> str:
         """What ``--supernet`` takes to open them, in every working directory."""
-        raise NotImplementedError
 
     def for_supernet(self, supernet: Supernet) -> Mapping[str, Tensor]:
         """Return the weights for a supernet, by its names.

@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from tftas_optuna._given import LOCAL, TIMM
 from tftas_optuna.errors import TftasError, UnavailableError, did_you_mean
 from tftas_optuna.supernet.arranging import ORDERS, LargerWeights
 from tftas_optuna.supernet.files import Preprocessing, SupernetWeights
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from tftas_optuna.architecture import Architecture
     from tftas_optuna.supernet._base import Supernet
 
-PREFIX = "timm:"
-_LOCAL = "local-dir:"
 _OPTIONS = {"order": ORDERS, "blocks": BLOCKS}
 # The best on average in benchmarks/larger_starts.py, by little.
 _DEFAULTS = {"order": "even", "blocks": "first"}
@@ -74,9 +73,9 @@ class LargerNetwork(SupernetWeights):
     def source(self) -> str:
         """What ``--supernet`` takes to open it, in every working directory."""
         name = self.name
-        if name.startswith(_LOCAL):
-            name = f"{_LOCAL}{Path(name.removeprefix(_LOCAL)).resolve()}"
-        return f"{PREFIX}{name},order={self.order},blocks={self.slicing.blocks}"
+        if name.startswith(LOCAL):
+            name = f"{LOCAL}{Path(name.removeprefix(LOCAL)).resolve()}"
+        return f"{TIMM}{name},order={self.order},blocks={self.slicing.blocks}"
 
     @property
     def digest(self) -> str:
@@ -110,7 +109,7 @@ def _patch_size(arch: Any) -> int:
 
 def is_larger(source: str | None) -> bool:
     """Return whether a source of a supernet names a network of timm."""
-    return source is not None and source.startswith(PREFIX)
+    return source is not None and source.startswith(TIMM)
 
 
 def read_larger(source: str) -> LargerNetwork:
@@ -163,7 +162,7 @@ def network_name(source: str) -> str:
 
 
 def _parse(source: str) -> tuple[str, dict[str, str]]:
-    name, *given = re.split(r",(?=[a-z]+=)", source.removeprefix(PREFIX))
+    name, *given = re.split(r",(?=[a-z]+=)", source.removeprefix(TIMM))
     options = dict(_DEFAULTS)
     for option in given:
         key, _, value = option.partition("=")
